@@ -1,0 +1,1 @@
+"""The `masa-track` command, one module a subcommand."""

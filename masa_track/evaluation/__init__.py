@@ -1,0 +1,1 @@
+"""Scores of tracks against the truth: HOTA, CLEAR and IDF1."""

@@ -1,0 +1,1 @@
+"""Video, images and detections in; tracks, video and report out."""

