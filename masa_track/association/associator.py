@@ -1,0 +1,220 @@
+"""The association engine: gives each detection of a frame the identity of a remembered track, or a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from masa_track.association.boxes import distance_weights, hidden_by_better
+from masa_track.association.matching import Candidates, best_left, greedy, hungarian, sort_candidates
+from masa_track.association.memory import Backdrops, TrackMemory, lengths
+from masa_track.association.presets import options_of
+from masa_track.association.similarity import Scratch, similar_pairs
+from masa_track.errors import InputError
+
+_NEVER = 2.0  # an IoU that no two boxes have
+
+
+class Associator:
+    """Links detections over frames by their embeddings. Needs numpy only (scipy for ``assignment="hungarian"``).
+
+    Identities count from ``first_id`` in every instance for itself; instances share nothing.
+
+    Args:
+        preset: ``tao``, ``bdd`` or ``demo`` (the authors' trackers, identity for identity), ``appearance``, ``default``.
+        **overrides: options of :class:`~masa_track.association.presets.AssociationOptions` to change.
+
+    Raises:
+        InputError: for an unknown preset or option, or a value that cannot be.
+
+    Source: Li et al., Matching Anything by Segmenting Anything, CVPR 2024.
+    """
+
+    def __init__(self, preset: str = "tao", **overrides: Any) -> None:
+        self.options = options_of(preset, **overrides)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets everything: the next frame is the first of a new video."""
+        self._memory: TrackMemory | None = None
+        self._backdrops = Backdrops(self.options.backdrop_frames)
+        self._scratch = Scratch()
+        self._next_id = self.options.first_id
+        self._last_frame: int | None = None
+
+    def update(
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        frame_index: int,
+    ) -> np.ndarray:
+        """Gives the detections of one frame their identities.
+
+        Args:
+            boxes: (N, 4) xyxy pixels.
+            scores: (N,).
+            labels: (N,) whole numbers.
+            embeddings: (N, D), not normalised.
+            frame_index: the frame's number; larger than the one before, gaps are fine.
+
+        Returns:
+            (N,) int64 identities in the order of the boxes, -1 for none.
+
+        Raises:
+            InputError: for shapes that do not fit, numbers that are not finite, a frame that does not come later.
+        """
+        boxes, scores, labels, embeddings = _checked(boxes, scores, labels, embeddings, self._memory)
+        count, frame = len(boxes), int(frame_index)
+        if self._last_frame is not None and frame <= self._last_frame:
+            raise InputError(
+                f"frame_index must grow from call to call, got {frame} after {self._last_frame}: "
+                "call reset() before another video"
+            )
+        self._last_frame = frame
+        if count == 0:
+            if self.options.prune_before_matching:
+                self._backdrops.add(labels, embeddings)  # none, but the older ones grow a frame older
+            return np.empty(0, np.int64)
+        if self._memory is None:
+            self._memory = TrackMemory(embeddings.shape[1])
+        if self.options.prune_before_matching:
+            self._memory.prune(frame - self.options.memory_frames)
+
+        order = np.argsort(-scores, kind="stable")
+        order = order[self._visible(boxes[order], scores[order], labels[order])]
+        boxes, scores, labels, embeddings = boxes[order], scores[order], labels[order], embeddings[order]
+        taken, ignored = self._match(boxes, scores, labels, embeddings, frame)
+        ids = np.full(len(boxes), -1)
+        matched = np.flatnonzero(taken >= 0)
+        ids[matched] = self._memory.ids[taken[matched]]
+        new = np.flatnonzero((taken < 0) & ~ignored & (scores > self.options.init_score_threshold))
+        ids[new] = np.arange(self._next_id, self._next_id + len(new))
+        self._next_id += len(new)
+
+        momentum = self.options.embedding_momentum
+        self._memory.update(taken[matched], boxes[matched], labels[matched], embeddings[matched], frame, momentum)
+        if new.size:
+            self._memory.add(ids[new], boxes[new], labels[new], embeddings[new], frame)
+        if self.options.backdrop_frames:
+            self._keep_backdrops(np.flatnonzero((ids < 0) & ~ignored), boxes, labels, embeddings)
+        if not self.options.prune_before_matching:
+            self._memory.prune(frame - self.options.memory_frames + 1)
+
+        result = np.full(count, -1)
+        result[order] = ids
+        return result
+
+    def _visible(self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """Positions of the detections (sorted by score) that no better one hides."""
+        options = self.options
+        hidden = np.zeros(len(boxes), bool)
+        if options.distractor_iou_threshold is not None:
+            limits = np.where(scores < options.distractor_score_threshold, options.distractor_iou_threshold, _NEVER)
+            hidden = hidden_by_better(boxes, limits, labels if options.distractor_nms == "intra" else None)
+        if options.class_iou_threshold is not None or options.backdrop_iou_threshold is not None:
+            weak, others = options.backdrop_iou_threshold, options.class_iou_threshold
+            limits = np.where(
+                scores < options.object_score_threshold,
+                _NEVER if weak is None else weak,
+                _NEVER if others is None else others,
+            )
+            hidden |= hidden_by_better(boxes, limits)
+        return np.flatnonzero(~hidden)
+
+    def _match(
+        self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, frame: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Row of the track that each detection takes (-1 for none), and which detections are to be left alone."""
+        options, memory = self.options, self._memory
+        assert memory is not None
+        ignored = np.zeros(len(boxes), bool)
+        if len(memory) == 0:
+            return np.full(len(boxes), -1), ignored
+        pairs, shared = self._candidates(boxes, labels, embeddings, frame, memory)
+        assign = greedy if options.assignment == "greedy" else hungarian
+        strong = scores > options.object_score_threshold
+        taken = assign(pairs, shared, strong)
+        if options.nms_confidence_threshold is not None and not strong.all():
+            best, value = best_left(pairs, taken, shared)
+            is_track = (best >= 0) & (best < len(memory))
+            ignored = ~strong & is_track & (value > options.nms_confidence_threshold)
+        return taken, ignored
+
+    def _candidates(
+        self, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, frame: int, memory: TrackMemory
+    ) -> tuple[Candidates, np.ndarray]:
+        """The pairs of detection and column that are similar enough; columns are tracks, then backdrops (shared)."""
+        options = self.options
+        backdrop_labels, backdrop_embeddings = self._backdrops.all(memory.dimension)
+        column_labels, columns_embeddings, norms = memory.labels, memory.embeddings, memory.norms
+        if len(backdrop_labels):
+            column_labels = np.concatenate((column_labels, backdrop_labels))
+            columns_embeddings = np.concatenate((columns_embeddings, backdrop_embeddings))
+            norms = np.concatenate((norms, lengths(backdrop_embeddings)))
+        threshold = options.match_score_threshold
+        rows, columns, values = similar_pairs(
+            options.match_metric, embeddings, lengths(embeddings), columns_embeddings, norms, threshold, self._scratch
+        )
+        shared = np.arange(len(column_labels)) >= len(memory)
+        # Class and distance can only lower a similarity, so they are asked for the pairs above the threshold alone.
+        if options.class_aware:
+            same = labels[rows] == column_labels[columns]
+            rows, columns, values = rows[same], columns[same], values[same]
+        if options.max_distance is not None and options.max_distance != -1:
+            near = np.flatnonzero(~shared[columns])
+            track = columns[near]
+            values[near] *= distance_weights(
+                boxes[rows[near]],
+                memory.boxes[track],
+                np.abs(frame - memory.last_frames[track]),
+                options.max_distance,
+                options.fps,
+            )
+            above = values > threshold
+            rows, columns, values = rows[above], columns[above], values[above]
+        return sort_candidates(rows, columns, values, len(boxes)), shared
+
+    def _keep_backdrops(
+        self, rows: np.ndarray, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray
+    ) -> None:
+        """Remembers the unmatched detections ``rows`` (K,) that no better one overlaps."""
+        limits = np.full(len(boxes), _NEVER)
+        limits[rows] = self.options.backdrop_iou_threshold
+        rows = rows[~hidden_by_better(boxes, limits)[rows]]
+        self._backdrops.add(labels[rows], embeddings[rows])
+
+
+def _checked(
+    boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, memory: TrackMemory | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The arguments of ``update`` as float32 and int64 arrays of shapes that fit; raises InputError where they do not."""
+    boxes, scores = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
+    labels, embeddings = np.asarray(labels), np.asarray(embeddings, np.float32)
+    count = len(boxes) if boxes.ndim else 0
+    if count == 0 and boxes.size == 0:
+        boxes = boxes.reshape(0, 4)
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise InputError(f"boxes must be (N, 4) xyxy pixels, got {boxes.shape}")
+    for name, array in (("scores", scores), ("labels", labels)):
+        if array.shape != (count,):
+            raise InputError(f"{name} must be ({count},), one for each of the boxes, got {array.shape}")
+    if count == 0:
+        return boxes, scores, labels.astype(np.int64), embeddings
+    if embeddings.ndim != 2 or len(embeddings) != count or embeddings.shape[1] == 0:
+        raise InputError(f"embeddings must be ({count}, D), one for each of the boxes, got {embeddings.shape}")
+    if memory is not None and embeddings.shape[1] != memory.dimension:
+        raise InputError(
+            f"embeddings must be ({count}, {memory.dimension}) as in the frames before, got {embeddings.shape}: "
+            "call reset() before using another model"
+        )
+    for name, array in (("boxes", boxes), ("scores", scores), ("embeddings", embeddings)):
+        if not np.isfinite(array).all():
+            row = int(np.flatnonzero(~np.isfinite(array.reshape(count, -1)).all(axis=1))[0])
+            raise InputError(f"{name} must be finite numbers, got {array[row]} in row {row}: leave that detection out")
+    if labels.dtype.kind not in "iub":
+        if not (labels.dtype.kind == "f" and (labels == np.round(labels)).all()):
+            raise InputError(f"labels must be whole numbers, got {labels.dtype}")
+    return boxes, scores, labels.astype(np.int64), embeddings

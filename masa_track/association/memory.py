@@ -1,0 +1,109 @@
+"""What is remembered of tracks, and of the detections that became none (backdrops)."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+
+
+class TrackMemory:
+    """The tracks that can still be matched, as arrays of one row a track, oldest track first.
+
+    The arrays live in buffers that double when full and shrink never, so a frame costs no allocation a track.
+
+    Attributes:
+        boxes: (M, 4) float32 xyxy, where each was last seen.
+        labels: (M,) int64, its class then.
+        embeddings: (M, D) float32, the running mean.
+        norms: (M,) float32, lengths of the embeddings.
+        ids: (M,) int64.
+        last_frames: (M,) int64, the frame it was last seen in.
+    """
+
+    _COLUMNS = ("boxes", "labels", "embeddings", "norms", "ids", "last_frames")
+
+    def __init__(self, dimension: int) -> None:
+        self.dimension = dimension
+        self.count = 0
+        self._buffers = {
+            "boxes": np.empty((64, 4), np.float32),
+            "labels": np.empty(64, np.int64),
+            "embeddings": np.empty((64, dimension), np.float32),
+            "norms": np.empty(64, np.float32),
+            "ids": np.empty(64, np.int64),
+            "last_frames": np.empty(64, np.int64),
+        }
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        if name in TrackMemory._COLUMNS:
+            return self._buffers[name][: self.count]
+        raise AttributeError(name)
+
+    def add(self, ids: np.ndarray, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, frame: int) -> None:
+        """Remembers new tracks. Shapes as the attributes, (K, ...)."""
+        start, end = self.count, self.count + len(ids)
+        for name, buffer in self._buffers.items():
+            if end > len(buffer):
+                grown = np.empty((max(end, 2 * len(buffer)), *buffer.shape[1:]), buffer.dtype)
+                grown[:start] = buffer[:start]
+                self._buffers[name] = grown
+        self.count = end
+        new = slice(start, end)
+        self.ids[new], self.boxes[new], self.labels[new], self.last_frames[new] = ids, boxes, labels, frame
+        self.embeddings[new], self.norms[new] = embeddings, lengths(embeddings)
+
+    def update(
+        self,
+        rows: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        frame: int,
+        momentum: float,
+    ) -> None:
+        """Renews the tracks in ``rows`` (K,); an embedding becomes (1 - momentum) * old + momentum * new."""
+        blended = self.embeddings[rows]
+        blended *= np.float32(1 - momentum)
+        blended += np.float32(momentum) * embeddings
+        self.embeddings[rows], self.norms[rows] = blended, lengths(blended)
+        self.boxes[rows], self.labels[rows], self.last_frames[rows] = boxes, labels, frame
+
+    def prune(self, oldest_frame: int) -> None:
+        """Forgets the tracks last seen before ``oldest_frame``; the others keep their order."""
+        keep = self.last_frames >= oldest_frame
+        if keep.all():
+            return
+        kept = int(keep.sum())
+        for name in self._COLUMNS:
+            self._buffers[name][:kept] = getattr(self, name)[keep]
+        self.count = kept
+
+
+class Backdrops:
+    """Unmatched detections of the last frames. Others may match them, which keeps those from taking a track.
+
+    Source: Pang et al., QDTrack, CVPR 2021.
+    """
+
+    def __init__(self, frames: int) -> None:
+        self._frames: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=frames)
+
+    def add(self, labels: np.ndarray, embeddings: np.ndarray) -> None:
+        """Puts a frame's (K,) labels and (K, D) embeddings in front; the oldest frame falls out."""
+        self._frames.appendleft((labels, embeddings))
+
+    def all(self, dimension: int) -> tuple[np.ndarray, np.ndarray]:
+        """Labels (B,) and embeddings (B, D) of all frames kept, newest first."""
+        kept = [frame for frame in self._frames if len(frame[0])]
+        if not kept:
+            return np.empty(0, np.int64), np.empty((0, dimension), np.float32)
+        return np.concatenate([labels for labels, _ in kept]), np.concatenate([embeddings for _, embeddings in kept])
+
+
+def lengths(embeddings: np.ndarray) -> np.ndarray:
+    """(N,) Euclidean lengths of (N, D) embeddings."""
+    return np.sqrt(np.einsum("nd,nd->n", embeddings, embeddings))

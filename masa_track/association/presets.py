@@ -1,0 +1,152 @@
+"""What the association engine can be told, and the presets: named, whole sets of options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any
+
+from masa_track.association.similarity import METRICS
+from masa_track.errors import InputError, unknown_name
+
+ASSIGNMENTS = ("greedy", "hungarian")
+DISTRACTOR_NMS = ("inter", "intra")
+
+
+@dataclass(frozen=True)
+class AssociationOptions:
+    """The options of one :class:`~masa_track.association.Associator`.
+
+    A threshold of ``None`` switches its rule off. Scores are detection scores, IoUs are in 0..1, distances in pixels.
+
+    Attributes:
+        init_score_threshold: an unmatched detection above it starts a track.
+        object_score_threshold: a detection must be above it to take a track.
+        match_score_threshold: the similarity above which a detection and a track may be one.
+        memory_frames: how long a track is remembered after it was last seen.
+        embedding_momentum: weight of the new embedding when a track is updated, 0..1.
+        match_metric: ``bisoftmax``, ``softmax``, ``cosine`` or ``bisoftmax_cosine`` (their mean).
+        assignment: ``greedy`` in the order of scores, or ``hungarian`` (the largest sum of similarities).
+        class_aware: a detection may only take a track of its own class.
+        max_distance: centres further apart than this (it grows with the gap) lower the similarity; -1 is off, too.
+        fps: frames a second of ``frame_index``, for the distance gate.
+        distractor_nms: ``inter``: a distractor is hidden by a box of any class; ``intra``: of its own class.
+        distractor_score_threshold: a detection below it may be a distractor.
+        distractor_iou_threshold: a distractor that overlaps a better one by more is left out.
+        class_iou_threshold: any detection that overlaps a better one by more is left out.
+        backdrop_iou_threshold: the same for one below ``object_score_threshold``, and for backdrops.
+        backdrop_frames: frames for which unmatched detections are kept as backdrops, to which others may match.
+        nms_confidence_threshold: a detection at or below ``object_score_threshold`` whose best match is a track, by
+            more than this, becomes neither a new track nor a backdrop.
+        prune_before_matching: True drops a track unseen for more than ``memory_frames`` before matching; False does
+            as the reference, which drops after matching and does nothing at all on an empty frame, so that a stale
+            track can still be taken after a gap. Both are equal where every frame has detections.
+        first_id: the first identity given.
+    """
+
+    init_score_threshold: float = 0.1
+    object_score_threshold: float = 0.01
+    match_score_threshold: float = 0.5
+    memory_frames: int = 10
+    embedding_momentum: float = 0.8
+    match_metric: str = "bisoftmax_cosine"
+    assignment: str = "greedy"
+    class_aware: bool = False
+    max_distance: float | None = None
+    fps: float = 30.0
+    distractor_nms: str = "inter"
+    distractor_score_threshold: float = 0.5
+    distractor_iou_threshold: float | None = 0.3
+    class_iou_threshold: float | None = None
+    backdrop_iou_threshold: float | None = None
+    backdrop_frames: int = 0
+    nms_confidence_threshold: float | None = None
+    prune_before_matching: bool = True
+    first_id: int = 0
+
+    def __post_init__(self) -> None:
+        unit = ("embedding_momentum", "distractor_iou_threshold", "class_iou_threshold", "backdrop_iou_threshold")
+        numbers = ("init_score_threshold", "object_score_threshold", "match_score_threshold", "max_distance", "fps")
+        numbers += ("distractor_score_threshold", "nms_confidence_threshold", *unit)
+        optional = {f.name for f in fields(self) if "None" in str(f.type)}
+        for name in numbers:
+            value = getattr(self, name)
+            if value is None and name in optional:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+                raise InputError(f"{name} must be a finite number{' or None' if name in optional else ''}, got {value!r}")
+            if name in unit and not 0 <= value <= 1:
+                raise InputError(f"{name} must be in 0..1, got {value!r}")
+        for name in ("memory_frames", "backdrop_frames", "first_id"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise InputError(f"{name} must be a whole number of 0 or more, got {value!r}")
+        for name in ("class_aware", "prune_before_matching"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
+        for name, known in (("match_metric", METRICS), ("assignment", ASSIGNMENTS), ("distractor_nms", DISTRACTOR_NMS)):
+            if getattr(self, name) not in known:
+                raise unknown_name(name, getattr(self, name), known)
+        if self.match_score_threshold < 0:
+            raise InputError(f"match_score_threshold must be 0 or more, got {self.match_score_threshold!r}")
+        if self.fps <= 0:
+            raise InputError(f"fps must be above 0, got {self.fps!r}")
+        if self.max_distance is not None and self.max_distance < 0 and self.max_distance != -1:
+            raise InputError(f"max_distance must be 0 or more pixels, or None or -1 for no gate, got {self.max_distance!r}")
+        if self.backdrop_frames and self.backdrop_iou_threshold is None:
+            raise InputError("backdrop_frames needs a backdrop_iou_threshold, e.g. 0.3")
+
+
+# The authors' `MasaTaoTracker` and `MasaBDDTracker` with the settings of their official configs (README of MASA).
+_TAO = AssociationOptions(
+    init_score_threshold=1e-4,
+    object_score_threshold=1e-4,
+    fps=1.0,
+    prune_before_matching=False,
+)
+_DEMO = replace(_TAO, init_score_threshold=0.1, object_score_threshold=0.01, max_distance=100.0, fps=30.0)
+_BDD = AssociationOptions(
+    init_score_threshold=0.5,
+    object_score_threshold=0.3,
+    match_score_threshold=0.6,
+    match_metric="bisoftmax",
+    distractor_iou_threshold=None,
+    class_iou_threshold=0.7,
+    backdrop_iou_threshold=0.3,
+    backdrop_frames=1,
+    nms_confidence_threshold=0.5,
+    prune_before_matching=False,
+)
+# Nothing but embeddings: no gate, and a memory of 1,000 frames (40 s at 25 frames a second).
+_APPEARANCE = AssociationOptions(match_score_threshold=0.5, memory_frames=1000)
+
+PRESETS: dict[str, AssociationOptions] = {
+    "tao": _TAO,
+    "bdd": _BDD,
+    "demo": _DEMO,
+    "appearance": _APPEARANCE,
+    "default": _APPEARANCE,
+}
+REFERENCE_PRESETS = ("tao", "bdd", "demo")
+
+
+def options_of(preset: str, **overrides: Any) -> AssociationOptions:
+    """The options of a preset, with some of them changed.
+
+    Args:
+        preset: a name in :data:`PRESETS`.
+        **overrides: fields of :class:`AssociationOptions`.
+
+    Raises:
+        InputError: for an unknown preset or option (the nearest name is given), or a value that cannot be.
+    """
+    if preset not in PRESETS:
+        raise unknown_name("preset", preset, PRESETS)
+    known = [f.name for f in fields(AssociationOptions)]
+    for name in overrides:
+        if name not in known:
+            raise unknown_name("option", name, known) if get_close_matches(name, known) else InputError(
+                f"unknown option {name!r}: known are {', '.join(known)}"
+            )
+    return replace(PRESETS[preset], **overrides)
