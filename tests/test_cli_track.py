@@ -118,7 +118,8 @@ def test_every_preset(preset: str, clip: Path, tmp_path: Path) -> None:
     truth = str(clip / "gt" / "gt.txt")
     options = ["--detections", truth, "--preset", preset, "--out", str(tmp_path), "--no-video", "--max-frames", "3"]
     assert main(["track", str(clip), *options]) == 0
-    np.testing.assert_array_equal(rows_of(tmp_path)[:, 1].reshape(3, THINGS), rows_of(tmp_path)[:THINGS, 1][None])
+    ids = rows_of(tmp_path)[:, 1].reshape(3, THINGS).tolist()
+    assert ids == [ids[0]] * 3
 
 
 def test_every_kind_of_source(clip: Path, video: Path, tmp_path: Path) -> None:
