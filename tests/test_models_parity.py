@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from masa_track.models.official import build_official
 from official_recipe import (
     explained_by_ties,
     golden,
@@ -16,6 +14,8 @@ from official_recipe import (
     official_state_dict,
     same_set,
 )
+
+from masa_track.models.official import build_official
 
 PARTS = ("detector.backbone.", "backbone.", "masa_adapter.", "rpn_head.", "roi_head.", "track_head.")
 

@@ -27,8 +27,8 @@ class FusionBlock(nn.Module):
         self.spatial_conv_high = DeformConvNorm(channels)
         self.spatial_conv_mid = DeformConvNorm(channels)
         self.spatial_conv_low = DeformConvNorm(channels, stride=2)
-        nn.init.zeros_(self.spatial_conv_offset.weight)
-        nn.init.zeros_(self.spatial_conv_offset.bias)  # starts as a plain convolution with half weights
+        for parameter in self.spatial_conv_offset.parameters():
+            nn.init.zeros_(parameter)  # starts as a plain convolution with half weights
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Fuses ``levels`` (B, C, H_i, W_i), finest first, each half the size (rounded up) of the one before."""

@@ -47,8 +47,8 @@ class DyHeadBlock(nn.Module):
             nn.AdaptiveAvgPool2d(1), nn.Conv2d(channels, 1, 1), nn.ReLU(), nn.Hardsigmoid()
         )
         self.task_attn_module = DynamicReLU(channels)
-        nn.init.zeros_(self.spatial_conv_offset.weight)
-        nn.init.zeros_(self.spatial_conv_offset.bias)
+        for parameter in self.spatial_conv_offset.parameters():
+            nn.init.zeros_(parameter)  # starts as a plain convolution with half weights
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Mixes ``levels`` (B, C, H_i, W_i), finest first, each half the size (rounded up) of the one before."""

@@ -110,7 +110,7 @@ class RPNHead(nn.Module):
         """
         outputs = [(logits.float(), deltas.float()) for logits, deltas in self(levels)]
         anchors = [
-            grid_anchors(*level.shape[-2:], stride, like=outputs[0][1])
+            grid_anchors(level.shape[-2], level.shape[-1], stride, like=outputs[0][1])
             for level, stride in zip(levels, self.strides, strict=True)
         ]
         return [self._select(outputs, anchors, image, size) for image, size in enumerate(image_sizes)]
