@@ -22,7 +22,8 @@ class Associator:
     Identities count from ``first_id`` in every instance for itself; instances share nothing.
 
     Args:
-        preset: ``tao``, ``bdd`` or ``demo`` (the authors' trackers, identity for identity), ``appearance``, ``default``.
+        preset: ``tao``, ``bdd`` or ``demo`` (the authors' trackers, identity for identity),
+            ``appearance`` or ``default``.
         **overrides: options of :class:`~masa_track.association.presets.AssociationOptions` to change.
 
     Raises:
@@ -138,7 +139,7 @@ class Associator:
         strong = scores > options.object_score_threshold
         taken = assign(pairs, shared, strong)
         if options.nms_confidence_threshold is not None and not strong.all():
-            best, value = best_left(pairs, taken, shared)
+            best, value = best_left(pairs, taken, len(shared))
             is_track = (best >= 0) & (best < len(memory))
             ignored = ~strong & is_track & (value > options.nms_confidence_threshold)
         return taken, ignored
@@ -177,9 +178,7 @@ class Associator:
             rows, columns, values = rows[above], columns[above], values[above]
         return sort_candidates(rows, columns, values, len(boxes)), shared
 
-    def _keep_backdrops(
-        self, rows: np.ndarray, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray
-    ) -> None:
+    def _keep_backdrops(self, rows: np.ndarray, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray) -> None:
         """Remembers the unmatched detections ``rows`` (K,) that no better one overlaps."""
         limits = np.full(len(boxes), _NEVER)
         limits[rows] = self.options.backdrop_iou_threshold
@@ -190,7 +189,7 @@ class Associator:
 def _checked(
     boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, memory: TrackMemory | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """The arguments of ``update`` as float32 and int64 arrays of shapes that fit; raises InputError where they do not."""
+    """The arguments of ``update`` as float32 and int64 arrays; raises InputError where they do not fit."""
     boxes, scores = np.asarray(boxes, np.float32), np.asarray(scores, np.float32)
     labels, embeddings = np.asarray(labels), np.asarray(embeddings, np.float32)
     count = len(boxes) if boxes.ndim else 0
@@ -214,7 +213,6 @@ def _checked(
         if not np.isfinite(array).all():
             row = int(np.flatnonzero(~np.isfinite(array.reshape(count, -1)).all(axis=1))[0])
             raise InputError(f"{name} must be finite numbers, got {array[row]} in row {row}: leave that detection out")
-    if labels.dtype.kind not in "iub":
-        if not (labels.dtype.kind == "f" and (labels == np.round(labels)).all()):
-            raise InputError(f"labels must be whole numbers, got {labels.dtype}")
+    if labels.dtype.kind not in "iub" and not (labels.dtype.kind == "f" and (labels == np.round(labels)).all()):
+        raise InputError(f"labels must be whole numbers, got {labels.dtype}")
     return boxes, scores, labels.astype(np.int64), embeddings

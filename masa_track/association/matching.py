@@ -58,7 +58,9 @@ def greedy(pairs: Candidates, shared: np.ndarray, takes: np.ndarray) -> np.ndarr
         before = holder[wanted]
         np.minimum.at(holder, wanted, waiting)
         after = holder[wanted]
-        rejected = np.concatenate((waiting[after != waiting], np.unique(before[(before != after) & (before != nobody)])))
+        rejected = np.concatenate(
+            (waiting[after != waiting], np.unique(before[(before != after) & (before != nobody)]))
+        )
         position[rejected] += 1
         waiting = rejected
     taken = np.full(len(takes), -1)
@@ -91,18 +93,18 @@ def hungarian(pairs: Candidates, shared: np.ndarray, takes: np.ndarray) -> np.nd
     return taken
 
 
-def best_left(pairs: Candidates, taken: np.ndarray, shared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def best_left(pairs: Candidates, taken: np.ndarray, column_count: int) -> tuple[np.ndarray, np.ndarray]:
     """For every row, its most similar column among those nobody took.
 
     Args:
         pairs: the candidates.
         taken: (N,) int64, what each row took.
-        shared: (M,) bool, columns that are never used up.
+        column_count: M.
 
     Returns:
         ``columns`` (N,) int64 (-1 for none) and ``values`` (N,) float32 (0 for none).
     """
-    free = np.ones(len(shared), bool)
+    free = np.ones(column_count, bool)
     free[taken[taken >= 0]] = False
     left = np.flatnonzero(free[pairs.columns])
     rows, first = np.unique(pairs.rows[left], return_index=True)

@@ -1,1 +1,23 @@
-"""Scores of tracks against the truth: HOTA, CLEAR and IDF1."""
+"""Scores of tracks against the truth: HOTA, CLEAR (MOTA) and IDF1, by TrackEval and py-motmetrics.
+
+:func:`evaluate` is the door: :mod:`pairs` (which file goes with which), :mod:`mot` (what is in them), :mod:`scores`
+(the two libraries are fed and asked) and :mod:`table` (the result as text). pandas, motmetrics and trackeval are
+imported when scores are first computed, not with this package.
+"""
+
+from masa_track.evaluation.mot import MotRows, read_mot
+from masa_track.evaluation.pairs import Pair, find_pairs
+from masa_track.evaluation.scores import Evaluation, Scores, evaluate, score_sequences
+from masa_track.evaluation.table import format_table
+
+__all__ = [
+    "Evaluation",
+    "MotRows",
+    "Pair",
+    "Scores",
+    "evaluate",
+    "find_pairs",
+    "format_table",
+    "read_mot",
+    "score_sequences",
+]

@@ -1,0 +1,66 @@
+"""torchvision's detectors for the 80 COCO classes, by torchvision's names, with torchvision's weights."""
+
+from __future__ import annotations
+
+from urllib.error import URLError
+
+import numpy as np
+import supervision as sv
+import torch
+
+from masa_track.errors import InputError
+from masa_track.models.embedder import choose_device
+
+_LOWEST_SCORE = 0.05
+
+
+def names() -> list[str]:
+    """The detectors that the installed torchvision has COCO weights for (persons' keypoints aside)."""
+    from torchvision import models
+
+    found = models.list_models(module=models.detection)
+    return [name for name in found if not name.startswith("keypoint")]
+
+
+class CocoDetector:
+    """One of torchvision's detectors.
+
+    Args:
+        name: as :func:`names` lists it.
+        device: where it runs; None takes a GPU if there is one.
+        pretrained: False builds it with random weights (for tests of the plumbing) instead of fetching COCO's.
+
+    Raises:
+        InputError: if the weights cannot be fetched.
+    """
+
+    def __init__(self, name: str, device: str | None = None, pretrained: bool = True) -> None:
+        from torchvision import models
+
+        weights = models.get_model_weights(name).DEFAULT
+        try:
+            if pretrained:
+                network = models.get_model(name, weights=weights)
+            else:
+                network = models.get_model(name, weights=None, weights_backbone=None, num_classes=91)
+        except (URLError, OSError) as error:
+            raise InputError(
+                f"the weights of detector {name!r} could not be fetched ({error}): download {weights.url} on another "
+                f"machine and put it into {torch.hub.get_dir()}/checkpoints, or use --detector motion"
+            ) from error
+        self.class_names = {
+            index: label
+            for index, label in enumerate(weights.meta["categories"])
+            if label not in ("N/A", "__background__")
+        }
+        self._device = choose_device(device)
+        self._network = network.eval().to(self._device)
+
+    @torch.inference_mode()
+    def detect(self, frame: np.ndarray) -> sv.Detections:
+        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame."""
+        pixels = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)  # (3, H, W) RGB
+        result = self._network([pixels.to(self._device).float().div_(255)])[0]
+        kept = result["scores"] > _LOWEST_SCORE
+        boxes, scores, labels = (result[key][kept].cpu().numpy() for key in ("boxes", "scores", "labels"))
+        return sv.Detections(xyxy=boxes, confidence=scores, class_id=labels.astype(np.int64))

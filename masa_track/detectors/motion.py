@@ -1,0 +1,98 @@
+"""A detector without weights for fixed cameras: what moves before a background that does not."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import supervision as sv
+
+# The picture is worked on at this size, which is enough for boxes and makes the cost independent of the camera.
+_WORKING_SIDE = 480
+_SMALLEST_AREA = 0.001  # of the picture; smaller patches are noise, leaves, rain
+_CUT = 25.0  # mean change of grey levels from one frame to the next; more is another shot, or the light went on
+_WARM_UP = 5  # frames after a start or a cut in which the background is not known yet
+_SHAKE = 5  # pixels square, of the working size: what fits the background somewhere in it has not moved
+_CONTRAST = 20  # grey levels that a moving thing differs by, at least
+
+
+class MotionDetector:
+    """Boxes of moving things by OpenCV's background subtraction (MOG2). One class, no confidence.
+
+    It needs a camera that stands still. A cut is noticed and the background learned anew. Two things that touch are
+    one box, and a thing that stops fades into the background within some 100 frames.
+
+    Source: Zivkovic, Improved adaptive Gaussian mixture model for background subtraction, ICPR 2004.
+    """
+
+    def __init__(self) -> None:
+        self.class_names = {0: "moving"}
+        self._restart()
+
+    def _restart(self) -> None:
+        self._background = cv2.createBackgroundSubtractorMOG2(history=100, varThreshold=25, detectShadows=True)
+        self._seen = 0
+        self._last: np.ndarray | None = None
+
+    def detect(self, frame: np.ndarray) -> sv.Detections:
+        """Boxes (N, 4) xyxy pixels of what moves in a (H, W, 3) BGR uint8 frame."""
+        height, width = frame.shape[:2]
+        scale = min(1.0, _WORKING_SIDE / max(height, width))
+        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        small = cv2.GaussianBlur(small, (5, 5), 0)
+        self._notice_cut(small)
+        shift = self._steady(small)
+        small = cv2.warpAffine(
+            small,
+            np.float32([[1, 0, -shift[0]], [0, 1, -shift[1]]]),
+            small.shape[1::-1],
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        mask = self._background.apply(small) == 255  # 127 marks shadows
+        self._seen += 1
+        if self._seen <= _WARM_UP:
+            return sv.Detections.empty()
+        mask &= self._moved(small)
+        patches = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        patches = cv2.dilate(patches, np.ones((13, 9), np.uint8))  # joins head, body and legs of one person
+        count, patch_of, stats, _ = cv2.connectedComponentsWithStats(patches)
+        areas = np.bincount(patch_of[mask], minlength=count)  # pixels that moved, before they were dilated
+        areas[0] = 0  # the first is what is not moving
+        stats = stats[areas >= _SMALLEST_AREA * mask.size]
+        if len(stats) == 0:
+            return sv.Detections.empty()
+        margin = np.array([4, 6])  # what dilation added
+        left_top = stats[:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]] + margin
+        sizes = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] - 2 * margin
+        boxes = (np.concatenate((left_top, left_top + np.maximum(sizes, 1)), axis=1) + np.tile(shift, 2)) / scale
+        boxes = np.clip(boxes, 0, [width, height] * 2).astype(np.float32)
+        return sv.Detections(
+            xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=np.zeros(len(boxes), np.int64)
+        )
+
+    def _notice_cut(self, small: np.ndarray) -> None:
+        """Starts anew where the picture is another than the one before."""
+        grey = cv2.resize(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (48, 27), interpolation=cv2.INTER_AREA)
+        if self._last is not None and np.abs(grey.astype(np.int16) - self._last).mean() > _CUT:
+            self._restart()
+        self._last = grey.astype(np.int16)
+
+    def _steady(self, small: np.ndarray) -> np.ndarray:
+        """Pixels (x, y) by which the whole picture is off the background: a camera in the wind, or in a hand."""
+        if self._seen == 0:
+            return np.zeros(2)
+        pictures = [
+            cv2.cvtColor(p, cv2.COLOR_BGR2GRAY).astype(np.float32)
+            for p in (self._background.getBackgroundImage(), small)
+        ]
+        window = cv2.createHanningWindow(small.shape[1::-1], cv2.CV_32F)
+        shift, response = cv2.phaseCorrelate(pictures[0], pictures[1], window)
+        shift = np.array(shift)
+        return shift if response > 0.1 and np.abs(shift).max() < 0.1 * min(small.shape[:2]) else np.zeros(2)
+
+    def _moved(self, small: np.ndarray) -> np.ndarray:
+        """(H, W) bool: no pixel of the background nearby is like this one, so it is not the camera that shook."""
+        background = self._background.getBackgroundImage()
+        near = np.ones((_SHAKE, _SHAKE), np.uint8)
+        too_bright = cv2.subtract(small, cv2.dilate(background, near)).max(axis=2) > _CONTRAST
+        too_dark = cv2.subtract(cv2.erode(background, near), small).max(axis=2) > _CONTRAST
+        return too_bright | too_dark

@@ -1,0 +1,152 @@
+"""MOTChallenge text, truth or tracks, as arrays; every broken rule is told with its file and line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from masa_track.errors import InputError
+
+_COLUMNS = "frame,id,left,top,width,height"
+_MAX_INT = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class MotRows:
+    """The boxes of one sequence, sorted by frame.
+
+    Attributes:
+        frames: (N,) int64, counted from 1, rising.
+        ids: (N,) int64, 0 or more, each at most once in a frame.
+        boxes: (N, 4) float64 left, top, width, height in pixels, as in the file (so 1-based); sizes above 0.
+    """
+
+    frames: np.ndarray
+    ids: np.ndarray
+    boxes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def every(self, stride: int) -> MotRows:
+        """The rows on frames 1, 1 + stride, 1 + 2 * stride, ..."""
+        keep = (self.frames - 1) % stride == 0
+        return MotRows(self.frames[keep], self.ids[keep], self.boxes[keep])
+
+    def in_frame(self, frame: int) -> slice:
+        """Where the rows of one frame are; an empty slice where it has none."""
+        start, stop = np.searchsorted(self.frames, [frame, frame + 1])
+        return slice(int(start), int(stop))
+
+
+def read_mot(path: str | Path, truth: bool = False) -> MotRows:
+    """Reads ``frame,id,left,top,width,height[,flag[,...]]`` rows, comma- or blank-separated; blank lines are skipped.
+
+    In truth, the seventh column is a flag: rows with 0 are not to be scored and are dropped; 1 and, in PETS09-S3-MF1,
+    -1 are kept. In tracks it is a confidence and not looked at. Later columns are never looked at: the eighth is a
+    class in MOT16 and later, but a 3D coordinate in MOT15.
+
+    Args:
+        path: the file. One of tracks may be empty.
+        truth: whether the seventh column is the flag.
+
+    Returns:
+        The rows kept.
+
+    Raises:
+        InputError: the file cannot be read; a line has too few columns, no number, a NaN, a frame below 1, an id below
+            0, a size of 0 or less; an id is twice in a frame; or truth has no row left. With file and line.
+
+    Source: Leal-Taixe et al., MOTChallenge 2015, 2015, and Milan et al., MOT16, 2016 (the formats).
+    """
+    path = Path(path)
+    lines = _lines(path)
+    frames: list[int] = []
+    ids: list[int] = []
+    boxes: list[list[float]] = []
+    first_line: dict[tuple[int, int], int] = {}
+    ignored = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            frame, track_id, box, flag = _row(line)
+            if truth and flag == 0:
+                ignored += 1
+                continue
+            if min(box[2:]) <= 0:
+                raise InputError(f"width and height must be above 0, got {box[2]:g} and {box[3]:g}")
+            before = first_line.setdefault((frame, track_id), number)
+            if before != number:
+                raise InputError(f"id {track_id} is twice in frame {frame} (first on line {before})")
+        except InputError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+        frames.append(frame)
+        ids.append(track_id)
+        boxes.append(box)
+    if truth and not frames:
+        why = f"all {ignored} of its rows are flagged 0 (not to be scored)" if ignored else "the file has no rows"
+        raise InputError(f"GT must have at least one row to score against, but in {path} {why}")
+    order = np.argsort(np.array(frames, np.int64), kind="stable")
+    return MotRows(
+        np.array(frames, np.int64)[order],
+        np.array(ids, np.int64)[order],
+        np.array(boxes, np.float64).reshape(-1, 4)[order],
+    )
+
+
+def _lines(path: Path) -> Iterable[str]:
+    try:
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be a MOT text file ({_COLUMNS},...), but it is no text") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _row(line: str) -> tuple[int, int, list[float], float]:
+    fields = line.split(",") if "," in line else line.split()
+    if len(fields) < 6:
+        raise InputError(f"a row must have at least 6 columns ({_COLUMNS}), got {len(fields)}: {_short(line)}")
+    frame = _whole("frame", fields[0])
+    if frame < 1:
+        raise InputError(f"frames must count from 1, got {frame}")
+    track_id = _whole("id", fields[1])
+    if track_id < 0:
+        raise InputError(f"id must be 0 or more, got {track_id} (detections without identities cannot be scored)")
+    names = ("left", "top", "width", "height")
+    box = [_number(name, field) for name, field in zip(names, fields[2:6], strict=True)]
+    flag = _number("flag", fields[6]) if len(fields) > 6 and fields[6].strip() else 1.0
+    return frame, track_id, box, flag
+
+
+def _number(name: str, field: str) -> float:
+    try:
+        value = float(field)
+    except ValueError:
+        raise InputError(f"{name} must be a number, got {_short(field)}") from None
+    if not math.isfinite(value):
+        raise InputError(f"{name} must be finite, got {field.strip()}")
+    return value
+
+
+def _whole(name: str, field: str) -> int:
+    try:
+        whole = int(field)  # not through a float: ids from a hash have more than 53 bits
+    except ValueError:
+        value = _number(name, field)
+        if not value.is_integer():
+            raise InputError(f"{name} must be a whole number, got {_short(field)}") from None
+        whole = int(value)
+    if abs(whole) > _MAX_INT:
+        raise InputError(f"{name} must fit into 64 bits, got {_short(field)}")
+    return whole
+
+
+def _short(text: str) -> str:
+    text = text.strip()
+    return repr(text if len(text) <= 60 else text[:57] + "...")

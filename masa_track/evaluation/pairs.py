@@ -1,0 +1,102 @@
+"""Which tracks file goes with which truth: single files, a sequence's folder, or folders of sequences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from masa_track.errors import InputError
+
+_TRACKS_PLACES = "NAME.txt, NAME/tracks.txt, NAME/NAME.txt or the only .txt file in NAME/"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sequence to be scored.
+
+    Attributes:
+        name: of the sequence, e.g. ``TUD-Campus``.
+        gt: its truth, a MOT text file.
+        tracks: the tracks to score, a MOT text file.
+    """
+
+    name: str
+    gt: Path
+    tracks: Path
+
+
+def find_pairs(gt: str | Path, tracks: str | Path) -> list[Pair]:
+    """Finds the sequences of ``gt`` and the tracks of each; tracks of other sequences are left alone.
+
+    Args:
+        gt: a MOT text file, a sequence's folder with ``gt/gt.txt``, or a folder of such folders.
+        tracks: for one sequence a MOT text file or a folder with ``tracks.txt`` (what ``masa-track track`` writes); for
+            one or several a folder with ``NAME.txt``, ``NAME/tracks.txt``, ``NAME/NAME.txt`` or one text file in
+            ``NAME/``.
+
+    Returns:
+        The pairs, sorted by name.
+
+    Raises:
+        InputError: nothing of the kind is there, a sequence has no tracks (named), or two files could be its tracks.
+    """
+    truths = _truths(Path(gt))
+    place = Path(tracks)
+    if not place.exists():
+        raise InputError(f"TRACKS must be a MOT text file or a folder, but there is no {place}")
+    if len(truths) == 1:
+        ((name, truth),) = truths.items()
+        if place.is_file():
+            return [Pair(name, truth, place)]
+        if (place / "tracks.txt").is_file():
+            return [Pair(name, truth, place / "tracks.txt")]
+    elif place.is_file():
+        names = _listed(list(truths))
+        raise InputError(f"TRACKS must be a folder, as GT has {len(truths)} sequences ({names}), but {place} is a file")
+    found = {name: _tracks_of(name, place) for name in truths}
+    missing = [name for name, file in found.items() if file is None]
+    if missing:
+        count = f"{len(missing)} of GT's {len(truths)} sequences" if len(truths) > 1 else "GT's sequence"
+        places = _TRACKS_PLACES if len(truths) > 1 else f"tracks.txt, {_TRACKS_PLACES}"
+        raise InputError(f"TRACKS has nothing for {count}: {_listed(missing)} (looked in {place} for {places})")
+    return [Pair(name, truths[name], file) for name, file in found.items() if file is not None]
+
+
+def _truths(gt: Path) -> dict[str, Path]:
+    if gt.is_file():
+        return {_name(gt): gt}
+    if not gt.exists():
+        raise InputError(f"GT must be a MOT text file or a folder, but there is no {gt}")
+    for file in (gt / "gt" / "gt.txt", gt / "gt.txt"):
+        if file.is_file():
+            return {_name(file): file}
+    truths = {folder.name: folder / "gt" / "gt.txt" for folder in sorted(gt.iterdir())}
+    truths = {name: file for name, file in truths.items() if file.is_file()}
+    if not truths:
+        raise InputError(f"GT must be a MOT text file, or a folder with gt/gt.txt or NAME/gt/gt.txt in it, got {gt}")
+    return truths
+
+
+def _name(file: Path) -> str:
+    # .../TUD-Campus/gt/gt.txt is called TUD-Campus, also when reached from inside by a relative path.
+    if file.name == "gt.txt":
+        folder = file.resolve().parent
+        name = folder.parent.name if folder.name == "gt" else folder.name
+        return name or file.stem
+    return file.stem
+
+
+def _tracks_of(name: str, folder: Path) -> Path | None:
+    for file in (folder / f"{name}.txt", folder / name / "tracks.txt", folder / name / f"{name}.txt"):
+        if file.is_file():
+            return file
+    inside = sorted(file for file in (folder / name).glob("*.txt") if file.is_file())
+    if len(inside) > 1:
+        names = _listed([file.name for file in inside])
+        raise InputError(f"TRACKS must have one text file for {name}, but {folder / name} has {names}: keep tracks.txt")
+    return inside[0] if inside else None
+
+
+def _listed(names: list[str], limit: int = 20) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more

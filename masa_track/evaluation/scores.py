@@ -1,0 +1,258 @@
+"""The scores: TrackEval computes HOTA, py-motmetrics MOTA, IDF1 and switches; this file only feeds them.
+
+MOTChallenge's official evaluation also drops tracks that match a distractor (a static person, a reflection, ...)
+before it scores. This one does not: it drops the rows of the truth that are flagged 0, and nothing of the tracks. On
+MOT15, which has no classes, the two are the same.
+
+TrackEval has a MOTA of its own, which is not asked here. It keeps a pair together from one frame to the next only,
+py-motmetrics over any gap; so the two can differ by a few switches where boxes of a crowd overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masa_track.errors import InputError
+from masa_track.evaluation.mot import MotRows, read_mot
+from masa_track.evaluation.pairs import find_pairs
+
+_COUNTS = ("num_switches", "num_false_positives", "num_misses")
+# What trackeval's own matching allows for rounding, so that both libraries see the same pairs at the threshold.
+_EPS = float(np.finfo("float").eps)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How good the tracks of one sequence, or of all together, are.
+
+    Attributes:
+        hota: higher order tracking accuracy, 0 to 1: the mean over IoU thresholds .05, .10, ..., .95.
+        det_a: its detection part, 0 to 1.
+        ass_a: its association part (identities), 0 to 1.
+        loc_a: the mean IoU of what was matched, 0 to 1; TrackEval counts 1 for a threshold without a match, and here it
+            is 0 if nothing was matched at any.
+        mota: 1 - (misses + false positives + switches) / truth boxes; at most 1, and below 0 if there are more errors
+            than boxes.
+        idf1: F1 of the boxes with the right identity, 0 to 1.
+        switches: IDSW, how often a truth's track became another one.
+        false_positives: boxes of tracks without truth.
+        misses: boxes of the truth without track (false negatives).
+        frames: with truth or tracks, of those looked at.
+        truth_boxes: boxes of the truth.
+        track_boxes: boxes of the tracks.
+        truth_ids: identities in the truth.
+        track_ids: identities in the tracks.
+
+    Source: Luiten et al., HOTA, IJCV 2021; Bernardin and Stiefelhagen, CLEAR MOT, 2008; Ristani et al., IDF1, 2016.
+    """
+
+    hota: float
+    det_a: float
+    ass_a: float
+    loc_a: float
+    mota: float
+    idf1: float
+    switches: int
+    false_positives: int
+    misses: int
+    frames: int
+    truth_boxes: int
+    track_boxes: int
+    truth_ids: int
+    track_ids: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The scores of several sequences.
+
+    Attributes:
+        sequences: by name.
+        combined: of all sequences taken together: counts are summed, so a long sequence weighs more than a short one.
+        stride: every how many frames were looked at.
+        iou: the IoU from which MOTA, IDF1 and the counts accept a match.
+    """
+
+    sequences: dict[str, Scores]
+    combined: Scores
+    stride: int
+    iou: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as nested dicts of names, whole numbers and floats, ready for JSON."""
+        return asdict(self)
+
+
+def evaluate(gt: str | Path, tracks: str | Path, stride: int = 1, iou: float = 0.5) -> Evaluation:
+    """Scores files of tracks against files of truth.
+
+    Example:
+        ``evaluate("clips/TUD-Campus", "runs/campus").combined.idf1``
+
+    Args:
+        gt: a MOT text file, a sequence's folder with ``gt/gt.txt``, or a folder of such folders.
+        tracks: a MOT text file or a folder, see :func:`~masa_track.evaluation.pairs.find_pairs`. An empty file (the
+            tracker found nothing) is scored, with zeros.
+        stride: keep frames 1, 1 + stride, ... of both sides.
+        iou: from which IoU MOTA, IDF1 and the counts accept a match, above 0 and at most 1. HOTA has its
+            own thresholds.
+
+    Returns:
+        The scores of each sequence and of all.
+
+    Raises:
+        InputError: an argument is out of range, a file is missing or broken (with its line), a sequence has no tracks,
+            or truth and tracks share no frame.
+    """
+    if stride < 1 or stride != int(stride):
+        raise InputError(f"--stride must be a whole number of at least 1, got {stride}")
+    if not 0 < iou <= 1:  # also refuses a NaN
+        raise InputError(f"--iou must be above 0 and at most 1, got {iou}")
+    sequences = {}
+    for pair in find_pairs(gt, tracks):
+        truth, found = read_mot(pair.gt, truth=True), read_mot(pair.tracks)
+        kept = truth.every(stride), found.every(stride)
+        if not len(kept[0]):
+            raise InputError(
+                f"GT must have a row on {_frames(stride)}, but {pair.gt} has {_span(truth)} and none of them"
+            )
+        if len(found) and not np.intersect1d(kept[0].frames, kept[1].frames).size:
+            raise InputError(
+                f"GT and TRACKS of {pair.name} must share a frame of {_frames(stride)}: "
+                f"frames of TRACKS run {_span(found)}, of GT {_span(truth)}"
+            )
+        sequences[pair.name] = kept
+    return score_sequences(sequences, iou=iou, stride=stride)
+
+
+def score_sequences(sequences: Mapping[str, tuple[MotRows, MotRows]], iou: float = 0.5, stride: int = 1) -> Evaluation:
+    """Scores tracks in memory.
+
+    Args:
+        sequences: truth and tracks by name, at least one, each with truth in it.
+        iou: see :func:`evaluate`.
+        stride: what the rows were thinned by already; only written down.
+
+    Returns:
+        The scores of each sequence and of all.
+
+    Raises:
+        ValueError: there is no sequence, or one has no truth.
+    """
+    import motmetrics
+    from trackeval.metrics import HOTA
+
+    if not sequences or not all(len(truth) for truth, _ in sequences.values()):
+        raise ValueError("sequences must be at least one, each with truth in it")
+    hota = HOTA()
+    host = motmetrics.metrics.create()
+    wanted = ["mota", "idf1", *_COUNTS]
+    data = {name: sequence_data(truth, tracks) for name, (truth, tracks) in sequences.items()}
+    hotas = {name: hota.eval_sequence(one) for name, one in data.items()}
+    # By default motmetrics takes whichever of lapsolver, lap and scipy is installed, and ties would fall differently.
+    with motmetrics.lap.set_default_solver("scipy"):
+        # compute and compute_overall are what compute_many calls, which would also set up the root logger.
+        clear = {
+            name: host.compute(_accumulator(one, iou), metrics=wanted, return_dataframe=False, return_cached=True)
+            for name, one in data.items()
+        }
+    overall = host.compute_overall(list(clear.values()), metrics=wanted, return_dataframe=False)
+    scores = {name: _scores(hotas[name], clear[name], [one]) for name, one in data.items()}
+    combined = _scores(hota.combine_sequences(hotas), overall, list(data.values()))
+    return Evaluation(scores, combined, int(stride), float(iou))
+
+
+def sequence_data(truth: MotRows, tracks: MotRows) -> dict[str, Any]:
+    """One sequence as TrackEval's metric classes take it: a list entry a frame, identities counted from 0.
+
+    Frames with neither truth nor tracks are left out, which no score notices.
+
+    Args:
+        truth: N rows.
+        tracks: M rows.
+
+    Returns:
+        ``gt_ids`` [(n,) int64], ``tracker_ids`` [(m,) int64] and ``similarity_scores`` [(n, m) float64 IoU] by frame;
+        ``frames`` (T,) int64, their numbers; and the counts ``num_timesteps``, ``num_gt_ids``, ``num_tracker_ids``,
+        ``num_gt_dets``, ``num_tracker_dets``.
+    """
+    frames = np.union1d(truth.frames, tracks.frames)
+    truth_names, truth_ids = np.unique(truth.ids, return_inverse=True)
+    track_names, track_ids = np.unique(tracks.ids, return_inverse=True)
+    rows = [(truth.in_frame(frame), tracks.in_frame(frame)) for frame in frames.tolist()]
+    return {
+        "frames": frames,
+        "gt_ids": [truth_ids[there] for there, _ in rows],
+        "tracker_ids": [track_ids[here] for _, here in rows],
+        "similarity_scores": [box_iou_xywh(truth.boxes[there], tracks.boxes[here]) for there, here in rows],
+        "num_timesteps": len(frames),
+        "num_gt_ids": len(truth_names),
+        "num_tracker_ids": len(track_names),
+        "num_gt_dets": len(truth),
+        "num_tracker_dets": len(tracks),
+    }
+
+
+def box_iou_xywh(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of every pair.
+
+    Its own, because ``motmetrics.distances.iou_matrix`` (1.4.0) calls ``np.asfarray``, which numpy 2 has no more.
+
+    Args:
+        boxes: (N, 4) float64 left, top, width, height; sizes above 0.
+        others: (M, 4) likewise.
+
+    Returns:
+        (N, M) float64, 0 to 1.
+    """
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
+    overlap = np.maximum(high - low, 0).prod(axis=2)  # (N, M)
+    areas = boxes[:, 2:].prod(axis=1)[:, None] + others[:, 2:].prod(axis=1)[None]
+    return np.clip(overlap / (areas - overlap), 0, 1)
+
+
+def _accumulator(data: dict[str, Any], iou: float) -> Any:
+    import motmetrics
+
+    accumulator = motmetrics.MOTAccumulator()
+    frames = zip(data["frames"].tolist(), data["gt_ids"], data["tracker_ids"], data["similarity_scores"], strict=True)
+    for frame, truth_ids, track_ids, similarity in frames:
+        distances = np.where(similarity >= iou - _EPS, 1 - similarity, np.nan)  # NaN: never a pair
+        accumulator.update(truth_ids, track_ids, distances, frameid=frame)
+    return accumulator
+
+
+def _scores(hota: Mapping[str, Any], clear: Mapping[str, Any], data: list[dict[str, Any]]) -> Scores:
+    def count(key: str) -> int:
+        return sum(int(one[key]) for one in data)
+
+    return Scores(
+        hota=float(np.mean(hota["HOTA"])),
+        det_a=float(np.mean(hota["DetA"])),
+        ass_a=float(np.mean(hota["AssA"])),
+        loc_a=float(np.mean(hota["LocA"])) if np.any(hota["HOTA_TP"]) else 0.0,
+        mota=float(clear["mota"]),
+        idf1=float(clear["idf1"]),
+        switches=int(clear["num_switches"]),
+        false_positives=int(clear["num_false_positives"]),
+        misses=int(clear["num_misses"]),
+        frames=count("num_timesteps"),
+        truth_boxes=count("num_gt_dets"),
+        track_boxes=count("num_tracker_dets"),
+        truth_ids=count("num_gt_ids"),
+        track_ids=count("num_tracker_ids"),
+    )
+
+
+def _frames(stride: int) -> str:
+    return "any frame" if stride == 1 else f"frames 1, {1 + stride}, {1 + 2 * stride}, ... (--stride {stride})"
+
+
+def _span(rows: MotRows) -> str:
+    return f"{rows.frames[0]}..{rows.frames[-1]}"

@@ -1,0 +1,216 @@
+"""What the report remembers of a run: bounded, however long the video and however many its identities."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+MAX_TRACKS = 500  # tracks with a record of their own on the page
+SLACK = 100  # records above that before the shortest are dropped, so that sorting is rare
+RECENT = 30  # frames without a box before a track counts as ended and its record may go
+MAX_SEGMENTS = 32  # bars of one track on the timeline
+MAX_BINS = 600  # of the curve of live tracks
+SEEN_IDS = 2**23  # ids remembered one by one, a bit each: 1 MB at most
+THUMBNAIL = (168, 112)  # the box a crop is fitted into, width x height in pixels
+BETTER = 1.2  # a crop replaces the one before only when its score is this much higher
+CUT_BY_BORDER = 0.25  # what a crop's score is worth when the frame's border cuts it
+
+
+@dataclass(slots=True)
+class TrackRecord:
+    """One identity's story.
+
+    Attributes:
+        track_id: its identity.
+        name: the class it had most often (Boyer and Moore's majority vote; exact where one class has more than half).
+        first_frame: the number in the source, from 1, of the frame in which it appeared.
+        first_time: its seconds, or None where the source has no clock.
+        last_index: the last processed frame, from 0, with a box.
+        last_frame: its number in the source.
+        last_time: its seconds, or None.
+        boxes: how many boxes it had.
+        confidence_sum: of its boxes.
+        segments: ``[first frame, last frame]`` of each stretch without a gap; the smallest gaps are closed when there
+            are too many.
+        closed_gaps: how many gaps were closed.
+        thumbnail: its best crop as JPEG, or None.
+        thumbnail_score: that crop's area in pixels times the confidence, less where the border cuts it.
+        votes: of the majority vote.
+    """
+
+    track_id: int
+    name: str
+    first_frame: int
+    first_time: float | None
+    last_index: int = -1
+    last_frame: int = 0
+    last_time: float | None = None
+    boxes: int = 0
+    confidence_sum: float = 0.0
+    segments: list[list[int]] = field(default_factory=list)
+    closed_gaps: int = 0
+    thumbnail: bytes | None = None
+    thumbnail_score: float = 0.0
+    votes: int = 0
+
+    def extend(self, index: int, frame_number: int, time: float | None, name: str, confidence: float) -> None:
+        """Adds a box in the processed frame ``index``."""
+        if self.segments and index <= self.last_index + 1:
+            self.segments[-1][1] = frame_number
+        else:
+            self.segments.append([frame_number, frame_number])
+            if len(self.segments) > MAX_SEGMENTS:
+                self._close_smallest_gap()
+        self.last_index, self.last_frame, self.last_time = index, frame_number, time
+        self.boxes += 1
+        self.confidence_sum += confidence
+        if self.votes == 0:
+            self.name = name
+        self.votes += 1 if name == self.name else -1
+
+    def _close_smallest_gap(self) -> None:
+        gaps = [after[0] - before[1] for before, after in zip(self.segments, self.segments[1:], strict=False)]
+        place = int(np.argmin(gaps))
+        self.segments[place][1] = self.segments.pop(place + 1)[1]
+        self.closed_gaps += 1
+
+
+class TrackRecords:
+    """The records of at most ``MAX_TRACKS`` identities, the longest-lived, and the counts of all.
+
+    A record may only go once its track has ended: no box for ``RECENT`` frames, or, in a crowd, none in this frame.
+    Should a forgotten identity return, it is not counted again, but its record begins anew.
+    """
+
+    def __init__(self) -> None:
+        self.records: dict[int, TrackRecord] = {}
+        self.identities = 0
+        self._forgotten_lengths: Counter[int] = Counter()
+        self._seen = bytearray()
+
+    def get(self, track_id: int, name: str, frame_number: int, time: float | None) -> TrackRecord:
+        """The record of an identity; a new one when it has none."""
+        record = self.records.get(track_id)
+        if record is None:
+            record = TrackRecord(track_id, name, frame_number, time)
+            self.records[track_id] = record
+            self.identities += self._is_new(track_id)
+        return record
+
+    def _is_new(self, track_id: int) -> bool:
+        if not 0 <= track_id < SEEN_IDS:
+            return True
+        place, bit = track_id >> 3, 1 << (track_id & 7)
+        if place >= len(self._seen):
+            self._seen.extend(bytes(place + 1 - len(self._seen)))
+        new = not self._seen[place] & bit
+        self._seen[place] |= bit
+        return new
+
+    def prune(self, index: int) -> None:
+        """Drops the records of the shortest-lived ended tracks when there are too many."""
+        if len(self.records) <= MAX_TRACKS + SLACK:
+            return
+        for unseen in (RECENT, 1):
+            ended = [record for record in self.records.values() if index - record.last_index >= unseen]
+            ended.sort(key=lambda record: record.boxes)
+            for record in ended[: max(0, len(self.records) - MAX_TRACKS)]:
+                self._forgotten_lengths[_rounded(record.boxes)] += 1
+                del self.records[record.track_id]
+            if len(self.records) <= MAX_TRACKS + SLACK:
+                return
+
+    def longest(self) -> list[TrackRecord]:
+        """The records for the page, at most ``MAX_TRACKS``, by their first appearance."""
+        kept = sorted(self.records.values(), key=lambda record: -record.boxes)[:MAX_TRACKS]
+        return sorted(kept, key=lambda record: (record.first_frame, record.track_id))
+
+    def lengths(self) -> tuple[float, float]:
+        """The median and the mean number of boxes of all identities; 0 without any."""
+        counts = self._forgotten_lengths + Counter(record.boxes for record in self.records.values())
+        if not counts:
+            return 0.0, 0.0
+        lengths = np.array(sorted(counts))
+        ends = np.cumsum([counts[int(length)] for length in lengths])
+        total = int(ends[-1])
+        middle = [lengths[np.searchsorted(ends, rank, side="right")] for rank in ((total - 1) // 2, total // 2)]
+        return float(np.mean(middle)), float(np.dot(lengths, np.diff(ends, prepend=0)) / total)
+
+
+def _rounded(length: int) -> int:
+    """The length with its ten leading bits, so that there are few different ones; exact below 1024."""
+    shift = max(0, length.bit_length() - 10)
+    return length >> shift << shift
+
+
+@dataclass(slots=True)
+class Bin:
+    """A stretch of processed frames: its frame numbers, times and numbers of live tracks."""
+
+    first_frame: int
+    last_frame: int
+    first_time: float | None
+    last_time: float | None
+    frames: int
+    live_sum: int
+    live_max: int
+
+    def join(self, after: Bin) -> None:
+        """Takes the stretch that follows into this one."""
+        self.last_frame, self.last_time = after.last_frame, after.last_time
+        self.frames += after.frames
+        self.live_sum += after.live_sum
+        self.live_max = max(self.live_max, after.live_max)
+
+
+class LiveCurve:
+    """Live tracks over time in at most ``MAX_BINS`` bins, all but the last of as many frames: doubled when full."""
+
+    def __init__(self) -> None:
+        self.bins: list[Bin] = []
+        self.frames_per_bin = 1
+
+    def add(self, frame_number: int, time: float | None, live: int) -> None:
+        """Adds a processed frame with ``live`` tracks."""
+        one = Bin(frame_number, frame_number, time, time, 1, live, live)
+        if self.bins and self.bins[-1].frames < self.frames_per_bin:
+            self.bins[-1].join(one)
+            return
+        if len(self.bins) == MAX_BINS:
+            for even, odd in zip(self.bins[::2], self.bins[1::2], strict=True):
+                even.join(odd)
+            self.bins = self.bins[::2]
+            self.frames_per_bin *= 2
+        self.bins.append(one)
+
+
+def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, float, float, float], score: float) -> None:
+    """Makes the box's crop the record's thumbnail when it is clearly better: larger and surer, not cut by the border.
+
+    Args:
+        record: whose thumbnail it may become.
+        image: the frame, (H, W, 3) uint8 BGR, without drawings.
+        box: xyxy in its 0-based pixels, finite.
+        score: the box's confidence.
+    """
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
+    if x2 - x1 < 2 or y2 - y1 < 2:
+        return
+    value = (x2 - x1) * (y2 - y1) * max(score, 0.01)
+    if box[0] < 2 or box[1] < 2 or box[2] > width - 2 or box[3] > height - 2:
+        value *= CUT_BY_BORDER
+    if value <= BETTER * record.thumbnail_score:
+        return
+    margin = 0.08 * max(x2 - x1, y2 - y1)
+    left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
+    crop = image[top : min(height, int(y2 + margin) + 1), left : min(width, int(x2 + margin) + 1)]
+    scale = min(THUMBNAIL[0] / crop.shape[1], THUMBNAIL[1] / crop.shape[0], 4.0)
+    size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
+    small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    done, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])
+    if done:
+        record.thumbnail, record.thumbnail_score = jpeg.tobytes(), value

@@ -1,0 +1,75 @@
+"""Which rows of a frame go into the results, and what each is called: the same answer for every output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import supervision as sv
+
+ClassNames = Mapping[int, str] | Sequence[str] | None
+
+
+def tracked_rows(detections: sv.Detections) -> sv.Detections:
+    """The rows that have an identity and a finite box.
+
+    A row without an identity has the id -1 or None. A box with a NaN or an infinity has no place in any of the formats.
+
+    Args:
+        detections: N rows; masks and extra data are not looked at, but for ``data["class_name"]``.
+
+    Returns:
+        The M <= N rows kept, in their order: ``xyxy`` (M, 4) in 0-based pixels, ``tracker_id`` (M,) int64,
+        ``confidence`` and ``class_id`` as given or None, and ``data["class_name"]`` where it was given.
+    """
+    if detections.tracker_id is None or len(detections) == 0:
+        return sv.Detections(xyxy=np.zeros((0, 4), np.float32), tracker_id=np.zeros(0, np.int64))
+    ids = np.array([-1 if i is None else int(i) for i in detections.tracker_id], dtype=np.int64)
+    keep = (ids >= 0) & np.isfinite(detections.xyxy).all(axis=1)
+    names = detections.data.get("class_name") if detections.data else None
+    return sv.Detections(
+        xyxy=np.asarray(detections.xyxy)[keep],
+        confidence=None if detections.confidence is None else np.asarray(detections.confidence)[keep],
+        class_id=None if detections.class_id is None else np.asarray(detections.class_id)[keep],
+        tracker_id=ids[keep],
+        data={} if names is None else {"class_name": np.asarray(names, dtype=object)[keep]},
+    )
+
+
+def confidences(detections: sv.Detections) -> np.ndarray:
+    """The confidences, (N,) float64: 1 where the detector gives none, 0 for a NaN."""
+    if detections.confidence is None:
+        return np.ones(len(detections))
+    return np.nan_to_num(np.asarray(detections.confidence, dtype=np.float64), nan=0.0, posinf=1.0, neginf=0.0)
+
+
+def class_ids(detections: sv.Detections) -> np.ndarray:
+    """The class ids, (N,) int64: 0 where the detector gives none."""
+    if detections.class_id is None:
+        return np.zeros(len(detections), np.int64)
+    return np.asarray(detections.class_id, dtype=np.int64)
+
+
+def class_name(class_id: int, class_names: ClassNames) -> str:
+    """What a class is called.
+
+    Args:
+        class_id: the class.
+        class_names: the names by id, or None where the detector knows none.
+
+    Returns:
+        The name; ``object`` for the one class of a detector without names, ``class N`` for any other unnamed class.
+    """
+    if class_names is None:
+        return "object" if class_id == 0 else f"class {class_id}"
+    if isinstance(class_names, Mapping):
+        return str(class_names.get(class_id, f"class {class_id}"))
+    return str(class_names[class_id]) if 0 <= class_id < len(class_names) else f"class {class_id}"
+
+
+def row_names(detections: sv.Detections, class_names: ClassNames) -> list[str]:
+    """The class name of each row, (N,): the detector's own ``data["class_name"]`` goes before ``class_names``."""
+    own = detections.data.get("class_name") if detections.data else None
+    if own is not None:
+        return [str(name) for name in own]
+    return [class_name(int(i), class_names) for i in class_ids(detections)]

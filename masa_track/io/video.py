@@ -1,0 +1,222 @@
+"""The annotated video: tracks drawn onto frames, frames encoded as H.264 in an MP4 that any browser plays."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+import supervision as sv
+
+from masa_track.io.colors import TRACK_COLORS
+from masa_track.io.files import PartFile
+from masa_track.io.rows import ClassNames, row_names, tracked_rows
+
+PRESET = "veryfast"  # x264's own scale; with CRF 23 some 3x faster than its default for a few per cent more bytes
+CRF = "23"
+BT709 = 1  # in av's colour properties
+
+
+class VideoWriter:
+    """An MP4 written beside its place (``.NAME.part``) and renamed when it is closed.
+
+    H.264, yuv420p, index first (``+faststart``). yuv420p wants even sizes, so an odd one gains a copy of its last
+    column or row. As a context manager it closes at the end and on Ctrl-C, and abandons on any other exception.
+
+    Args:
+        path: the file, e.g. ``video.mp4``.
+        width: of the frames, in pixels.
+        height: of the frames, in pixels.
+        fps: frames per second, a fraction or a float such as 29.97.
+
+    Raises:
+        ValueError: a size below 1 or an fps that is not finite and above 0.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(self, path: str | Path, width: int, height: int, fps: float | Fraction) -> None:
+        if width < 1 or height < 1:
+            raise ValueError(f"width and height must be at least 1 pixel, got {width} x {height}")
+        if not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"fps must be finite and above 0, got {fps}")
+        self.file = PartFile(path)
+        self.width = int(width)
+        self.height = int(height)
+        self.frames = 0
+        rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))  # 1001: NTSC rates stay exact
+        self._closed = False
+        self._container = av.open(str(self.file.part), "w", format="mp4", options={"movflags": "+faststart"})
+        try:
+            self._stream = self._container.add_stream("libx264", rate=rate, options={"preset": PRESET, "crf": CRF})
+            self._stream.width = self.width + self.width % 2
+            self._stream.height = self.height + self.height % 2
+            self._stream.pix_fmt = "yuv420p"
+            context: Any = self._stream.codec_context
+            # Untagged, players guess the matrix from the size, and colours shift.
+            context.colorspace = context.color_primaries = context.color_trc = BT709
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, frame: np.ndarray) -> None:
+        """Encodes one frame.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR. One of another size is scaled to fit, its proportions kept, on black.
+
+        Raises:
+            ValueError: it is not such an array.
+        """
+        if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.size == 0:
+            raise ValueError(f"frame must be (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
+        if frame.shape[:2] != (self.height, self.width):
+            frame = _fit(frame, self.width, self.height)
+        if self.height % 2 or self.width % 2:
+            frame = cv2.copyMakeBorder(frame, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE)
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
+        picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
+        picture.pts = self.frames  # the stream's time base is 1 / rate
+        self._container.mux(self._stream.encode(picture))
+        self.frames += 1
+
+    def close(self) -> None:
+        """Completes the video and puts it in its place. Without a frame there is none: an earlier one stays."""
+        if self._closed:
+            return
+        if self.frames == 0:
+            self.abandon()
+            return
+        try:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._closed = True
+            self.file.commit()
+        except BaseException:
+            self.abandon()
+            raise
+
+    def abandon(self) -> None:
+        """Stops and removes the part; an earlier video is as it was. Does nothing after :meth:`close`."""
+        self._closed = True
+        try:
+            self._container.close()
+        except (av.FFmpegError, OSError):
+            pass  # a container without a packet, or on a full disk, cannot be completed, and need not
+        finally:
+            self.file.abandon()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt):
+            self.close()
+        else:
+            self.abandon()
+
+
+class TrackDrawer:
+    """Draws boxes, ``#id class`` labels and short traces, a colour per identity.
+
+    Keeps the box centres of the last ``trace_seconds``, nothing else.
+
+    Args:
+        width: of the frames, in pixels; with ``height`` it sets the thickness of lines and the size of text.
+        height: of the frames, in pixels.
+        fps: processed frames per second.
+        class_names: the names by class id.
+        trace_seconds: how far back a trace goes.
+    """
+
+    def __init__(
+        self, width: int, height: int, fps: float, class_names: ClassNames = None, trace_seconds: float = 1.5
+    ) -> None:
+        side = min(width, height)
+        line = max(1, round(side / 310))  # 2 at 480 and 720, 3 at 1080, 7 at 2160
+        self._text_scale = max(0.38, side / 1600)  # of OpenCV's font; below 0.38 digits cannot be read
+        self._text_thickness = max(1, round(self._text_scale * 1.6))
+        self._text_padding = max(2, round(self._text_scale * 8))
+        self._class_names = class_names
+        self._trace_frames = min(max(2, round(fps * trace_seconds)), 240)
+        palette = sv.ColorPalette.from_hex(list(TRACK_COLORS))
+        by_track = sv.ColorLookup.TRACK
+        self._traces = sv.TraceAnnotator(
+            palette, sv.Position.CENTER, trace_length=self._trace_frames, thickness=line, color_lookup=by_track
+        )
+        self._boxes = sv.BoxAnnotator(palette, thickness=line, color_lookup=by_track)
+        self._labels = sv.LabelAnnotator(
+            palette,
+            color_lookup=by_track,
+            text_color=sv.ColorPalette.from_hex([_ink(color) for color in TRACK_COLORS]),
+            text_scale=self._text_scale,
+            text_thickness=self._text_thickness,
+            text_padding=self._text_padding,
+        )
+
+    def draw(self, frame: np.ndarray, detections: sv.Detections) -> np.ndarray:
+        """Draws one frame's tracks; call it for each processed frame in turn, also for those without tracks.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR; it is not altered.
+            detections: its rows, in pixels of the frame; those without an identity are not drawn.
+
+        Returns:
+            The drawing, (H, W, 3) uint8 BGR, a new array.
+        """
+        picture = np.ascontiguousarray(frame).copy()
+        height, width = picture.shape[:2]
+        rows = tracked_rows(detections)
+        boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) xyxy
+        boxes = np.clip(boxes, 0, [width - 1, height - 1, width - 1, height - 1])
+        seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # the others are outside the picture
+        rows.xyxy = boxes
+        rows = cast(sv.Detections, rows[seen])
+
+        trace = self._traces.trace  # supervision prunes by frames that held a track; forget by elapsed frames
+        recent = trace.frame_id > trace.current_frame_id - self._trace_frames
+        trace.frame_id, trace.xy, trace.tracker_id = trace.frame_id[recent], trace.xy[recent], trace.tracker_id[recent]
+        self._traces.annotate(picture, rows)
+        if len(rows) == 0:
+            return picture
+
+        self._boxes.annotate(picture, rows)
+        ids = rows.tracker_id if rows.tracker_id is not None else ()
+        labels = [f"#{i} {name}" for i, name in zip(ids, row_names(rows, self._class_names), strict=True)]
+        rows.xyxy = self._label_places(rows.xyxy, labels, width)
+        self._labels.annotate(picture, rows, labels=labels)
+        return picture
+
+    def _label_places(self, boxes: np.ndarray, labels: list[str], width: int) -> np.ndarray:
+        """The boxes, (N, 4), moved so that the label above each top left corner is inside the picture."""
+        places = boxes.copy()
+        for place, label in zip(places, labels, strict=True):
+            font = (cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, self._text_thickness)
+            (text_width, text_height), _ = cv2.getTextSize(label, *font)
+            place[0] = max(0, min(place[0], width - text_width - 2 * self._text_padding))
+            place[1] = max(place[1], text_height + 2 * self._text_padding)
+        return places
+
+
+def _ink(color: str) -> str:
+    """Black or white, whichever is easier to read on ``#rrggbb`` (WCAG's relative luminance, simplified)."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return "#101418" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.28 else "#ffffff"
+
+
+def _fit(frame: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The frame scaled into ``width`` x ``height``, centred on black; (height, width, 3) uint8."""
+    scale = min(width / frame.shape[1], height / frame.shape[0])
+    inner_width = min(width, max(1, round(frame.shape[1] * scale)))
+    inner_height = min(height, max(1, round(frame.shape[0] * scale)))
+    left, top = (width - inner_width) // 2, (height - inner_height) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    inner = cv2.resize(frame, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
+    canvas[top : top + inner_height, left : left + inner_width] = inner
+    return canvas

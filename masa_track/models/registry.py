@@ -1,0 +1,85 @@
+"""The models by name, and how one is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from masa_track.errors import InputError, unknown_name
+from masa_track.models import nano
+from masa_track.models.embedder import Embedder
+
+BUILDERS: dict[str, Callable[[], nn.Module]] = {"nano": nano.Nano}
+SHIPPED: dict[str, Path] = {"nano": nano.WEIGHTS}
+
+
+def build_model(name: str) -> nn.Module:
+    """The network of that name with random weights.
+
+    Raises:
+        InputError: for an unknown name.
+    """
+    if name not in BUILDERS:
+        raise unknown_name("model", name, BUILDERS)
+    return BUILDERS[name]()
+
+
+def load(
+    name_or_path: str | Path = "nano",
+    device: str | torch.device | None = None,
+    checkpoint: str | Path | None = None,
+) -> Embedder:
+    """Loads a model, ready to embed.
+
+    Args:
+        name_or_path: ``nano`` (shipped, works offline), or a .safetensors file that says which model it is of.
+        device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU if there is one.
+        checkpoint: other weights for a named model, a .safetensors file.
+
+    Raises:
+        InputError: for an unknown name, a missing or broken file, weights of another model, an unusable device.
+    """
+    given = str(name_or_path)
+    if given in BUILDERS:
+        name, path = given, Path(checkpoint) if checkpoint is not None else SHIPPED[given]
+    elif Path(given).suffix == ".safetensors" or Path(given).exists():
+        path = Path(given)
+        name = _read(path)[1].get("model", "")
+        if name not in BUILDERS:
+            raise InputError(f"{path} does not say which model it is of: its metadata holds no known 'model'")
+    else:
+        raise unknown_name("model", given, BUILDERS)
+    network = build_model(name)
+    _fill(network, path, name)
+    return Embedder(network, name, device)
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a .safetensors file."""
+    if not path.is_file():
+        raise InputError(f"no such checkpoint: {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except SafetensorError as error:
+        raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
+
+
+def _fill(network: nn.Module, path: Path, name: str) -> None:
+    """Puts a file's weights into the network; they must fit exactly."""
+    tensors, metadata = _read(path)
+    wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
+    misfit = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
+    if missing or extra or misfit:
+        other = metadata.get("model", "unknown")
+        raise InputError(
+            f"{path} does not fit the model {name!r} (it says it is of {other!r}): {len(missing)} tensors are "
+            f"missing, {len(extra)} are not known, {len(misfit)} are of another shape, e.g. "
+            f"{(missing + extra + misfit)[0]!r}"
+        )
+    network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)
