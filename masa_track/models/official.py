@@ -44,7 +44,7 @@ class OfficialSpec:
         score_threshold: of the class-agnostic detections.
         max_detections: class-agnostic detections an image.
         resize: (long side, short side) the picture is fitted into, in pixels.
-        pad_multiple: each side is padded to a multiple of this.
+        size_divisor: each side is padded to a multiple of this.
     """
 
     name: str
@@ -56,7 +56,7 @@ class OfficialSpec:
     score_threshold: float = 0.02
     max_detections: int = 50
     resize: tuple[int, int] = (1024, 1024)
-    pad_multiple: int = 32
+    size_divisor: int = 32
 
 
 SWIN_STRIDES = (8, 16, 32, 64, 128)
@@ -69,20 +69,29 @@ OFFICIAL = {
         OfficialSpec(
             "detic-swinb", "detic_masa.pth", SWIN_STRIDES, roi_levels=3, score_threshold=0.05, max_detections=100
         ),
-        OfficialSpec("sam-vitb", "sam_vitb_masa.pth", pad_multiple=1024),
-        OfficialSpec("sam-vith", "sam_vith_masa.pth", pad_multiple=1024),
+        OfficialSpec("sam-vitb", "sam_vitb_masa.pth", size_divisor=1024),
+        OfficialSpec("sam-vith", "sam_vith_masa.pth", size_divisor=1024),
     )
 }
 
 
 class OfficialMasa(nn.Module):
-    """One official model: maps in, pyramid, embeddings and boxes out.
+    """One official model: images in, pyramid, embeddings and boxes out.
+
+    Attributes:
+        mean, std: of the input, RGB, in 0..255.
+        size_divisor: the padded input's sides are multiples of it.
+        resize: (long side, short side) pixels that the picture is fitted into.
+        dimension: of an embedding.
 
     Args:
         spec: the model's facts.
         backbone: images (B, 3, H, W) to maps, finest first.
         adapter: two modules, maps to pyramid and pyramid to fused pyramid.
     """
+
+    mean = (123.675, 116.28, 103.53)
+    std = (58.395, 57.12, 57.375)
 
     def __init__(self, spec: OfficialSpec, backbone: nn.Module, adapter: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -96,7 +105,8 @@ class OfficialMasa(nn.Module):
         self.track_head = TrackHead(box_strides)
         self.channels = 256  # of every pyramid level
         self.reduction = spec.strides
-        self.embed_dim = 256
+        self.dimension = 256  # of an embedding
+        self.resize, self.size_divisor = spec.resize, spec.size_divisor
 
     def backbone_maps(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps of ``images`` (B, 3, H, W), normalised, finest first."""
@@ -114,7 +124,7 @@ class OfficialMasa(nn.Module):
 
         Args:
             images: (B, 3, H, W) RGB, normalised by the ImageNet mean and deviation, padded with zeros to
-                ``spec.pad_multiple``.
+                ``spec.size_divisor``.
 
         Returns:
             Five levels (B, 256, ceil(H / s), ceil(W / s)) for ``s`` in ``spec.strides``.
@@ -171,7 +181,7 @@ class OfficialMasa(nn.Module):
             InputError: if keys are missing or of another shape; the message says what the state dict looks like.
         """
         ours, report = translate(self.spec.name, state_dict, self.state_dict())
-        self.load_state_dict(ours, strict=False)  # translate has found every parameter
+        self.load_state_dict(ours, strict=False)  # translate has found all but counters
         return report
 
 

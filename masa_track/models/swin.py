@@ -109,6 +109,9 @@ def swin_body(dim: int, depths: Sequence[int], heads: Sequence[int], window: int
     for module in donor.modules():
         if isinstance(module, ShiftedWindowAttention):
             module.__class__ = WindowAttention  # the same parameters, another order of steps
+            index = module.relative_position_index
+            del module.relative_position_index  # follows from the window's size: no part of a checkpoint here
+            module.register_buffer("relative_position_index", index, persistent=False)
     return cast(nn.Sequential, donor.features)
 
 
