@@ -116,13 +116,19 @@ def test_memory_ends_after_memory_frames() -> None:
 
 def test_a_track_lives_is_lost_and_found() -> None:
     frames = [one(1, 0), one(1, 1), one(2, 2), one(1, 3), one(2, 4)]
-    assert [ids.tolist() for ids in run(Associator("appearance", match_metric="cosine"), frames)] == [[0], [0], [1], [0], [1]]
+    assert [ids.tolist() for ids in run(Associator("appearance", match_metric="cosine"), frames)] == [
+        [0],
+        [0],
+        [1],
+        [0],
+        [1],
+    ]
 
 
 def test_alone_with_one_track_bisoftmax_says_yes() -> None:
-    """Known weakness of the reference's measure: both softmaxes over one number are 1, so only the cosine can object."""
+    """Known weakness of the measure: both softmaxes over one number are 1, so only the cosine can object."""
     assert run(Associator("tao"), [one(1, 0), one(1, 1)])[1].tolist() == [0]
-    opposite = one(1, 1)[:4] + (-one(1, 1)[4],)
+    opposite = (*one(1, 1)[:4], -one(1, 1)[4])
     assert run(Associator("tao"), [one(1, 0), opposite])[1].tolist() == [1]
     assert run(Associator("bdd"), [one(1, 0), opposite])[1].tolist() == [0]
 

@@ -26,7 +26,7 @@ class TrackMemory:
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
         self.count = 0
-        self._buffers = {
+        self._buffers: dict[str, np.ndarray] = {
             "boxes": np.empty((64, 4), np.float32),
             "labels": np.empty(64, np.int64),
             "embeddings": np.empty((64, dimension), np.float32),

@@ -66,8 +66,19 @@ class AssociationOptions:
     first_id: int = 0
 
     def __post_init__(self) -> None:
-        unit = ("embedding_momentum", "distractor_iou_threshold", "class_iou_threshold", "backdrop_iou_threshold")
-        numbers = ("init_score_threshold", "object_score_threshold", "match_score_threshold", "max_distance", "fps")
+        unit: tuple[str, ...] = (
+            "embedding_momentum",
+            "distractor_iou_threshold",
+            "class_iou_threshold",
+            "backdrop_iou_threshold",
+        )
+        numbers: tuple[str, ...] = (
+            "init_score_threshold",
+            "object_score_threshold",
+            "match_score_threshold",
+            "max_distance",
+            "fps",
+        )
         numbers += ("distractor_score_threshold", "nms_confidence_threshold", *unit)
         optional = {f.name for f in fields(self) if "None" in str(f.type)}
         for name in numbers:

@@ -9,7 +9,9 @@ import supervision as sv
 # The picture is worked on at this size, which is enough for boxes and makes the cost independent of the camera.
 _WORKING_SIDE = 480
 _SMALLEST_AREA = 0.001  # of the picture; smaller patches are noise, leaves, rain
+_THINNEST = 4  # pixels of the working size; thinner patches are edges of what stands still
 _CUT = 25.0  # mean change of grey levels from one frame to the next; more is another shot, or the light went on
+_TOO_MUCH = 0.5  # of the picture moving is another shot, too
 _WARM_UP = 5  # frames after a start or a cut in which the background is not known yet
 _SHAKE = 5  # pixels square, of the working size: what fits the background somewhere in it has not moved
 _CONTRAST = 20  # grey levels that a moving thing differs by, at least
@@ -40,30 +42,30 @@ class MotionDetector:
         small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (5, 5), 0)
         self._notice_cut(small)
-        shift = self._steady(small)
-        small = cv2.warpAffine(
-            small,
-            np.float32([[1, 0, -shift[0]], [0, 1, -shift[1]]]),
-            small.shape[1::-1],
-            borderMode=cv2.BORDER_REPLICATE,
-        )
+        shift = self._shake(small)  # (2,) pixels
+        back = np.array([[1, 0, -shift[0]], [0, 1, -shift[1]]])
+        small = cv2.warpAffine(small, back, small.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
         mask = self._background.apply(small) == 255  # 127 marks shadows
         self._seen += 1
         if self._seen <= _WARM_UP:
             return sv.Detections.empty()
         mask &= self._moved(small)
+        if mask.mean() > _TOO_MUCH:
+            self._restart()
+            return sv.Detections.empty()
         patches = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         patches = cv2.dilate(patches, np.ones((13, 9), np.uint8))  # joins head, body and legs of one person
         count, patch_of, stats, _ = cv2.connectedComponentsWithStats(patches)
         areas = np.bincount(patch_of[mask], minlength=count)  # pixels that moved, before they were dilated
         areas[0] = 0  # the first is what is not moving
-        stats = stats[areas >= _SMALLEST_AREA * mask.size]
+        margin = np.array([4, 6])  # what dilation added
+        sizes = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] - 2 * margin
+        kept = (areas >= _SMALLEST_AREA * mask.size) & (sizes.min(axis=1) >= _THINNEST)
+        stats, sizes = stats[kept], sizes[kept]
         if len(stats) == 0:
             return sv.Detections.empty()
-        margin = np.array([4, 6])  # what dilation added
         left_top = stats[:, [cv2.CC_STAT_LEFT, cv2.CC_STAT_TOP]] + margin
-        sizes = stats[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] - 2 * margin
-        boxes = (np.concatenate((left_top, left_top + np.maximum(sizes, 1)), axis=1) + np.tile(shift, 2)) / scale
+        boxes = (np.concatenate((left_top, left_top + sizes), axis=1) + np.tile(shift, 2)) / scale
         boxes = np.clip(boxes, 0, [width, height] * 2).astype(np.float32)
         return sv.Detections(
             xyxy=boxes, confidence=np.ones(len(boxes), np.float32), class_id=np.zeros(len(boxes), np.int64)
@@ -76,18 +78,16 @@ class MotionDetector:
             self._restart()
         self._last = grey.astype(np.int16)
 
-    def _steady(self, small: np.ndarray) -> np.ndarray:
+    def _shake(self, small: np.ndarray) -> np.ndarray:
         """Pixels (x, y) by which the whole picture is off the background: a camera in the wind, or in a hand."""
         if self._seen == 0:
             return np.zeros(2)
-        pictures = [
-            cv2.cvtColor(p, cv2.COLOR_BGR2GRAY).astype(np.float32)
-            for p in (self._background.getBackgroundImage(), small)
-        ]
+        background = cv2.cvtColor(self._background.getBackgroundImage(), cv2.COLOR_BGR2GRAY).astype(np.float32)
+        grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
         window = cv2.createHanningWindow(small.shape[1::-1], cv2.CV_32F)
-        shift, response = cv2.phaseCorrelate(pictures[0], pictures[1], window)
-        shift = np.array(shift)
-        return shift if response > 0.1 and np.abs(shift).max() < 0.1 * min(small.shape[:2]) else np.zeros(2)
+        (right, down), sureness = cv2.phaseCorrelate(background, grey, window)
+        far = max(abs(right), abs(down)) > 0.1 * min(small.shape[:2])
+        return np.zeros(2) if far or sureness < 0.1 else np.array([right, down])
 
     def _moved(self, small: np.ndarray) -> np.ndarray:
         """(H, W) bool: no pixel of the background nearby is like this one, so it is not the camera that shook."""

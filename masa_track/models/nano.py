@@ -6,6 +6,7 @@ Source: `tf_efficientnet_lite0` of timm with ImageNet weights (Apache-2.0); the 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,8 +40,9 @@ class Nano(nn.Module):
         super().__init__()
         import timm
 
-        self.backbone = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
-        self.dimension = sum(self.backbone.feature_info.channels()) * GRID[0] * GRID[1]
+        backbone: Any = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
+        self.dimension = sum(backbone.feature_info.channels()) * GRID[0] * GRID[1]
+        self.backbone = backbone
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
         """The three maps of normalised images.

@@ -68,10 +68,9 @@ def to_input(
     new_width, new_height = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
     resized = cv2.resize(frame, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
     padded_size = [-(-side // size_divisor) * size_divisor for side in (new_height, new_width)]
-    image = torch.zeros((1, 3, *padded_size))
-    pixels = torch.from_numpy(resized).permute(2, 0, 1).flip(0)  # (3, H, W) RGB
-    inner = image[0, :, :new_height, :new_width]
-    inner.copy_(pixels)
-    inner.sub_(torch.tensor(mean)[:, None, None]).div_(torch.tensor(std)[:, None, None])
+    image = torch.zeros((1, 3, *padded_size)).contiguous(memory_format=torch.channels_last)
+    inner = image[0, :, :new_height, :new_width].permute(1, 2, 0)  # (H, W, 3)
+    inner.copy_(torch.from_numpy(np.ascontiguousarray(resized[..., ::-1])))
+    inner.sub_(torch.tensor(mean)).div_(torch.tensor(std))
     factors = np.array([new_width / width, new_height / height] * 2, np.float32)
     return image, factors

@@ -12,6 +12,7 @@ from torch import nn
 from masa_track.errors import InputError, unknown_name
 from masa_track.models import nano
 from masa_track.models.embedder import Embedder
+from masa_track.models.fuse import fold_batch_norms
 
 BUILDERS: dict[str, Callable[[], nn.Module]] = {"nano": nano.Nano}
 SHIPPED: dict[str, Path] = {"nano": nano.WEIGHTS}
@@ -55,6 +56,8 @@ def load(
         raise unknown_name("model", given, BUILDERS)
     network = build_model(name)
     _fill(network, path, name)
+    if name == "nano":  # its children run in the order they are listed
+        fold_batch_norms(network.eval())
     return Embedder(network, name, device)
 
 

@@ -1,0 +1,169 @@
+"""`masa-track track`: a video and boxes in, identities out."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masa_track.errors import InputError
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+    from masa_track.io.sources import Frame, Source
+    from masa_track.pipeline import Outcome
+
+_DESCRIPTION = """\
+Gives the things in a video identities. The boxes come from a file (--detections) or from a
+detector (--detector); a model embeds what is in them, and alike boxes of different frames become
+one track."""
+
+_EPILOG = """\
+DIR gets
+  report.html   when each track lived, a thumbnail of each, counts: open it in a browser
+  video.mp4     the video with boxes, identities and short traces (H.264)
+  tracks.txt    MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1 (counted from 1)
+  tracks.json   COCO-VID
+  tracks.csv    a row a box
+
+examples:
+  masa-track track street.mp4 --detector motion --out runs/street
+  masa-track track frames/ --detections det.txt --out runs/frames
+  masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
+  masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
+  masa-track track street.mp4 --detector motion --set memory_frames=300 --set class_aware=True --out runs/street
+
+Ctrl-C ends a run after the frame in work; the files are whole and hold what was done. A frame that
+cannot be read is reported and skipped. Detections in MOT text count frames and pixels from 1."""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds ``track`` to the command's subparsers."""
+    parser = commands.add_parser(
+        "track",
+        help="track a video: boxes in, identities out",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
+    add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    boxes = parser.add_mutually_exclusive_group(required=True)
+    boxes.add_argument("--detections", metavar="FILE", help="boxes from a file: MOT det.txt or COCO json")
+    boxes.add_argument(
+        "--detector",
+        metavar="NAME",
+        help="boxes from a detector: 'motion' (fixed camera, no weights) or a COCO detector of torchvision",
+    )
+    add("--model", default="nano", metavar="NAME", help="what embeds the boxes (default: %(default)s)")
+    add("--checkpoint", metavar="FILE", help="other weights for the model (.safetensors)")
+    add(
+        "--preset",
+        default="default",
+        metavar="NAME",
+        help="how boxes are linked: default, appearance, or the reference's tao, bdd, demo (default: %(default)s)",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="OPTION=VALUE",
+        help="change one option of the preset, e.g. memory_frames=300; may be given several times",
+    )
+    add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
+    add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--no-video", action="store_true", help="do not write video.mp4")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs ``track``. Everything that can be wrong with the input is found before the first frame is tracked."""
+    from masa_track.association import REFERENCE_PRESETS, options_of
+    from masa_track.io.files import prepare_folder
+    from masa_track.io.sources import open_source
+
+    for name, value in (("--stride", args.stride), ("--max-frames", args.max_frames)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be 1 or more, got {value}")
+    overrides = parse_options(args.set)
+    options_of(args.preset, **overrides)
+    source = open_source(args.source)
+    if args.preset not in REFERENCE_PRESETS:
+        overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
+    boxes_from = file_boxes(args.detections, source) if args.detections else None
+
+    from masa_track.models import load
+    from masa_track.pipeline import Job, track_video
+    from masa_track.tracker import MasaTracker
+
+    model = load(args.model, device=args.device, checkpoint=args.checkpoint)
+    tracker = MasaTracker(model, args.preset, **overrides)
+    detect, class_names = boxes_from or detector_boxes(args.detector, args.device)
+    folder = prepare_folder(args.out)
+    facts = {
+        "model": model.name,
+        "checkpoint": args.checkpoint or "shipped",
+        "preset": args.preset,
+        **{f"option {name}": value for name, value in parse_options(args.set).items()},
+        "boxes from": args.detections or f"detector {args.detector}",
+        "every": f"{args.stride} frames" if args.stride > 1 else "frame",
+        "device": str(model.device),
+    }
+    job = Job(source, detect, class_names, tracker, folder, not args.no_video, args.stride, args.max_frames, facts)
+    outcome = track_video(job)
+    print(summary(outcome, folder, not args.no_video))
+    return 130 if outcome.interrupted else 0 if outcome.frames else 1
+
+
+def parse_options(pairs: list[str]) -> dict[str, Any]:
+    """``["memory_frames=300", "class_aware=True"]`` as ``{"memory_frames": 300, "class_aware": True}``."""
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        name, sign, text = pair.partition("=")
+        if not sign or not name:
+            raise InputError(f"--set takes OPTION=VALUE, got {pair!r}, e.g. --set memory_frames=300")
+        try:
+            options[name.strip()] = ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError):
+            options[name.strip()] = text.strip()
+    return options
+
+
+Boxes = tuple[Callable[["Frame"], "sv.Detections"], Mapping[int, str]]
+
+
+def file_boxes(path: str, source: Source) -> Boxes:
+    """The boxes of a file, checked against the source."""
+    from masa_track.io.detections import read_detections
+
+    file = read_detections(path, source)
+    return lambda frame: file.at(frame.number), file.class_names
+
+
+def detector_boxes(name: str, device: str | None) -> Boxes:
+    """The boxes of a detector."""
+    from masa_track.detectors import open_detector
+
+    detector = open_detector(name, device)
+    return lambda frame: detector.detect(frame.image), detector.class_names
+
+
+def summary(outcome: Outcome, folder: Path, with_video: bool) -> str:
+    """What to tell the user at the end."""
+    if not outcome.frames:
+        return f"no frame could be tracked ({outcome.broken} skipped): nothing was written"
+    lines = [
+        f"{outcome.frames} frames, {outcome.identities} identities, {outcome.fps:.1f} frames a second"
+        + (f", {outcome.broken} frames skipped" if outcome.broken else "")
+        + (" (stopped early: the files hold what was done)" if outcome.interrupted else ""),
+        f"look at   {folder / 'report.html'}",
+    ]
+    if with_video:
+        lines.append(f"          {folder / 'video.mp4'}")
+    lines.append(f"results   {folder / 'tracks.txt'}, tracks.json, tracks.csv")
+    return "\n".join(lines)

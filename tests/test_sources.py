@@ -1,0 +1,536 @@
+"""Videos, image folders, patterns, cameras and addresses, whole and damaged."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import socket
+import threading
+import weakref
+
+import av
+import cv2
+import numpy as np
+import pytest
+
+from masa_track.errors import InputError
+from masa_track.io import sources
+from masa_track.io.sources import open_source
+
+WIDTH, HEIGHT = 160, 96
+
+
+def picture(number: int) -> np.ndarray:
+    """A picture that says its number, in eight blocks, to whoever decodes it."""
+    image = np.full((HEIGHT, WIDTH, 3), 60, np.uint8)
+    for bit in range(8):
+        image[16:64, bit * 20 : bit * 20 + 20] = 255 * (number >> bit & 1)
+    image[70:90, number * 2 % 140 :][:, :20] = (0, 200, 50)
+    return image
+
+
+def said(image: np.ndarray) -> int:
+    return sum(1 << bit for bit in range(8) if image[30:50, bit * 20 + 5 : bit * 20 + 15].mean() > 127)
+
+
+def write_video(path, count=60, codec="libx264", size=(WIDTH, HEIGHT), rotation=0, **options):
+    with av.open(str(path), "w", options={"movflags": "+faststart"} if path.suffix == ".mp4" else {}) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = size
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        if codec == "libx264":
+            stream.options = {"g": "12", "bf": "2", **options}
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for number in range(1, count + 1):
+            image = cv2.resize(picture(number), size)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode())
+    return path
+
+
+def packets(path) -> list[tuple[int, int, int]]:
+    """(place in the file, size, 1-based number of the frame in it) in decoding order."""
+    with av.open(str(path)) as container:
+        found = [(p.pos, p.size, p.pts) for p in container.demux(video=0) if p.size]
+    shown = sorted(pts for _, _, pts in found)
+    return [(pos, size, shown.index(pts) + 1) for pos, size, pts in found]
+
+
+def blank(path, pos: int, size: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[pos : pos + size] = bytes(size)
+    path.write_bytes(data)
+
+
+def write_images(folder, numbers, suffix=".png", form="{:06d}"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        cv2.imwrite(str(folder / (form.format(number) + suffix)), picture(number))
+    return folder
+
+
+def read(source, **options):
+    """([(number, what the picture says)], [(number, reason)])"""
+    broken = []
+    frames = source.frames(on_broken=lambda number, reason: broken.append((number, reason)), **options)
+    return [(frame.number, said(frame.image)) for frame in frames], broken
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mp4", "libx264"),
+        ("a.mkv", "libx264"),
+        ("a.ts", "libx264"),
+        ("a.flv", "libx264"),
+        ("a.avi", "libx264"),  # without pts
+        ("b.avi", "mpeg4"),
+        ("c.avi", "mjpeg"),
+    ],
+)
+def test_video(tmp_path, name, codec):
+    source = open_source(write_video(tmp_path / name, codec=codec))
+    assert (source.name, source.width, source.height, source.fps, source.live) == (name[0], WIDTH, HEIGHT, 25.0, False)
+    assert source.length is None or abs(source.length - 60) <= 2
+    assert source.last_number is None, "a video's length is a hint"
+    assert read(source) == ([(n, n) for n in range(1, 61)], [])
+    frames = list(source.frames())
+    assert [frame.timestamp for frame in frames] == pytest.approx([i / 25 for i in range(60)], abs=2e-3)
+    assert (frames[0].file_name, frames[59].file_name) == ("000001.jpg", "000060.jpg")
+    assert frames[0].image.dtype == np.uint8
+    assert frames[0].image.shape == (HEIGHT, WIDTH, 3)
+    assert read(source, stride=7, max_frames=3) == ([(1, 1), (8, 8), (15, 15)], [])
+
+
+def test_colours_are_bgr(tmp_path):
+    image = next(iter(open_source(write_video(tmp_path / "a.mp4")).frames())).image
+    assert image[80, 12].astype(int) == pytest.approx([0, 200, 50], abs=30)
+
+
+def test_fps_can_be_given(tmp_path):
+    source = open_source(write_video(tmp_path / "a.mp4", count=4), fps=10)
+    assert source.fps == 10
+    assert [frame.timestamp for frame in source.frames()] == pytest.approx([0, 0.1, 0.2, 0.3])
+    for fps in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(InputError, match="fps must be finite and above 0"):
+            open_source(tmp_path / "a.mp4", fps=fps)
+
+
+def test_odd_names(tmp_path):
+    path = write_video(tmp_path / "plain.mp4", count=3)
+    for name in ("http:odd %03d[1]*.mp4", "a b.mp4"):
+        other = path.rename(tmp_path / name)
+        source = open_source(other)
+        assert len(list(source.frames())) == 3
+        assert re.fullmatch(r"[\w.-]+", source.name)
+        path = other
+
+
+@pytest.mark.parametrize("index", [0, 3, 13, 24, 30, 47, 58, 59])
+def test_a_lost_packet_leaves_a_gap(tmp_path, index):
+    """Whatever is lost with it, every frame that is given has its own number, and all others are reported, in order."""
+    path = write_video(tmp_path / "a.mp4")
+    pos, size, number = packets(path)[index]
+    blank(path, pos, size)
+    got, broken = read(open_source(path))
+    lost = [n for n, _ in broken]
+    assert number in lost
+    assert lost == sorted(set(lost))
+    assert sorted([n for n, _ in got] + lost) == list(range(1, 61))
+    assert all("could not be decoded" in reason for _, reason in broken)
+    # A picture built on the lost one (a B-frame comes before it) shows a wrong one, only until the next key frame.
+    assert {n for n, says in got if n != says} <= set(range(number - 3, number + 12))
+    assert len(got) >= 59 - 12
+
+
+def test_a_lost_b_frame_costs_only_itself(tmp_path):
+    path = write_video(tmp_path / "a.mp4", **{"b-pyramid": "none"})
+    pos, size, number = packets(path)[30]
+    assert number < packets(path)[29][2], "it must come after a later frame, else it is no B-frame"
+    blank(path, pos, size)
+    got, broken = read(open_source(path))
+    assert [n for n, _ in broken] == [number]
+    assert got == [(n, n) for n in range(1, 61) if n != number]
+
+
+def test_a_frame_the_decoder_calls_damaged_is_reported(tmp_path):
+    path = write_video(tmp_path / "a.mp4")
+    pos, size, number = packets(path)[30]
+    data = bytearray(path.read_bytes())
+    data[pos + 10 : pos + size] = np.random.default_rng(0).bytes(size - 10)  # the slice's header stays whole
+    path.write_bytes(data)
+    got, broken = read(open_source(path))
+    assert broken == [(number, "is damaged")]
+    assert [n for n, _ in got] == [n for n in range(1, 61) if n != number]
+
+
+def test_a_lost_packet_without_pts_counts_too(tmp_path):
+    path = write_video(tmp_path / "a.avi", codec="mjpeg")
+    pos, size, number = packets(path)[30]
+    with path.open("rb") as file:
+        data = file.read()
+    start = data.index(b"\xff\xd8", pos)
+    blank(path, start, size)
+    got, broken = read(open_source(path))
+    assert [n for n, _ in broken] == [number] == [31]
+    assert got == [(n, n) for n in range(1, 61) if n != number]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.flv"])
+def test_half_a_file_gives_its_frames(tmp_path, name):
+    path = write_video(tmp_path / name)
+    cut = packets(path)[35][0] + 5  # in the 36th packet
+    path.write_bytes(path.read_bytes()[:cut])
+    whole = {number for pos, _, number in packets(write_video(tmp_path / f"whole{path.suffix}"))[:35]}
+    got, broken = read(open_source(path))
+    assert len(got) >= 34
+    # By then 34 of the first 35 are known; the packet of one shown between them may be cut off, and no gap tells.
+    assert [n == says for n, says in got if n <= 33] == [True] * 33
+    assert {says for _, says in got} <= whole | {36}
+    assert len(broken) <= 2
+
+
+def test_half_a_file_with_its_index_at_the_end_is_refused(tmp_path):
+    path = tmp_path / "a.mov"
+    write_video(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match=r"a\.mov' is not a video, or not a whole one"):
+        open_source(path)
+
+
+def test_frames_are_upright(tmp_path):
+    """A phone's video is stored lying, with a note how to turn it."""
+    source = open_source(write_video(tmp_path / "a.mp4", count=3, rotation=90))
+    assert (source.width, source.height) == (HEIGHT, WIDTH)
+    image = next(iter(source.frames())).image
+    assert said(np.rot90(image, -1)) == 1, "90 degrees counter-clockwise, as OpenCV and players show it"
+
+
+def test_rotation_agrees_with_opencv(tmp_path):
+    path = write_video(tmp_path / "a.mp4", count=3, rotation=90)
+    ok, theirs = cv2.VideoCapture(str(path)).read()
+    assert ok
+    ours = next(iter(open_source(path).frames())).image
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.astype(int) - theirs).mean() < 5
+
+
+def test_size_change_in_the_middle(tmp_path):
+    for name, size in (("a", (WIDTH, HEIGHT)), ("b", (96, 64))):
+        write_video(tmp_path / f"{name}.ts", count=12, size=size, bf="0")
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in "aba"))
+    got, broken = read(open_source(joined))
+    assert [n for n, _ in got] == [*range(1, 13), *range(25, 37)]
+    assert broken == [(n, "is 96x64, the video is 160x96") for n in range(13, 25)]
+    times = [frame.timestamp for frame in open_source(joined).frames()]
+    assert times == sorted(times), "the clock is set back twice in this file"
+
+
+@pytest.mark.parametrize("maker", ["_upright", "_read_image"])
+def test_memory_stays_flat(tmp_path, monkeypatch, maker):
+    """When a picture is made, the one before it is gone already."""
+    source = open_source(write_video(tmp_path / "a.mp4") if maker == "_upright" else write_images(tmp_path, range(9)))
+    alive: list[weakref.ref] = []
+    real = getattr(sources, maker)
+
+    def make(what):
+        assert [ref for ref in alive if ref() is not None] == []
+        image = real(what)
+        alive.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(sources, maker, make)
+    for frame in source.frames():
+        assert frame.image is alive[-1]()
+        del frame
+    assert len(alive) == (60 if maker == "_upright" else 9)
+
+
+def test_stopping_early_closes_the_file(tmp_path, monkeypatch):
+    opened = []
+    real = av.open
+    monkeypatch.setattr(sources.av, "open", lambda *a, **k: opened.append(real(*a, **k)) or opened[-1])
+    frames = open_source(write_video(tmp_path / "a.mp4")).frames()
+    opened.clear()  # those of the probe, and the writer's
+    next(frames)
+    frames.close()
+    assert len(opened) == 1
+    with pytest.raises(AssertionError, match="Container is not open"):
+        next(opened[0].demux())
+
+
+def test_stride_and_max_frames_are_checked_at_once(tmp_path):
+    source = open_source(write_images(tmp_path / "i", range(2)))
+    with pytest.raises(InputError, match="stride must be at least 1, got 0"):
+        source.frames(stride=0)
+    with pytest.raises(InputError, match="max_frames must be at least 1, got 0"):
+        source.frames(max_frames=0)
+
+
+# Images
+
+
+def test_folder_in_natural_order(tmp_path):
+    folder = write_images(tmp_path / "clip", (2, 10, 1, 33), form="f{}")
+    (folder / "notes.txt").write_text("no image")
+    (folder / "._f1.png").write_bytes(b"a Mac's")
+    source = open_source(folder)
+    assert (source.name, source.fps, source.length, source.last_number) == ("clip", 30.0, 4, 4)
+    assert list(source.file_names) == ["f1.png", "f2.png", "f10.png", "f33.png"]
+    assert read(source) == ([(1, 1), (2, 2), (3, 10), (4, 33)], [])
+    assert [f.timestamp for f in source.frames()] == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30])
+    assert read(open_source(f"{folder}/f?.png"))[0] == [(1, 1), (2, 2)]
+    assert open_source(f"{folder}/f?.png").name == "clip"
+    assert open_source(folder / "f10.png").length == 1
+
+
+def test_a_stride_reads_no_other_image(tmp_path):
+    folder = write_images(tmp_path / "clip", range(1, 10))
+    (folder / "000002.png").write_bytes(b"")
+    assert read(open_source(folder), stride=3) == ([(1, 1), (4, 4), (7, 7)], [])
+
+
+def test_broken_images_are_reported_and_skipped(tmp_path):
+    folder = write_images(tmp_path / "clip", range(1, 8))
+    (folder / "000001.png").write_bytes(b"hello")
+    (folder / "000003.png").write_bytes(b"")
+    (folder / "000005.png").write_bytes((folder / "000005.png").read_bytes()[:200])
+    cv2.imwrite(str(folder / "000006.png"), np.zeros((240, 320, 3), np.uint8))
+    got, broken = read(open_source(folder))
+    assert got == [(2, 2), (4, 4), (7, 7)]
+    assert [n for n, _ in broken] == [1, 3, 5, 6]
+    assert broken[1][1] == "000003.png is empty (0 bytes)"
+    assert "000005.png cannot be decoded" in broken[2][1]
+    assert broken[3][1] == "000006.png is 320x240, the video is 160x96"
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 4)])
+def test_grey_and_transparent_images_become_bgr(tmp_path, shape):
+    for dtype, white in ((np.uint8, 255), (np.uint16, 65535)):
+        cv2.imwrite(str(tmp_path / "1.png"), np.full(shape, white, dtype))
+        image = next(iter(open_source(tmp_path).frames())).image
+        assert image.shape == (HEIGHT, WIDTH, 3)
+        assert image.dtype == np.uint8
+        assert image.min() == 255
+
+
+def test_mot_sequence_folder(tmp_path):
+    folder = tmp_path / "unpacked"
+    write_images(folder / "img1", (1, 2, 3))
+    assert (open_source(folder).name, open_source(folder).fps) == ("unpacked", 30.0)
+    info = folder / "seqinfo.ini"
+    info.write_text("[Sequence]\nname=MOT17-05-FRCNN\nimDir=img1\nframeRate=14\nseqLength=837\n")
+    for path in (folder, folder / "img1"):
+        source = open_source(path)
+        assert (source.name, source.fps, source.length, source.last_number) == ("MOT17-05-FRCNN", 14.0, 3, 837)
+    assert open_source(folder, fps=5).fps == 5
+    info.write_text("[Sequence]\nname=../../etc\nframeRate=fast\n")
+    with pytest.raises(InputError, match=r"seqinfo\.ini: framerate must be a number above 0, got 'fast'"):
+        open_source(folder)
+    assert "/" not in open_source(folder, fps=5).name, "a stem for files of ours"
+    info.write_text("frameRate=14\n")
+    with pytest.raises(InputError, match=r"not a MOTChallenge seqinfo\.ini"):
+        open_source(folder)
+
+
+# What is refused
+
+
+def write_mp3_like(path):
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+        sound.sample_rate = 8000
+        container.mux(stream.encode(sound))
+        container.mux(stream.encode())
+
+
+def test_what_is_no_video_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("1,2,3\n" * 200)
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(4000))
+    (tmp_path / "folder").mkdir()
+    write_mp3_like(tmp_path / "sound.wav")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").touch()
+    broken = write_images(tmp_path / "broken", (1,))
+    (broken / "000001.png").write_bytes(b"no")
+    headless = write_video(tmp_path / "headless.mp4", count=12)
+    for pos, size, _ in packets(headless):
+        blank(headless, pos, size)
+    for name, message in {
+        "missing.mp4": "there is no such file or folder",
+        "a.txt": "a.txt' ",  # a video of its letters to FFmpeg, if there are enough
+        "empty.mp4": "the file is empty",
+        "noise.mp4": "is not a video",
+        "sound.wav": "holds no video",
+        "headless.mp4": "no frame of it can be decoded",
+        "folder": "holds no file",
+        "texts": "holds 1 files but no image",
+        "*.jpg": "the pattern matches no file",
+        "*.mp4": "the pattern matches 3 files, none of them an image",
+        "broken": "none of its 1 images can be read",
+    }.items():
+        with pytest.raises(InputError, match=re.escape(message)) as caught:
+            open_source(tmp_path / name)
+        assert name in str(caught.value)
+    with pytest.raises(InputError, match="addresses begin with rtsp://"):
+        open_source("ftp://host/a.mp4")
+    with pytest.raises(InputError, match="source must name"):
+        open_source("")
+
+
+# Cameras
+
+
+class Camera:
+    """Stands in for cv2.VideoCapture: five pictures, then it is pulled out."""
+
+    there, released = True, 0
+
+    def __init__(self, index):
+        self.index, self.number = index, 0
+
+    def isOpened(self):
+        return self.there
+
+    def grab(self):
+        self.number += 1
+        return self.number <= 5
+
+    def retrieve(self):
+        return (False, None) if self.number == 3 else (True, picture(self.number))
+
+    def read(self):
+        return self.grab(), picture(self.number)
+
+    def get(self, key):
+        return 0.0
+
+    def release(self):
+        Camera.released += 1
+
+
+def test_camera(monkeypatch):
+    monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    monkeypatch.setattr(Camera, "released", 0)
+    source = open_source("2")
+    assert (source.name, source.width, source.fps, source.length, source.live) == ("camera2", WIDTH, 30.0, None, True)
+    got, broken = read(source)
+    assert got == [(n, n) for n in (1, 2, 4, 5)]
+    assert broken == [(3, "could not be decoded"), (6, "the camera stopped giving pictures")]
+    assert read(source, stride=3)[0] == [(1, 1), (4, 4)]
+    frames = source.frames()
+    next(frames)
+    frames.close()
+    assert Camera.released == 4
+    monkeypatch.setattr(Camera, "there", False)
+    with pytest.raises(InputError, match=r"there is no camera 2; .* give \./2"):
+        open_source("2")
+
+
+# Addresses
+
+
+@pytest.fixture
+def served(tmp_path):
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_address(tmp_path, served):
+    write_video(tmp_path / "clip.ts")
+    write_video(tmp_path / "clip.mp4")
+    for name in ("clip.ts", "clip.mp4"):
+        source = open_source(f"{served}/{name}?key=1")
+        assert (source.name, source.width, source.height, source.fps) == ("clip", WIDTH, HEIGHT, 25.0)
+        assert read(source) == ([(n, n) for n in range(1, 61)], [])
+    with pytest.raises(InputError, match="the address gives no video"):
+        open_source(f"{served}/missing.mp4")
+
+
+def test_joining_a_stream_begins_at_its_first_key_frame(tmp_path, served):
+    """What cannot be decoded before the first key frame is no broken frame: nobody could have had it."""
+    path = write_video(tmp_path / "whole.ts")
+    pos = packets(path)[5][0]
+    data = path.read_bytes()
+    (tmp_path / "joined.ts").write_bytes(data[: 188 * 3] + data[pos - pos % 188 :])  # the tables, then from frame 6
+    got, broken = read(open_source(f"{served}/joined.ts"))
+    assert [said_number - number for number, said_number in got] == [12] * 48
+    assert broken == []
+
+
+def test_silent_and_dead_addresses_are_refused(monkeypatch):
+    monkeypatch.setattr(sources, "TIMEOUT_SECONDS", 0.3)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        for scheme in ("http", "rtsp"):
+            url = f"{scheme}://me:se@cret@127.0.0.1:{silent.getsockname()[1]}/live"
+            with pytest.raises(InputError, match="the address gives no video") as caught:
+                open_source(url)
+            assert "cret" not in str(caught.value)
+        port = silent.getsockname()[1]
+    with pytest.raises(InputError, match="Connection refused"):
+        open_source(f"rtsp://127.0.0.1:{port}/live")
+
+
+def test_a_stream_that_falls_silent_ends(tmp_path, monkeypatch):
+    """The sender stops in the middle and keeps the line open."""
+    monkeypatch.setattr(sources, "TIMEOUT_SECONDS", 0.5)
+    data = write_video(tmp_path / "a.ts").read_bytes()
+    silence = threading.Event()
+
+    class Stalls(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(data)
+            silence.wait(20)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalls)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        monkeypatch.setattr(sources.av, "open", functools.partial(av.open, options={"probesize": "10000"}))
+        source = open_source(f"http://127.0.0.1:{server.server_port}/a.ts")
+        assert source.live
+        assert source.length is None
+        got, broken = read(source)
+    finally:
+        silence.set()
+        server.shutdown()
+        server.server_close()
+    assert got == [(n, n) for n in range(1, len(got) + 1)]
+    assert len(got) >= 50
+    assert "no answer within 0.5 s" in broken[0][1]
+
+
+# Real clips
+
+
+@pytest.mark.shared_data
+def test_real_clips(shared):
+    for name, facts in {
+        "other/bikes.mp4": ("bikes", 640, 272, 25.0, 250),
+        "mot15/TUD-Campus": ("TUD-Campus", 640, 480, 25.0, 71),
+        "jets": ("jets", 1280, 720, 30.0, 144),
+    }.items():
+        source = open_source(shared / "clips" / name)
+        assert (source.name, source.width, source.height, source.fps, source.length) == facts
+        broken = []
+        numbers = [f.number for f in source.frames(stride=10, on_broken=lambda *b, kept=broken: kept.append(b))]
+        assert numbers == list(range(1, source.length + 1, 10))
+        assert broken == []
