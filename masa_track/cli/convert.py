@@ -77,6 +77,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: for a checkpoint that is none of the official ones, or an output that cannot be written.
     """
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     from masa_track.io.files import PartFile, write_text
@@ -103,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         save_file(tensors, part.part, metadata)
         part.commit()
         write_text(output.with_suffix(".md"), card)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(f"{output} cannot be written: {error}") from error
     finally:
         part.abandon()

@@ -81,7 +81,7 @@ class OfficialMasa(nn.Module):
     Attributes:
         mean, std: of the input, RGB, in 0..255.
         size_divisor: the padded input's sides are multiples of it.
-        resize: (long side, short side) pixels that the picture is fitted into.
+        long_side, short_side: pixels that the picture's sides are fitted into.
         dimension: of an embedding.
 
     Args:
@@ -106,7 +106,8 @@ class OfficialMasa(nn.Module):
         self.channels = 256  # of every pyramid level
         self.reduction = spec.strides
         self.dimension = 256  # of an embedding
-        self.resize, self.size_divisor = spec.resize, spec.size_divisor
+        self.long_side, self.short_side = spec.resize
+        self.size_divisor = spec.size_divisor
 
     def backbone_maps(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps of ``images`` (B, 3, H, W), normalised, finest first."""
