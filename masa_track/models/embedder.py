@@ -75,7 +75,7 @@ class Embedder:
         if len(boxes) == 0:
             return np.empty((0, self.dimension), np.float32)
         levels, factors = self._pyramid(frame)
-        return self._embed(levels, [boxes * factors])
+        return self._embed(levels, [within_reach(boxes, frame) * factors])
 
     @torch.inference_mode()
     def embed_batch(self, frames: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -97,7 +97,7 @@ class Embedder:
             raise InputError(f"boxes must be one array a frame, got {len(boxes)} for {len(frames)} frames")
         for frame in frames:
             check_frame(frame)
-        checked = [check_boxes(own) for own in boxes]
+        checked = [within_reach(check_boxes(own), frame) for own, frame in zip(boxes, frames, strict=True)]
         result = [np.empty((0, self.dimension), np.float32) for _ in frames]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         inputs: dict[int, tuple[Tensor, np.ndarray]] = {}
@@ -161,6 +161,13 @@ class Embedder:
             self._last = None  # frees the memory before the next maps are made
             self._last = (key, self.network.pyramid(image.to(self.device, self.dtype)), factors)
         return self._last[1], self._last[2]
+
+
+def within_reach(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) cut where they reach more than a picture beyond the picture: RoIAlign samples all they cover."""
+    height, width = frame.shape[:2]
+    side = np.array([width, height, width, height], np.float32)
+    return boxes.clip(-side, 2 * side)
 
 
 def choose_dtype(dtype: str | torch.dtype | None) -> torch.dtype:
