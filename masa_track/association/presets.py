@@ -134,8 +134,8 @@ _BDD = AssociationOptions(
     prune_before_matching=False,
 )
 # Nothing but embeddings: no gate, and a memory of 1,000 frames (33 s at 30 frames a second). Threshold and
-# momentum were chosen on the dev clips (README, the table of true boxes); their neighbours are within .03 IDF1.
-_APPEARANCE = AssociationOptions(match_score_threshold=0.4, embedding_momentum=0.5, memory_frames=1000)
+# momentum were chosen on the dev clips (README, the table of true boxes); their neighbours are within .05 IDF1.
+_APPEARANCE = AssociationOptions(match_score_threshold=0.5, embedding_momentum=0.5, memory_frames=1000)
 
 PRESETS: dict[str, AssociationOptions] = {
     "tao": _TAO,

@@ -14,6 +14,8 @@ _CUT = 25.0  # mean change of grey levels from one frame to the next; more is an
 _TOO_MUCH = 0.5  # of the picture moving is another shot, too
 _WARM_UP = 5  # frames after a start or a cut in which the background is not known yet
 _SHAKE = 5  # pixels square, of the working size: what fits the background somewhere in it has not moved
+_SURE = 0.1  # peak of the phase correlation below which a shift is a guess
+_FARTHEST = 0.1  # of the shorter side that a camera may be off and still be the same view
 _CONTRAST = 20  # grey levels that a moving thing differs by, at least
 
 
@@ -86,8 +88,12 @@ class MotionDetector:
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
         window = cv2.createHanningWindow(small.shape[1::-1], cv2.CV_32F)
         (right, down), sureness = cv2.phaseCorrelate(background, grey, window)
-        far = max(abs(right), abs(down)) > 0.1 * min(small.shape[:2])
-        return np.zeros(2) if far or sureness < 0.1 else np.array([right, down])
+        if sureness < _SURE:
+            return np.zeros(2)
+        if max(abs(right), abs(down)) > _FARTHEST * min(small.shape[:2]):
+            self._restart()  # the camera was turned: what was behind is no longer there
+            return np.zeros(2)
+        return np.array([right, down])
 
     def _moved(self, small: np.ndarray) -> np.ndarray:
         """(H, W) bool: no pixel of the background nearby is like this one, so it is not the camera that shook."""
