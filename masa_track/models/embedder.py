@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,9 @@ class Embedder:
         device: where it runs; None takes a GPU if there is one.
         dtype: what it computes in, e.g. ``torch.float16`` on a GPU; embeddings are float32 all the same.
         report: what became of the keys of an official checkpoint, where it was loaded from one.
+
+    Attributes:
+        checkpoint: the file it was loaded from, where :func:`masa_track.load` made it.
     """
 
     def __init__(
@@ -39,7 +44,8 @@ class Embedder:
         network = network.eval().requires_grad_(False).to(self.device, self.dtype)
         self.network: Any = network.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         self.name, self.report = name, report
-        self._last: tuple[bytes, list[Tensor], np.ndarray] | None = None
+        self.checkpoint: Path | None = None
+        self._last: tuple[bytes, Backbone] | None = None
 
     @property
     def dimension(self) -> int:
@@ -133,9 +139,7 @@ class Embedder:
                 f"the model {self.name!r} finds no boxes itself: load one of the official models, or 'r50'"
             )
         levels, factors = self._pyramid(frame)
-        height, width = frame.shape[:2]
-        size = (round(height * float(factors[1])), round(width * float(factors[0])))
-        ((boxes, scores),) = self.network.detect(levels, [size])
+        ((boxes, scores),) = self.network.detect(levels, [self.backbone(frame).size])
         return boxes.float().cpu().numpy() / factors, scores.float().cpu().numpy()
 
     def _embed(self, levels: list[Tensor], boxes: list[np.ndarray]) -> np.ndarray:
@@ -149,18 +153,52 @@ class Embedder:
         return to_input(frame, net.long_side, net.mean, net.std, net.size_divisor, short_side)
 
     def _pyramid(self, frame: np.ndarray) -> tuple[list[Tensor], np.ndarray]:
-        """Levels and factors of a frame; those of the last frame are kept where :meth:`detect` may want them, too."""
+        """Levels of a frame, and the factors from its pixels to the input's."""
+        if self.finds_boxes:
+            given = self.backbone(frame)
+            if given.levels is None:
+                given.levels = self.network.adapt(given.maps)
+            return given.levels, given.factors
         check_frame(frame)
-        if not self.finds_boxes:
-            image, factors = self._input(frame)
-            return self.network.pyramid(image.to(self.device, self.dtype)), factors
-        # By content, for cameras reuse their buffer: 5 ms for a full HD frame, where a pyramid takes seconds.
+        image, factors = self._input(frame)
+        return self.network.pyramid(image.to(self.device, self.dtype)), factors
+
+    @torch.inference_mode()
+    def backbone(self, frame: np.ndarray) -> Backbone:
+        """The backbone's maps of a frame, for official models. Those of the last frame are kept.
+
+        So :meth:`detect`, a text detector on the same backbone, and :meth:`embed` run it once for a frame. Frames are
+        told apart by their content, for cameras reuse their buffer.
+        """
+        check_frame(frame)
         key = blake2b(np.ascontiguousarray(frame).data, digest_size=16, key=str(frame.shape).encode()).digest()
         if self._last is None or self._last[0] != key:
-            image, factors = self._input(frame)
             self._last = None  # frees the memory before the next maps are made
-            self._last = (key, self.network.pyramid(image.to(self.device, self.dtype)), factors)
-        return self._last[1], self._last[2]
+            image, factors = self._input(frame)
+            image = image.to(self.device, self.dtype)
+            height, width = frame.shape[:2]
+            size = (round(height * float(factors[1])), round(width * float(factors[0])))
+            self._last = (key, Backbone(image, size, factors, self.network.backbone_maps(image)))
+        return self._last[1]
+
+
+@dataclass
+class Backbone:
+    """A frame after the backbone.
+
+    Attributes:
+        image: the input (1, 3, H, W), normalised and padded.
+        size: (height, width) of the picture inside it, pixels.
+        factors: (4,) float32, from xyxy pixels of the frame to the input's.
+        maps: of the backbone, finest first.
+        levels: the pyramid, once it was asked for.
+    """
+
+    image: Tensor
+    size: tuple[int, int]
+    factors: np.ndarray
+    maps: list[Tensor]
+    levels: list[Tensor] | None = None
 
 
 def within_reach(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -86,7 +86,9 @@ def load(
         logging.getLogger("masa_track").info("%s: %s, %s", path, name, report)
     if name == "nano":  # its children run in the order they are listed
         fold_batch_norms(network.eval())
-    return Embedder(network, name, device, dtype, report)
+    embedder = Embedder(network, name, device, dtype, report)
+    embedder.checkpoint = path
+    return embedder
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
