@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -89,7 +89,7 @@ def track_video(job: Job) -> Outcome:
     video = VideoWriter(job.folder / "video.mp4", width, height, fps / job.stride) if job.with_video else None
     drawer = TrackDrawer(width, height, fps / job.stride, names)
     started = time.perf_counter()
-    with _progress_bar(job) as bar, _stop_requests() as stop:
+    with _progress_bar(job) as bar, _Stop() as stop:
 
         def report_broken(number: int, reason: str) -> None:
             outcome.broken += 1
@@ -111,10 +111,11 @@ def track_video(job: Job) -> Outcome:
                 outcome.frames += 1
                 bar.set_postfix(tracks=_live(tracked), refresh=False)
                 bar.update()
-                if stop():
+                if stop.asked:
                     outcome.interrupted = True
                     break
         finally:
+            stop.finishing = True
             outcome.seconds = time.perf_counter() - started
             if outcome.frames:
                 _finish(job, outcome, writers, video, report)
@@ -161,28 +162,29 @@ def _progress_bar(job: Job) -> tqdm:
     return tqdm(total=total, unit="frame", dynamic_ncols=True, desc=job.source.name)
 
 
-@contextmanager
-def _stop_requests() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C or SIGTERM into a wish that the loop can ask for; a second Ctrl-C stops at once.
+class _Stop:
+    """Turns the first Ctrl-C or SIGTERM into a wish that the loop can ask for; a second one stops at once.
 
-    Outside the main thread signals cannot be caught, and the loop is never asked to stop.
+    Once ``finishing`` is set, nothing stops any more: the files are being put in their places. Outside the main
+    thread signals cannot be caught, and the loop is never asked to stop.
     """
-    asked = False
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def __init__(self) -> None:
+        self.asked = False
+        self.finishing = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> _Stop:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked and not self.finishing:
             raise KeyboardInterrupt
-        asked = True
-
-    before: dict[signal.Signals, object] = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            before[number] = signal.signal(number, ask)
-    except ValueError:
-        pass
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+        self.asked = True

@@ -253,6 +253,11 @@ def test_bad_arguments(change: dict[str, object], message: str) -> None:
     assert associator.update(**good).shape == (2,)  # what was refused has left nothing behind
 
 
+def test_options_may_be_numpy_numbers() -> None:
+    options = options_of("tao", memory_frames=np.int64(3), match_score_threshold=np.float32(0.5))
+    assert options.memory_frames == 3
+
+
 @pytest.mark.parametrize(
     ("preset", "overrides", "message"),
     [

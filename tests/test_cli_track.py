@@ -63,7 +63,7 @@ def video(clip: Path) -> Path:
 
 def command(*arguments: object) -> subprocess.Popen:
     """The command in a process of its own."""
-    line = [sys.executable, "-m", "masa_track.cli.main", *map(str, arguments)]
+    line = [sys.executable, "-m", "masa_track", *map(str, arguments)]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

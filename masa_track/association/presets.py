@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from math import isfinite
+from numbers import Integral, Real
 from typing import Any
 
 from masa_track.association.similarity import METRICS
@@ -85,15 +86,15 @@ class AssociationOptions:
             value = getattr(self, name)
             if value is None and name in optional:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
                 raise InputError(
                     f"{name} must be a finite number{' or None' if name in optional else ''}, got {value!r}"
                 )
-            if name in unit and not 0 <= value <= 1:
+            if name in unit and not 0 <= float(value) <= 1:
                 raise InputError(f"{name} must be in 0..1, got {value!r}")
         for name in ("memory_frames", "backdrop_frames", "first_id"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 0:
                 raise InputError(f"{name} must be a whole number of 0 or more, got {value!r}")
         for name in ("class_aware", "prune_before_matching"):
             if not isinstance(getattr(self, name), bool):
