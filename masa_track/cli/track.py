@@ -73,8 +73,8 @@ def add_parser(commands: Any) -> None:
         "--model",
         default="nano",
         metavar="NAME",
-        help="what embeds the boxes: nano, one of the authors' (r50, sam-vitb, sam-vith, gdino-swinb, detic-swinb), or a "
-        "file of weights (default: %(default)s)",
+        help="what embeds the boxes: nano, one of the authors' (r50, sam-vitb, sam-vith, gdino-swinb, detic-swinb), or "
+        "a file of weights (default: %(default)s)",
     )
     add("--checkpoint", metavar="FILE", help="other weights for the model (.safetensors, or an official .pth)")
     add(
