@@ -124,6 +124,22 @@ def test_deform_conv_equals_loops(stride):
     weight = torch.randn(4, 3, 3, 3, dtype=torch.float64)
     want = slow_deform_conv(x, offset, mask, weight, stride)
     torch.testing.assert_close(modulated_deform_conv(x, offset, mask, weight, stride), want)
+    learning = modulated_deform_conv(x, offset, mask, weight.requires_grad_(), stride)  # torchvision's operator
+    torch.testing.assert_close(learning.detach(), want)
+
+
+def test_deform_conv_far_outside_is_zero_in_both_ways(monkeypatch):
+    monkeypatch.setattr("masa_track.models.deform_conv.ROWS_AT_ONCE", 4)  # in several parts, too
+    x, mask = torch.randn(1, 3, 4, 5, dtype=torch.float64), torch.ones(1, 9, 4, 5, dtype=torch.float64)
+    offset = torch.randn(1, 18, 4, 5, dtype=torch.float64) * 2
+    offset[..., :2] *= 1e6
+    offset[..., 0, 0] = float("inf")
+    weight = torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    ours = modulated_deform_conv(x, offset, mask, weight)
+    theirs = modulated_deform_conv(x, offset, mask, weight.requires_grad_()).detach()
+    torch.testing.assert_close(ours, theirs)
+    assert (ours[..., 0, 0] == 0).all()
+    assert (ours[..., 2:] != 0).any()
 
 
 def test_deform_conv_gradients():
