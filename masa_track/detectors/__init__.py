@@ -38,4 +38,4 @@ def open_detector(name: str, device: str | None = None) -> Detector:
         return MotionDetector()
     if name in coco.names():
         return coco.CocoDetector(name, device)
-    raise unknown_name("detector", name, ["motion", *coco.names()])
+    raise unknown_name("detector", name, ["motion", "own", *coco.names()])

@@ -67,6 +67,7 @@ class Nano(nn.Module):
         """
         parts = []
         for level, stride in zip(levels, STRIDES, strict=True):
-            regions = roi_align(level, boxes, GRID, spatial_scale=1 / stride, sampling_ratio=2, aligned=True)
+            own = [b.to(level.dtype) for b in boxes]
+            regions = roi_align(level, own, GRID, spatial_scale=1 / stride, sampling_ratio=2, aligned=True)
             parts.append(functional.normalize(regions.flatten(1), dim=1))  # (N, C * 4 * 2)
         return torch.cat(parts, dim=1) * (LENGTH / len(parts) ** 0.5)

@@ -51,6 +51,7 @@ def to_input(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     size_divisor: int,
+    short_side: int | None = None,
 ) -> tuple[Tensor, np.ndarray]:
     """A network's input.
 
@@ -59,12 +60,15 @@ def to_input(
         long_side: pixels that the longer side is scaled to.
         mean, std: RGB, in 0..255.
         size_divisor: the right and the bottom are padded with zeros (after normalising) up to multiples of it.
+        short_side: pixels that the shorter side may have at most; None for any.
 
     Returns:
         The input (1, 3, H', W') float32, and the (4,) float32 factors that bring xyxy pixels of the frame into it.
     """
     height, width = frame.shape[:2]
     scale = long_side / max(height, width)
+    if short_side is not None:
+        scale = min(scale, short_side / min(height, width))
     new_width, new_height = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
     resized = cv2.resize(frame, (new_width, new_height), interpolation=cv2.INTER_LINEAR)
     padded_size = [-(-side // size_divisor) * size_divisor for side in (new_height, new_width)]

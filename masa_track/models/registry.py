@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,10 +13,15 @@ from torch import nn
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.models import nano
-from masa_track.models.embedder import Embedder
+from masa_track.models.checkpoints import check_name, fetch, identify, read_checkpoint
+from masa_track.models.embedder import Embedder, choose_device, choose_dtype
 from masa_track.models.fuse import fold_batch_norms
+from masa_track.models.official import OFFICIAL, build_official
 
-BUILDERS: dict[str, Callable[[], nn.Module]] = {"nano": nano.Nano}
+BUILDERS: dict[str, Callable[[], nn.Module]] = {
+    "nano": nano.Nano,
+    **{name: partial(build_official, name) for name in OFFICIAL},
+}
 SHIPPED: dict[str, Path] = {"nano": nano.WEIGHTS}
 
 
@@ -33,32 +40,55 @@ def load(
     name_or_path: str | Path = "nano",
     device: str | torch.device | None = None,
     checkpoint: str | Path | None = None,
+    dtype: str | torch.dtype | None = None,
 ) -> Embedder:
     """Loads a model, ready to embed.
 
+    What became of an official checkpoint's keys is logged (logger ``masa_track``) and kept as ``report``.
+
     Args:
-        name_or_path: ``nano`` (shipped, works offline), or a .safetensors file that says which model it is of.
+        name_or_path: ``nano`` (shipped, works offline); an official model, ``r50``, ``sam-vitb``, ``sam-vith``,
+            ``gdino-swinb`` or ``detic-swinb``, fetched once; or a file: an official .pth, told by its own keys, or a
+            .safetensors that says which model it is of.
         device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU if there is one.
-        checkpoint: other weights for a named model, a .safetensors file.
+        checkpoint: other weights for a named model, a .safetensors or an official .pth.
+        dtype: what it computes in: ``float32`` (also when None), ``float16`` or ``bfloat16``.
 
     Raises:
         InputError: for an unknown name, a missing or broken file, weights of another model, an unusable device.
     """
     given = str(name_or_path)
-    if given in BUILDERS:
-        name, path = given, Path(checkpoint) if checkpoint is not None else SHIPPED[given]
-    elif Path(given).suffix == ".safetensors" or Path(given).exists():
+    choose_device(device)  # a mistake is named before the weights are read
+    choose_dtype(dtype)
+    name = given if given in BUILDERS else None
+    if name is None and Path(given).suffix not in (".safetensors", ".pth", ".pt") and not Path(given).exists():
+        raise unknown_name("model", given, BUILDERS)
+    if checkpoint is not None:
+        path = Path(checkpoint)
+    elif name is None:
         path = Path(given)
-        name = _read(path)[1].get("model", "")
+    else:
+        path = SHIPPED[name] if name in SHIPPED else fetch(name)
+    if path.suffix == ".safetensors":
+        if name is None:
+            name = _read(path)[1].get("model", "")
         if name not in BUILDERS:
             raise InputError(f"{path} does not say which model it is of: its metadata holds no known 'model'")
+        network, report = build_model(name), None
+        _fill(network, path, name)
     else:
-        raise unknown_name("model", given, BUILDERS)
-    network = build_model(name)
-    _fill(network, path, name)
+        state = read_checkpoint(path)
+        if name is not None:
+            check_name(state, name, path)
+        name = identify(state, path)
+        official = build_official(name)
+        network, report = official, official.load_official_state_dict(state)
+        logging.getLogger("masa_track").info("%s: %s, %s", path, name, report)
     if name == "nano":  # its children run in the order they are listed
         fold_batch_norms(network.eval())
-    return Embedder(network, name, device)
+    embedder = Embedder(network, name, device, dtype, report)
+    embedder.checkpoint = path
+    return embedder
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -1,0 +1,113 @@
+"""`masa-track convert`: an official `.pth` to a safetensors file of what inference needs, with a card."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from masa_track.errors import InputError
+
+_DESCRIPTION = """\
+Turns an official MASA checkpoint (.pth, a pickle) into a .safetensors file that holds only what
+inference needs, and writes a card (.md) beside it. The model is told by the checkpoint's own keys."""
+
+_EPILOG = """\
+examples:
+  masa-track convert masa_r50.pth                       # writes r50.safetensors and r50.md
+  masa-track convert gdino_masa.pth weights/gdino.safetensors --dtype float16
+  masa-track track VIDEO --model r50.safetensors"""
+
+_CARD = """\
+# {model}
+
+MASA ("Matching Anything by Segmenting Anything", Li et al., CVPR 2024) for inference with masa-track.
+
+| | |
+|---|---|
+| model | `{model}` |
+| converted from | `{file}`, SHA-256 `{source_sha256}` |
+| the authors' file | {source} |
+| licence of the weights | {license}, as the authors' repository states |
+| stored as | {dtype}, {count} tensors, {parameters:,} numbers |
+| left out | {ignored} tensors that inference does not need |
+
+The training, the data and the figures are the authors' own: see their paper and repository. Nothing was trained or
+changed here but the names of tensors{rounding}.
+
+```python
+import masa_track
+model = masa_track.load("{name}")
+embeddings = model.embed(frame, boxes)  # BGR uint8 (H, W, 3), xyxy pixels (N, 4) -> (N, 256) float32
+```
+"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds ``convert`` to the command's parser.
+
+    Args:
+        commands: what ``ArgumentParser.add_subparsers`` gave.
+    """
+    parser = commands.add_parser(
+        "convert",
+        help="turn an official .pth into a .safetensors file",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", type=Path, metavar="PTH", help="the official checkpoint")
+    parser.add_argument(
+        "output", type=Path, nargs="?", metavar="OUT", help="the .safetensors file (default: MODEL.safetensors)"
+    )
+    parser.add_argument("--model", metavar="NAME", help="refuse a checkpoint of any other model")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="how numbers are stored (default: %(default)s)",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Converts and prints what was done. Returns 0.
+
+    Raises:
+        InputError: for a checkpoint that is none of the official ones, or an output that cannot be written.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    from masa_track.io.files import PartFile, write_text
+    from masa_track.models.checkpoints import convert
+
+    tensors, metadata, report = convert(args.checkpoint, args.model)
+    output: Path = args.output or Path(f"{metadata['model']}.safetensors")
+    if output.suffix != ".safetensors":
+        raise InputError(f"OUT must end in .safetensors, got {output}")
+    dtype = getattr(torch, args.dtype)
+    tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
+    card = _CARD.format(
+        **metadata,
+        file=args.checkpoint.name,
+        name=output.name,
+        dtype=args.dtype,
+        count=len(tensors),
+        parameters=sum(value.numel() for value in tensors.values()),
+        ignored=len(report.ignored),
+        rounding="" if args.dtype == "float32" else f" and their rounding to {args.dtype}",
+    )
+    part = PartFile(output)
+    try:
+        save_file(tensors, part.part, metadata)
+        part.commit()
+        write_text(output.with_suffix(".md"), card)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{output} cannot be written: {error}") from error
+    finally:
+        part.abandon()
+    print(f"{args.checkpoint}: {report}")
+    print(f"{output}: {metadata['model']}, {output.stat().st_size / 1e6:,.0f} MB; card in {output.with_suffix('.md')}")
+    return 0

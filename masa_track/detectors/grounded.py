@@ -1,0 +1,205 @@
+"""Text prompts: transformers' Grounding DINO on the backbone that ``gdino-swinb`` embeds with.
+
+MASA's ``gdino-swinb`` was trained on the frozen Swin-B of Grounding DINO, so one pass of that backbone serves both:
+the detector's encoder and decoder read its maps, and so does MASA's adapter.
+
+Source: Liu et al., Grounding DINO, ECCV 2024; class scores as mmdet's (the mean over a phrase's tokens).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from masa_track.errors import InputError
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+    from masa_track.models import Embedder
+
+WEIGHTS = "IDEA-Research/grounding-dino-base"  # on Hugging Face; the Swin-B that MASA was trained on
+TOKENIZER = "google-bert/bert-base-uncased"
+MAX_TOKENS = 256
+_NEEDED = 'transformers is needed for text prompts: pip install "masa-track[gdino]"'
+
+
+class GivenMaps(nn.Module):
+    """Stands in for the detector's backbone and hands out maps that were computed before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps: Sequence[Tensor] = ()
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each map (B, C, H, W) with the mask (B, H, W) of where the picture is, as transformers wants them."""
+        masks = [F.interpolate(pixel_mask[None].float(), size=m.shape[-2:]).to(torch.bool)[0] for m in self.maps]
+        return list(zip(self.maps, masks, strict=True))
+
+
+class TextDetector:
+    """Boxes of what a text names, one class a phrase.
+
+    Args:
+        embedder: ``gdino-swinb``; its backbone is used.
+        network: a ``GroundingDinoForObjectDetection``; its own backbone is taken out.
+        tokenizer: a fast tokenizer of the network's vocabulary.
+        text: phrases, separated by full stops: ``"a yellow minion. a dog"``.
+        threshold: boxes whose best phrase scores less are left out.
+
+    Raises:
+        InputError: for a model without Grounding DINO's backbone, or a text that is empty or too long.
+    """
+
+    def __init__(
+        self, embedder: Embedder, network: nn.Module, tokenizer: Any, text: str, threshold: float = 0.3
+    ) -> None:
+        if embedder.name != "gdino-swinb":
+            raise InputError(f"text prompts need the model 'gdino-swinb', got {embedder.name!r}")
+        self.embedder, self.threshold = embedder, threshold
+        phrases = split_phrases(text)
+        self.class_names = dict(enumerate(phrases))
+        self.encoding, self.tokens_of = tokenize(tokenizer, phrases, embedder.device)
+        self.given = GivenMaps()
+        detector: Any = network.eval().requires_grad_(False)
+        detector.model.backbone.conv_encoder = self.given
+        self.network = detector.to(embedder.device, embedder.dtype)
+
+    @torch.inference_mode()
+    def detect(self, frame: np.ndarray) -> sv.Detections:
+        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame, best first; the class is the best phrase's."""
+        import supervision as sv
+
+        seen = self.embedder.backbone(frame)
+        height, width = seen.size
+        mask = torch.zeros((1, *seen.image.shape[-2:]), dtype=torch.long, device=seen.image.device)
+        mask[:, :height, :width] = 1
+        self.given.maps = seen.maps
+        output = self.network(pixel_values=seen.image, pixel_mask=mask, **self.encoding)
+        self.given.maps = ()
+        scores, labels = phrase_scores(output.logits[0].float(), self.tokens_of).max(dim=1)  # (Q,)
+        order = scores.argsort(descending=True, stable=True)
+        order = order[scores[order] >= self.threshold]
+        centre, size = output.pred_boxes[0, order].float().split(2, dim=1)  # in 0..1 of the picture
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1).clamp(0, 1)
+        boxes = boxes * boxes.new_tensor([width, height, width, height])
+        return sv.Detections(
+            xyxy=boxes.cpu().numpy() / seen.factors,
+            confidence=scores[order].cpu().numpy(),
+            class_id=labels[order].cpu().numpy().astype(int),
+        )
+
+
+def split_phrases(text: str) -> list[str]:
+    """The phrases of a prompt, lower case, in order, each once.
+
+    Raises:
+        InputError: if there is none.
+    """
+    phrases = list(dict.fromkeys(" ".join(part.split()).lower() for part in text.split(".")))
+    phrases = [phrase for phrase in phrases if phrase]
+    if not phrases:
+        raise InputError(f'text must name something, e.g. "a yellow minion. a dog", got {text!r}')
+    return phrases
+
+
+def tokenize(tokenizer: Any, phrases: Sequence[str], device: torch.device) -> tuple[dict[str, Tensor], list[list[int]]]:
+    """The prompt's tokens, and which of them belong to which phrase, by the tokenizer's offsets.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        phrases: lower case, without full stops.
+        device: where the tokens go.
+
+    Returns:
+        The network's text input, (1, T) each, and for each phrase the positions of its tokens.
+
+    Raises:
+        InputError: if the prompt has more than 256 tokens.
+    """
+    caption = ". ".join(phrases) + "."
+    encoding = tokenizer(caption, return_offsets_mapping=True, return_tensors="pt")
+    offsets = encoding.pop("offset_mapping")[0].tolist()
+    if len(offsets) > MAX_TOKENS:
+        raise InputError(f"text must have at most {MAX_TOKENS} tokens, got {len(offsets)}: name fewer things")
+    tokens_of, start = [], 0
+    for phrase in phrases:
+        end = start + len(phrase)
+        tokens_of.append([i for i, (a, b) in enumerate(offsets) if b > a and a >= start and b <= end])
+        start = end + len(". ")
+    return {key: value.to(device) for key, value in encoding.items()}, tokens_of
+
+
+def phrase_scores(logits: Tensor, tokens_of: Sequence[Sequence[int]]) -> Tensor:
+    """Scores (Q, phrases) in 0..1 from token logits (Q, T): the mean over a phrase's tokens."""
+    tokens = logits.sigmoid()
+    return torch.stack([tokens[:, list(own)].mean(dim=1) for own in tokens_of], dim=1)
+
+
+def open_text_detector(embedder: Embedder, text: str, threshold: float = 0.3) -> TextDetector:
+    """The text detector of an embedder, with the detector's weights of the same official ``.pth``, or transformers'.
+
+    Args:
+        embedder: ``gdino-swinb``. If it was loaded from an official ``.pth``, that file's detector is used; if from
+            a converted file, which has none, ``IDEA-Research/grounding-dino-base`` is fetched.
+        text: phrases, separated by full stops.
+        threshold: boxes whose best phrase scores less are left out.
+
+    Raises:
+        InputError: without transformers, for another model, or if weights or vocabulary cannot be had.
+    """
+    if embedder.name != "gdino-swinb":
+        raise InputError(f"--text needs --model gdino-swinb, got {embedder.name!r}")
+    split_phrases(text)
+    try:
+        from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer
+    except ImportError as error:
+        raise InputError(_NEEDED) from error
+    try:
+        if embedder.checkpoint is not None and embedder.checkpoint.suffix != ".safetensors":
+            from masa_track.models.checkpoints import read_checkpoint
+
+            network = official_detector(read_checkpoint(embedder.checkpoint))
+            tokenizer = AutoTokenizer.from_pretrained(TOKENIZER)
+        else:
+            network = AutoModelForZeroShotObjectDetection.from_pretrained(WEIGHTS)
+            tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
+    except OSError as error:
+        raise InputError(
+            f"Grounding DINO's weights or vocabulary could not be fetched ({str(error).splitlines()[0]}): with a "
+            f"network, run `hf download {TOKENIZER}` and `hf download {WEIGHTS}` once; they are then used offline"
+        ) from error
+    return TextDetector(embedder, network, tokenizer, text, threshold)
+
+
+def official_detector(state_dict: dict[str, Tensor]) -> nn.Module:
+    """Transformers' Grounding DINO with the detector's weights of an official ``gdino_masa.pth``.
+
+    Args:
+        state_dict: tensors by official key.
+
+    Raises:
+        InputError: if the detector's part is not whole.
+    """
+    from transformers import BertConfig, GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
+
+    from masa_track.models.grounding_keys import to_transformers
+
+    # The backbone is thrown away, so a small one with the right channels does.
+    backbone: Any = {"embed_dim": 128, "depths": [1, 1, 1, 1], "num_heads": [4, 8, 16, 32], "out_indices": [2, 3, 4]}
+    swin = SwinConfig(**backbone)
+    config = GroundingDinoConfig(backbone_config=swin, text_config=BertConfig(), decoder_bbox_embed_share=False)
+    network = GroundingDinoForObjectDetection(config)
+    tensors = to_transformers(state_dict)
+    missing = [k for k in network.state_dict() if ".conv_encoder." not in k and k not in tensors]
+    if missing:
+        raise InputError(
+            f"the checkpoint's detector is not whole: {len(missing)} tensors are missing, e.g. {missing[0]!r}"
+        )
+    network.load_state_dict(tensors, strict=False, assign=True)
+    return network

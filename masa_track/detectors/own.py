@@ -1,0 +1,49 @@
+"""The official models' own class-agnostic head as a detector: "track everything"."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from masa_track.errors import InputError
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+    from masa_track.models import Embedder
+
+
+class OwnDetector:
+    """Everything that the model itself takes for a thing, all of one class.
+
+    Detector and embeddings share the pyramid: a frame goes through the network once.
+
+    Args:
+        embedder: an official model; its weights also are the detector.
+        threshold: boxes of a lower score are left out; the reference's configurations have 0.02 to 0.05.
+
+    Raises:
+        InputError: for a model without such a head.
+
+    Source: Li et al., Matching Anything by Segmenting Anything, CVPR 2024, figure 3b.
+    """
+
+    class_names = {0: "object"}  # noqa: RUF012
+
+    def __init__(self, embedder: Embedder, threshold: float = 0.2) -> None:
+        if not embedder.finds_boxes:
+            raise InputError(
+                f"the model {embedder.name!r} finds no boxes itself: with --detector own take one of the official "
+                "models, e.g. --model r50"
+            )
+        self.embedder, self.threshold = embedder, threshold
+
+    def detect(self, frame: np.ndarray) -> sv.Detections:
+        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame."""
+        import supervision as sv
+
+        boxes, scores = self.embedder.detect(frame)
+        good = scores >= self.threshold
+        boxes, scores = boxes[good], scores[good]
+        return sv.Detections(xyxy=boxes, confidence=scores, class_id=np.zeros(len(boxes), int))

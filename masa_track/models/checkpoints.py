@@ -1,0 +1,175 @@
+"""The authors' checkpoints: fetched once, read without running anything in them, told apart, and converted.
+
+A ``.pth`` is a pickle. It is only ever read by torch's ``weights_only`` reader, which knows tensors and plain
+containers; a training log that mmengine left beside the weights is read as inert placeholders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from masa_track.errors import InputError, unknown_name
+from masa_track.models.official import OFFICIAL, build_official
+from masa_track.models.official_keys import COUNTER, LoadReport, looks_like, official_name
+
+REPOSITORY = "dereksiyuanli/masa"  # on Hugging Face
+
+
+class _Inert:
+    """Stands for any class or function that a pickle names and we do not know; does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def __setstate__(self, state: Any) -> None: ...
+
+
+def fetch(name: str) -> Path:
+    """The official checkpoint of a model, downloaded into the Hugging Face cache when it is not there yet.
+
+    Args:
+        name: one of the official models.
+
+    Raises:
+        InputError: for an unknown name, or if the file is neither cached nor to be had.
+    """
+    if name not in OFFICIAL:
+        raise unknown_name("model", name, OFFICIAL)
+    file = OFFICIAL[name].file
+    by_hand = (
+        f"download {file} from https://huggingface.co/{REPOSITORY} on a machine with a network and give its path: "
+        f'masa_track.load("path/to/{file}")'
+    )
+    try:
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import HfHubHTTPError
+    except ImportError as error:
+        raise InputError(f'to fetch {name!r}, pip install "masa-track[hub]"; or {by_hand}') from error
+    cached = try_to_load_from_cache(REPOSITORY, file)
+    if isinstance(cached, str):
+        return Path(cached)  # no question to the hub when there is nothing to ask
+    try:
+        return Path(hf_hub_download(REPOSITORY, file))
+    except (OSError, HfHubHTTPError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file} of {name!r} could not be fetched ({reason}): {by_hand}") from error
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth``, by their own keys.
+
+    Args:
+        path: a file made by torch.save: a state dict, or a dict with one under ``state_dict`` or ``model``.
+
+    Raises:
+        InputError: if the file is missing, cut short, or holds no state dict.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such checkpoint: {path}")
+    size = path.stat().st_size
+    try:
+        content = _load(path)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"{path} is not a whole torch checkpoint of weights ({size:,} bytes; {reason}): download it again"
+        ) from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise InputError(f"{path} holds no state dict, but {_describe(content)}")
+    return {str(key).removeprefix("module."): value for key, value in tensors.items()}
+
+
+def _load(path: Path) -> Any:
+    """Reads a pickle with ``weights_only``, foreign names replaced by :class:`_Inert`."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        unsafe_globals = getattr(torch.serialization, "get_unsafe_globals_in_checkpoint", None)  # since torch 2.6
+        if unsafe_globals is None or not zipfile.is_zipfile(path):
+            raise
+        names = unsafe_globals(path)
+        if not names:
+            raise error
+        with torch.serialization.safe_globals([(_Inert, name) for name in names]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _describe(content: Any) -> str:
+    if isinstance(content, Mapping):
+        return f"a dict of {', '.join(map(repr, list(content)[:5])) or 'nothing'}"
+    return f"a {type(content).__name__}"
+
+
+def identify(state_dict: Mapping[str, Tensor], path: str | Path) -> str:
+    """The official model that a state dict is of.
+
+    Raises:
+        InputError: if it is of none; the message says what it looks like.
+    """
+    shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
+    name = official_name(shapes)
+    if name is None:
+        raise InputError(
+            f"{path} is no official MASA checkpoint: it looks like {looks_like(shapes)}; "
+            f"known are {', '.join(sorted(OFFICIAL))}"
+        )
+    return name
+
+
+def check_name(state_dict: Mapping[str, Tensor], name: str, path: str | Path) -> None:
+    """Raises InputError unless the state dict is of the official model ``name``."""
+    found = identify(state_dict, path)
+    if found != name:
+        raise InputError(f"{path} is not a checkpoint of {name!r}: it looks like the official {found}")
+
+
+def convert(path: str | Path, name: str | None = None) -> tuple[dict[str, Tensor], dict[str, str], LoadReport]:
+    """What inference needs of an official ``.pth``, under this library's keys.
+
+    Args:
+        path: the ``.pth``.
+        name: the model it must be of; None accepts any official one.
+
+    Returns:
+        Tensors and metadata for a safetensors file, and the report.
+
+    Raises:
+        InputError: as :func:`read_checkpoint` and :func:`identify`, or if it is another model than ``name``.
+    """
+    state = read_checkpoint(path)
+    if name is not None:
+        check_name(state, name, path)
+    name = identify(state, path)
+    model = build_official(name)
+    report = model.load_official_state_dict(state)
+    tensors = {key: value.contiguous() for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
+    metadata = {
+        "format": "pt",
+        "model": name,
+        "source": f"https://huggingface.co/{REPOSITORY}, {OFFICIAL[name].file}",
+        "source_sha256": sha256(Path(path)),
+        "license": "Apache-2.0",
+    }
+    return tensors, metadata, report
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,117 @@
+"""Modulated deformable 3x3 convolution (DCNv2), shared by :mod:`deform_fusion` and :mod:`dyhead`."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.ops import deform_conv2d
+
+TAPS = 9  # of a 3x3 kernel
+ROWS_AT_ONCE = 8192  # positions a matrix product: 8 MB of values; 2,048 were slower, all at once no faster
+
+
+def read_as(buffer: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """The first numbers of each image's ``buffer``, read as if they had been written with another height and width.
+
+    The compiled operator of the reference takes the offsets of a finer level for a convolution of a coarser one
+    and, not looking at their shape, walks their memory with the coarser level's strides. The official weights were
+    trained with that, so it is reproduced, by name. Gradients go back to the numbers that were read.
+
+    Args:
+        buffer: (B, C, H, W) with ``C * H * W >= channels * height * width``.
+        channels: channels of the view.
+        height: rows of the view.
+        width: columns of the view.
+
+    Returns:
+        (B, channels, height, width).
+    """
+    return buffer.flatten(1)[:, : channels * height * width].unflatten(1, (channels, height, width))
+
+
+class DeformConvNorm(nn.Module):
+    """Modulated deformable 3x3 convolution without bias, then group norm with 16 groups.
+
+    The weight is called ``conv.weight`` and the norm ``norm``, the names in the official checkpoints.
+
+    Args:
+        channels: channels of the input and of the output.
+        stride: 1 or 2.
+    """
+
+    def __init__(self, channels: int, stride: int = 1) -> None:
+        super().__init__()
+        # Holds the weight under the official name; the plain convolution itself is never run.
+        self.conv = nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False)
+        self.norm = nn.GroupNorm(16, channels)
+        self.stride = stride
+
+    def output_size(self, x: Tensor) -> tuple[int, int]:
+        """Height and width of the output for ``x`` (B, C, H, W)."""
+        return -(-x.shape[-2] // self.stride), -(-x.shape[-1] // self.stride)
+
+    def forward(self, x: Tensor, offset: Tensor, mask: Tensor) -> Tensor:
+        """Convolves and normalises.
+
+        Args:
+            x: (B, C, H, W).
+            offset: (B, 18, h, w) pixels of ``x``, (y, x) pairs over the nine taps, row by row.
+            mask: (B, 9, h, w) weight of each tap, 0..1.
+
+        Returns:
+            (B, C, h, w) with ``h = ceil(H / stride)``.
+        """
+        return self.norm(modulated_deform_conv(x, offset, mask, self.conv.weight, self.stride))
+
+
+def modulated_deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    """Deformable 3x3 convolution with padding 1; shapes as in :class:`DeformConvNorm`.
+
+    On a CPU, where no gradient is asked for, rows are gathered instead of torchvision's operator: half its time.
+    Neither has bfloat16, so that type is computed in float32 and rounded at the end.
+
+    Source: Zhu et al., Deformable ConvNets v2, CVPR 2019.
+    """
+    dtype = x.dtype
+    if dtype == torch.bfloat16:
+        x, offset, mask, weight = x.float(), offset.float(), mask.float(), weight.float()
+    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (x, offset, mask, weight))
+    if x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and not learns:
+        return torch.stack([_gathered(*one, weight, stride) for one in zip(x, offset, mask, strict=True)]).to(dtype)
+    return deform_conv2d(x, offset, weight, stride=stride, padding=1, mask=mask).to(dtype)
+
+
+def _gathered(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """The convolution of one image (C, H, W), without gradients, by gathering the four pixels around each tap.
+
+    A tap's bilinear value is a weighted sum of four rows of the channels-last map, which is what ``embedding_bag``
+    computes; a border of zeros takes what falls outside. Then one matrix product a tap.
+    """
+    channels, height, width = x.shape
+    out_height, out_width = offset.shape[-2:]
+    line = width + 3  # one zero before, two behind: a tap at most one pixel outside reads them
+    rows = F.pad(x, (1, 2, 1, 2)).flatten(1).t().contiguous()  # ((H + 3) * (W + 3), C)
+
+    def places(size: int) -> Tensor:
+        return torch.arange(size, dtype=x.dtype) * stride - 1
+
+    taps = torch.arange(TAPS)
+    y, column = offset.unflatten(0, (TAPS, 2)).unbind(1)  # each (9, h, w)
+    y = (y + places(out_height)[:, None] + (taps // 3)[:, None, None]).clamp(-1, height).nan_to_num(-1).flatten(1)
+    column = (column + places(out_width) + (taps % 3)[:, None, None]).clamp(-1, width).nan_to_num(-1).flatten(1)
+    top, left = y.floor(), column.floor()
+    first = ((top + 1) * line + left + 1).long()
+    corners = torch.stack([first, first + 1, first + line, first + line + 1], dim=-1)  # (9, h * w, 4)
+    lower, right, own = y - top, column - left, mask.flatten(1)
+    upper, lower = (1 - lower) * own, lower * own
+    shares = torch.stack([upper * (1 - right), upper * right, lower * (1 - right), lower * right], dim=-1)
+
+    kernel = weight.permute(2, 3, 1, 0).reshape(TAPS, channels, -1)
+    out = x.new_zeros((out_height * out_width, len(weight)))
+    for start in range(0, len(out), ROWS_AT_ONCE):
+        part = slice(start, start + ROWS_AT_ONCE)
+        for tap in range(TAPS):
+            values = F.embedding_bag(corners[tap, part], rows, per_sample_weights=shares[tap, part], mode="sum")
+            out[part].addmm_(values, kernel[tap])
+    return out.t().unflatten(1, (out_height, out_width))

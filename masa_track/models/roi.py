@@ -1,0 +1,62 @@
+"""RoI features from a pyramid: which level a box reads, and RoIAlign on it.
+
+Source: Lin et al., Feature Pyramid Networks, CVPR 2017 (level by size); He et al., Mask R-CNN, ICCV 2017
+(RoIAlign). ``aligned=True`` and as many samples a bin as pixels, as in the reference; torchvision's
+``MultiScaleRoIAlign`` is not aligned and therefore not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+FINEST_SCALE = 56  # pixels: boxes below twice this side read the finest level (mmdet's SingleRoIExtractor)
+ROI_SIZE = 7
+
+
+def roi_levels(boxes: Tensor, levels: int) -> Tensor:
+    """The level each box is read from: ``floor(log2(sqrt(area) / 56 + 1e-6))``, clamped.
+
+    Args:
+        boxes: (N, 4) xyxy pixels of the network's input; may have zero area.
+        levels: number of levels there are, finest first.
+
+    Returns:
+        (N,) int64 in ``0 .. levels - 1``.
+    """
+    sides = (boxes[:, 2:] - boxes[:, :2]).float().clamp(min=0)
+    scale = sides.prod(dim=1).sqrt()
+    return (scale / FINEST_SCALE + 1e-6).log2().floor().clamp(0, levels - 1).long()
+
+
+def with_batch_index(boxes: Sequence[Tensor]) -> Tensor:
+    """(sum N, 5): the image's index before each of its boxes (N, 4)."""
+    return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)])
+
+
+def roi_features(levels: Sequence[Tensor], boxes: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """RoIAlign 7x7 of every box on the level of its size.
+
+    Args:
+        levels: maps (B, C, H_i, W_i), finest first; only the first ``len(strides)`` are read.
+        boxes: B tensors (N_b, 4), xyxy pixels of the network's input.
+        strides: pixels of the input per pixel of each level.
+
+    Returns:
+        (sum N_b, C, 7, 7) in the order of the boxes, image by image, of the levels' type.
+    """
+    rois = with_batch_index(boxes).float()
+    level_of = roi_levels(rois[:, 1:], len(strides))
+    dtype = levels[0].dtype
+    features = levels[0].new_zeros((len(rois), levels[0].shape[1], ROI_SIZE, ROI_SIZE))
+    for index, stride in enumerate(strides):
+        rows = (level_of == index).nonzero().squeeze(1)
+        if len(rows) == 0:
+            continue
+        level = levels[index].float() if dtype == torch.bfloat16 else levels[index]  # roi_align has no bfloat16
+        aligned = roi_align(level, rois[rows].to(level.dtype), ROI_SIZE, 1 / stride, sampling_ratio=0, aligned=True)
+        features = features.index_copy(0, rows, aligned.to(dtype))
+    return features

@@ -1,0 +1,75 @@
+"""`--detector own`: everything that an official model itself takes for a thing, tracked; and `--text`'s refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import masa_track
+from masa_track.cli.main import main
+from masa_track.detectors.own import OwnDetector
+from masa_track.errors import InputError
+from masa_track.models.official import OFFICIAL, build_official
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """R50 with random weights, as a converted file."""
+    torch.manual_seed(0)
+    network = build_official("r50")
+    with torch.no_grad():
+        network.roi_head.bbox_head.fc_cls.bias[0] += 0.5
+    path = tmp_path_factory.mktemp("weights") / "r50.safetensors"
+    tensors = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_file(tensors, path, {"model": "r50"})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _small_input(monkeypatch):
+    monkeypatch.setitem(OFFICIAL, "r50", replace(OFFICIAL["r50"], resize=(128, 128)))
+
+
+def test_everything_is_tracked_from_the_command_line(weights, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    picture = cv2.resize(np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8), (160, 120))
+    for index in range(3):
+        cv2.imwrite(str(frames / f"{index:03}.png"), picture)
+    out = tmp_path / "out"
+    options = ["--detector", "own", "--model", str(weights), "--out", str(out), "--no-video", "--device", "cpu"]
+    assert main(["track", str(frames), *options]) == 0
+    rows = np.loadtxt(out / "tracks.txt", delimiter=",", ndmin=2)
+    first, second = rows[rows[:, 0] == 1], rows[rows[:, 0] == 2]
+    assert len(first) > 3
+    np.testing.assert_array_equal(first[:, 2:], second[:, 2:])  # the same picture, the same boxes
+    assert set(first[:, 1]) == set(second[:, 1])  # and the same identities
+    assert (rows[:, 2:4] >= -1).all()
+    assert (rows[:, 2] + rows[:, 4] <= 162).all()
+
+
+def test_threshold_and_class(weights):
+    model = masa_track.load(weights, device="cpu")
+    frame = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    everything = OwnDetector(model, threshold=0.0).detect(frame)
+    assert len(everything) > 3
+    assert (everything.class_id == 0).all()
+    middle = float(np.median(everything.confidence))
+    fewer = OwnDetector(model, threshold=middle).detect(frame)
+    assert len(fewer) == (everything.confidence >= middle).sum() < len(everything)
+    with pytest.raises(InputError, match=r"'nano' finds no boxes itself.*--model r50"):
+        OwnDetector(masa_track.load("nano", device="cpu"))
+
+
+def test_command_line_refuses_what_cannot_be(weights, tmp_path, capsys):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
+    start = ["track", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main([*start, "--detector", "own"]) == 2
+    assert "'nano' finds no boxes itself" in capsys.readouterr().err
+    assert main([*start, "--text", "a dog", "--model", str(weights)]) == 2
+    assert "--text needs --model gdino-swinb, got 'r50'" in capsys.readouterr().err
