@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from masa_track.errors import InputError
-from masa_track.io import sources
+from masa_track.io import images, streams
 from masa_track.io.sources import open_source
 
 WIDTH, HEIGHT = 160, 96
@@ -229,12 +229,12 @@ def test_size_change_in_the_middle(tmp_path):
     assert times == sorted(times), "the clock is set back twice in this file"
 
 
-@pytest.mark.parametrize("maker", ["_upright", "_read_image"])
-def test_memory_stays_flat(tmp_path, monkeypatch, maker):
+@pytest.mark.parametrize(("module", "maker"), [(streams, "_upright"), (images, "_read_image")])
+def test_memory_stays_flat(tmp_path, monkeypatch, module, maker):
     """When a picture is made, the one before it is gone already."""
     source = open_source(write_video(tmp_path / "a.mp4") if maker == "_upright" else write_images(tmp_path, range(9)))
     alive: list[weakref.ref] = []
-    real = getattr(sources, maker)
+    real = getattr(module, maker)
 
     def make(what):
         assert [ref for ref in alive if ref() is not None] == []
@@ -242,7 +242,7 @@ def test_memory_stays_flat(tmp_path, monkeypatch, maker):
         alive.append(weakref.ref(image))
         return image
 
-    monkeypatch.setattr(sources, maker, make)
+    monkeypatch.setattr(module, maker, make)
     for frame in source.frames():
         assert frame.image is alive[-1]()
         del frame
@@ -252,7 +252,7 @@ def test_memory_stays_flat(tmp_path, monkeypatch, maker):
 def test_stopping_early_closes_the_file(tmp_path, monkeypatch):
     opened = []
     real = av.open
-    monkeypatch.setattr(sources.av, "open", lambda *a, **k: opened.append(real(*a, **k)) or opened[-1])
+    monkeypatch.setattr(streams.av, "open", lambda *a, **k: opened.append(real(*a, **k)) or opened[-1])
     frames = open_source(write_video(tmp_path / "a.mp4")).frames()
     opened.clear()  # those of the probe, and the writer's
     next(frames)
@@ -471,7 +471,7 @@ def test_joining_a_stream_begins_at_its_first_key_frame(tmp_path, served):
 
 
 def test_silent_and_dead_addresses_are_refused(monkeypatch):
-    monkeypatch.setattr(sources, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 0.3)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
@@ -487,7 +487,7 @@ def test_silent_and_dead_addresses_are_refused(monkeypatch):
 
 def test_a_stream_that_falls_silent_ends(tmp_path, monkeypatch):
     """The sender stops in the middle and keeps the line open."""
-    monkeypatch.setattr(sources, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 0.5)
     data = write_video(tmp_path / "a.ts").read_bytes()
     silence = threading.Event()
 
@@ -504,7 +504,7 @@ def test_a_stream_that_falls_silent_ends(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stalls)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        monkeypatch.setattr(sources.av, "open", functools.partial(av.open, options={"probesize": "10000"}))
+        monkeypatch.setattr(streams.av, "open", functools.partial(av.open, options={"probesize": "10000"}))
         source = open_source(f"http://127.0.0.1:{server.server_port}/a.ts")
         assert source.live
         assert source.length is None

@@ -1,0 +1,100 @@
+"""Which number a decoded frame has, when the decoder loses some, and gives them late and in another order."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from collections import deque
+from typing import Any
+
+MAX_PENDING = 10_000  # packets without a frame, before the oldest is given up: a stream may fail for hours
+
+
+class FrameNumbers:
+    """Numbers decoded frames by the packets they came from, so that a frame lost in decoding leaves a gap.
+
+    A decoder may hand out frames later than their packets and in another order (B-frames, threads), and may lose one
+    without a word. But it hands them out by rising pts: so of all packets sent, the ones with a lower pts than the
+    frame that comes out have lost theirs. Without usable pts frames are counted, and a failure counts as one.
+
+    Args:
+        counting: whether to count from the start, as pts are no good.
+        joined: the video may begin in the middle of a stream. Packets before the first key frame are then differences
+            to a picture nobody has, and no frames of this video unless they decode after all.
+        time_base: seconds per unit of pts.
+    """
+
+    def __init__(self, counting: bool, joined: bool, time_base: float) -> None:
+        self.counting = counting
+        self.waiting: list[tuple[int, int, bool]] = []  # packets: (epoch, pts, is a frame of the video), sorted
+        self.last = 0
+        self.seconds = 0.0
+        self._time_base = time_base
+        self._given_up: deque[int] = deque(maxlen=256)  # the latest pts without a frame
+        self._epoch = 0  # of the clock: a live stream may set it back
+        self._dts: int | None = None
+        self._key_pts: float | None = None if joined else -math.inf
+        self._origin: tuple[int, float] | None = None  # epoch, and the pts there of second 0
+
+    def sent(self, packet: Any) -> list[int]:
+        """Takes note of a packet; gives the numbers of frames to give up for want of room."""
+        if self.counting or packet.is_discard:
+            return []
+        if packet.pts is None:
+            self._count_from_now()
+            return []
+        if packet.dts is not None:
+            if self._dts is not None and (self._dts - packet.dts) * self._time_base > 0.2:  # s; less is jitter
+                self._epoch += 1
+            self._dts = packet.dts
+        if self._key_pts is None and packet.is_keyframe:
+            self._key_pts = packet.pts
+        ours = self._key_pts is not None and (self._epoch > 0 or packet.pts >= self._key_pts)
+        insort(self.waiting, (self._epoch, packet.pts, ours))
+        return self._give_up(1) if len(self.waiting) > MAX_PENDING else []
+
+    def received(self, pts: int | None, corrupt: bool) -> tuple[list[int], int | None]:
+        """The numbers of the frames lost before this one, and its own (None: not a frame of the video)."""
+        place = next((i for i, entry in enumerate(self.waiting) if entry[1] == pts), None)
+        if place is None and pts in self._given_up:
+            return [], None  # after a lost key frame some come too late; it is reported already
+        if self.counting or place is None:
+            self._count_from_now()
+            return [], self._next()
+        lost = self._give_up(place)
+        epoch, _, ours = self.waiting[0]
+        if corrupt and not ours:
+            del self.waiting[0]
+            return lost, None
+        own = self._give_up(1, received=True)[0]
+        assert self._origin is not None
+        assert pts is not None
+        if epoch > self._origin[0]:  # the clock was set back: go on from the last frame's time
+            self._origin = (epoch, pts - self.seconds / self._time_base)
+        self.seconds = (pts - self._origin[1]) * self._time_base
+        return lost, own
+
+    def failed(self) -> list[int]:
+        """The decoder raised: the number of the frame lost by that, where only counting can tell."""
+        return [self._next()] if self.counting else []
+
+    def rest(self) -> list[int]:
+        """At the end: the numbers of all that never came."""
+        return self._give_up(len(self.waiting))
+
+    def _give_up(self, count: int, received: bool = False) -> list[int]:
+        gone = [entry for entry in self.waiting[:count] if entry[2] or received]
+        if not received:
+            self._given_up.extend(pts for _, pts, _ in self.waiting[:count])
+        del self.waiting[:count]
+        if gone and self._origin is None:
+            self._origin = (gone[0][0], float(gone[0][1]))
+        return [self._next() for _ in gone]
+
+    def _next(self) -> int:
+        self.last += 1
+        return self.last
+
+    def _count_from_now(self) -> None:
+        self.counting = True
+        self.waiting.clear()

@@ -1,0 +1,146 @@
+"""Images in: a folder, a MOTChallenge sequence, a glob pattern or a single image."""
+
+from __future__ import annotations
+
+import configparser
+import glob
+import math
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from masa_track.errors import InputError
+from masa_track.io.opencv import quiet_opencv
+from masa_track.io.source import DEFAULT_FPS, Frame, OnBroken, Source, file_stem
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+
+
+class ImageSource(Source):
+    """Image files, one a frame; see :func:`masa_track.io.sources.open_source`.
+
+    The first that can be read sets the size.
+    """
+
+    def __init__(
+        self, name: str, paths: Sequence[Path], fps: float, shown: str, last_number: int | None = None
+    ) -> None:
+        self.name, self.fps = file_stem(name), float(fps)
+        self._paths = list(paths)
+        self.file_names = [path.name for path in self._paths]
+        self.length = len(self._paths)
+        self.last_number = max(self.length, last_number or 0)
+        why = ""
+        for path in self._paths:
+            try:
+                self.height, self.width = _read_image(path).shape[:2]
+                return
+            except _BrokenImageError as error:
+                why = why or f"{path.name} {error}"
+        raise InputError(f"source {shown!r}: none of its {self.length} images can be read ({why}); give intact images")
+
+    def _read(self, stride: int, report: OnBroken) -> Any:
+        for number in range(1, len(self._paths) + 1, stride):
+            path = self._paths[number - 1]
+            try:
+                image = _read_image(path)
+            except _BrokenImageError as error:
+                report(number, f"{path.name} {error}")
+                continue
+            fault = self._size_fault(image)
+            if fault:
+                report(number, f"{path.name} {fault}")
+                continue
+            yield Frame(number, image, (number - 1) / self.fps, path.name)
+            del image  # not held while the next one is read
+
+
+class _BrokenImageError(Exception):
+    pass
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, whatever the file's channels and depth.
+
+    Only OpenCV 5 refuses a JPEG that is cut short; 4.x (seen with 4.8.1) gives it with the missing part grey, and
+    says so to nobody. Other formats are refused by both.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+        with quiet_opencv():
+            image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except OSError as error:
+        raise _BrokenImageError(f"cannot be read: {error.strerror}") from error
+    except cv2.error as error:
+        raise _BrokenImageError(f"cannot be decoded: {error.err}") from error
+    if image is None:
+        raise _BrokenImageError("cannot be decoded, it is damaged or cut short" if data.size else "is empty (0 bytes)")
+    return image
+
+
+def open_folder(folder: Path, fps: float | None) -> ImageSource:
+    """A folder of images, or of a MOTChallenge sequence; see :func:`masa_track.io.sources.open_source`."""
+    shown = str(folder)
+    folder = folder.resolve()
+    if folder.name == "img1" and (folder.parent / "seqinfo.ini").is_file():
+        folder = folder.parent
+    name, images, last_number = folder.name, folder, None
+    if (folder / "seqinfo.ini").is_file():
+        info = _read_seqinfo(folder / "seqinfo.ini")
+        name, images = info.get("name") or name, folder / (info.get("imdir") or "img1")
+        fps = fps or _positive(info, "framerate", folder / "seqinfo.ini")
+        last_number = int(_positive(info, "seqlength", folder / "seqinfo.ini") or 0)
+    elif (folder / "img1").is_dir():
+        images = folder / "img1"
+    if not images.is_dir():
+        raise InputError(f"source {shown!r}: its seqinfo.ini names images in {images}, which is not there")
+    files = [path for path in images.iterdir() if not path.name.startswith(".") and path.is_file()]
+    paths = sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    if not paths:
+        held = f"{len(files)} files but no image" if files else "no file"
+        raise InputError(
+            f"source {shown!r}: {images} holds {held}; give a folder of {', '.join(sorted(IMAGE_SUFFIXES))} files"
+        )
+    return ImageSource(name, paths, fps or DEFAULT_FPS, shown, last_number)
+
+
+def open_glob(pattern: str, fps: float | None) -> ImageSource:
+    """The images that a glob pattern matches; see :func:`masa_track.io.sources.open_source`."""
+    found = [Path(path) for path in glob.glob(pattern, recursive=True)]
+    paths = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural)
+    if not paths:
+        held = f"matches {len(found)} files, none of them an image" if found else "matches no file"
+        raise InputError(f"source {pattern!r}: the pattern {held}; check it, and quote it against the shell")
+    folder = Path(os.path.commonpath([path.resolve().parent for path in paths]))
+    return ImageSource(folder.parent.name if folder.name == "img1" else folder.name, paths, fps or DEFAULT_FPS, pattern)
+
+
+def _read_seqinfo(path: Path) -> dict[str, str]:
+    parser = configparser.ConfigParser(interpolation=None)
+    try:
+        parser.read_string(path.read_text(encoding="utf-8-sig"))
+        return dict(parser["Sequence"])
+    except (configparser.Error, KeyError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not a MOTChallenge seqinfo.ini ({error}): mend or remove it") from error
+
+
+def _positive(info: dict[str, str], key: str, path: Path) -> float | None:
+    if key not in info:
+        return None
+    try:
+        value = float(info[key])
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{path}: {key} must be a number above 0, got {info[key]!r}: mend it")
+    return value
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """A key that puts frame2 before frame10."""
+    return [(part.isdigit(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"([0-9]+)", str(path))]
