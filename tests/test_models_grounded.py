@@ -95,6 +95,7 @@ def into_transformers(backbone, encoder):
     assert left <= {"swin.layernorm.weight", "swin.layernorm.bias"}
 
 
+@pytest.mark.slow
 def test_one_pass_gives_the_same_as_two(embedder, tokenizer, monkeypatch):
     frame = np.random.default_rng(0).integers(0, 255, (26, 26, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
     monkeypatch.setattr(embedder.network, "long_side", 416)

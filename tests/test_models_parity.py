@@ -34,6 +34,7 @@ def run_golden(name, dtype=torch.float32):
     return model, gold, [tuple(image.shape[-2:])], maps, levels, embeddings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gdino-swinb", "detic-swinb"])
 def test_swin_models_equal_the_reference(name):
     model, gold, sizes, maps, levels, embeddings = run_golden(name)
@@ -62,6 +63,7 @@ def test_swin_models_equal_the_reference(name):
             assert not explained_by_ties(raw, raw_scores, gold["det_bboxes"][1:], gold["det_scores"][1:], 0.5)
 
 
+@pytest.mark.slow
 def test_r50_equals_the_reference_as_far_as_float32_can_say():
     """R50's golden is ill-conditioned: with its random weights the pyramid has a deviation of 900 and the offsets
     reach 4,000 pixels, so that a rounding in the backbone moves a sample by hundredths of a pixel on a map that

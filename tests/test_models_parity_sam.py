@@ -14,7 +14,8 @@ pytest.importorskip("segment_anything")
 PARTS = ("detector.backbone.", "masa_adapter.", "rpn_head.", "roi_head.", "track_head.")
 
 
-@pytest.mark.parametrize("name", ["sam-vitb", pytest.param("sam-vith", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["sam-vitb", pytest.param("sam-vith", marks=pytest.mark.huge)])
 def test_sam_models_equal_the_reference(name):
     gold = golden(name)
     model = build_official(name)
