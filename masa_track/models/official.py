@@ -65,6 +65,7 @@ OFFICIAL = {
     spec.name: spec
     for spec in (
         OfficialSpec("r50", "masa_r50.pth", box_convs=4, box_fcs=1),
+        # The size of its configs for new videos; its benchmark configs fit it into 1024 x 1024 and pad to that.
         OfficialSpec("gdino-swinb", "gdino_masa.pth", SWIN_STRIDES, roi_levels=3, resize=(1333, 800)),
         OfficialSpec(
             "detic-swinb", "detic_masa.pth", SWIN_STRIDES, roi_levels=3, score_threshold=0.05, max_detections=100
