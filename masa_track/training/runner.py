@@ -9,6 +9,7 @@ from mmengine.dist import master_only
 from mmengine.registry import LOOPS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
+from masa_track.errors import InputError
 from masa_track.io.files import PartFile
 from masa_track.training.backbone import checksum
 from masa_track.training.checkpoint import (
@@ -28,6 +29,14 @@ from masa_track.training.hooks import training_model
 @LOOPS.register_module()
 class ResumableLoop(EpochBasedTrainLoop):
     """Epochs that can be taken up in the middle: photographs already seen are skipped without being read."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.max_iters == 0:
+            raise InputError(
+                f"train_dataloader.batch_size {self.dataloader.batch_size} is more than the "
+                f"{len(self.dataloader.sampler)} items of an epoch: make it smaller, or repeat the photographs"
+            )
 
     def run_epoch(self) -> None:
         """One epoch, or what is left of it."""
