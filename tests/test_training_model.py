@@ -12,6 +12,7 @@ from mmengine.optim import OptimWrapper
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+from training_recipe import TinyNetwork, TinyViews, matching_accuracy
 
 from masa_track.errors import InputError
 from masa_track.models.registry import build_model
@@ -19,7 +20,6 @@ from masa_track.training.backbone import checksum, load_backbone
 from masa_track.training.export import export, load_adapter, trained_tensors
 from masa_track.training.model import TrainingModel, make_network
 from masa_track.training.start import check_accumulation, read_config
-from training_recipe import TinyNetwork, TinyViews, matching_accuracy
 
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 ALL = {"loss_track", "loss_track_aux", "loss_rpn_cls", "loss_rpn_bbox", "loss_box_cls", "loss_box_bbox"}

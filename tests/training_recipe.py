@@ -43,14 +43,19 @@ class TinyBackbone(nn.Module):
 
 
 class TinyNetwork(nn.Module):
-    """The official interface at a hundredth of the width; ``heads=False`` leaves out proposals and boxes."""
+    """The official interface at a hundredth of the width; ``heads=False`` leaves out proposals and boxes.
+
+    Without ``fusion`` a step takes a quarter of the time.
+    """
 
     mean, std, size_divisor = (127.5,) * 3, (64.0,) * 3, 32
 
-    def __init__(self, heads: bool = True) -> None:
+    def __init__(self, heads: bool = True, fusion: bool = True) -> None:
         super().__init__()
         self.backbone = TinyBackbone()
-        self.masa_adapter = nn.ModuleList([FPN((16, 24, 32), CHANNELS, levels=3), DeformFusion(CHANNELS, blocks=1)])
+        self.masa_adapter = nn.ModuleList([FPN((16, 24, 32), CHANNELS, levels=3)])
+        if fusion:
+            self.masa_adapter.append(DeformFusion(CHANNELS, blocks=1))
         self.embed_head = EmbedHead(CHANNELS, hidden=64, embed_dim=32, convs=1)
         self.rpn_head = RPNHead(STRIDES, CHANNELS, per_level=60, max_proposals=60) if heads else None
         self.roi_head = RoIHead(STRIDES, BoxHead(0, 1, CHANNELS, hidden=32)) if heads else None

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,9 +96,10 @@ def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise InputError(
-            f"{path} holds more than plain data, and such a file is not opened, as it could run anything: "
-            f"{str(error).splitlines()[0]}"
+            f"{path} holds more than plain data ({named[1] if named else 'it is no torch file'}), and such a file is not "
+            "opened, as it could run anything"
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a whole checkpoint ({path.stat().st_size:,} bytes; {error})") from error
@@ -114,6 +116,17 @@ def latest_checkpoint(folder: str | Path) -> Path | None:
     return found[max(found)] if found else None
 
 
+def _plain(value: Any) -> Any:
+    """The same with Python's numbers for numpy's, which the reader would not take; dicts and lists are walked."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        for key in value:
+            value[key] = _plain(value[key])
+        return value
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
 def to_plain(checkpoint: dict[str, Any]) -> None:
     """Replaces the objects in mmengine's checkpoint by plain data, in place."""
     hub = checkpoint["message_hub"]
@@ -128,6 +141,7 @@ def to_plain(checkpoint: dict[str, Any]) -> None:
     resumed = {k: bool(v) for k, v in hub["resumed_keys"].items() if k in scalars or k in info}
     checkpoint["message_hub"] = {"log_scalars": scalars, "runtime_info": info, "resumed_keys": resumed}
     checkpoint["meta"].pop("dataset_meta", None)
+    _plain(checkpoint)
 
 
 def from_plain(checkpoint: dict[str, Any]) -> None:
