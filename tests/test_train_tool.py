@@ -23,6 +23,7 @@ from training_recipe import TinyNetwork, TinyViews
 from masa_track.errors import InputError
 from masa_track.training.checkpoint import differences, latest_checkpoint, read_training_checkpoint
 from masa_track.training.export import load_adapter
+from masa_track.training.hooks import training_model
 from masa_track.training.order import PhotoSampler
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +50,7 @@ default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=100))
 
 @HOOKS.register_module()
 class BreakHook(Hook):
-    """Pulls the plug, or sends Ctrl-C, in the middle of an iteration."""
+    """Pulls the plug, sends Ctrl-C, or changes the frozen backbone, in the middle of an iteration."""
 
     def __init__(self, iteration: int, how: str) -> None:
         self.iteration, self.how = iteration, how
@@ -58,7 +59,10 @@ class BreakHook(Hook):
         if runner.iter == self.iteration:
             if self.how == "plug":
                 raise ConnectionError("the plug was pulled")
-            os.kill(os.getpid(), signal.SIGINT)
+            if self.how == "thaw":
+                next(training_model(runner).network.backbone.parameters()).data[0] += 1e-3
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +171,13 @@ def test_resume_without_a_checkpoint_starts_anew(tool: ModuleType, config: Path,
     options = ("train_cfg.max_epochs=1", "train_dataloader.dataset.repeats=1")
     assert train(tool, config, tmp_path, "--resume", "--cfg-options", *options) == 0
     assert (tmp_path / "adapter.safetensors").exists()
+
+
+def test_a_backbone_that_was_changed_ends_the_training(tool: ModuleType, config: Path, tmp_path: Path) -> None:
+    thawed = config.with_name("thawed.py")
+    thawed.write_text("_base_ = 'tiny.py'\ncustom_hooks = [dict(type='BreakHook', iteration=1, how='thaw')]\n")
+    with pytest.raises(RuntimeError, match="the frozen backbone was changed by training"):
+        train(tool, thawed, tmp_path, "--cfg-options", "train_cfg.max_epochs=1")
 
 
 def test_accumulation_updates_every_second_iteration(tool: ModuleType, config: Path, tmp_path: Path) -> None:

@@ -119,15 +119,16 @@ class TinyViews:
         }
 
 
-def matching_accuracy(network: nn.Module, data: TinyViews, items: int = 12) -> float:
+def matching_accuracy(network: nn.Module, pictures: int = 4, items: int = 32) -> float:
     """The part of the things in both views whose most similar thing of the other view is themselves."""
     right = total = 0
+    data = TinyViews(pictures, repeats=items // pictures)
     data.set_epoch(999)  # views that training has not seen
     mean, std = torch.tensor(network.mean)[:, None, None], torch.tensor(network.std)[:, None, None]
     network.eval()
     with torch.no_grad():
         for index in range(items):
-            key, ref = data[index % len(data)]["views"]
+            key, ref = data[index]["views"]
             images = torch.stack([(view["image"] - mean) / std for view in (key, ref)])
             levels = network.adapt(network.backbone_maps(images))
             embeddings = network.embed(levels, [key["boxes"], ref["boxes"]])

@@ -98,8 +98,8 @@ def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise InputError(
-            f"{path} holds more than plain data ({named[1] if named else 'it is no torch file'}), and such a file is not "
-            "opened, as it could run anything"
+            f"{path} holds more than plain data ({named[1] if named else 'it is no torch file'}), and such a file is "
+            "not opened, as it could run anything"
         ) from error
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, ValueError, KeyError) as error:
         raise InputError(f"{path} is not a whole checkpoint ({path.stat().st_size:,} bytes; {error})") from error
