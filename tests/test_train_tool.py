@@ -360,3 +360,32 @@ def test_help_teaches_and_a_missing_mmengine_is_named(config: Path) -> None:
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, env=environment)
     assert done.returncode == 2
     assert 'pip install "masa-track[train]"' in done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_work(config: Path, tmp_path: Path) -> None:
+    """By torchrun, on the CPU: 8 items, 2 processes, batches of 2 are 2 iterations an epoch."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [str(ROOT / "tools" / "train.py"), str(config), "--work-dir", str(tmp_path), "--device", "cpu"]
+    command += [
+        "--launcher",
+        "pytorch",
+        "--cfg-options",
+        "train_cfg.max_epochs=1",
+        "default_hooks.checkpoint.interval=1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["iter_1.pth", "iter_2.pth"]
+    assert (tmp_path / "adapter.safetensors").exists()
+
+
+def test_several_processes_without_a_gpu_need_torchrun(
+    tool: ModuleType, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for launcher in ("pytorch", "slurm"):
+        assert train(tool, config, tmp_path, "--launcher", launcher) == 2
+        assert f"--launcher {launcher} without a GPU works by torchrun only" in capsys.readouterr().err

@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """What :func:`main` does with a read command line."""
     try:
-        from masa_track.training.start import make_runner, read_config, use_amp
+        from masa_track.training.start import distribute_on_cpu, make_runner, read_config, use_amp
     except ImportError as error:
         if error.name is None or error.name.startswith("masa_track"):
             raise
@@ -104,8 +104,8 @@ def train(args: argparse.Namespace) -> int:
         raise InputError("--device cuda: torch sees no GPU; take --device cpu")
     config = read_config(args.config, dict(args.cfg_options))
     config.launcher = args.launcher
-    if not torch.cuda.is_available():
-        config.setdefault("env_cfg", {})["dist_cfg"] = {"backend": "gloo"}
+    if args.launcher != "none" and not torch.cuda.is_available():
+        distribute_on_cpu(args.launcher, config)
     if args.amp:
         use_amp(config)
     work_dir = args.work_dir or config.get("work_dir") or Path("work_dirs") / args.config.stem

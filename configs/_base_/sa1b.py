@@ -15,3 +15,4 @@ train_dataloader = dict(
         settings="strong",
     ),
 )
+sync_bn = "torch"  # statistics of all GPUs together, as published; without effect on one

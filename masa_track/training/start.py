@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 from mmengine.runner import Runner
@@ -68,12 +70,26 @@ def check_accumulation(config: Config) -> int:
 
 def use_amp(config: Config) -> None:
     """Turns on mixed precision, in place; InputError where there is no GPU for it."""
-    import torch
-
     if not torch.cuda.is_available():
         raise InputError("--amp needs a GPU, and torch sees none: leave it out")
     config.optim_wrapper.type = "AmpOptimWrapper"
     config.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def distribute_on_cpu(launcher: str, config: Config) -> None:
+    """Joins the processes of torchrun where there is no GPU, which mmengine alone takes for granted.
+
+    Raises:
+        InputError: for another launcher, or outside torchrun.
+    """
+    if launcher != "pytorch" or "LOCAL_RANK" not in os.environ:
+        raise InputError(
+            f"--launcher {launcher} without a GPU works by torchrun only: torchrun --nproc-per-node 2 tools/train.py "
+            "CONFIG --launcher pytorch --device cpu"
+        )
+    torch.distributed.init_process_group("gloo")
+    config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "broadcast_buffers": False, "device_ids": None}
+    config.sync_bn = None  # torch has it for GPUs only
 
 
 def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False) -> Runner:
