@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import HOOKS, DefaultScope
+from mmengine.visualization import Visualizer
 from safetensors import safe_open
 from training_recipe import TinyNetwork, TinyViews
 
@@ -83,10 +85,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _one_run_after_the_other() -> Iterator[None]:
     """mmengine keeps loggers and message hubs by name for a process's life; a run of its own has none."""
-    from mmengine.logging import MessageHub, MMLogger
-    from mmengine.visualization import Visualizer
-
     yield
+    _forget()
+
+
+def _forget() -> None:
     for manager in (MessageHub, MMLogger, Visualizer, DefaultScope):
         manager._instance_dict.clear()
 
@@ -157,14 +160,6 @@ def test_resumed_is_the_same_as_uninterrupted(
     assert ours.keys() == theirs.keys()
     for key in ours:
         assert torch.equal(ours[key], theirs[key]), key
-
-
-def _forget() -> None:
-    from mmengine.logging import MessageHub, MMLogger
-    from mmengine.visualization import Visualizer
-
-    for manager in (MessageHub, MMLogger, Visualizer, DefaultScope):
-        manager._instance_dict.clear()
 
 
 def test_resume_without_a_checkpoint_starts_anew(tool: ModuleType, config: Path, tmp_path: Path) -> None:

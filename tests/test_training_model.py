@@ -50,9 +50,12 @@ def test_losses_have_their_names_and_reach_all_but_the_backbone() -> None:
 
 
 def test_without_heads_the_regions_are_enough() -> None:
-    result = losses(tiny(heads=False), [TinyViews()[0]])
+    model = tiny(heads=False)
+    result = losses(model, [TinyViews()[0]])
     assert set(result) == {"loss_track", "loss_track_aux"}
     assert result["loss_track"] > 0
+    sum(result.values()).backward()  # no box here is large enough for the coarse levels: zeros, for the other processes
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
 def test_weights_scale_their_losses_and_zero_distillation_is_left_out() -> None:
@@ -184,6 +187,35 @@ def test_loss_falls_and_matching_gets_better() -> None:
     for name in ("loss_rpn_cls", "loss_rpn_bbox", "loss_box_cls"):
         assert after[name] < 0.6 * before[name], name  # not loss_box_bbox: better proposals give it more to learn
     assert better > matched + 0.2
+
+
+@pytest.mark.parametrize("fusion", [False, True])
+def test_mixed_precision_gives_nearly_the_same_losses(fusion: bool) -> None:
+    """On the CPU in bfloat16, as --amp does on a GPU; the losses themselves are computed in float32."""
+    items = [TinyViews()[0], TinyViews()[1]]
+    torch.manual_seed(0)
+    model = TrainingModel(TinyNetwork(heads=False, fusion=fusion), samples=64)
+    full = losses(model, items)
+    model.steps.zero_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = losses(model, items)
+    for name, value in full.items():
+        assert mixed[name].dtype == torch.float32
+        assert mixed[name].item() == pytest.approx(value.item(), rel=0.05)
+    sum(mixed.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("fusion", [False, True])
+def test_mixed_precision_with_heads_is_finite(fusion: bool) -> None:
+    """Proposals differ a little, so that their samples, and the losses of these, are not the same."""
+    torch.manual_seed(0)
+    model = TrainingModel(TinyNetwork(fusion=fusion), samples=64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = losses(model, [TinyViews()[0]])
+    assert set(mixed) == ALL
+    sum(mixed.values()).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
 
 
 # --- weights in, weights out

@@ -221,7 +221,7 @@ class TrainingModel(BaseModel):
                 targets = pair_targets(key, ref)
                 contrast.append(contrastive_loss(own, other, targets))
                 margin.append(margin_loss(own, other, targets))
-        tie = nothing(*embeddings)
+        tie = nothing(*embeddings, *levels)  # a level that no box is read from
         return {
             "loss_track": self.weights["track_weight"] * torch.stack(contrast).mean() + tie,
             "loss_track_aux": self.weights["margin_weight"] * torch.stack(margin).mean(),
