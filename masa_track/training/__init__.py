@@ -1,0 +1,1 @@
+"""Training from still images. Its runner needs mmengine: pip install "masa-track[train]"."""

@@ -1,0 +1,228 @@
+"""What a step of training computes: two views in, a dict of losses out. On mmengine's ``BaseModel``.
+
+Source: Li et al., Matching Anything by Segmenting Anything, CVPR 2024.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import isfinite
+from typing import Any
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.model import BaseDataPreprocessor, BaseModel
+from mmengine.registry import MODELS
+from torch import Generator, Tensor, nn
+
+from masa_track.errors import InputError, unknown_name
+from masa_track.models.registry import BUILDERS, build_model
+from masa_track.training.backbone import load_backbone
+from masa_track.training.batch import ViewBoxes, prepare
+from masa_track.training.losses import contrastive_loss, margin_loss, nothing
+from masa_track.training.proposal_losses import box_losses, rpn_losses
+from masa_track.training.random_boxes import random_pairs
+from masa_track.training.sampling import TRACK_SHARE, pair_targets, quasi_dense
+
+NEEDED = ("backbone", "backbone_maps", "adapt", "embed", "mean", "std", "size_divisor")  # of a network
+
+
+def make_network(network: str | Mapping[str, Any] | nn.Module) -> nn.Module:
+    """A network by its name, by a dict of ``type`` and the builder's own arguments, or as it is.
+
+    Raises:
+        InputError: for an unknown name or argument, or a network that lacks what training needs.
+    """
+    if isinstance(network, str):
+        network = build_model(network)
+    elif isinstance(network, Mapping):
+        options = dict(network)
+        name = options.pop("type", None)
+        if name not in BUILDERS:
+            raise unknown_name("network", str(name), BUILDERS)
+        try:
+            network = BUILDERS[name](**options)
+        except TypeError as error:
+            raise InputError(f"network {name!r} cannot be built with {sorted(options)}: {error}") from error
+    lacking = [name for name in NEEDED if not hasattr(network, name)]
+    if lacking:
+        raise InputError(f"network {type(network).__name__} cannot be trained: it has no {', '.join(lacking)}")
+    return network
+
+
+class ViewPreprocessor(BaseDataPreprocessor):
+    """Normalises and pads a batch of items; see :mod:`batch`.
+
+    Args:
+        mean, std: RGB, in 0..255.
+        size_divisor: of the padded sides.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], size_divisor: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32), persistent=False)
+        self.size_divisor = size_divisor
+
+    def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
+        """``data``: a batch. Returns ``inputs`` (2 * B, 3, H, W) and ``data_samples``, 2 * B :class:`ViewBoxes`."""
+        images, views = prepare(data, self.mean, self.std, self.size_divisor)
+        return {"inputs": images, "data_samples": views}
+
+
+@MODELS.register_module()
+class TrainingModel(BaseModel):
+    """Any network with the interface of :class:`~masa_track.models.official.OfficialMasa`, and its losses.
+
+    The network's ``backbone`` is frozen: no gradient, evaluation mode for good. ``rpn_head`` and ``roi_head`` may be
+    missing or None; then their losses are left out, and the regions alone are what the track loss looks at.
+
+    Args:
+        network: a model's name, a dict of ``type`` and arguments, or a network.
+        backbone_weights: see :func:`~masa_track.training.backbone.load_backbone`; None leaves them random.
+        track_weight: of the contrastive loss.
+        margin_weight: of the margin loss on cosines.
+        distillation_weight: of the losses of proposals and boxes; 0 leaves them out, and proposals with them.
+        samples: boxes of a view that the track losses look at, at most.
+        random_boxes: boxes of chance instead of the regions, in the track losses only: an ablation.
+        seed: of the sampling. A step's choice depends on it, on the step's number and on the process's rank alone.
+
+    Raises:
+        InputError: for an unknown network, a weight below 0, or backbone weights that do not fit.
+    """
+
+    steps: Tensor
+
+    def __init__(
+        self,
+        network: str | Mapping[str, Any] | nn.Module,
+        backbone_weights: str | None = None,
+        track_weight: float = 0.25,
+        margin_weight: float = 1.0,
+        distillation_weight: float = 1.0,
+        samples: int = TRACK_SHARE.count,
+        random_boxes: bool = False,
+        seed: int = 0,
+    ) -> None:
+        weights = {
+            "track_weight": track_weight,
+            "margin_weight": margin_weight,
+            "distillation_weight": distillation_weight,
+        }
+        for name, value in weights.items():
+            if not isfinite(value) or value < 0:
+                raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
+        if samples < 2:
+            raise InputError(f"samples must be at least 2, got {samples!r}")
+        built = make_network(network)
+        super().__init__(ViewPreprocessor(built.mean, built.std, built.size_divisor))  # type: ignore[arg-type]
+        self.network: Any = built  # what it must have is checked in make_network
+        self.weights = weights
+        self.share = replace(TRACK_SHARE, count=samples)
+        self.random_boxes, self.seed = random_boxes, seed
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # in checkpoints, so that chance goes on
+        self.backbone_is_given = backbone_weights is not None
+        if backbone_weights is not None:
+            load_backbone(built, backbone_weights)
+        self.network.backbone.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> TrainingModel:
+        """Training or evaluation mode; the backbone stays in evaluation mode."""
+        super().train(mode)
+        self.network.backbone.eval()
+        return self
+
+    def forward(
+        self, inputs: Tensor, data_samples: Sequence[ViewBoxes] | None = None, mode: str = "loss"
+    ) -> dict[str, Tensor] | list[Tensor]:
+        """The losses of a batch, or its pyramid.
+
+        Args:
+            inputs: (2 * B, 3, H, W), normalised: B key views, then their reference views.
+            data_samples: what is known of each view.
+            mode: ``loss``, or ``tensor`` for the pyramid's levels.
+
+        Returns:
+            ``loss_track``, ``loss_track_aux`` and, where the network has the heads, ``loss_rpn_cls``,
+            ``loss_rpn_bbox``, ``loss_box_cls``, ``loss_box_bbox``, weighted; training minimises their sum.
+        """
+        if mode not in ("loss", "tensor"):
+            raise unknown_name("mode", mode, ("loss", "tensor"))
+        with torch.no_grad():
+            maps = self.network.backbone_maps(inputs)
+        levels = self.network.adapt(maps)
+        if mode == "tensor":
+            return levels
+        if data_samples is None or len(data_samples) != len(inputs) or len(inputs) % 2:
+            raise InputError(
+                f"data_samples must name what is in each of {len(inputs)} views, two an item, got "
+                f"{data_samples if data_samples is None else len(data_samples)}"
+            )
+        generator = Generator().manual_seed((self.seed << 40) + (get_rank() << 32) + int(self.steps))
+        self.steps += 1
+        losses, proposals = self._distil(levels, data_samples, generator)
+        return {**self._track(levels, data_samples, proposals, generator), **losses}
+
+    def _distil(
+        self, levels: Sequence[Tensor], views: Sequence[ViewBoxes], generator: Generator
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """The detector's losses on the key views, and the proposals of all views."""
+        head = getattr(self.network, "rpn_head", None)
+        weight = self.weights["distillation_weight"]
+        if head is None or weight == 0:
+            return {}, [view.boxes.new_zeros((0, 4)) for view in views]
+        keys = len(views) // 2
+        with torch.no_grad():
+            proposals = [boxes for boxes, _ in head.propose(levels, [view.size for view in views])]
+        key_levels, regions = [level[:keys] for level in levels], [view.boxes for view in views[:keys]]
+        outputs = head(key_levels)
+        with torch.autocast(levels[0].device.type, enabled=False):
+            sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
+            scores, deltas = rpn_losses(outputs, sizes, head.strides, regions, generator)
+        losses = {"loss_rpn_cls": weight * scores, "loss_rpn_bbox": weight * deltas}
+        boxes = getattr(self.network, "roi_head", None)
+        if boxes is not None:
+            scores, deltas = box_losses(boxes, key_levels, proposals[:keys], regions, generator)
+            losses |= {"loss_box_cls": weight * scores, "loss_box_bbox": weight * deltas}
+        return losses, proposals
+
+    def _track(
+        self, levels: Sequence[Tensor], views: Sequence[ViewBoxes], proposals: Sequence[Tensor], generator: Generator
+    ) -> dict[str, Tensor]:
+        """The losses of the embeddings: each item's key view against its reference view, the mean over items."""
+        items = len(views) // 2
+        chosen = []
+        for item in range(items):
+            pair = (item, item + items)
+            boxes, ids = [views[i].boxes for i in pair], [views[i].ids for i in pair]
+            if self.random_boxes:
+                sizes = (views[pair[0]].size, views[pair[1]].size)
+                drawn, shared = random_pairs(
+                    (boxes[0], boxes[1]), (ids[0], ids[1]), sizes, self.share.count // 4, generator
+                )
+                boxes, ids = list(drawn), [shared, shared]
+            chosen.append(
+                [
+                    quasi_dense(b, n, proposals[i], generator, self.share)
+                    for b, n, i in zip(boxes, ids, pair, strict=True)
+                ]
+            )
+        keys, refs = [key for key, _ in chosen], [ref for _, ref in chosen]
+        looked_at = [key.positives for key in keys] + [ref.boxes for ref in refs]
+        embeddings = self.network.embed(levels, looked_at).float().split([len(boxes) for boxes in looked_at])
+        contrast, margin = [], []
+        with torch.autocast(levels[0].device.type, enabled=False):
+            for key, ref, own, other in zip(keys, refs, embeddings[:items], embeddings[items:], strict=True):
+                targets = pair_targets(key, ref)
+                contrast.append(contrastive_loss(own, other, targets))
+                margin.append(margin_loss(own, other, targets))
+        tie = nothing(*embeddings, *levels)  # a level that no box is read from
+        return {
+            "loss_track": self.weights["track_weight"] * torch.stack(contrast).mean() + tie,
+            "loss_track_aux": self.weights["margin_weight"] * torch.stack(margin).mean(),
+        }

@@ -1,0 +1,129 @@
+"""From a configuration file to a finished training: what tools/train.py does, for those who call it from Python."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from mmengine.runner import Runner
+
+from masa_track.errors import InputError, unknown_name
+from masa_track.io.files import prepare_folder
+from masa_track.training import hooks, order  # registers what configurations name
+from masa_track.training.model import TrainingModel
+from masa_track.training.runner import TrainingRunner
+
+REGISTERED = (hooks, order)
+
+
+def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
+    """A configuration with some of its values changed.
+
+    A configuration is Python and is run: read only those that you trust.
+
+    Args:
+        path: the file.
+        options: values by dotted keys, e.g. ``{"model.margin_weight": 0.0}``.
+
+    Raises:
+        InputError: if there is no such file, or no such key to change.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no such configuration: {path}")
+    config = Config.fromfile(str(path))
+    for needed in ("model", "train_dataloader", "train_cfg", "optim_wrapper"):
+        if needed not in config:
+            raise InputError(f"{path} is no configuration of a training: it has no {needed!r}")
+    for key in options or {}:
+        parts = key.split(".")
+        if parts[0] not in config:
+            raise unknown_name("key in --cfg-options", parts[0], config.keys())
+    config.merge_from_dict(dict(options or {}))
+    known = list(inspect.signature(TrainingModel).parameters)
+    for name in config.model:
+        if name not in ("type", *known):
+            raise unknown_name("key of model", name, known)
+    return config
+
+
+def check_accumulation(config: Config) -> int:
+    """How many iterations an update takes.
+
+    Raises:
+        InputError: if checkpoints would be written between updates, whose gradients are in no checkpoint.
+    """
+    every = int(config.optim_wrapper.get("accumulative_counts", 1))
+    interval = int(config.default_hooks.checkpoint.get("interval", every))
+    if every < 1 or interval % every:
+        raise InputError(
+            "default_hooks.checkpoint.interval must be a multiple of optim_wrapper.accumulative_counts, got "
+            f"{interval} and {every}: gradients that are still being gathered are in no checkpoint"
+        )
+    return every
+
+
+def use_amp(config: Config) -> None:
+    """Turns on mixed precision, in place; InputError where there is no GPU for it."""
+    if not torch.cuda.is_available():
+        raise InputError("--amp needs a GPU, and torch sees none: leave it out")
+    config.optim_wrapper.type = "AmpOptimWrapper"
+    config.optim_wrapper.setdefault("loss_scale", "dynamic")
+
+
+def distribute_on_cpu(launcher: str, config: Config) -> None:
+    """Joins the processes of torchrun where there is no GPU, which mmengine alone takes for granted.
+
+    Raises:
+        InputError: for another launcher, or outside torchrun.
+    """
+    if launcher != "pytorch" or "LOCAL_RANK" not in os.environ:
+        raise InputError(
+            f"--launcher {launcher} without a GPU works by torchrun only: torchrun --nproc-per-node 2 tools/train.py "
+            "CONFIG --launcher pytorch --device cpu"
+        )
+    torch.distributed.init_process_group("gloo")
+    config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "broadcast_buffers": False, "device_ids": None}
+    config.sync_bn = None  # torch has it for GPUs only
+
+
+def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False) -> Runner:
+    """A runner, ready to ``train()``.
+
+    Args:
+        config: from :func:`read_config`; it is changed.
+        work_dir: where checkpoints, logs and the exported file go.
+        resume: True: from the latest checkpoint in ``work_dir``, if there is one; or a checkpoint's path.
+
+    Raises:
+        InputError: if something in the configuration cannot be.
+    """
+    every = check_accumulation(config)
+    config.work_dir = str(prepare_folder(work_dir, "--work-dir"))
+    if isinstance(resume, str):
+        if not Path(resume).is_file():
+            raise InputError(f"no such checkpoint to resume from: {resume}")
+        config.load_from = resume
+    config.resume = bool(resume)
+    if config.resume and resume is True:
+        config.load_from = None
+    config.custom_hooks = [
+        *(config.get("custom_hooks") or []),
+        {"type": "FrozenBackboneHook"},
+        {"type": "StopHook", "every": every},
+    ]
+    if config.train_dataloader.dataset.get("type") == "TwoViews":
+        register_two_views()
+    return TrainingRunner.from_cfg(config)
+
+
+def register_two_views() -> None:
+    """Lets configurations name :class:`~masa_track.training.dataset.TwoViews`."""
+    from masa_track.training.dataset import TwoViews
+
+    DATASETS.register_module(name="TwoViews", module=TwoViews, force=True)
