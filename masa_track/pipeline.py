@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.io.sources import Frame, Source
+    from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
 
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
@@ -43,6 +44,7 @@ class Job:
         stride: every how many frames.
         max_frames: stop after so many.
         facts: settings to show in the report.
+        segmenter: gives the tracked boxes masks; None for none.
     """
 
     source: Source
@@ -54,6 +56,7 @@ class Job:
     stride: int = 1
     max_frames: int | None = None
     facts: dict[str, object] = field(default_factory=dict)
+    segmenter: SamSegmenter | None = None
 
 
 @dataclass
@@ -104,6 +107,8 @@ def track_video(job: Job) -> Outcome:
                 except InputError as error:
                     report_broken(frame.number, str(error))
                     continue
+                if job.segmenter is not None:
+                    tracked = job.segmenter.add_masks(tracked, frame.image)
                 writers.write(frame.number, frame.file_name, tracked)
                 report.add(frame.number, frame.timestamp, frame.image, tracked)
                 if video is not None:
