@@ -30,6 +30,7 @@ CORE = [
 EXTRAS = {
     "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
     "sam": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # sam-vitb, sam-vith; masks
+    "train": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # proposals
     "gdino": ["transformers>=5.0"],  # text prompts
     "test": [
         "pytest>=8",
