@@ -11,8 +11,13 @@ from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncode
 from torch import nn
 
 
-def tiny_sam(side: int = 128, dim: int = 32, depth: int = 2, heads: int = 4, prompt_dim: int = 32) -> Sam:
-    """Built by hand with all of SAM's parts, so that what the loader tells from the shapes can be held to it."""
+def tiny_sam(
+    side: int = 128, dim: int = 32, depth: int = 2, heads: int = 4, prompt_dim: int = 32, speckled: bool = False
+) -> Sam:
+    """Built by hand with all of SAM's parts, so that what the loader tells from the shapes can be held to it.
+
+    As it is, its masks are all alike and cover the picture; ``speckled`` ones are small and differ from point to point.
+    """
     torch.manual_seed(0)
     grid = side // 16
     encoder = ImageEncoderViT(
@@ -39,7 +44,25 @@ def tiny_sam(side: int = 128, dim: int = 32, depth: int = 2, heads: int = 4, pro
         if value.ndim == 1 or "pos_embed" in name:
             nn.init.normal_(value, std=0.1)
             value.data += 1.0 if name.endswith("weight") else 0.0
+    if speckled:
+        _speckle(sam)
     return sam.eval().requires_grad_(False)
+
+
+def _speckle(sam: Sam) -> None:
+    """Makes prompts count, and one channel of the masks a constant that all but the peaks are below."""
+    for name, value in sam.mask_decoder.named_parameters():
+        if name.startswith("transformer.") and value.ndim == 2:
+            value.data *= 6
+        elif "hypernetworks" in name and value.ndim == 2:
+            value.data *= 3
+    last = sam.mask_decoder.output_upscaling[3]
+    last.weight.data *= 4
+    last.weight.data[:, 0], last.bias.data[0] = 0, 3
+    for network in sam.mask_decoder.output_hypernetworks_mlps:
+        network.layers[2].weight.data[0] = 0
+        network.layers[2].bias.data[:] = 0
+        network.layers[2].bias.data[0] = -0.1
 
 
 def write_sam(path: Path, **sizes: Any) -> Path:

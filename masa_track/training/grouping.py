@@ -168,6 +168,7 @@ def _scores(tree: _Tree, count: int) -> np.ndarray:
     """(count,): a strong outline around, weak ones within, a compact shape, not too small.
 
     Chosen on 40 photographs with people's regions: mask AR at 100 was .32, by the outline alone .24, by area alone .23.
+    On 90 others it is .27 (boxes .35; .55 of them found at an IoU of .5).
     """
     around, within = (values[:count, 0] / np.maximum(values[:count, 1], 1) for values in (tree.outer, tree.inner))
     compact = tree.areas[:count] / np.maximum(tree.outer[:count, 1] + tree.border[:count], 1) ** 2
