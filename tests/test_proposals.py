@@ -193,7 +193,7 @@ def test_killed_and_resumed(many: Path, whole: bytes, tmp_path: Path) -> None:
     family = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     children = family.read_text().split() if family.exists() else []
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.wait()
     assert not out.exists()
     done = len(lines(out)) - 1
     assert 0 < done < 12
@@ -204,7 +204,10 @@ def test_killed_and_resumed(many: Path, whole: bytes, tmp_path: Path) -> None:
             break
         time.sleep(0.02)
     else:
+        for child in children:
+            os.kill(int(child), signal.SIGKILL)
         raise AssertionError("workers are left behind")
+    process.communicate()
     proposals(many, out, "--method", "superpixels", "--max-regions", "9")
     assert out.read_bytes() == whole
     names = [json.loads(line)["image"] for line in lines(out)[1:]]
@@ -394,7 +397,7 @@ def test_superpixels_are_distinct_ordered_and_repeatable() -> None:
     flat = masks.reshape(len(masks), -1).astype(np.float32)
     common, areas = flat @ flat.T, flat.sum(axis=1)
     ious = common / (areas[:, None] + areas - common)
-    assert ious[~np.eye(len(ious), dtype=bool)].max() <= 0.75
+    assert 0.6 < ious[~np.eye(len(ious), dtype=bool)].max() <= 0.75  # none is left out for less
     again = propose_regions(image, 4)
     np.testing.assert_array_equal([region.mask for region in again], masks[:4])
 
