@@ -29,9 +29,9 @@ CORE = [
 ]
 EXTRAS = {
     "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
-    "sam": ["segment-anything>=1.0"],  # sam-vitb, sam-vith
+    "sam": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # sam-vitb, sam-vith; masks
     "gdino": ["transformers>=5.0"],  # text prompts
-    "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],  # tools/train.py
+    "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],  # proposals, tools/train.py
     "test": [
         "pytest>=8",
         "ruff>=0.12",

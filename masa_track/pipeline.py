@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from masa_track.errors import InputError
 from masa_track.io.report import ReportBuilder
+from masa_track.io.stop import Stop
 from masa_track.io.tracks import TrackWriters
 from masa_track.io.video import TrackDrawer, VideoWriter
 
@@ -24,6 +22,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.io.sources import Frame, Source
+    from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
 
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
@@ -43,6 +42,7 @@ class Job:
         stride: every how many frames.
         max_frames: stop after so many.
         facts: settings to show in the report.
+        segmenter: gives the tracked boxes masks; None for none.
     """
 
     source: Source
@@ -54,6 +54,7 @@ class Job:
     stride: int = 1
     max_frames: int | None = None
     facts: dict[str, object] = field(default_factory=dict)
+    segmenter: SamSegmenter | None = None
 
 
 @dataclass
@@ -89,7 +90,7 @@ def track_video(job: Job) -> Outcome:
     video = VideoWriter(job.folder / "video.mp4", width, height, fps / job.stride) if job.with_video else None
     drawer = TrackDrawer(width, height, fps / job.stride, names)
     started = time.perf_counter()
-    with _progress_bar(job) as bar, _Stop() as stop:
+    with _progress_bar(job) as bar, Stop() as stop:
 
         def report_broken(number: int, reason: str) -> None:
             outcome.broken += 1
@@ -104,6 +105,8 @@ def track_video(job: Job) -> Outcome:
                 except InputError as error:
                     report_broken(frame.number, str(error))
                     continue
+                if job.segmenter is not None:
+                    tracked = job.segmenter.add_masks(tracked, frame.image)
                 writers.write(frame.number, frame.file_name, tracked)
                 report.add(frame.number, frame.timestamp, frame.image, tracked)
                 if video is not None:
@@ -160,31 +163,3 @@ def _progress_bar(job: Job) -> tqdm:
     if job.max_frames is not None:
         total = job.max_frames if total is None else min(total, job.max_frames)
     return tqdm(total=total, unit="frame", dynamic_ncols=True, desc=job.source.name)
-
-
-class _Stop:
-    """Turns the first Ctrl-C or SIGTERM into a wish that the loop can ask for; a second one stops at once.
-
-    Once ``finishing`` is set, nothing stops any more: the files are being put in their places. Outside the main
-    thread signals cannot be caught, and the loop is never asked to stop.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self.finishing = False
-        self._before: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> _Stop:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and not self.finishing:
-            raise KeyboardInterrupt
-        self.asked = True

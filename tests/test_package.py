@@ -12,9 +12,21 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "masa_track"
 # Left to right: a room may import from those on its left and from itself.
-ROOMS = ["errors", "association", "models", "tracker", "io", "training", "detectors", "evaluation", "pipeline", "cli"]
-ROOMS += ["__main__"]
-OPTIONAL = ["mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything"]
+ROOMS = [
+    "errors",
+    "association",
+    "models",
+    "tracker",
+    "io",
+    "detectors",
+    "segmenters",
+    "evaluation",
+    "training",
+    "pipeline",
+    "cli",
+    "__main__",
+]
+OPTIONAL = ["mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything", "pycocotools"]
 # Only tools/train.py imports these, and it says what to install.
 NEED_MMENGINE = {f"masa_track.training.{name}" for name in ("model", "order", "hooks", "runner", "start")}
 NUMPY_ONLY = {"numpy", "scipy", "masa_track"}

@@ -229,7 +229,7 @@ def test_size_change_in_the_middle(tmp_path):
     assert times == sorted(times), "the clock is set back twice in this file"
 
 
-@pytest.mark.parametrize(("module", "maker"), [(streams, "_upright"), (images, "_read_image")])
+@pytest.mark.parametrize(("module", "maker"), [(streams, "_upright"), (images, "read_image")])
 def test_memory_stays_flat(tmp_path, monkeypatch, module, maker):
     """When a picture is made, the one before it is gone already."""
     source = open_source(write_video(tmp_path / "a.mp4") if maker == "_upright" else write_images(tmp_path, range(9)))

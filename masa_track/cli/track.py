@@ -28,7 +28,7 @@ DIR gets
   report.html   when each track lived, a thumbnail of each, counts: open it in a browser
   video.mp4     the video with boxes, identities and short traces (H.264)
   tracks.txt    MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1 (counted from 1)
-  tracks.json   COCO-VID
+  tracks.json   COCO-VID; with --masks also a segmentation (RLE) for each box
   tracks.csv    a row a box
 
 examples:
@@ -37,6 +37,7 @@ examples:
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
   masa-track track zoo.mp4 --model r50 --detector own --out runs/everything
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
+  masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
   masa-track track street.mp4 --detector motion --set memory_frames=300 --set class_aware=True --out runs/street
 
@@ -92,6 +93,12 @@ def add_parser(commands: Any) -> None:
     )
     add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
+    add(
+        "--masks",
+        metavar="CHECKPOINT",
+        help="add SAM's mask of each tracked box, by a checkpoint of segment-anything (sam_vit_b_01ec64.pth, or its "
+        "larger ones): drawn in video.mp4, RLE in tracks.json",
+    )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
@@ -117,6 +124,11 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.pipeline import Job, track_video
     from masa_track.tracker import MasaTracker
 
+    segmenter = None
+    if args.masks is not None:
+        from masa_track.segmenters.sam import SamSegmenter
+
+        segmenter = SamSegmenter(args.masks, args.device)
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
     tracker = MasaTracker(model, args.preset, **overrides)
     detect, class_names = boxes_from or detector_boxes(args, model)
@@ -128,9 +140,11 @@ def run(args: argparse.Namespace) -> int:
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         "boxes from": args.detections or (f"text {args.text!r}" if args.text else f"detector {args.detector}"),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
+        **({"masks by": args.masks} if segmenter else {}),
         "device": str(model.device),
     }
-    job = Job(source, detect, class_names, tracker, folder, not args.no_video, args.stride, args.max_frames, facts)
+    video, stride, most = not args.no_video, args.stride, args.max_frames
+    job = Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter)
     outcome = track_video(job)
     print(summary(outcome, folder, not args.no_video))
     return 130 if outcome.interrupted else 0 if outcome.frames else 1

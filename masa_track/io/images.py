@@ -38,9 +38,9 @@ class ImageSource(Source):
         why = ""
         for path in self._paths:
             try:
-                self.height, self.width = _read_image(path).shape[:2]
+                self.height, self.width = read_image(path).shape[:2]
                 return
-            except _BrokenImageError as error:
+            except BrokenImageError as error:
                 why = why or f"{path.name} {error}"
         raise InputError(f"source {shown!r}: none of its {self.length} images can be read ({why}); give intact images")
 
@@ -48,8 +48,8 @@ class ImageSource(Source):
         for number in range(1, len(self._paths) + 1, stride):
             path = self._paths[number - 1]
             try:
-                image = _read_image(path)
-            except _BrokenImageError as error:
+                image = read_image(path)
+            except BrokenImageError as error:
                 report(number, f"{path.name} {error}")
                 continue
             fault = self._size_fault(image)
@@ -60,26 +60,29 @@ class ImageSource(Source):
             del image  # not held while the next one is read
 
 
-class _BrokenImageError(Exception):
-    pass
+class BrokenImageError(Exception):
+    """An image file that gives no picture; the message says why."""
 
 
-def _read_image(path: Path) -> np.ndarray:
+def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 BGR, whatever the file's channels and depth.
 
     Only OpenCV 5 refuses a JPEG that is cut short; 4.x (seen with 4.8.1) gives it with the missing part grey, and
     says so to nobody. Other formats are refused by both.
+
+    Raises:
+        BrokenImageError: the file cannot be read or decoded.
     """
     try:
         data = np.fromfile(path, np.uint8)
         with quiet_opencv():
             image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except OSError as error:
-        raise _BrokenImageError(f"cannot be read: {error.strerror}") from error
+        raise BrokenImageError(f"cannot be read: {error.strerror}") from error
     except cv2.error as error:
-        raise _BrokenImageError(f"cannot be decoded: {error.err}") from error
+        raise BrokenImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
-        raise _BrokenImageError("cannot be decoded, it is damaged or cut short" if data.size else "is empty (0 bytes)")
+        raise BrokenImageError("cannot be decoded, it is damaged or cut short" if data.size else "is empty (0 bytes)")
     return image
 
 

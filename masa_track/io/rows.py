@@ -16,19 +16,21 @@ def tracked_rows(detections: sv.Detections) -> sv.Detections:
     A row without an identity has the id -1 or None. A box with a NaN or an infinity has no place in any of the formats.
 
     Args:
-        detections: N rows; masks and extra data are not looked at, but for ``data["class_name"]``.
+        detections: N rows; extra data are not looked at, but for ``data["class_name"]``.
 
     Returns:
         The M <= N rows kept, in their order: ``xyxy`` (M, 4) in 0-based pixels, ``tracker_id`` (M,) int64,
-        ``confidence`` and ``class_id`` as given or None, and ``data["class_name"]`` where it was given.
+        ``confidence``, ``class_id`` and ``mask`` as given or None, and ``data["class_name"]`` where it was given.
     """
     if detections.tracker_id is None or len(detections) == 0:
         return sv.Detections(xyxy=np.zeros((0, 4), np.float32), tracker_id=np.zeros(0, np.int64))
     ids = np.array([-1 if i is None else int(i) for i in detections.tracker_id], dtype=np.int64)
     keep = (ids >= 0) & np.isfinite(detections.xyxy).all(axis=1)
     names = detections.data.get("class_name") if detections.data else None
+    mask = detections.mask
     return sv.Detections(
         xyxy=np.asarray(detections.xyxy)[keep],
+        mask=mask if mask is None or keep.all() else mask[keep],  # large: copied only where it must be
         confidence=None if detections.confidence is None else np.asarray(detections.confidence)[keep],
         class_id=None if detections.class_id is None else np.asarray(detections.class_id)[keep],
         tracker_id=ids[keep],

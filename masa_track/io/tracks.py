@@ -15,6 +15,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.io.files import PartFile
+from masa_track.io.rle import encode_mask
 from masa_track.io.rows import ClassNames, class_ids, class_name, confidences, row_names, tracked_rows
 
 
@@ -75,6 +76,7 @@ class MotWriter:
 class CocoVidWriter:
     """COCO-VID JSON: every processed frame is an image; boxes are ``[x, y, width, height]`` in 0-based pixels.
 
+    Where the detections have masks, ``segmentation`` is one as compressed COCO RLE, and ``area`` is the mask's.
     Images go straight into the file and annotations into a nameless spool beside it, joined at the end.
     ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``.
 
@@ -129,10 +131,10 @@ class CocoVidWriter:
         names = row_names(rows, self._class_names)
         boxes = np.asarray(rows.xyxy, dtype=np.float64).tolist()  # (N, 4) 0-based xyxy
         fields = zip(_ids(rows), class_ids(rows).tolist(), names, boxes, confidences(rows).tolist(), strict=True)
-        for track_id, category_id, name, (x1, y1, x2, y2), score in fields:
+        for row, (track_id, category_id, name, (x1, y1, x2, y2), score) in enumerate(fields):
             self._categories.setdefault(category_id, name)
             self._annotations += 1
-            annotation = {
+            annotation: dict[str, object] = {
                 "id": self._annotations,
                 "image_id": frame_number,
                 "video_id": 1,
@@ -144,6 +146,9 @@ class CocoVidWriter:
                 "score": round(score, 4),
                 "iscrowd": 0,
             }
+            if rows.mask is not None:
+                annotation["segmentation"] = encode_mask(np.asarray(rows.mask[row]))
+                annotation["area"] = int(np.count_nonzero(rows.mask[row]))
             self._spool.write(("\n" if self._annotations == 1 else ",\n") + _json(annotation))
 
     def finish(self) -> None:

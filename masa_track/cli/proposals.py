@@ -1,0 +1,89 @@
+"""`masa-track proposals`: photographs in, class-agnostic regions with masks out, for training."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from masa_track.errors import InputError
+
+_DESCRIPTION = """\
+Finds whatever may be a thing in photographs, without naming it, and writes the regions with their
+masks as COCO json: what training learns from. By SAM's automatic masks (--sam), or without any
+weights by merging superpixels (--method superpixels), which is far cruder."""
+
+_EPILOG = """\
+IMAGES is a folder (with all below it), a glob pattern, or a text file with a path a line.
+FILE is COCO json of one category, "object"; each annotation has a segmentation (RLE), bbox and area,
+and SAM's predicted_iou and stability_score, or the score of superpixels.
+
+examples:
+  masa-track proposals photos/ --sam sam_vit_h_4b8939.pth --out regions.json
+  masa-track proposals photos/ --sam sam_vit_b_01ec64.pth --device cpu --workers 4 --out regions.json
+  masa-track proposals "photos/**/*.jpg" --method superpixels --workers 2 --out regions.json
+
+What is done is kept in FILE.journal, an image a line. After Ctrl-C or a kill the same command goes on
+from there, and when images were added it searches those only. An image that cannot be read is
+reported, left out, and tried again when it has changed. When FILE is there the journal may be removed.
+Several workers pay on a CPU of many cores or a large GPU: each has a SAM of its own."""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds ``proposals`` to the command's parser.
+
+    Args:
+        commands: what ``ArgumentParser.add_subparsers`` gave.
+    """
+    parser = commands.add_parser(
+        "proposals",
+        help="find class-agnostic regions in photographs, to train on",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("images", metavar="IMAGES", help="folder, glob pattern or text file of paths")
+    add("--out", required=True, type=Path, metavar="FILE", help="the COCO json")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--sam", type=Path, metavar="CHECKPOINT", help="a checkpoint of segment-anything, of any size")
+    how.add_argument("--method", choices=("superpixels",), help="without weights")
+    add("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
+    add("--max-images", type=int, metavar="N", help="take the first N images only")
+    add("--max-regions", type=int, metavar="N", help="best N regions an image (default: all; 100 of superpixels)")
+    add("--points-per-side", type=int, metavar="N", help="SAM is asked at N x N points (default: 32)")
+    add("--least-iou", type=float, metavar="X", help="take masks that SAM itself thinks this good (default: 0.88)")
+    add("--least-stability", type=float, metavar="X", help="take masks this stable (default: 0.95)")
+    add("--device", metavar="NAME", help="for SAM: cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs ``proposals``. Returns 0; 1 if no image could be read, 130 after Ctrl-C.
+
+    Raises:
+        InputError: see :func:`masa_track.training.proposals.make_proposals`.
+    """
+    from masa_track.training.image_list import list_images
+    from masa_track.training.proposals import ProposalSettings, journal_path, make_proposals
+
+    names = ("points_per_side", "least_iou", "least_stability", "device")
+    given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
+    if args.sam is None and given:
+        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --sam; superpixels have no such option")
+    settings = ProposalSettings(args.sam, max_regions=args.max_regions, **given)
+    images = list_images(args.images, args.max_images)
+    outcome = make_proposals(images, settings, args.out, args.workers)
+    if outcome.faults:
+        shown = ", ".join(list(outcome.faults)[:5]) + (", ..." if len(outcome.faults) > 5 else "")
+        print(f"left out  {len(outcome.faults)} images that could not be read: {shown}")
+    if outcome.left:
+        done, total = len(images.names) - outcome.left, len(images.names)
+        print(f"stopped   {done:,} of {total:,} images are in {journal_path(args.out)}: the same command goes on there")
+        return 130
+    if not outcome.images:
+        print("no image could be read: nothing was written")
+        return 1
+    print(f"{outcome.images:,} images, {outcome.regions:,} regions, {outcome.regions / outcome.images:.1f} an image")
+    print(f"results   {args.out}")
+    return 0

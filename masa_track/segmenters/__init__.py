@@ -1,0 +1,1 @@
+"""Masks of things whose boxes are known."""
