@@ -164,7 +164,8 @@ def move_region(region: Placed, matrix: np.ndarray, size: tuple[int, int]) -> Pl
         The region in the view; None if none of its pixels is in it.
     """
     h, w = region.mask.shape
-    corners = np.array([[0, 0], [w, 0], [w, h], [0, h]]) + (region.x, region.y)
+    left, top, right, bottom = region.x, region.y, region.x + w, region.y + h
+    corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
     moved = move_points(matrix, corners)
     x1, y1 = np.maximum(np.floor(moved.min(axis=0)), 0).astype(int)
     x2, y2 = np.minimum(np.ceil(moved.max(axis=0)), size[::-1]).astype(int)

@@ -108,7 +108,7 @@ def occlude(view: View, texture: np.ndarray, rng: np.random.Generator, settings:
         w = int(np.clip(tw * side * ratio, 2, width * MAX_OCCLUDER))
         h = int(np.clip(th * side / ratio, 2, height * MAX_OCCLUDER))
         x, y = (np.array([target.x, target.y]) + rng.random(2) * (tw, th) - (w / 2, h / 2)).astype(int)
-        mask = np.ones((h, w), np.uint8)
+        mask: np.ndarray = np.ones((h, w), np.uint8)
         if rng.random() < 0.5:
             mask = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (w, h))
         x1, y1, x2, y2 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)

@@ -201,7 +201,7 @@ def _image(path: Path, image: dict[str, Any], rows: list[tuple[str, dict[str, An
             box = _box(path, place, [x, y, x + w, y + h], width, height, "x1, y1, x2, y2")
         else:
             x, y, w, h = mask_api().toBbox(rle).tolist()
-            box = [x, y, x + w, y + h]
+            box = x, y, x + w, y + h
         ids.append(number)
         boxes.append(box)
         masks.append(rle)

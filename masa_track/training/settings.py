@@ -86,7 +86,7 @@ class ViewSettings:
                 raise InputError(f"{field.name} must be 0 to 1, got {value!r}")
             if isinstance(value, tuple) and not (len(value) == 2 and value[0] <= value[1]):
                 raise InputError(f"{field.name} must be (least, most), got {value!r}")
-        if not 0 < self.zoom[0]:
+        if self.zoom[0] <= 0:
             raise InputError(f"zoom must be above 0, got {self.zoom!r}")
         if self.stretch < 1:
             raise InputError(f"stretch must be at least 1, got {self.stretch!r}")
@@ -160,4 +160,5 @@ def view_settings(name: str | ViewSettings, **changes: Any) -> ViewSettings:
     for key in changes:
         if key not in known:
             raise unknown_name("view setting", key, known)
-    return replace(name, **{k: tuple(v) if isinstance(v, list) else v for k, v in changes.items()})
+    values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in changes.items()}
+    return replace(name, **values)
