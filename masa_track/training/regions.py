@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -132,12 +132,13 @@ def split(regions: Regions, part: Literal["train", "held"], every: int = 10) -> 
         raise InputError(f"part must be 'train' or 'held', got {part!r}")
     if every < 2:
         raise InputError(f"every must be at least 2, got {every}")
-    kept = [
-        image
-        for image in regions.images
-        if (zlib.crc32(PurePosixPath(image.file_name).name.encode()) % every == 0) == (part == "held")
-    ]
-    return replace(regions, images=tuple(kept))
+
+    def aside(image: ImageRegions) -> bool:
+        name = PurePosixPath(image.file_name).name
+        # Not a CRC: of names that count upwards its remainders by a small number can be all the same.
+        return int(hashlib.sha256(name.encode()).hexdigest(), 16) % every == 0
+
+    return replace(regions, images=tuple(image for image in regions.images if aside(image) == (part == "held")))
 
 
 def check_images(regions: Regions, images: str | Path) -> None:

@@ -66,7 +66,7 @@ def _draw(
         view = see(photo, draw_homography(rng, settings, photo.image.shape[:2], size, pose), size)
         if mates is not None:
             matrix = draw_homography(rng, settings, mates.image.shape[:2], size, other_pose)
-            mix(view, see(mates, matrix, size), weight)
+            mix(view, mates, matrix, weight)
         for donor in donors:
             assert other is not None
             paste(view, other.image, donor, draw_patch_homography(rng, settings, donor, size, settings.paste_size))
