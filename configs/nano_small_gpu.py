@@ -1,4 +1,4 @@
-"""nano on one small GPU (4 GB): two photographs an iteration, an update every sixteen; add --amp to save a third."""
+"""nano on one small GPU: two pairs an iteration, an update every sixteen; --amp saves memory. No GPU has run it yet."""
 
 _base_ = ["nano.py"]
 

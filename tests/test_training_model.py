@@ -302,9 +302,6 @@ def test_every_configuration_is_built(path: Path) -> None:
     """Without memory, on torch's meta device; the weights of the backbones are not here."""
     config = read_config(path, {"model.backbone_weights": None})
     assert check_accumulation(config) >= 1
-    assert config.auto_scale_lr == {"enable": True, "base_batch_size": 64}
-    if config.model.network == "nano" and not hasattr(build_model("nano"), "adapt"):
-        pytest.skip("nano cannot be trained yet; its configuration was read")
     options = {key: value for key, value in config.model.items() if key != "type"}
     with torch.device("meta"):
         model = TrainingModel(**options)
@@ -312,10 +309,18 @@ def test_every_configuration_is_built(path: Path) -> None:
     assert "backbone" not in trained
     assert trained
     if path.stem not in ("nano", "nano_small_gpu"):
+        assert config.auto_scale_lr == {"enable": True, "base_batch_size": 64}
         assert trained == {"masa_adapter", "rpn_head", "roi_head", "track_head"}
         assert config.train_dataloader.sampler.samples == 200_000
         assert config.optim_wrapper.optimizer.lr == 0.08
-        assert model.weights == {"track_weight": 0.25, "margin_weight": 1.0, "distillation_weight": 1.0}
+        assert model.weights == {
+            **dict.fromkeys(("margin_weight", "distillation_weight"), 1.0),
+            "track_weight": 0.25,
+            "pull_weight": 0.0,
+        }
+    else:
+        assert trained == {"adapter", "rpn_head", "track_head"}
+        assert config.train_dataloader.dataset.type == "Composites"
 
 
 def test_there_are_seven_configurations() -> None:
@@ -333,3 +338,22 @@ def test_the_official_r50_takes_a_step() -> None:
     sum(result.values()).backward()
     assert model.network.track_head.embed_head.fc_embed.weight.grad.abs().sum() > 0
     assert model.network.masa_adapter[1].dyhead_blocks[0].spatial_conv_offset.weight.grad.isfinite().all()
+
+
+def test_the_pull_is_nothing_at_the_start_and_grows_with_the_distance() -> None:
+    torch.manual_seed(0)
+    model = TrainingModel("nano-adapter", samples=16, pull_weight=2.0)
+    item = TinyViews()[0]
+    first = losses(model, [item])
+    assert "loss_pull" not in losses(TrainingModel("nano-adapter", samples=16), [item])
+    assert float(first["loss_pull"].detach()) == pytest.approx(0, abs=1e-4)
+    with torch.no_grad():
+        for convolution in model.network.adapter.correct:
+            convolution.weight.add_(torch.randn_like(convolution.weight))
+    far = losses(model, [item])["loss_pull"]
+    assert 0.01 < float(far.detach()) < 4
+    far.backward()
+    assert model.network.adapter.correct[0].weight.grad.abs().sum() > 0
+    assert all(p.grad is None for p in model.network.backbone.parameters())
+    with pytest.raises(InputError, match="pull_weight must be 0 for OfficialMasa, which has no embed_start"):
+        TrainingModel("r50", pull_weight=1.0)

@@ -1,7 +1,9 @@
 """A batch of pairs of views: checked, normalised, padded to one size.
 
 An item is ``{"views": [key, reference]}`` and a view ``{"image": uint8 (3, H, W) RGB, "boxes": float32 (N, 4) xyxy
-pixels, "ids": int64 (N,)}``. The same instance has the same id in both views; two items' ids have nothing in common.
+pixels, "ids": int64 (N,)}``, and ``"regions"`` float32 (M, 4) where a detector shall learn others than ``boxes``; with
+none of them it learns nothing from the view. The same instance has the same id in both views; two items' ids have
+nothing in common.
 """
 
 from __future__ import annotations
@@ -24,11 +26,13 @@ class ViewBoxes:
         boxes: (N, 4) float32 xyxy pixels of the padded input.
         ids: (N,) int64.
         size: (height, width) of the picture inside the padded input.
+        regions: (M, 4) what a detector shall find; None for ``boxes``.
     """
 
     boxes: Tensor
     ids: Tensor
     size: tuple[int, int]
+    regions: Tensor | None = None
 
 
 def items_of(batch: Any) -> list[Mapping[str, Any]]:
@@ -103,5 +107,7 @@ def prepare(
         image[:, :h, :w] = (view["image"].to(mean.device) - mean[:, None, None]) / std[:, None, None]
         boxes = view["boxes"].to(mean.device, torch.float32)
         good = (boxes[:, 2:] - boxes[:, :2] >= min_side).all(dim=1)
-        known.append(ViewBoxes(boxes[good], view["ids"].to(mean.device)[good], (h, w)))
+        regions = view.get("regions")
+        regions = None if regions is None else regions.to(mean.device, torch.float32)
+        known.append(ViewBoxes(boxes[good], view["ids"].to(mean.device)[good], (h, w), regions))
     return images, known

@@ -23,8 +23,8 @@ from masa_track.training.views import make_views, random_regions
 LOG = logging.getLogger("masa_track")
 
 
-class _BrokenPhotoError(Exception):
-    pass
+class BrokenPhotoError(Exception):
+    """A photograph that cannot be used; the message goes on from its name."""
 
 
 class TwoViews(Dataset[dict[str, Any]]):
@@ -126,7 +126,7 @@ class TwoViews(Dataset[dict[str, Any]]):
                 continue
             try:
                 image = read_photo(self.folder, self.images[i])
-            except _BrokenPhotoError as error:
+            except BrokenPhotoError as error:
                 self._broken[i] = 1
                 LOG.warning("%s %s; others are taken instead", self.folder / self.images[i].file_name, error)
                 continue
@@ -159,16 +159,16 @@ def read_photo(folder: Path, entry: ImageRegions) -> np.ndarray:
         with quiet_opencv():
             image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except OSError as error:
-        raise _BrokenPhotoError(f"cannot be read: {error.strerror}") from error
+        raise BrokenPhotoError(f"cannot be read: {error.strerror}") from error
     except cv2.error as error:
-        raise _BrokenPhotoError(f"cannot be decoded: {error.err}") from error
+        raise BrokenPhotoError(f"cannot be decoded: {error.err}") from error
     if image is None:
-        raise _BrokenPhotoError("cannot be decoded, it is damaged or cut short" if data.size else "is empty (0 bytes)")
+        raise BrokenPhotoError("cannot be decoded, it is damaged or cut short" if data.size else "is empty (0 bytes)")
     height, width = image.shape[:2]
     if entry.width and entry.height and (width, height) != (entry.width, entry.height):
-        raise _BrokenPhotoError(f"is {width}x{height}, and its regions were made on {entry.width}x{entry.height}")
+        raise BrokenPhotoError(f"is {width}x{height}, and its regions were made on {entry.width}x{entry.height}")
     if len(entry) and (entry.boxes[:, 2:] > (width + 1, height + 1)).any():
-        raise _BrokenPhotoError(f"is {width}x{height}, and a region of it lies outside")
+        raise BrokenPhotoError(f"is {width}x{height}, and a region of it lies outside")
     return image
 
 

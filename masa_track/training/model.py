@@ -11,6 +11,7 @@ from math import isfinite
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import get_rank
 from mmengine.model import BaseDataPreprocessor, BaseModel
 from mmengine.registry import MODELS
@@ -86,6 +87,8 @@ class TrainingModel(BaseModel):
         backbone_weights: see :func:`~masa_track.training.backbone.load_backbone`; None leaves them random.
         track_weight: of the contrastive loss.
         margin_weight: of the margin loss on cosines.
+        pull_weight: of one minus the cosine between an embedding and what it was before training, for a network that
+            can say so by ``embed_start(maps, boxes)``.
         distillation_weight: of the losses of proposals and boxes; 0 leaves them out, and proposals with them.
         samples: boxes of a view that the track losses look at, at most.
         random_boxes: boxes of chance instead of the regions, in the track losses only: an ablation.
@@ -103,6 +106,7 @@ class TrainingModel(BaseModel):
         backbone_weights: str | None = None,
         track_weight: float = 0.25,
         margin_weight: float = 1.0,
+        pull_weight: float = 0.0,
         distillation_weight: float = 1.0,
         samples: int = TRACK_SHARE.count,
         random_boxes: bool = False,
@@ -111,6 +115,7 @@ class TrainingModel(BaseModel):
         weights = {
             "track_weight": track_weight,
             "margin_weight": margin_weight,
+            "pull_weight": pull_weight,
             "distillation_weight": distillation_weight,
         }
         for name, value in weights.items():
@@ -119,6 +124,8 @@ class TrainingModel(BaseModel):
         if samples < 2:
             raise InputError(f"samples must be at least 2, got {samples!r}")
         built = make_network(network)
+        if pull_weight and not hasattr(built, "embed_start"):
+            raise InputError(f"pull_weight must be 0 for {type(built).__name__}, which has no embed_start")
         super().__init__(ViewPreprocessor(built.mean, built.std, built.size_divisor))  # type: ignore[arg-type]
         self.network: Any = built  # what it must have is checked in make_network
         self.weights = weights
@@ -148,8 +155,9 @@ class TrainingModel(BaseModel):
             mode: ``loss``, or ``tensor`` for the pyramid's levels.
 
         Returns:
-            ``loss_track``, ``loss_track_aux`` and, where the network has the heads, ``loss_rpn_cls``,
-            ``loss_rpn_bbox``, ``loss_box_cls``, ``loss_box_bbox``, weighted; training minimises their sum.
+            ``loss_track``, ``loss_track_aux``, with a ``pull_weight`` ``loss_pull``, and, where the network has the
+            heads, ``loss_rpn_cls``, ``loss_rpn_bbox``, ``loss_box_cls``, ``loss_box_bbox``, weighted; training
+            minimises their sum.
         """
         if mode not in ("loss", "tensor"):
             raise unknown_name("mode", mode, ("loss", "tensor"))
@@ -166,7 +174,7 @@ class TrainingModel(BaseModel):
         generator = Generator().manual_seed((self.seed << 40) + (get_rank() << 32) + int(self.steps))
         self.steps += 1
         losses, proposals = self._distil(levels, data_samples, generator)
-        return {**self._track(levels, data_samples, proposals, generator), **losses}
+        return {**self._track(maps, levels, data_samples, proposals, generator), **losses}
 
     def _distil(
         self, levels: Sequence[Tensor], views: Sequence[ViewBoxes], generator: Generator
@@ -179,20 +187,33 @@ class TrainingModel(BaseModel):
         keys = len(views) // 2
         with torch.no_grad():
             proposals = [boxes for boxes, _ in head.propose(levels, [view.size for view in views])]
-        key_levels, regions = [level[:keys] for level in levels], [view.boxes for view in views[:keys]]
+        known = [view.boxes if view.regions is None else view.regions for view in views[:keys]]
+        used = [i for i, view in enumerate(views[:keys]) if view.regions is None or len(view.regions)]
+        if not used:  # none of these pictures is for the detector
+            outputs = head([level[:keys] for level in levels])
+            tie = nothing(*(x for pair in outputs for x in pair))
+            return {"loss_rpn_cls": tie, "loss_rpn_bbox": tie}, proposals
+        key_levels, regions = [level[used] for level in levels], [known[i] for i in used]
         outputs = head(key_levels)
         with torch.autocast(levels[0].device.type, enabled=False):
             sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
-            scores, deltas = rpn_losses(outputs, sizes, head.strides, regions, generator)
+            scores, deltas = rpn_losses(
+                outputs, sizes, head.strides, regions, generator, anchor_scale=head.anchor_scale
+            )
         losses = {"loss_rpn_cls": weight * scores, "loss_rpn_bbox": weight * deltas}
         boxes = getattr(self.network, "roi_head", None)
         if boxes is not None:
-            scores, deltas = box_losses(boxes, key_levels, proposals[:keys], regions, generator)
+            scores, deltas = box_losses(boxes, key_levels, [proposals[i] for i in used], regions, generator)
             losses |= {"loss_box_cls": weight * scores, "loss_box_bbox": weight * deltas}
         return losses, proposals
 
     def _track(
-        self, levels: Sequence[Tensor], views: Sequence[ViewBoxes], proposals: Sequence[Tensor], generator: Generator
+        self,
+        maps: Sequence[Tensor],
+        levels: Sequence[Tensor],
+        views: Sequence[ViewBoxes],
+        proposals: Sequence[Tensor],
+        generator: Generator,
     ) -> dict[str, Tensor]:
         """The losses of the embeddings: each item's key view against its reference view, the mean over items."""
         items = len(views) // 2
@@ -214,7 +235,8 @@ class TrainingModel(BaseModel):
             )
         keys, refs = [key for key, _ in chosen], [ref for _, ref in chosen]
         looked_at = [key.positives for key in keys] + [ref.boxes for ref in refs]
-        embeddings = self.network.embed(levels, looked_at).float().split([len(boxes) for boxes in looked_at])
+        joined = self.network.embed(levels, looked_at).float()
+        embeddings = joined.split([len(boxes) for boxes in looked_at])
         contrast, margin = [], []
         with torch.autocast(levels[0].device.type, enabled=False):
             for key, ref, own, other in zip(keys, refs, embeddings[:items], embeddings[items:], strict=True):
@@ -222,7 +244,13 @@ class TrainingModel(BaseModel):
                 contrast.append(contrastive_loss(own, other, targets))
                 margin.append(margin_loss(own, other, targets))
         tie = nothing(*embeddings, *levels)  # a level that no box is read from
-        return {
+        losses = {
             "loss_track": self.weights["track_weight"] * torch.stack(contrast).mean() + tie,
             "loss_track_aux": self.weights["margin_weight"] * torch.stack(margin).mean(),
         }
+        if self.weights["pull_weight"]:
+            with torch.no_grad():
+                start = self.network.embed_start(maps, looked_at).float()
+            apart = (1 - F.cosine_similarity(joined, start)).sum() / max(1, len(joined))
+            losses["loss_pull"] = self.weights["pull_weight"] * apart
+        return losses

@@ -13,7 +13,7 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.files import write_text
-from masa_track.training.regions import ImageRegions, Regions, Rle, mask_api
+from masa_track.training.regions import ImageRegions, Regions, Rle, is_whole, mask_api
 
 FORMATS = "COCO json, SA-1B's json (a file or a folder of them), or plain boxes (json or csv)"
 # A box may reach this far out, in pixels: COCO's are rounded to hundredths, others by one.
@@ -225,7 +225,7 @@ def _mask(path: Path, place: str, segmentation: Any, width: int, height: int) ->
             counts = segmentation["counts"]
             rle = {"size": segmentation["size"], "counts": counts.encode() if isinstance(counts, str) else counts}
         size = [int(side) for side in rle["size"]]
-        area = int(api.area(rle))
+        rle = {"size": size, "counts": bytes(rle["counts"])}
     except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
         raise InputError(
             f"{path}, {place}: segmentation must be polygons or an RLE of size and counts, got {segmentation!r:.60}"
@@ -235,9 +235,11 @@ def _mask(path: Path, place: str, segmentation: Any, width: int, height: int) ->
             f"{path}, {place}: the mask is {size[1]}x{size[0]}, its image {width}x{height}; "
             "give the masks made on this image, or mend the size"
         )
-    if area <= 0:
+    if not is_whole(rle):
+        raise InputError(f"{path}, {place}: the mask's runs do not fill its image, they are damaged; make it anew")
+    if not api.area(rle):
         raise InputError(f"{path}, {place}: the mask is empty; remove this region")
-    return {"size": size, "counts": rle["counts"]}
+    return rle
 
 
 def _box(

@@ -29,6 +29,26 @@ def mask_api() -> Any:
     return mask
 
 
+def is_whole(rle: Rle) -> bool:
+    """Whether the runs of a compressed mask fill its picture.
+
+    pycocotools does not ask: of a mask that is cut short it gives whatever was in memory for the rest.
+    """
+    codes = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48  # six bits a character
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return False
+    last = (codes & 32) == 0  # of the characters of one number, least significant first
+    starts = np.flatnonzero(np.concatenate(([True], last[:-1])))
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)])))
+    if shifts.max() > 50:
+        return False
+    runs = np.add.reduceat((codes & 31) << shifts, starts)
+    runs -= np.where(codes[last] & 16, 1 << (shifts[last] + 5), 0)  # negative numbers
+    for parity in (1, 2):  # from the fourth on, a run is told by its difference to the last but one
+        runs[parity::2] = np.cumsum(runs[parity::2])
+    return bool((runs >= 0).all() and runs.sum() == rle["size"][0] * rle["size"][1])
+
+
 @dataclass(frozen=True)
 class ImageRegions:
     """One photograph and the regions on it.

@@ -117,13 +117,14 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
         {"type": "FrozenBackboneHook"},
         {"type": "StopHook", "every": every},
     ]
-    if config.train_dataloader.dataset.get("type") == "TwoViews":
-        register_two_views()
+    register_datasets()
     return TrainingRunner.from_cfg(config)
 
 
-def register_two_views() -> None:
-    """Lets configurations name :class:`~masa_track.training.dataset.TwoViews`."""
+def register_datasets() -> None:
+    """Lets configurations name the two data sets."""
+    from masa_track.training.composites import Composites
     from masa_track.training.dataset import TwoViews
 
-    DATASETS.register_module(name="TwoViews", module=TwoViews, force=True)
+    for data in (TwoViews, Composites):
+        DATASETS.register_module(name=data.__name__, module=data, force=True)
