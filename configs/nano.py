@@ -1,15 +1,16 @@
 """nano-adapter: a frozen, centred EfficientNet-Lite0; pasted things; half an hour on a CPU. Not yet a success: README.
 
     python tools/start_nano.py ../shared/photos/regions.json ../shared/photos/images \\
-        --backgrounds ../shared/photos/unlabelled --out runs/nano/start.safetensors
+        --backgrounds ../shared/photos/unlabelled --out runs/nano/centred.safetensors
     python tools/train.py configs/nano.py --work-dir runs/nano
 """
 
 _base_ = ["_base_/masa.py"]
 
 model = dict(
-    network="nano-adapter",
-    backbone_weights="runs/nano/start.safetensors",
+    network=dict(type="nano"),
+    backbone_weights="runs/nano/centred.safetensors",
+    pairs="regions",
     samples=128,
     track_weight=1.0,
     margin_weight=0.1,

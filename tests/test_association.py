@@ -281,3 +281,38 @@ def test_options_may_be_numpy_numbers() -> None:
 def test_bad_options(preset: str, overrides: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         options_of(preset, **overrides)
+
+
+FRONT, BACK, OTHER = np.eye(3, 8, dtype=np.float32) * 8
+
+
+def seen(tracker: Associator, frame: int, *embeddings: np.ndarray) -> list[int]:
+    """Identities of detections side by side."""
+    boxes = np.array([[100 * i, 0, 100 * i + 50, 90] for i in range(len(embeddings))], np.float32)
+    count = len(embeddings)
+    return tracker.update(boxes, np.ones(count), np.zeros(count, int), np.stack(embeddings), frame).tolist()
+
+
+def test_a_thing_is_known_again_from_a_side_it_showed_long_ago() -> None:
+    """It turns round, stays so for long, and comes back as it first was; a running mean has forgotten that."""
+    turning = [FRONT, FRONT + BACK, BACK, BACK, BACK, BACK, BACK, BACK]
+    for views, known in ((6, True), (1, False)):
+        tracker = Associator("appearance", views=views, embedding_momentum=0.8, match_score_threshold=0.6)
+        lives = [seen(tracker, frame, look, OTHER) for frame, look in enumerate(turning)]
+        assert lives == [[0, 1]] * len(turning)
+        assert (seen(tracker, 20, FRONT, OTHER) == [0, 1]) is known
+
+
+def test_views_are_forgotten_with_their_track() -> None:
+    tracker = Associator("appearance", views=3, memory_frames=5)
+    assert seen(tracker, 0, FRONT, OTHER) == [0, 1]
+    assert seen(tracker, 5, OTHER) == [1]
+    assert seen(tracker, 6, BACK, FRONT, OTHER) == [2, 3, 1]  # the first row is gone, the second has moved up
+    assert seen(tracker, 7, OTHER, FRONT, BACK) == [1, 3, 2]
+
+
+def test_views_need_one_or_more_and_no_backdrops() -> None:
+    with pytest.raises(InputError, match="views must be a whole number of 1 or more, got 0"):
+        Associator("appearance", views=0)
+    with pytest.raises(InputError, match="views must be 1 where backdrops are kept, got 4: set backdrop_frames=0"):
+        Associator("bdd", views=4)

@@ -10,7 +10,7 @@ import pytest
 from masa_track.association import matching
 from masa_track.association.boxes import distance_weights, hidden_by_better
 from masa_track.association.memory import Backdrops, TrackMemory, lengths
-from masa_track.association.similarity import METRICS, Scratch, similar_pairs
+from masa_track.association.similarity import METRICS, Scratch, dot_products, similar_pairs
 
 
 @np.errstate(over="ignore")
@@ -40,15 +40,13 @@ def test_similarity(metric: str, shape: tuple[int, int], spread: float) -> None:
     detections, tracks = (rng.standard_normal((n, 6)).astype(np.float32) * spread for n in shape)
     expected = plain_similarity(metric, detections.astype(float), tracks.astype(float))
     found = np.full(shape, np.nan)
-    rows, columns, values = similar_pairs(
-        metric, detections, lengths(detections), tracks, lengths(tracks), -2.0, Scratch()
-    )
+    products, long = detections @ tracks.T, (lengths(detections), lengths(tracks))
+    np.testing.assert_array_equal(dot_products(detections, tracks, Scratch()), products)
+    rows, columns, values = similar_pairs(metric, products, *long, -2.0, Scratch())
     found[rows, columns] = values
     np.testing.assert_allclose(found, expected, atol=2e-5)
     threshold = float(np.median(expected))
-    rows, columns, _ = similar_pairs(
-        metric, detections, lengths(detections), tracks, lengths(tracks), threshold, Scratch()
-    )
+    rows, columns, _ = similar_pairs(metric, products, *long, threshold, Scratch())
     near = np.abs(expected - threshold) < 1e-4
     above = np.zeros(shape, bool)
     above[rows, columns] = True
@@ -58,7 +56,7 @@ def test_similarity(metric: str, shape: tuple[int, int], spread: float) -> None:
 def test_similarity_does_not_depend_on_the_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     detections, tracks = (rng.standard_normal((n, 16)).astype(np.float32) for n in (50, 40))
-    arguments = "bisoftmax_cosine", detections, lengths(detections), tracks, lengths(tracks), 0.1, Scratch()
+    arguments = "bisoftmax_cosine", detections @ tracks.T, lengths(detections), lengths(tracks), 0.1, Scratch()
     whole = similar_pairs(*arguments)
     monkeypatch.setattr("masa_track.association.similarity._BLOCK_NUMBERS", 120)
     for one, other in zip(whole, similar_pairs(*arguments), strict=True):

@@ -62,14 +62,14 @@ def test_threshold_and_class(weights):
     middle = float(np.median(everything.confidence))
     fewer = OwnDetector(model, threshold=middle).detect(frame)
     assert len(fewer) == (everything.confidence >= middle).sum() < len(everything)
-    with pytest.raises(InputError, match=r"'nano' finds no boxes itself.*--model r50"):
-        OwnDetector(masa_track.load("nano", device="cpu"))
+    with pytest.raises(InputError, match=r"'nano-untrained' finds no boxes itself.*--model nano"):
+        OwnDetector(masa_track.load("nano-untrained", device="cpu"))
 
 
 def test_command_line_refuses_what_cannot_be(weights, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
     start = ["track", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--device", "cpu"]
-    assert main([*start, "--detector", "own"]) == 2
-    assert "'nano' finds no boxes itself" in capsys.readouterr().err
+    assert main([*start, "--detector", "own", "--model", "nano-untrained"]) == 2
+    assert "'nano-untrained' finds no boxes itself" in capsys.readouterr().err
     assert main([*start, "--text", "a dog", "--model", str(weights)]) == 2
     assert "--text needs --model gdino-swinb, got 'r50'" in capsys.readouterr().err

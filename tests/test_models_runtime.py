@@ -183,8 +183,8 @@ def test_dtypes_are_checked():
         Embedder(network, "x", "cpu", torch.int8)
 
 
-def test_nano_finds_no_boxes():
+def test_the_untrained_nano_finds_no_boxes():
     import masa_track
 
-    with pytest.raises(InputError, match="'nano' finds no boxes itself"):
-        masa_track.load("nano", device="cpu").detect(picture(40, 40))
+    with pytest.raises(InputError, match="'nano-untrained' finds no boxes itself"):
+        masa_track.load("nano-untrained", device="cpu").detect(picture(40, 40))

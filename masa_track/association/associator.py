@@ -10,7 +10,7 @@ from masa_track.association.boxes import distance_weights, hidden_by_better
 from masa_track.association.matching import Candidates, best_left, greedy, hungarian, sort_candidates
 from masa_track.association.memory import Backdrops, TrackMemory, lengths
 from masa_track.association.presets import options_of
-from masa_track.association.similarity import Scratch, similar_pairs
+from masa_track.association.similarity import Scratch, dot_products, similar_pairs
 from masa_track.errors import InputError
 
 _NEVER = 2.0  # an IoU that no two boxes have
@@ -80,7 +80,7 @@ class Associator:
                 self._backdrops.add(labels, embeddings)  # none, but the older ones grow a frame older
             return np.empty(0, np.int64)
         if self._memory is None:
-            self._memory = TrackMemory(embeddings.shape[1])
+            self._memory = TrackMemory(embeddings.shape[1], self.options.views)
         if self.options.prune_before_matching:
             self._memory.prune(frame - self.options.memory_frames)
 
@@ -156,9 +156,13 @@ class Associator:
             columns_embeddings = np.concatenate((columns_embeddings, backdrop_embeddings))
             norms = np.concatenate((norms, lengths(backdrop_embeddings)))
         threshold = options.match_score_threshold
-        rows, columns, values = similar_pairs(
-            options.match_metric, embeddings, lengths(embeddings), columns_embeddings, norms, threshold, self._scratch
-        )
+        own = lengths(embeddings)
+        if memory.gallery is None:
+            products = dot_products(embeddings, columns_embeddings, self._scratch)
+        else:
+            products = memory.gallery.similarities(embeddings, np.zeros(memory.dimension, np.float32))
+            products *= own[:, None] * norms
+        rows, columns, values = similar_pairs(options.match_metric, products, own, norms, threshold, self._scratch)
         shared = np.arange(len(column_labels)) >= len(memory)
         # Class and distance can only lower a similarity, so they are asked for the pairs above the threshold alone.
         if options.class_aware:

@@ -6,6 +6,8 @@ from collections import deque
 
 import numpy as np
 
+from masa_track.association.gallery import Gallery, unit
+
 
 class TrackMemory:
     """The tracks that can still be matched, as arrays of one row a track, oldest track first.
@@ -19,12 +21,14 @@ class TrackMemory:
         norms: (M,) float32, lengths of the embeddings.
         ids: (M,) int64.
         last_frames: (M,) int64, the frame it was last seen in.
+        gallery: with ``views`` above 1, several embeddings of each, row for row; else None.
     """
 
     _COLUMNS = ("boxes", "labels", "embeddings", "norms", "ids", "last_frames")
 
-    def __init__(self, dimension: int) -> None:
+    def __init__(self, dimension: int, views: int = 1) -> None:
         self.dimension = dimension
+        self.gallery = Gallery(views, dimension) if views > 1 else None
         self.count = 0
         self._buffers: dict[str, np.ndarray] = {
             "boxes": np.empty((64, 4), np.float32),
@@ -55,6 +59,8 @@ class TrackMemory:
         new = slice(start, end)
         self.ids[new], self.boxes[new], self.labels[new], self.last_frames[new] = ids, boxes, labels, frame
         self.embeddings[new], self.norms[new] = embeddings, lengths(embeddings)
+        if self.gallery is not None:
+            self.gallery.add(unit(embeddings))
 
     def update(
         self,
@@ -66,6 +72,9 @@ class TrackMemory:
         momentum: float,
     ) -> None:
         """Renews the tracks in ``rows`` (K,); an embedding becomes (1 - momentum) * old + momentum * new."""
+        if self.gallery is not None:
+            self.gallery.renew(rows, unit(embeddings))
+            momentum = 1.0
         blended = self.embeddings[rows]
         blended *= np.float32(1 - momentum)
         blended += np.float32(momentum) * embeddings
@@ -77,6 +86,8 @@ class TrackMemory:
         keep = self.last_frames >= oldest_frame
         if keep.all():
             return
+        if self.gallery is not None:
+            self.gallery.keep(keep)
         kept = int(keep.sum())
         for name in self._COLUMNS:
             self._buffers[name][:kept] = getattr(self, name)[keep]

@@ -39,11 +39,15 @@ class Scratch:
         return flat[:need].reshape(rows, columns)
 
 
+def dot_products(detections: np.ndarray, tracks: np.ndarray, scratch: Scratch) -> np.ndarray:
+    """(N, M) products of (N, D) and (M, D) float32 embeddings, valid until the next call with this ``scratch``."""
+    return np.dot(detections, tracks.T, out=scratch.take("products", len(detections), len(tracks)))
+
+
 def similar_pairs(
     metric: str,
-    detections: np.ndarray,
+    products: np.ndarray,
     detection_lengths: np.ndarray,
-    tracks: np.ndarray,
     track_lengths: np.ndarray,
     threshold: float,
     scratch: Scratch,
@@ -53,9 +57,8 @@ def similar_pairs(
     Args:
         metric: one of :data:`METRICS`. ``softmax`` is over the tracks, ``bisoftmax`` the mean of that and the softmax
             over the detections, both of dot products; ``bisoftmax_cosine`` the mean of bi-softmax and cosine.
-        detections: (N, D) float32 embeddings, not normalised; N > 0.
-        detection_lengths: (N,) float32, their Euclidean lengths.
-        tracks: (M, D) float32; M > 0.
+        products: (N, M) float32, of the embeddings, which are not normalised; N > 0, M > 0.
+        detection_lengths: (N,) float32, the Euclidean lengths of the detections' embeddings.
         track_lengths: (M,) float32.
         threshold: pairs above it are returned.
         scratch: buffers to work in.
@@ -65,10 +68,8 @@ def similar_pairs(
 
     Source: Pang et al., QDTrack, CVPR 2021 (bi-softmax); Li et al., MASA, CVPR 2024 (the mean with the cosine).
     """
-    count, width = len(detections), len(tracks)
+    count, width = products.shape
     over_tracks, over_detections, over_lengths = METRICS[metric]
-    products = scratch.take("products", count, width)
-    np.dot(detections, tracks.T, out=products)
     by_row = by_column = None
     if over_tracks or over_detections:
         by_row, row_sums, by_column, column_sums = _exponentials(products, scratch)

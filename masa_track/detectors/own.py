@@ -1,4 +1,4 @@
-"""The official models' own class-agnostic head as a detector: "track everything"."""
+"""A model's own class-agnostic head as a detector: "track everything"."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OwnDetector:
     Detector and embeddings share the pyramid: a frame goes through the network once.
 
     Args:
-        embedder: an official model; its weights also are the detector.
+        embedder: ``nano`` or an official model; its weights also are the detector.
         threshold: boxes of a lower score are left out; the reference's configurations have 0.02 to 0.05.
 
     Raises:
@@ -34,8 +34,8 @@ class OwnDetector:
     def __init__(self, embedder: Embedder, threshold: float = 0.2) -> None:
         if not embedder.finds_boxes:
             raise InputError(
-                f"the model {embedder.name!r} finds no boxes itself: with --detector own take one of the official "
-                "models, e.g. --model r50"
+                f"the model {embedder.name!r} finds no boxes itself: with --detector own take --model nano or one "
+                "of the official models"
             )
         self.embedder, self.threshold = embedder, threshold
 

@@ -54,7 +54,7 @@ class Embedder:
 
     @property
     def finds_boxes(self) -> bool:
-        """Whether :meth:`detect` works: the official models do, ``nano`` does not."""
+        """Whether :meth:`detect` works: ``nano-untrained`` has no such head."""
         return hasattr(self.network, "detect")
 
     @torch.inference_mode()
@@ -136,7 +136,7 @@ class Embedder:
         """
         if not self.finds_boxes:
             raise InputError(
-                f"the model {self.name!r} finds no boxes itself: load one of the official models, or 'r50'"
+                f"the model {self.name!r} finds no boxes itself: load 'nano' or one of the official models"
             )
         levels, factors = self._pyramid(frame)
         ((boxes, scores),) = self.network.detect(levels, [self.backbone(frame).size])

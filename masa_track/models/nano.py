@@ -1,61 +1,143 @@
-"""`nano`: the small model that the package ships. EfficientNet-Lite0, frozen, read at three levels.
+"""`nano`: the small model that the package ships. A frozen EfficientNet-Lite0, a small adapter, two small heads.
 
-Source: `tf_efficientnet_lite0` of timm with ImageNet weights (Apache-2.0); the card beside the weights says more.
+What it was trained on and how is in the card beside its weights, ``weights/nano.md``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn import functional
-from torchvision.ops import roi_align
+from torchvision.ops import nms, roi_align
+
+from masa_track.errors import InputError
+from masa_track.models.lite0 import CENTRED_CHANNELS, CentredLite0
+from masa_track.models.nano_adapter import NanoAdapter
+from masa_track.models.rpn import RPNHead
 
 WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
-STRIDES = (8, 16, 32)
-GRID = (4, 2)  # rows and columns of cells that a box is read in; things are more often tall than wide
-# Length of an embedding: dot products are 200 times a cosine, which makes the softmaxes sharp. On the dev clips lengths
-# from 10 to 20 were within .05 IDF1 of each other; a length of 1 lost .1.
-LENGTH = 14.0
+STRIDES = (4, 8, 16, 32, 64)  # of the levels; boxes are read from the first four
+# Rows and columns of cells that a box is read in at each level; things are more often tall than wide, and their colours
+# change from top to bottom.
+GRIDS = ((6, 1), (4, 2), (4, 2), (4, 2))
+SAMPLES = (0, 2, 2, 2)  # points a cell's side; 0: as many as there are positions, to count all colours
+NUMBERS = tuple(kept * rows * columns for kept, (rows, columns) in zip(CENTRED_CHANNELS, GRIDS, strict=True))
+# Lengths of an embedding. Dot products are its square times a cosine: it says how sharp a softmax is, in matching (8,
+# chosen on the dev clips, where 7 to 10 were within .01 IDF1) and in the contrastive loss (a temperature of .1).
+LENGTH, TRAINING_LENGTH = 8.0, 10**0.5
+ANCHOR_SCALE = 4  # anchors of 32 to 256 pixels of the input
+MAX_DETECTIONS, DETECTION_IOU = 100, 0.5
+
+
+def read_boxes(levels: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
+    """The centred features under boxes.
+
+    Args:
+        levels: at least four, whose first channels are the centred ones, strides 4 to 32.
+        boxes: for each image (N_b, 4), xyxy pixels of the input.
+
+    Returns:
+        For each level (sum N_b, ``NUMBERS[i]``), channels first, then rows, then columns.
+    """
+    found = []
+    for level, kept, stride, grid, samples in zip(levels, CENTRED_CHANNELS, STRIDES, GRIDS, SAMPLES, strict=False):
+        own = [b.to(level.dtype) for b in boxes]
+        found.append(roi_align(level[:, :kept], own, grid, 1 / stride, samples, aligned=True).flatten(1))
+    return found
+
+
+class NanoTrackHead(nn.Module):
+    """Embeddings of boxes: a grid of cells of each level, weighed, corrected by a small network, joined.
+
+    Starts as the plain grid: all it adds starts at zero.
+
+    Args:
+        hidden: width of the correction.
+    """
+
+    def __init__(self, hidden: int = 128) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList(nn.Parameter(torch.zeros(numbers)) for numbers in NUMBERS)
+        self.correct = nn.ModuleList(_correction(numbers, hidden) for numbers in NUMBERS)
+        self.levels = nn.Parameter(torch.zeros(len(NUMBERS)))
+
+    def forward(self, levels: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """Unit vectors (sum N_b, :attr:`dimension`) of boxes (N_b, 4), xyxy pixels of the input."""
+        parts = []
+        for i, x in enumerate(read_boxes(levels, boxes)):
+            x = F.normalize(x * (1 + self.weights[i]), dim=1) * NUMBERS[i] ** 0.5  # numbers of size one
+            parts.append(F.normalize(x + self.correct[i](x), dim=1) * self.levels[i].exp())
+        return F.normalize(torch.cat(parts, dim=1), dim=1)
+
+    @property
+    def dimension(self) -> int:
+        """D, the numbers in an embedding."""
+        return sum(NUMBERS)
+
+
+def _correction(numbers: int, hidden: int) -> nn.Sequential:
+    """A small network that says zero until it is trained."""
+    last = nn.Linear(hidden, numbers)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Linear(numbers, hidden), nn.ReLU(), last)
+
+
+class NanoRPN(RPNHead):
+    """Region proposals from the pyramid, which is the last ``channels`` maps of each level."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(STRIDES[1:], channels, anchor_scale=ANCHOR_SCALE)
+        self.given = channels
+
+    def inputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """The pyramid's part of the levels, strides 8 to 64."""
+        return [level[:, -self.given :] for level in levels[1:]]
 
 
 class Nano(nn.Module):
-    """Frozen EfficientNet-Lite0 maps at strides 8, 16 and 32; an embedding joins a 4 x 2 grid of each.
+    """Frozen EfficientNet-Lite0, adapter, track head, class-agnostic detection head.
 
     Attributes:
         mean, std: of the input, RGB, in 0..255.
         size_divisor: the padded input's sides are multiples of it.
         long_side: pixels that the longer side is scaled to; 800 and 1,024 were equally good on the dev clips.
         dimension: of an embedding.
+
+    Args:
+        channels: of the pyramid.
+        fusion: False leaves the deformable fusion out, an ablation; the weights shipped need it.
     """
 
     mean = (127.5, 127.5, 127.5)
     std = (127.5, 127.5, 127.5)
-    size_divisor = 32
+    size_divisor = 64
     long_side = 800
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 64, fusion: bool = True) -> None:
         super().__init__()
-        import timm
+        self.backbone = CentredLite0()
+        self.adapter = NanoAdapter(channels, fusion)
+        self.rpn_head = NanoRPN(channels)
+        self.track_head = NanoTrackHead()
+        self.dimension = self.track_head.dimension
 
-        backbone: Any = timm.create_model("tf_efficientnet_lite0", features_only=True, out_indices=(2, 3, 4))
-        self.dimension = sum(backbone.feature_info.channels()) * GRID[0] * GRID[1]
-        self.backbone = backbone
+    def backbone_maps(self, images: Tensor) -> list[Tensor]:
+        """The backbone's maps of ``images`` (B, 3, H, W), normalised; see :class:`CentredLite0`."""
+        return self.backbone(images)
+
+    def adapt(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The levels, strides 4 to 64; see :class:`NanoAdapter`."""
+        return self.adapter(maps)
 
     def pyramid(self, images: Tensor) -> list[Tensor]:
-        """The three maps of normalised images.
+        """The levels of normalised images (B, 3, H, W), H and W multiples of 64."""
+        return self.adapt(self.backbone_maps(images))
 
-        Args:
-            images: (B, 3, H, W) float, H and W multiples of 32.
-
-        Returns:
-            (B, 40, H / 8, W / 8), (B, 112, H / 16, W / 16) and (B, 320, H / 32, W / 32).
-        """
-        return list(self.backbone(images))
-
-    def embed(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
+    def embed(self, levels: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
         """Embeddings of boxes.
 
         Args:
@@ -63,11 +145,34 @@ class Nano(nn.Module):
             boxes: for each image (N, 4) xyxy in pixels of the input.
 
         Returns:
-            (sum of N, ``dimension``), of the maps' dtype; each level's share has the same length.
+            (sum of N, ``dimension``), all of the same length.
         """
-        parts = []
-        for level, stride in zip(levels, STRIDES, strict=True):
-            own = [b.to(level.dtype) for b in boxes]
-            regions = roi_align(level, own, GRID, spatial_scale=1 / stride, sampling_ratio=2, aligned=True)
-            parts.append(functional.normalize(regions.flatten(1), dim=1))  # (N, C * 4 * 2)
-        return torch.cat(parts, dim=1) * (LENGTH / len(parts) ** 0.5)
+        return self.track_head(levels, boxes) * (TRAINING_LENGTH if self.training else LENGTH)
+
+    def embed_start(self, maps: Sequence[Tensor], boxes: Sequence[Tensor]) -> Tensor:
+        """What :meth:`embed` gave before training: unit vectors of the centred features alone.
+
+        Args:
+            maps: of :meth:`backbone_maps`.
+            boxes: for each image (N, 4) xyxy in pixels of the input.
+        """
+        parts = read_boxes(maps[-len(CENTRED_CHANNELS) :], boxes)
+        return torch.cat([F.normalize(x, dim=1) for x in parts], dim=1) / len(parts) ** 0.5
+
+    def detect(self, levels: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
+        """Class-agnostic detections: the proposals, thinned.
+
+        Args:
+            levels: from :meth:`pyramid`.
+            image_sizes: (height, width) of each picture inside the padded input.
+
+        Returns:
+            For each image boxes (N, 4), xyxy pixels of the input, and scores (N,), best first; N <= 100.
+        """
+        if len(image_sizes) != len(levels[0]):
+            raise InputError(f"image_sizes must name one size an image, {len(levels[0])}, got {len(image_sizes)}")
+        found = []
+        for boxes, scores in self.rpn_head.propose(self.rpn_head.inputs(levels), image_sizes):
+            keep = nms(boxes, scores, DETECTION_IOU)[:MAX_DETECTIONS]
+            found.append((boxes[keep], scores[keep]))
+        return found

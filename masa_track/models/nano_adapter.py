@@ -82,19 +82,19 @@ class NanoAdapter(nn.Module):
         self.finest = nn.Conv2d(channels, channels, 3, stride=2, padding=1)  # what stride 4 knows, at stride 8
         self.smooth = nn.ModuleList(
             nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels), nn.ReLU())
-            for _ in CENTRED_CHANNELS
+            for _ in range(3)
         )
         self.fusion = NanoFusion(channels) if fusion else None
-        self.correct = nn.ModuleList(_silent(nn.Conv2d(channels, kept, 1)) for kept in CENTRED_CHANNELS)
+        self.correct = nn.ModuleList(_silent(nn.Conv2d(channels, kept, 1)) for kept in CENTRED_CHANNELS[1:])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps of :class:`~masa_track.models.lite0.CentredLite0` to four levels at strides 8, 16, 32 and 64.
+        """Maps of :class:`~masa_track.models.lite0.CentredLite0` to five levels at strides 4 to 64.
 
         Returns:
-            Three levels (B, kept_i + C, H / s, W / s): the corrected centred map, then the pyramid; and the pyramid
-            alone at stride 64, (B, C, H / 64, W / 64).
+            The centred colours as they are, (B, kept_0, H / 4, W / 4); three levels (B, kept_i + C, H / s, W / s): the
+            corrected centred map, then the pyramid; and the pyramid alone at stride 64, (B, C, H / 64, W / 64).
         """
-        raw, centred = maps[: len(CHANNELS)], maps[len(CHANNELS) :]
+        raw, colours, centred = maps[: len(CHANNELS)], maps[len(CHANNELS)], maps[len(CHANNELS) + 1 :]
         x4, x8, x16, x32 = (lateral(x) for lateral, x in zip(self.lateral, raw, strict=True))
         x16 = x16 + F.interpolate(x32, size=x16.shape[-2:])
         x8 = x8 + F.interpolate(x16, size=x8.shape[-2:]) + self.finest(x4)
@@ -105,7 +105,7 @@ class NanoAdapter(nn.Module):
             torch.cat([base + correct(x), x], dim=1)
             for base, correct, x in zip(centred, self.correct, pyramid, strict=True)
         ]
-        return [*levels, F.max_pool2d(pyramid[-1], 1, stride=2)]
+        return [colours, *levels, F.max_pool2d(pyramid[-1], 1, stride=2)]
 
 
 def _silent(convolution: nn.Conv2d) -> nn.Conv2d:

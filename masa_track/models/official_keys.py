@@ -35,7 +35,7 @@ _STRANGERS = (
     ("fc.weight", "a torchvision classifier"),
     ("model.0.conv.weight", "a YOLO detector"),
     ("backbone.conv_stem.weight", "nano, this library's own"),
-    ("backbone.features.conv_stem.weight", "nano-adapter, this library's own"),
+    ("backbone.features.conv_stem.weight", "nano, this library's own"),
 )
 
 

@@ -13,18 +13,18 @@ from torch import nn
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.models import nano
-from masa_track.models.adapted_nano import AdaptedNano
 from masa_track.models.checkpoints import check_name, fetch, identify, read_checkpoint
 from masa_track.models.embedder import Embedder, choose_device, choose_dtype
 from masa_track.models.fuse import fold_batch_norms
+from masa_track.models.nano_untrained import UntrainedNano
 from masa_track.models.official import OFFICIAL, build_official
 
 BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "nano": nano.Nano,
-    "nano-adapter": AdaptedNano,
+    "nano-untrained": UntrainedNano,
     **{name: partial(build_official, name) for name in OFFICIAL},
 }
-SHIPPED: dict[str, Path] = {"nano": nano.WEIGHTS}
+SHIPPED: dict[str, Path] = {"nano": nano.WEIGHTS, "nano-untrained": nano.WEIGHTS}
 
 
 def build_model(name: str) -> nn.Module:
@@ -49,9 +49,9 @@ def load(
     What became of an official checkpoint's keys is logged (logger ``masa_track``) and kept as ``report``.
 
     Args:
-        name_or_path: ``nano`` (shipped, works offline); ``nano-adapter`` with a ``checkpoint`` of your training; an
-            official model, ``r50``, ``sam-vitb``, ``sam-vith``, ``gdino-swinb`` or ``detic-swinb``, fetched once; or a
-            file: an official .pth, told by its own keys, or a .safetensors that says which model it is of.
+        name_or_path: ``nano`` (shipped, works offline), ``nano-untrained`` (its backbone alone); an official model,
+            ``r50``, ``sam-vitb``, ``sam-vith``, ``gdino-swinb`` or ``detic-swinb``, fetched once; or a file: an
+            official .pth, told by its own keys, or a .safetensors that says which model it is of.
         device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU if there is one.
         checkpoint: other weights for a named model, a .safetensors or an official .pth.
         dtype: what it computes in: ``float32`` (also when None), ``float16`` or ``bfloat16``.
@@ -71,10 +71,8 @@ def load(
         path = Path(given)
     elif name in SHIPPED:
         path = SHIPPED[name]
-    elif name in OFFICIAL:
-        path = fetch(name)
     else:
-        raise InputError(f"model {name!r} comes without weights: train some (configs/nano.py) and give checkpoint")
+        path = fetch(name)
     if path.suffix == ".safetensors":
         if name is None:
             name = _read(path)[1].get("model", "")
@@ -90,7 +88,7 @@ def load(
         official = build_official(name)
         network, report = official, official.load_official_state_dict(state)
         logging.getLogger("masa_track").info("%s: %s, %s", path, name, report)
-    if name in ("nano", "nano-adapter"):  # their children run in the order they are listed
+    if name.startswith("nano"):  # their children run in the order they are listed
         fold_batch_norms(network.eval())
     embedder = Embedder(network, name, device, dtype, report)
     embedder.checkpoint = path
@@ -111,6 +109,9 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _fill(network: nn.Module, path: Path, name: str) -> None:
     """Puts a file's weights into the network; they must fit exactly."""
     tensors, metadata = _read(path)
+    if name == "nano-untrained" and metadata.get("model") == "nano":
+        features = "backbone.features."
+        tensors = {k.replace(features, "backbone."): v for k, v in tensors.items() if k.startswith(features)}
     wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
     missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
     misfit = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)

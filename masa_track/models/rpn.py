@@ -101,6 +101,10 @@ class RPNHead(nn.Module):
             outputs.append((logits, deltas))
         return outputs
 
+    def inputs(self, levels: Sequence[Tensor]) -> list[Tensor]:
+        """What of a network's levels this head looks at: here, all."""
+        return list(levels)
+
     def propose(self, levels: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
         """Class-agnostic regions.
 

@@ -79,8 +79,9 @@ class Composites(Dataset[dict[str, Any]]):
             raise InputError(f"scene_share must be in 0..1, got {scene_share}")
         if not isinstance(regions, Regions):
             regions = read_regions(regions)
-        regions = split(regions, "train", hold_out_every)
+        everything, regions = regions, split(regions, "train", hold_out_every)
         check_images(regions, images)
+        aside = {image.file_name for image in everything.images} - {image.file_name for image in regions.images}
         self.folder, self.scenes = Path(images), [image for image in regions.images if len(image)]
         self.things = cut_out(regions, images)
         if not self.things:
@@ -88,9 +89,10 @@ class Composites(Dataset[dict[str, Any]]):
         self.backgrounds = [(self.folder, image) for image in regions.images]
         if backgrounds is not None:
             more = Path(backgrounds)
-            self.backgrounds += [(more, image) for image in image_folder(more).images]
+            self.backgrounds += [(more, image) for image in image_folder(more).images if image.file_name not in aside]
         self.size, self.most, self.scene_share = size, most, scene_share
         self.seed, self.samples = seed, samples
+        self._broken: set[Path] = set()
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # workers that live on see it, too
 
     def set_epoch(self, epoch: int) -> None:
@@ -119,18 +121,25 @@ class Composites(Dataset[dict[str, Any]]):
             try:
                 return read_photo(folder, entry)
             except BrokenPhotoError as error:
-                LOG.warning("%s %s; another is taken instead", folder / entry.file_name, error)
+                self._say_once(folder / entry.file_name, error)
         raise InputError(f"100 photographs in a row cannot be read, the last in {folder}; give intact images")
+
+    def _say_once(self, path: Path, error: BrokenPhotoError) -> None:
+        if path not in self._broken:
+            LOG.warning("%s %s; another is taken instead", path, error)
+            self._broken.add(path)
 
     def _pasted(self, rng: np.random.Generator) -> list[Seen]:
         """Two pictures with the same things at other places."""
-        count = int(rng.integers(FEWEST, self.most + 1))
         things: list[Cutout] = []
-        while len(things) < count:
-            own = self.things[rng.integers(len(self.things))]
-            few = min(len(own), int(rng.choice([1, 2, 4])))
+        count = int(rng.integers(FEWEST, self.most + 1))
+        for photo in rng.permutation(len(self.things)):  # each once: a thing drawn twice would be its own negative
+            own = self.things[photo]
+            few = min(len(own), int(rng.choice([1, 2, 4])), count - len(things))
             things += [own[i] for i in rng.permutation(len(own))[:few]]
-        things = things[:count]
+            if len(things) == count:
+                break
+        count = len(things)
         scene = np.exp(rng.uniform(np.log(HEIGHTS[0]), np.log(HEIGHTS[1])))
         heights = np.clip(scene * np.exp(rng.normal(0, 0.45, count)), 26, 260)
         shared = self._photo(self.backgrounds, rng) if rng.random() < SAME_BACKGROUND else None
@@ -148,7 +157,7 @@ class Composites(Dataset[dict[str, Any]]):
         try:
             photo = read_photo(self.folder, entry)
         except BrokenPhotoError as error:
-            LOG.warning("%s %s; another is taken instead", self.folder / entry.file_name, error)
+            self._say_once(self.folder / entry.file_name, error)
             return self._pasted(rng)
         height, width = photo.shape[:2]
         wide = (entry.boxes[:, 2:] - entry.boxes[:, :2]).min(axis=1) >= 12
@@ -180,7 +189,9 @@ class Composites(Dataset[dict[str, Any]]):
                 borderValue=(127,) * 3,
             )
             centres = (boxes[:, :2] + boxes[:, 2:]) / 2 @ turn.T + shift
-            half = (boxes[:, 2:] - boxes[:, :2]) * scale / 2  # turned by a few degrees only: as large as before
+            half = (
+                (boxes[:, 2:] - boxes[:, :2]) * scale * (np.exp(squeeze), 1) / 2
+            )  # turned by a few degrees only: as large as before
             whole = np.hstack([centres - half, centres + half])
             seen = whole.clip(0, self.size)
             sides = seen[:, 2:] - seen[:, :2]

@@ -34,7 +34,7 @@ def nothing(*tensors: Tensor) -> Tensor:
     return torch.stack(corners).sum()
 
 
-def contrastive_loss(key: Tensor, ref: Tensor, targets: Tensor) -> Tensor:
+def contrastive_loss(key: Tensor, ref: Tensor, targets: Tensor, ignored: Tensor | None = None) -> Tensor:
     """Multi-positive contrastive loss on dot products.
 
     For a key with positives ``P`` and negatives ``N`` among the reference embeddings, and dot products ``s``, the
@@ -45,6 +45,7 @@ def contrastive_loss(key: Tensor, ref: Tensor, targets: Tensor) -> Tensor:
         key: (P, D) float, not normalised.
         ref: (R, D).
         targets: (P, R), 1 where both are the same instance, else 0.
+        ignored: (P, R) bool, pairs that are neither; None for none.
 
     Returns:
         The mean over the keys that have a positive; 0 if there are none.
@@ -58,9 +59,38 @@ def contrastive_loss(key: Tensor, ref: Tensor, targets: Tensor) -> Tensor:
         return nothing(key, ref)
     positive = targets[has_positive].to(key.dtype)
     dots = key[has_positive] @ ref.t()  # (P', R)
+    counted = dots if ignored is None else dots.masked_fill(ignored[has_positive], float("-inf"))
     count = positive.sum(dim=1, keepdim=True)
-    total = (dots - positive * count.log()).logsumexp(dim=1)  # exp(s_p) / |P|, summed, is their mean
+    total = (counted - positive * count.log()).logsumexp(dim=1)  # exp(s_p) / |P|, summed, is their mean
     return (total - (dots * positive).sum(dim=1) / count[:, 0]).mean()
+
+
+def two_way_loss(first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
+    """The contrastive loss of two views, both ways, where the other things of a view are negatives as well.
+
+    Look-alikes of one picture are what a tracker must tell apart; a view shows them side by side, in the same light.
+
+    Args:
+        first: (P, D) float, not normalised.
+        second: (R, D).
+        targets: (P, R), 1 where both are the same instance, else 0.
+
+    Returns:
+        The mean over the embeddings, of either view, that have a positive in the other; 0 if there are none.
+
+    Raises:
+        InputError: if the shapes do not fit.
+    """
+    _check(first, second, targets)
+    total, count = nothing(first, second), 0
+    for one, other, same in ((first, second, targets.bool()), (second, first, targets.bool().t())):
+        itself = torch.eye(len(one), dtype=torch.bool, device=one.device)
+        both = torch.cat([same, torch.zeros_like(itself)], dim=1)
+        ignored = torch.cat([torch.zeros_like(same), itself], dim=1)
+        some = int(same.any(dim=1).sum())
+        total = total + some * contrastive_loss(one, torch.cat([other, one]), both, ignored)
+        count += some
+    return total / max(1, count)
 
 
 def margin_loss(

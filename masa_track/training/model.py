@@ -21,11 +21,12 @@ from masa_track.errors import InputError, unknown_name
 from masa_track.models.registry import BUILDERS, build_model
 from masa_track.training.backbone import load_backbone
 from masa_track.training.batch import ViewBoxes, prepare
-from masa_track.training.losses import contrastive_loss, margin_loss, nothing
+from masa_track.training.losses import contrastive_loss, margin_loss, nothing, two_way_loss
 from masa_track.training.proposal_losses import box_losses, rpn_losses
 from masa_track.training.random_boxes import random_pairs
 from masa_track.training.sampling import TRACK_SHARE, pair_targets, quasi_dense
 
+PAIRS = ("quasi-dense", "regions")  # what is compared with what
 NEEDED = ("backbone", "backbone_maps", "adapt", "embed", "mean", "std", "size_divisor")  # of a network
 
 
@@ -90,12 +91,16 @@ class TrainingModel(BaseModel):
         pull_weight: of one minus the cosine between an embedding and what it was before training, for a network that
             can say so by ``embed_start(maps, boxes)``.
         distillation_weight: of the losses of proposals and boxes; 0 leaves them out, and proposals with them.
+        pairs: ``quasi-dense``, as published: regions and proposals of the key view against those of the reference
+            view; or ``regions``: the regions of both views, each against all others of both.
         samples: boxes of a view that the track losses look at, at most.
         random_boxes: boxes of chance instead of the regions, in the track losses only: an ablation.
+        learn: names of the network's parts that learn, the others stay as they are, statistics of their norms included;
+            None for all but the backbone.
         seed: of the sampling. A step's choice depends on it, on the step's number and on the process's rank alone.
 
     Raises:
-        InputError: for an unknown network, a weight below 0, or backbone weights that do not fit.
+        InputError: for an unknown network or part, a weight below 0, or backbone weights that do not fit.
     """
 
     steps: Tensor
@@ -108,8 +113,10 @@ class TrainingModel(BaseModel):
         margin_weight: float = 1.0,
         pull_weight: float = 0.0,
         distillation_weight: float = 1.0,
+        pairs: str = PAIRS[0],
         samples: int = TRACK_SHARE.count,
         random_boxes: bool = False,
+        learn: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
         weights = {
@@ -121,6 +128,8 @@ class TrainingModel(BaseModel):
         for name, value in weights.items():
             if not isfinite(value) or value < 0:
                 raise InputError(f"{name} must be a finite number of at least 0, got {value!r}")
+        if pairs not in PAIRS:
+            raise unknown_name("pairs", pairs, PAIRS)
         if samples < 2:
             raise InputError(f"samples must be at least 2, got {samples!r}")
         built = make_network(network)
@@ -128,20 +137,27 @@ class TrainingModel(BaseModel):
             raise InputError(f"pull_weight must be 0 for {type(built).__name__}, which has no embed_start")
         super().__init__(ViewPreprocessor(built.mean, built.std, built.size_divisor))  # type: ignore[arg-type]
         self.network: Any = built  # what it must have is checked in make_network
-        self.weights = weights
+        self.weights, self.pairs = weights, pairs
         self.share = replace(TRACK_SHARE, count=samples)
         self.random_boxes, self.seed = random_boxes, seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # in checkpoints, so that chance goes on
         self.backbone_is_given = backbone_weights is not None
         if backbone_weights is not None:
             load_backbone(built, backbone_weights)
-        self.network.backbone.requires_grad_(False)
+        parts = [name for name, _ in self.network.named_children() if name != "backbone"]
+        for name in learn or ():
+            if name not in parts:
+                raise unknown_name("part to learn", name, parts)
+        self.fixed = ["backbone", *(name for name in parts if learn is not None and name not in learn)]
+        for name in self.fixed:
+            self.network.get_submodule(name).requires_grad_(False)
         self.train()
 
     def train(self, mode: bool = True) -> TrainingModel:
-        """Training or evaluation mode; the backbone stays in evaluation mode."""
+        """Training or evaluation mode; what does not learn stays in evaluation mode."""
         super().train(mode)
-        self.network.backbone.eval()
+        for name in self.fixed:
+            self.network.get_submodule(name).eval()
         return self
 
     def forward(
@@ -174,6 +190,8 @@ class TrainingModel(BaseModel):
         generator = Generator().manual_seed((self.seed << 40) + (get_rank() << 32) + int(self.steps))
         self.steps += 1
         losses, proposals = self._distil(levels, data_samples, generator)
+        if not any(self.weights[name] for name in ("track_weight", "margin_weight", "pull_weight")):
+            return losses
         return {**self._track(maps, levels, data_samples, proposals, generator), **losses}
 
     def _distil(
@@ -184,9 +202,12 @@ class TrainingModel(BaseModel):
         weight = self.weights["distillation_weight"]
         if head is None or weight == 0:
             return {}, [view.boxes.new_zeros((0, 4)) for view in views]
+        levels = head.inputs(levels)
         keys = len(views) // 2
-        with torch.no_grad():
-            proposals = [boxes for boxes, _ in head.propose(levels, [view.size for view in views])]
+        proposals = [view.boxes.new_zeros((0, 4)) for view in views]
+        if self.pairs == "quasi-dense" or getattr(self.network, "roi_head", None) is not None:
+            with torch.no_grad():
+                proposals = [boxes for boxes, _ in head.propose(levels, [view.size for view in views])]
         known = [view.boxes if view.regions is None else view.regions for view in views[:keys]]
         used = [i for i, view in enumerate(views[:keys]) if view.regions is None or len(view.regions)]
         if not used:  # none of these pictures is for the detector
@@ -227,11 +248,9 @@ class TrainingModel(BaseModel):
                     (boxes[0], boxes[1]), (ids[0], ids[1]), sizes, self.share.count // 4, generator
                 )
                 boxes, ids = list(drawn), [shared, shared]
+            dense = [proposals[i] if self.pairs == "quasi-dense" else proposals[i][:0] for i in pair]
             chosen.append(
-                [
-                    quasi_dense(b, n, proposals[i], generator, self.share)
-                    for b, n, i in zip(boxes, ids, pair, strict=True)
-                ]
+                [quasi_dense(b, n, p, generator, self.share) for b, n, p in zip(boxes, ids, dense, strict=True)]
             )
         keys, refs = [key for key, _ in chosen], [ref for _, ref in chosen]
         looked_at = [key.positives for key in keys] + [ref.boxes for ref in refs]
@@ -241,7 +260,10 @@ class TrainingModel(BaseModel):
         with torch.autocast(levels[0].device.type, enabled=False):
             for key, ref, own, other in zip(keys, refs, embeddings[:items], embeddings[items:], strict=True):
                 targets = pair_targets(key, ref)
-                contrast.append(contrastive_loss(own, other, targets))
+                if self.pairs == "regions":
+                    contrast.append(two_way_loss(own, other, targets))
+                else:
+                    contrast.append(contrastive_loss(own, other, targets))
                 margin.append(margin_loss(own, other, targets))
         tie = nothing(*embeddings, *levels)  # a level that no box is read from
         losses = {
