@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> None:
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     boxes = parser.add_mutually_exclusive_group(required=True)
-    boxes.add_argument("--detections", metavar="FILE", help="boxes from a file: MOT det.txt or COCO json")
+    boxes.add_argument("--detections", metavar="FILE", help="boxes from a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
