@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import socketserver
 import threading
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from test_rtsp import TICKS, Answers, encode, in_rtp, picture, said
 
+from masa_track.cli.main import main
 from masa_track.errors import InputError
 from masa_track.io import reconnect, streams
 from masa_track.io.sources import open_source
@@ -194,6 +196,22 @@ def test_a_user_who_has_waited_enough(camera):
     assert len(got) == 25
     assert broken == [(26, "the address stopped giving pictures")]
     assert time.monotonic() - asked < 3
+
+
+def test_the_command_tracks_on_and_says_so(camera, tmp_path, capsys):
+    take = (encode(25), False)
+    server, lines = camera(take, take, None, take), tmp_path / "live.jsonl"
+    options = ["--detector", "motion", "--max-frames", "30", "--no-video", "--reconnect", "inf", "--jsonl", str(lines)]
+    assert main(["track", server.url, "--out", str(tmp_path / "out"), *options]) == 0
+    shown = capsys.readouterr().err
+    assert "gate: after frame 25: the address stopped giving pictures; connecting again\n" in shown
+    assert "gate: connected again after " in shown
+    frames = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert len(frames) == 30
+    assert (np.diff([frame["time"] for frame in frames]) > 0).all()
+    assert frames[25]["frame"] > 26
+    assert main(["track", server.url, "--out", str(tmp_path / "out"), "--detector", "motion", "--reconnect", "-2"]) == 2
+    assert "--reconnect must be 0 or more seconds, got -2" in capsys.readouterr().err
 
 
 def test_reconnect_below_zero():

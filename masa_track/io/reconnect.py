@@ -70,7 +70,8 @@ def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken)
             lost = str(error)
         if not attempts:
             reason, since = lost, time.monotonic()
-            source.notice(f"after frame {number}: {reason}; connecting again for up to {patience:g} s")
+            limit = f" for up to {patience:g} s" if math.isfinite(patience) else ""
+            source.notice(f"after frame {number}: {reason}; connecting again{limit}")
         left = since + patience - time.monotonic()
         if not _waited(min(wait, left), source.stop_asked):
             report(number + 1, reason)
