@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from masa_track.errors import InputError
+from masa_track.io.json_lines import JsonLinesWriter
 from masa_track.io.report import ReportBuilder
 from masa_track.io.stop import Stop
 from masa_track.io.tracks import TrackWriters
@@ -43,6 +44,7 @@ class Job:
         max_frames: stop after so many.
         facts: settings to show in the report.
         segmenter: gives the tracked boxes masks; None for none.
+        lines: gets each frame at once, for others to follow; None for none. It is closed by who opened it.
     """
 
     source: Source
@@ -55,6 +57,7 @@ class Job:
     max_frames: int | None = None
     facts: dict[str, object] = field(default_factory=dict)
     segmenter: SamSegmenter | None = None
+    lines: JsonLinesWriter | None = None
 
 
 @dataclass
@@ -98,6 +101,10 @@ def track_video(job: Job) -> Outcome:
                 outcome.broken_listed.append(f"{number}: {reason}")
                 tqdm.write(f"frame {number} skipped: {reason}", file=sys.stderr)
 
+        def say(text: str) -> None:
+            tqdm.write(f"{source.name}: {text}", file=sys.stderr)
+
+        source.notice, source.stop_asked = say, lambda: stop.asked
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 try:
@@ -108,6 +115,8 @@ def track_video(job: Job) -> Outcome:
                 if job.segmenter is not None:
                     tracked = job.segmenter.add_masks(tracked, frame.image)
                 writers.write(frame.number, frame.file_name, tracked)
+                if job.lines is not None:
+                    job.lines.write(frame.number, frame.timestamp, tracked)
                 report.add(frame.number, frame.timestamp, frame.image, tracked)
                 if video is not None:
                     video.write(drawer.draw(frame.image, tracked))

@@ -82,7 +82,7 @@ def test_json_of_several_sequences(files, tmp_path, capsys):
 
 
 def test_a_json_that_cannot_be_is_told_before_any_work(files, tmp_path, monkeypatch):
-    monkeypatch.setattr("masa_track.evaluation.evaluate", lambda *a, **k: pytest.fail("worked first"))
+    monkeypatch.setattr("masa_track.evaluation.metrics.measure", lambda *a, **k: pytest.fail("worked first"))
     gt, run = files
     tracks = run / "tracks.txt"
     for target, message in [

@@ -12,16 +12,21 @@ from masa_track.errors import InputError
 
 _DESCRIPTION = """\
 Scores tracks against the truth: HOTA (DetA: finding, AssA: keeping identities, LocA: placing),
-MOTA, IDF1, identity switches (IDSW), false positives (FP) and misses (FN)."""
+MOTA, IDF1, identity switches (IDSW), false positives (FP) and misses (FN); for things of many
+classes TETA (LocA: finding, AssocA: keeping identities, ClsA: naming)."""
 
 _EPILOG = """\
-GT and TRACKS are MOTChallenge text, a row a box: frame,id,left,top,width,height[,flag,...],
+GT and TRACKS are MOTChallenge text or json. Text has a row a box: frame,id,left,top,width,height[,flag,...],
 frames counted from 1. They can be
   GT      a text file | a sequence's folder (gt/gt.txt in it) | a folder of sequences (NAME/gt/gt.txt)
   TRACKS  a text file | a folder made by `masa-track track` (tracks.txt in it)
           | for several sequences, a folder with NAME.txt or NAME/tracks.txt
 
-Rows of GT whose seventh column is 0 are not scored; 1 and -1 are. Classes are not looked at: MOTChallenge's
+GT as json is COCO-VID or TAO (FILE.json, of one or many videos); TRACKS is then a list of TAO results for
+its images, COCO-VID, a folder made by `masa-track track`, or a folder with NAME.json or NAME/tracks.json.
+Only frames that GT lists are looked at. TETA is by class; the other metrics do not look at classes.
+
+Rows of GT whose seventh column is 0 are not scored; 1 and -1 are. MOT text has no classes: MOTChallenge's
 server also takes away tracks on distractors (MOT16 and later), so its figures can differ from these.
 A track where GT has nothing is a false positive, also after GT's last frame. COMBINED sums the counts of
 all sequences, it is no mean.
@@ -29,6 +34,7 @@ all sequences, it is no mean.
 examples:
   masa-track track TUD-Campus/img1 --out runs/campus
   masa-track eval TUD-Campus runs/campus
+  masa-track eval bdd_val.json runs/bdd --metrics teta,hota
   masa-track eval MOT17/train my_results --json scores.json
   masa-track eval TUD-Campus/gt/gt.txt tracks.txt --stride 10    # as if the camera took a tenth of the frames"""
 
@@ -49,6 +55,17 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("gt", metavar="GT", help="the truth")
     parser.add_argument("tracks", metavar="TRACKS", help="the tracks to score")
     parser.add_argument(
+        "--metrics",
+        default="hota,clear,idf1",
+        metavar="NAMES",
+        help="of hota, clear, idf1, teta, separated by commas (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--exhaustive",
+        action=argparse.BooleanOptionalAction,
+        help="for TETA: the truth holds every thing of its classes (default: unless it is TAO's)",
+    )
+    parser.add_argument(
         "--stride", type=int, default=1, metavar="N", help="keep frames 1, 1+N, ... of both (default: %(default)s)"
     )
     parser.add_argument(
@@ -66,22 +83,29 @@ def run(args: argparse.Namespace) -> int:
     """Scores, prints and writes. Returns 0.
 
     Args:
-        args: ``gt``, ``tracks``, ``stride``, ``iou`` and ``json`` as :func:`add_parser` defines them.
+        args: as :func:`add_parser` defines them.
 
     Raises:
-        InputError: see :func:`masa_track.evaluation.evaluate`; or FILE cannot be written, told before any work.
+        InputError: see :func:`masa_track.evaluation.metrics.measure`; or FILE cannot be written, told before any work.
     """
     if args.json is not None:
         _check_json(args.json, args.gt, args.tracks)
-    from masa_track.evaluation import evaluate, format_table
+    from masa_track.evaluation.metrics import measure
+    from masa_track.evaluation.table import format_table, format_teta
 
-    evaluation = evaluate(args.gt, args.tracks, stride=args.stride, iou=args.iou)
-    print(format_table(evaluation))
+    metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
+    measured = measure(args.gt, args.tracks, metrics, args.stride, args.iou, args.exhaustive)
+    parts = []
+    if measured.evaluation is not None:
+        parts.append(format_table(measured.evaluation, metrics))
+    if measured.teta is not None:
+        parts.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
+    print("\n\n".join(parts))
     if args.json is not None:
         from masa_track.io.files import write_text
 
         try:
-            write_text(args.json, json.dumps(evaluation.as_dict(), indent=2, allow_nan=False) + "\n")
+            write_text(args.json, json.dumps(measured.as_dict(), indent=2, allow_nan=False) + "\n")
         except OSError as error:
             raise InputError(f"--json could not be written to {args.json}: {error.strerror or error}") from error
     return 0

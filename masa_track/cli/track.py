@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,7 @@ examples:
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
+  masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
   masa-track track street.mp4 --detector motion --set memory_frames=300 --set class_aware=True --out runs/street
 
 Ctrl-C ends a run after the frame in work; the files are whole and hold what was done. A frame that
@@ -58,7 +60,7 @@ def add_parser(commands: Any) -> None:
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
     boxes = parser.add_mutually_exclusive_group(required=True)
-    boxes.add_argument("--detections", metavar="FILE", help="boxes from a file: MOT det.txt or COCO json")
+    boxes.add_argument("--detections", metavar="FILE", help="boxes from a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
@@ -100,6 +102,14 @@ def add_parser(commands: Any) -> None:
         "larger ones): drawn in video.mp4, RLE in tracks.json",
     )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add(
+        "--reconnect",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="when a live address stops giving pictures, try again for so long; 0: end, inf: never (default: 60)",
+    )
+    add("--jsonl", metavar="FILE", help="also write each frame at once as a line of JSON, for others to follow")
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
 
@@ -115,7 +125,9 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{name} must be 1 or more, got {value}")
     overrides = parse_options(args.set)
     options_of(args.preset, **overrides)
-    source = open_source(args.source)
+    if not args.reconnect >= 0:
+        raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
+    source = open_source(args.source, reconnect=args.reconnect)
     if args.preset not in REFERENCE_PRESETS:
         overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
     boxes_from = file_boxes(args.detections, source) if args.detections else None
@@ -144,8 +156,15 @@ def run(args: argparse.Namespace) -> int:
         "device": str(model.device),
     }
     video, stride, most = not args.no_video, args.stride, args.max_frames
-    job = Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter)
-    outcome = track_video(job)
+    with ExitStack() as open_files:
+        lines = None
+        if args.jsonl is not None:
+            from masa_track.io.json_lines import JsonLinesWriter
+
+            lines = open_files.enter_context(JsonLinesWriter(args.jsonl, class_names))
+        outcome = track_video(
+            Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines)
+        )
     print(summary(outcome, folder, not args.no_video))
     return 130 if outcome.interrupted else 0 if outcome.frames else 1
 

@@ -109,10 +109,20 @@ def evaluate(gt: str | Path, tracks: str | Path, stride: int = 1, iou: float = 0
         InputError: an argument is out of range, a file is missing or broken (with its line), a sequence has no tracks,
             or truth and tracks share no frame.
     """
+    check_options(stride, iou)
+    return score_sequences(read_sequences(gt, tracks, stride), iou=iou, stride=stride)
+
+
+def check_options(stride: int, iou: float) -> None:
+    """Raises InputError for a stride or an IoU that is out of range."""
     if stride < 1 or stride != int(stride):
         raise InputError(f"--stride must be a whole number of at least 1, got {stride}")
     if not 0 < iou <= 1:  # also refuses a NaN
         raise InputError(f"--iou must be above 0 and at most 1, got {iou}")
+
+
+def read_sequences(gt: str | Path, tracks: str | Path, stride: int = 1) -> dict[str, tuple[MotRows, MotRows]]:
+    """Truth and tracks of MOT text by the sequence's name; arguments and errors as of :func:`evaluate`."""
     sequences = {}
     for pair in find_pairs(gt, tracks):
         truth, found = read_mot(pair.gt, truth=True), read_mot(pair.tracks)
@@ -127,7 +137,7 @@ def evaluate(gt: str | Path, tracks: str | Path, stride: int = 1, iou: float = 0
                 f"frames of TRACKS run {_span(found)}, of GT {_span(truth)}"
             )
         sequences[pair.name] = kept
-    return score_sequences(sequences, iou=iou, stride=stride)
+    return sequences
 
 
 def score_sequences(sequences: Mapping[str, tuple[MotRows, MotRows]], iou: float = 0.5, stride: int = 1) -> Evaluation:

@@ -1,9 +1,10 @@
-"""Detections in: MOTChallenge text or COCO json, read and checked against the video before any work is done."""
+"""Detections in: MOTChallenge text, COCO json or npz, read and checked against the video before any work is done."""
 
 from __future__ import annotations
 
 import json
 import re
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.errors import InputError
+from masa_track.io.npz_detections import read_npz
 
 # Boxes partly outside the picture are normal in truth that completes hidden people: in the MOT15 and MOT17 training
 # sets a box reaches 1.37 x the height (ETH-Pedcross2) and 1.25 x the width (MOT17-05), but none lies wholly outside.
@@ -48,7 +50,7 @@ class DetectionFile:
 
     Attributes:
         path: the file they come from.
-        class_names: of the class ids, from COCO categories; empty for MOTChallenge text.
+        class_names: of the class ids, from COCO categories or npz; empty for MOTChallenge text.
         frames: (N,) int64, 1-based, rising.
         boxes: (N, 4) float32 xyxy, 0-based pixels.
         scores: (N,) float32 as in the file; 1 where it gives none.
@@ -100,6 +102,8 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
     video is made of images of those names, else by COCO-VID's 0-based ``frame_id``, else by their order. Boxes are
     0-based xywh; crowd annotations are left out.
 
+    An npz has the arrays that :mod:`masa_track.io.npz_detections` lists.
+
     A confidence of exactly -1, or none, becomes 1.
 
     Args:
@@ -111,17 +115,7 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
             are not of this video. The message names the file and the line, or the annotation.
     """
     path = Path(path)
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"detections {str(path)!r} cannot be read: {error.strerror}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text: give MOTChallenge text or COCO json") from error
-    if "\0" in text:
-        raise InputError(f"{path} is not text: give MOTChallenge text or COCO json")
-    if not text.strip():
-        raise InputError(f"{path} is empty: give MOTChallenge text or COCO json")
-    rows = _read_coco(path, text, video) if text.lstrip()[0] in "[{" else _read_mot(path, text)
+    rows = _read_npz(path, video) if zipfile.is_zipfile(path) else _read_text(path, video)
     _check_rows(path, rows)
     _check_video(path, rows, video)
     order = np.argsort(rows.frames, kind="stable")
@@ -135,6 +129,38 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
         scores=np.where(rows.scores == -1, 1.0, rows.scores)[order].astype(np.float32),
         class_ids=rows.class_ids[order],
     )
+
+
+def _read_text(path: Path, video: Video) -> _Rows:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"detections {str(path)!r} cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz") from error
+    if "\0" in text:
+        raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz")
+    if not text.strip():
+        raise InputError(f"{path} is empty: give MOTChallenge text, COCO json or npz")
+    return _read_coco(path, text, video) if text.lstrip()[0] in "[{" else _read_mot(path, text)
+
+
+def _read_npz(path: Path, video: Video) -> _Rows:
+    found = read_npz(path)
+    frames = found.frames
+    ours = {Path(name).stem: number for number, name in enumerate(video.file_names, 1)}
+    if found.file_names and ours:
+        missing = [name for name in found.file_names if name not in ours]
+        if missing:
+            raise InputError(
+                f"{path}: its images are not this video's: {missing[0]!r} ({len(missing)} of {len(found.file_names)}) "
+                "is not among them; give the file made on this video, or all its images"
+            )
+        frames = np.array([ours[name] for name in found.file_names])[frames - 1]
+    xywh = found.boxes.copy()
+    xywh[:, 2:] -= xywh[:, :2]
+    where = "box {}".format
+    return _Rows(frames.astype(np.float64), xywh, found.scores, found.labels, where, found.class_names)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""OpenCV's manners, for all that reads by it."""
+"""OpenCV's manners, and what several readers and writers do by it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import cv2
+import numpy as np
 
 
 @contextmanager
@@ -22,3 +23,15 @@ def quiet_opencv() -> Iterator[None]:
         yield
     finally:
         logging.setLogLevel(before)
+
+
+def fitted(frame: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The frame scaled into ``width`` x ``height``, centred on black; (height, width, 3) uint8."""
+    scale = min(width / frame.shape[1], height / frame.shape[0])
+    inner_width = min(width, max(1, round(frame.shape[1] * scale)))
+    inner_height = min(height, max(1, round(frame.shape[0] * scale)))
+    left, top = (width - inner_width) // 2, (height - inner_height) // 2
+    canvas = np.zeros((height, width, 3), np.uint8)
+    inner = cv2.resize(frame, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
+    canvas[top : top + inner_height, left : left + inner_width] = inner
+    return canvas

@@ -49,6 +49,8 @@ class Source(ABC):
             It is above ``length`` where a MOTChallenge folder holds only the first images of its sequence.
         file_names: of all frames, in order; empty for anything but images.
         live: whether frames come when they happen.
+        notice: told what else happens, e.g. that a connection broke; nobody, until another function is put here.
+        stop_asked: asked while waiting for a connection whether to give up; no, until another function is put here.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Source(ABC):
     last_number: int | None = None
     file_names: Sequence[str] = ()
     live: bool = False
+    notice: Callable[[str], None] = staticmethod(lambda text: None)
+    stop_asked: Callable[[], bool] = staticmethod(lambda: False)
 
     def frames(
         self, stride: int = 1, max_frames: int | None = None, on_broken: OnBroken | None = None

@@ -21,7 +21,7 @@ from masa_track.io.streams import SCHEMES, VideoSource, without_password
 __all__ = ["Frame", "OnBroken", "Source", "open_source"]
 
 
-def open_source(source: str | os.PathLike[str], fps: float | None = None) -> Source:
+def open_source(source: str | os.PathLike[str], fps: float | None = None, reconnect: float = 0.0) -> Source:
     """Opens a source and decodes its first frame.
 
     Args:
@@ -29,18 +29,23 @@ def open_source(source: str | os.PathLike[str], fps: float | None = None) -> Sou
             ``img1``; a glob pattern of images; the index of a camera, ``0``; or an address, ``rtsp://...``.
         fps: frames per second instead of what the source says (an image folder without seqinfo.ini: 30). A video's
             timestamps follow it.
+        reconnect: how many seconds to go on trying when a live address stops giving pictures; 0 ends there, and so it
+            does for anything that is not live. ``notice`` of the source is told.
 
     Raises:
-        InputError: it cannot be opened, holds no picture that can be decoded, or fps is not finite and above 0.
+        InputError: it cannot be opened, holds no picture that can be decoded, fps is not finite and above 0, or
+            reconnect is below 0.
     """
     if fps is not None and not (math.isfinite(fps) and fps > 0):
         raise InputError(f"fps must be finite and above 0, got {fps}")
+    if not reconnect >= 0:
+        raise InputError(f"reconnect must be 0 or more seconds, got {reconnect}")
     text = os.fspath(source)
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
     if scheme:
         if scheme[1].lower() not in SCHEMES:
             raise InputError(f"source {without_password(text)!r}: addresses begin with {'://, '.join(SCHEMES)}://")
-        return VideoSource(text, fps)
+        return VideoSource(text, fps, reconnect)
     if re.fullmatch(r"[0-9]+", text):
         return CameraSource(int(text), fps)
     path = Path(text)

@@ -17,6 +17,8 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.frame_numbers import FrameNumbers
+from masa_track.io.opencv import fitted
+from masa_track.io.reconnect import kept_alive
 from masa_track.io.source import DEFAULT_FPS, Frame, OnBroken, Source, file_stem
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt")
@@ -27,7 +29,9 @@ THREADS = min(4, os.cpu_count() or 1)  # each one holds a frame; and damage at t
 class VideoSource(Source):
     """A video file or an address; see :func:`masa_track.io.sources.open_source`."""
 
-    def __init__(self, text: str, fps: float | None) -> None:
+    def __init__(self, text: str, fps: float | None, reconnect: float = 0.0) -> None:
+        self._reconnect = reconnect
+        self._ended = (0, "")  # after which frame reading ended before its time, and why
         self._remote = "://" in text
         self._url = text if self._remote else f"file:{text}"  # else a colon in a file's name would be a protocol's
         self._shown = without_password(text)
@@ -47,6 +51,7 @@ class VideoSource(Source):
             with closing(self._decode(container, stream, 1, lambda number, reason: reasons.append(reason))) as frames:
                 first = next(frames, None)
         if first is None:
+            reasons += [self._ended[1]] if self._ended[1] else []
             why = f" ({reasons[-1]})" if reasons else ""
             raise InputError(f"source {self._shown!r}: no frame of it can be decoded{why}; it is damaged or cut short")
         self.height, self.width = first.image.shape[:2]
@@ -80,8 +85,27 @@ class VideoSource(Source):
             yield container, stream
 
     def _read(self, stride: int, report: OnBroken) -> Any:
+        if self.live and self._reconnect > 0:
+            yield from kept_alive(self, self._reconnect, stride, report)
+            return
+        yield from self.connection(stride, report)
+        number, why = self._ended
+        if why:
+            report(number, why)
+
+    def connection(self, stride: int, report: OnBroken) -> Iterator[Frame]:
+        """The frames of one connection, or of the file, numbered from 1.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        self._ended = (0, "")
         with self._open() as (container, stream):
             yield from self._decode(container, stream, stride, report)
+
+    def why_ended(self) -> str:
+        """What ended the last connection before its time; empty if nothing did."""
+        return self._ended[1]
 
     def _decode(self, container: Any, stream: Any, stride: int, report: OnBroken) -> Any:
         numbers = FrameNumbers(
@@ -90,13 +114,19 @@ class VideoSource(Source):
             joined=self.live or container.format.name == "mpegts",
             time_base=float(stream.time_base or 0),
         )
+        size: tuple[int, ...] = ()  # of the last picture that had another than the video's
         for number, picture in self._pictures(container, stream, numbers, report):
             if picture.is_corrupt:
                 report(number, "is damaged")
             elif (number - 1) % stride == 0:
                 image = _upright(picture)
                 fault = self._size_fault(image) if self.width else ""
-                if fault:
+                if fault and self.live:  # a camera that was set anew goes on so
+                    if image.shape != size:
+                        self.notice(f"frame {number} {fault}: scaled from here on")
+                    size = image.shape
+                    image = fitted(image, self.width, self.height)
+                elif fault:
                     report(number, fault)
                     continue
                 counted = self._fps_given or numbers.counting
@@ -146,8 +176,7 @@ class VideoSource(Source):
         # FFmpeg takes a server that is gone for the end, so only RTSP's own word, of how long it is, can tell.
         if rtsp and (self.live or numbers.last + self.fps < (self.length or 0)):
             ended = ended or "the address stopped giving pictures"
-        if ended:
-            report(numbers.last + 1, ended)
+        self._ended = (numbers.last + 1, ended)
 
     def _tail(self, numbers: FrameNumbers, had: set[int]) -> list[Any]:
         """The last frames again, by one thread: an error at the end costs several threads their good frames too."""

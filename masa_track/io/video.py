@@ -15,6 +15,7 @@ import supervision as sv
 
 from masa_track.io.colors import TRACK_COLORS
 from masa_track.io.files import PartFile
+from masa_track.io.opencv import fitted
 from masa_track.io.rows import ClassNames, row_names, tracked_rows
 
 PRESET = "veryfast"  # x264's own scale; with CRF 23 some 3x faster than its default for a few per cent more bytes
@@ -76,7 +77,7 @@ class VideoWriter:
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.size == 0:
             raise ValueError(f"frame must be (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
         if frame.shape[:2] != (self.height, self.width):
-            frame = _fit(frame, self.width, self.height)
+            frame = fitted(frame, self.width, self.height)
         if self.height % 2 or self.width % 2:
             frame = cv2.copyMakeBorder(frame, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE)
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
@@ -212,15 +213,3 @@ def _ink(color: str) -> str:
     """Black or white, whichever is easier to read on ``#rrggbb`` (WCAG's relative luminance, simplified)."""
     red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
     return "#101418" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.28 else "#ffffff"
-
-
-def _fit(frame: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The frame scaled into ``width`` x ``height``, centred on black; (height, width, 3) uint8."""
-    scale = min(width / frame.shape[1], height / frame.shape[0])
-    inner_width = min(width, max(1, round(frame.shape[1] * scale)))
-    inner_height = min(height, max(1, round(frame.shape[0] * scale)))
-    left, top = (width - inner_width) // 2, (height - inner_height) // 2
-    canvas = np.zeros((height, width, 3), np.uint8)
-    inner = cv2.resize(frame, (inner_width, inner_height), interpolation=cv2.INTER_AREA)
-    canvas[top : top + inner_height, left : left + inner_width] = inner
-    return canvas

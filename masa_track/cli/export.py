@@ -1,0 +1,133 @@
+"""`masa-track export`: a finished run in the form that another tool opens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from masa_track.errors import InputError
+
+if TYPE_CHECKING:
+    from masa_track.io.runs import Run
+
+FORMATS = ("cvat", "labelstudio", "tao", "tao-results", "mot", "csv")
+
+_DESCRIPTION = """\
+Writes the tracks of a finished run (its tracks.json) in the form that another tool opens."""
+
+_EPILOG = """\
+formats
+  cvat          CVAT for video 1.1 (.xml): in a task with the same video and labels, Actions > Upload annotations
+  labelstudio   tasks with predictions (.json): Import; the labelling interface to paste is printed
+  tao           a dataset in TAO's form (.json): images, videos, tracks, annotations; ids unique over the videos
+  tao-results   what TAO's benchmark takes (.json), by the ids of --truth
+  mot, csv      as in the run's folder
+
+examples:
+  masa-track export runs/street --format cvat --out street.xml
+  masa-track export runs/street --format labelstudio --video https://example.org/street.mp4 --out street.json
+  masa-track export runs/* --format tao --out all.json
+  masa-track export runs/* --format tao-results --truth tao_val.json --out results.json"""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds ``export`` to the command's parser.
+
+    Args:
+        commands: what ``ArgumentParser.add_subparsers`` gave.
+    """
+    parser = commands.add_parser(
+        "export",
+        help="write a run for CVAT, Label Studio, TAO, ...",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder made by `masa-track track`, or its tracks.json")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="which tool it is for")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write")
+    parser.add_argument("--truth", metavar="FILE", help="for tao-results: TAO's annotations")
+    parser.add_argument("--video", metavar="ADDRESS", help="for labelstudio: where the video is (default: its name)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Reads, writes and says what was done. Returns 0.
+
+    Raises:
+        InputError: a run is missing or broken, the options do not go together, or FILE cannot be written.
+    """
+    from masa_track.io.files import write_text
+    from masa_track.io.runs import read_run
+
+    if (args.format == "tao-results") != (args.truth is not None):
+        raise InputError("--format tao-results and --truth go together: the one needs the ids of the other")
+    if args.video is not None and args.format != "labelstudio":
+        raise InputError(f"--video is for --format labelstudio; {args.format} has no place for it")
+    several = args.format in ("labelstudio", "tao", "tao-results")
+    if len(args.runs) > 1 and (not several or args.video is not None):
+        alone = f"{args.format}{' with --video' if several else ''}"
+        raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}")
+    if not args.out.parent.is_dir() or args.out.is_dir():
+        raise InputError(f"--out must name a file in a folder that is there, got {args.out}")
+    runs = [read_run(path) for path in args.runs]
+    if any(args.out.exists() and args.out.samefile(one.path) for one in runs):
+        raise InputError(f"--out must not be the run's own file, got {args.out}")
+    try:
+        if args.format in ("mot", "csv"):
+            _copy(runs[0], args.format, args.out)
+        else:
+            write_text(args.out, _text(runs, args))
+    except OSError as error:
+        raise InputError(f"--out cannot be written to {args.out}: {error.strerror or error}") from error
+    boxes, tracks = sum(len(one.ids) for one in runs), sum(sum(1 for _ in one.tracks()) for one in runs)
+    print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {tracks:,} tracks, {boxes:,} boxes\nresults   {args.out}")
+    if args.format == "labelstudio":
+        from masa_track.io.label_studio import label_studio_config
+
+        print("\nThe project's labelling interface must be (Settings > Labeling Interface > Code):\n")
+        print(label_studio_config(runs), end="")
+    return 0
+
+
+def _text(runs: list[Run], args: argparse.Namespace) -> str:
+    content: object
+    if args.format == "cvat":
+        from masa_track.io.cvat import cvat_xml
+
+        return cvat_xml(runs[0])
+    if args.format == "labelstudio":
+        from masa_track.io.label_studio import label_studio_task
+
+        content = [label_studio_task(one, args.video or one.name) for one in runs]
+    elif args.format == "tao":
+        from masa_track.io.tao import tao_annotations
+
+        content = tao_annotations(runs)
+    else:
+        from masa_track.io.tao import tao_results
+
+        content = tao_results(runs, args.truth)
+    return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _copy(run: Run, form: str, out: Path) -> None:
+    import numpy as np
+    import supervision as sv
+
+    from masa_track.io.tracks import CsvWriter, MotWriter, TrackWriter
+
+    writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, run.class_names)
+    try:
+        for i, (frame, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
+            here = slice(*np.searchsorted(run.rows, [i, i + 1]))
+            rows = sv.Detections(
+                xyxy=run.boxes[here], confidence=run.scores[here], class_id=run.classes[here], tracker_id=run.ids[here]
+            )
+            writer.write(frame, name, rows)
+        writer.close()
+    except BaseException:
+        writer.abandon()
+        raise

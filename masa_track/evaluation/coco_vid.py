@@ -1,0 +1,263 @@
+"""Truth and tracks with classes from json: COCO-VID or TAO, many videos in one file; every broken rule is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from masa_track.errors import InputError
+from masa_track.evaluation.teta import ClassTracks, box_iou
+
+IGNORED = 0.5  # the part of a box inside a crowd from which it is not scored, as BDD100K and the TETA authors do
+
+
+@dataclass(frozen=True)
+class ClassVideos:
+    """Videos to be scored with their classes.
+
+    Attributes:
+        pairs: truth and tracks by the video's name; frames count from 1.
+        class_names: by class id, as the truth has them.
+        exhaustive: whether the truth claims to hold every thing of its classes: TAO's lists of classes that are not
+            exhaustive say it does not.
+    """
+
+    pairs: dict[str, tuple[ClassTracks, ClassTracks]]
+    class_names: dict[int, str]
+    exhaustive: bool
+
+
+def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
+    """Reads COCO-VID or TAO json truth, and the tracks of its videos.
+
+    Truth is a dict of videos, images (``video_id`` and ``frame_id`` or ``frame_index``, or none and in order),
+    annotations (``image_id``, ``category_id``, ``bbox`` xywh, ``track_id`` or ``instance_id``) and categories.
+    Annotations with ``iscrowd`` or ``ignore`` are regions: boxes of tracks that match no truth and lie in them by half
+    are not scored. TAO's ``merged`` categories are merged. Frames that the truth does not list are not looked at.
+
+    Args:
+        gt: the file.
+        tracks: TAO results (a list of ``image_id`` of the truth's images, ``category_id``, ``bbox``, ``track_id``),
+            COCO-VID json with videos called as the truth's (or one video each), a folder with ``tracks.json`` (what
+            ``masa-track track`` writes), or for several videos a folder with ``NAME.json`` or ``NAME/tracks.json``.
+            Their images are the truth's by ``file_name``, where all are, else by frame.
+
+    Raises:
+        InputError: a file cannot be read or breaks one of these rules, with its entry; or a video has no tracks.
+    """
+    truth = _File(Path(gt), "GT")
+    if not truth.videos:
+        raise InputError(f"GT must be COCO-VID or TAO json with videos and images, but {gt} has none")
+    found = _results(truth, Path(tracks))
+    pairs = {}
+    for video_id, name in truth.videos.items():
+        ours, crowd = truth.rows(video_id)
+        theirs = found.get(video_id, ClassTracks.from_frames([]))
+        listed = np.isin(theirs.frames, truth.frames(video_id))
+        pairs[name] = (ours, without_ignored(ours, crowd, _only(theirs, listed)))
+    return ClassVideos(pairs, truth.class_names, truth.exhaustive)
+
+
+def without_ignored(truth: ClassTracks, ignored: ClassTracks, tracks: ClassTracks) -> ClassTracks:
+    """The tracks without the boxes that match no truth (at IoU .5) and lie in an ignored region by more than half."""
+    keep = np.ones(len(tracks), bool)
+    for frame in np.unique(ignored.frames):
+        here = np.flatnonzero(tracks.frames == frame)
+        boxes, regions = tracks.boxes[here], ignored.boxes[ignored.frames == frame]
+        iou = box_iou(truth.boxes[truth.frames == frame], boxes)
+        rows, columns = linear_sum_assignment(np.where(iou >= 0.5, iou, 0), maximize=True)
+        matched = columns[iou[rows, columns] >= 0.5]
+        low = np.maximum(boxes[:, None, :2], regions[None, :, :2])
+        high = np.minimum(boxes[:, None, 2:], regions[None, :, 2:])
+        area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-9)
+        inside = (np.maximum(high - low, 0).prod(axis=2) / area[:, None] > IGNORED).any(axis=1)
+        inside[matched] = False
+        keep[here[inside]] = False
+    return _only(tracks, keep)
+
+
+def _only(tracks: ClassTracks, keep: np.ndarray) -> ClassTracks:
+    return ClassTracks(tracks.frames[keep], tracks.ids[keep], tracks.classes[keep], tracks.boxes[keep])
+
+
+def _results(truth: _File, place: Path) -> dict[Any, ClassTracks]:
+    """The tracks by the truth's video ids; those of no video are refused, so that a wrong file is noticed."""
+    if not place.exists():
+        raise InputError(f"TRACKS must be a json file or a folder, but there is no {place}")
+    if place.is_dir() and not (place / "tracks.json").is_file():
+        found = {}
+        for video_id, name in truth.videos.items():
+            places = (place / f"{name}.json", place / name / "tracks.json")
+            file = next((path for path in places if path.is_file()), None)
+            if file is None:
+                raise InputError(
+                    f"TRACKS has nothing for {name} of GT (looked in {place} for tracks.json, {name}.json or "
+                    f"{name}/tracks.json; json, as GT is json)"
+                )
+            found[video_id] = _video_of(truth, video_id, _File(file, "TRACKS"))
+        return found
+    whole = _File(place / "tracks.json" if place.is_dir() else place, "TRACKS", truth)
+    if whole.is_list:
+        return {video_id: whole.rows(video_id)[0] for video_id in truth.videos}
+    if len(truth.videos) == len(whole.videos) == 1:
+        return {video_id: _video_of(truth, video_id, whole) for video_id in truth.videos}
+    ids = {name: video_id for video_id, name in whole.videos.items()}
+    missing = [name for name in truth.videos.values() if name not in ids]
+    if missing:
+        raise InputError(f"TRACKS has no video called {missing[0]!r} of GT ({len(missing)} missing) in {whole.path}")
+    return {i: _video_of(truth, i, whole, ids[name]) for i, name in truth.videos.items()}
+
+
+def _video_of(truth: _File, video_id: Any, file: _File, theirs: Any = None) -> ClassTracks:
+    """The tracks of a COCO-VID file's video (its only one, if None), in the truth's frame numbers."""
+    if file.is_list or (theirs is None and len(file.videos) != 1):
+        raise InputError(f"{file.path} must be COCO-VID json of one video, to go with {truth.videos[video_id]!r} of GT")
+    theirs = next(iter(file.videos)) if theirs is None else theirs
+    rows = file.rows(theirs)[0]
+    ours, names = truth.files(video_id), file.files(theirs)
+    if names and set(names) <= set(ours):
+        number = {frame: ours[name] for name, frame in names.items()}
+        frames = np.array([number.get(frame, 0) for frame in rows.frames.tolist()], np.int64)
+        return ClassTracks(frames, rows.ids, rows.classes, rows.boxes)
+    return rows
+
+
+@dataclass
+class _File:
+    """One json file; ``like`` is the truth that a bare list's image ids are of."""
+
+    path: Path
+    argument: str
+    like: _File | None = None
+    videos: dict[Any, str] = field(default_factory=dict)
+    class_names: dict[int, str] = field(default_factory=dict)
+    exhaustive: bool = True
+    is_list: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.argument} must be json (as GT is), but {self.path} is not: {error}") from error
+        self.is_list = isinstance(content, list)
+        annotations: Any
+        if self.is_list and self.like is None:
+            raise InputError(
+                f"{self.path} is a bare list: {self.argument} must be COCO-VID json with videos and images"
+            )
+        if not isinstance(content, list | dict):
+            raise InputError(f"{self.path} must be COCO-VID or TAO json, got {type(content).__name__}")
+        self._merged: dict[Any, Any] = dict(self.like._merged) if self.like else {}
+        self._images: dict[Any, tuple[Any, int]] = {}  # (video id, frame from 1) by image id
+        self._frames: dict[Any, list[int]] = {}
+        self._files: dict[Any, dict[str, int]] = {}
+        if isinstance(content, dict):
+            self._read_head(content)
+            annotations, label = content.get("annotations", []), "annotations"
+        else:
+            assert self.like is not None
+            self._images, self.videos = self.like._images, self.like.videos
+            annotations, label = content, "result "
+        self._rows: dict[Any, dict[bool, list[tuple[int, int, int, list[float]]]]] = {}
+        seen: set[tuple[Any, int, int]] = set()
+        for i, entry in enumerate(self._dicts(annotations, label)):
+            self._add(entry, f"{self.path}, {label}[{i}]", seen)
+
+    def rows(self, video_id: Any) -> tuple[ClassTracks, ClassTracks]:
+        """The boxes of a video, and its crowd regions."""
+        both = self._rows.get(video_id, {})
+        return _columns(both.get(False, [])), _columns(both.get(True, []))
+
+    def frames(self, video_id: Any) -> list[int]:
+        """The frames listed of a video."""
+        return self._frames.get(video_id, [])
+
+    def files(self, video_id: Any) -> dict[str, int]:
+        """The frames listed of a video by the last part of their file names."""
+        return self._files.get(video_id, {})
+
+    def _dicts(self, value: Any, label: str) -> list[dict[str, Any]]:
+        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
+            raise InputError(f"{self.path}: {label.strip()} must be a list of objects")
+        return value
+
+    def _read_head(self, content: Mapping[str, Any]) -> None:
+        for category in self._dicts(content.get("categories", []), "categories"):
+            self.class_names[_whole(category, "id", f"{self.path}, categories")] = str(category.get("name"))
+            for other in category.get("merged", []):
+                self._merged[other["id"]] = category["id"]
+        for video in self._dicts(content.get("videos", []), "videos"):
+            name = str(video.get("name", video.get("id")))
+            if name in self.videos.values():
+                raise InputError(f"{self.path}: two videos are called {name!r}")
+            self.videos[video.get("id")] = name
+            self.exhaustive &= "not_exhaustive_category_ids" not in video
+        images = self._dicts(content.get("images", []), "images")
+        named = [key for key in ("frame_id", "frame_index") if all(key in image for image in images)]
+        key = named[0] if named else ""
+        taken: set[tuple[Any, int]] = set()
+        for i, image in enumerate(images):
+            owner = image.get("video_id")
+            if not isinstance(owner, int | str) or owner not in self.videos:
+                raise InputError(f"{self.path}, images[{i}]: video_id {owner!r} is not among its videos")
+            listed = self._frames.setdefault(owner, [])
+            frame = _whole(image, key, f"{self.path}, images[{i}]") + 1 if key else len(listed) + 1
+            listed.append(frame)
+            if (owner, frame) in taken:
+                raise InputError(f"{self.path}, images[{i}]: {key} {frame - 1} is twice in video {owner!r}")
+            taken.add((owner, frame))
+            self._images[image.get("id")] = (owner, frame)
+            name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
+            self._files.setdefault(owner, {})[name] = frame
+
+    def _add(self, entry: Mapping[str, Any], place: str, seen: set[tuple[Any, int, int]]) -> None:
+        image = entry.get("image_id")
+        if not isinstance(image, int | str) or image not in self._images:
+            raise InputError(f"{place}: image_id {image!r} is not among {'GT' if self.is_list else 'its'} images")
+        video, frame = self._images[image]
+        key = next((key for key in ("track_id", "instance_id") if key in entry), "track_id")
+        crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
+        track_id = 0 if crowd and key not in entry else _whole(entry, key, place)
+        box = entry.get("bbox")
+        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+            raise InputError(f"{place}: bbox must be four finite numbers x, y, width, height, got {box!r}")
+        if min(box[2:]) < 0:
+            raise InputError(f"{place}: width and height must not be below 0, got {box[2]} and {box[3]}")
+        if not crowd:
+            if (video, frame, track_id) in seen:
+                raise InputError(f"{place}: {key} {track_id} is twice in image {image!r}")
+            seen.add((video, frame, track_id))
+        category = _whole(entry, "category_id", place)
+        x, y, width, height = box
+        row = (frame, track_id, self._merged.get(category, category), [x, y, x + width, y + height])
+        self._rows.setdefault(video, {}).setdefault(crowd, []).append(row)
+
+
+def _columns(rows: Iterable[tuple[int, int, int, list[float]]]) -> ClassTracks:
+    rows = list(rows)
+    frames, ids, classes = (np.array([row[i] for row in rows], np.int64) for i in range(3))
+    if len({*zip(frames.tolist(), ids.tolist(), strict=True)}) < len(rows):
+        ids = np.arange(len(rows))  # crowds, whose ids mean nothing
+    return ClassTracks(frames, ids, classes, np.array([row[3] for row in rows], np.float64).reshape(-1, 4))
+
+
+def _whole(entry: Mapping[str, Any], key: str, place: str) -> int:
+    value: Any = entry.get(key)
+    if isinstance(value, str) and value.isdecimal() and len(value) < 19:
+        return int(value)
+    if not _is_number(value) or value != int(value):
+        raise InputError(f"{place}: {key} must be a whole number, got {value!r}")
+    return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

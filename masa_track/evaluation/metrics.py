@@ -1,0 +1,108 @@
+"""The metrics asked for, of truth and tracks in either form: MOT text, or json with classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masa_track.errors import InputError, unknown_name
+from masa_track.evaluation.coco_vid import ClassVideos, read_class_videos
+from masa_track.evaluation.mot import MotRows
+from masa_track.evaluation.scores import Evaluation, check_options, read_sequences, score_sequences
+from masa_track.evaluation.teta import ClassTracks, TetaResult, score_teta
+
+METRICS = ("hota", "clear", "idf1", "teta")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was asked for.
+
+    Attributes:
+        metrics: their names, of :data:`METRICS`.
+        evaluation: HOTA, CLEAR and IDF1, if one of them is asked for; classes are not looked at.
+        teta: TETA, if asked for.
+        class_names: by class id; empty for MOT text.
+        exhaustive: how TETA took the truth.
+    """
+
+    metrics: tuple[str, ...]
+    evaluation: Evaluation | None
+    teta: TetaResult | None
+    class_names: dict[int, str]
+    exhaustive: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as nested dicts, ready for JSON; what was not asked for is left out."""
+        result: dict[str, Any] = {} if self.evaluation is None else self.evaluation.as_dict()
+        if self.teta is not None:
+            result["teta"] = {**self.teta.as_dict(self.class_names), "exhaustive": self.exhaustive}
+        return result
+
+
+def measure(
+    gt: str | Path,
+    tracks: str | Path,
+    metrics: Sequence[str] = ("hota", "clear", "idf1"),
+    stride: int = 1,
+    iou: float = 0.5,
+    exhaustive: bool | None = None,
+) -> Measured:
+    """Scores files of tracks against files of truth.
+
+    Args:
+        gt: MOT text, see :func:`~masa_track.evaluation.scores.evaluate`, or COCO-VID or TAO json.
+        tracks: in the same form as ``gt``; json: see :func:`~masa_track.evaluation.coco_vid.read_class_videos`.
+        metrics: of :data:`METRICS`.
+        stride: keep frames 1, 1 + stride, ... of both sides.
+        iou: from which IoU CLEAR and IDF1 accept a match.
+        exhaustive: whether the truth holds every thing of its classes, for TETA; None: unless it is TAO's.
+
+    Raises:
+        InputError: an unknown metric, an argument out of range, or a file that is missing or broken.
+    """
+    check_options(stride, iou)
+    for name in metrics:
+        if name not in METRICS:
+            raise unknown_name("metric", name, METRICS)
+    if not metrics:
+        raise InputError(f"--metrics must name at least one of {', '.join(METRICS)}")
+    if Path(gt).suffix.lower() == ".json":
+        videos = read_class_videos(gt, tracks)
+    else:
+        rows = read_sequences(gt, tracks, stride)
+        pairs = {name: (_one_class(truth), _one_class(found)) for name, (truth, found) in rows.items()}
+        videos = ClassVideos(pairs, {}, exhaustive=True)
+    kept = {name: (_every(truth, stride), _every(found, stride)) for name, (truth, found) in videos.pairs.items()}
+    with_truth = {name: pair for name, pair in kept.items() if len(pair[0])}
+    if not with_truth:
+        raise InputError(f"GT must have at least one box to score against, but {gt} has none on the frames looked at")
+    evaluation = teta = None
+    if set(metrics) - {"teta"}:
+        mot = {name: (_mot_rows(truth), _mot_rows(found)) for name, (truth, found) in with_truth.items()}
+        evaluation = score_sequences(mot, iou=iou, stride=stride)
+    full = videos.exhaustive if exhaustive is None else exhaustive
+    if "teta" in metrics:
+        teta = score_teta(kept.values(), full)
+    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full)
+
+
+def _every(tracks: ClassTracks, stride: int) -> ClassTracks:
+    keep = (tracks.frames - 1) % stride == 0
+    return ClassTracks(tracks.frames[keep], tracks.ids[keep], tracks.classes[keep], tracks.boxes[keep])
+
+
+def _one_class(rows: MotRows) -> ClassTracks:
+    boxes = np.concatenate((rows.boxes[:, :2], rows.boxes[:, :2] + rows.boxes[:, 2:]), axis=1)
+    return ClassTracks(rows.frames, rows.ids, np.ones(len(rows), np.int64), boxes)
+
+
+def _mot_rows(tracks: ClassTracks) -> MotRows:
+    order = np.argsort(tracks.frames, kind="stable")
+    boxes = np.concatenate((tracks.boxes[:, :2], tracks.boxes[:, 2:] - tracks.boxes[:, :2]), axis=1)
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], 1e-9)  # an empty box overlaps nothing, and must not divide by zero
+    return MotRows(tracks.frames[order], tracks.ids[order], boxes[order])

@@ -1,0 +1,142 @@
+"""Detections of one video as numpy's npz: plain arrays, read without pickle.
+
+=================  ==========  =====================================================================================
+array              shape       what it is
+=================  ==========  =====================================================================================
+``boxes``          (N, 4)      x1, y1, x2, y2 in 0-based pixels
+``frames``         (N,)        whole numbers from 1; with ``file_names`` they count these
+``scores``         (N,)        optional: 1
+``labels``         (N,)        optional, whole numbers: 0
+``file_names``     (F,)        optional text: the images that were looked at, without folder; suffixes do not matter
+``class_names``    (C,)        optional text: label i is called ``class_names[i]``
+=================  ==========  =====================================================================================
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from masa_track.errors import InputError
+from masa_track.io.files import PartFile
+
+_SHAPES = {"boxes": 2, "frames": 1, "scores": 1, "labels": 1, "file_names": 1, "class_names": 1}
+
+
+@dataclass(frozen=True)
+class NpzDetections:
+    """What is in the file, see the module.
+
+    Attributes:
+        frames: (N,) int64.
+        boxes: (N, 4) float64 xyxy.
+        scores: (N,) float64.
+        labels: (N,) int64.
+        file_names: of the images, without folder and suffix; empty if not given.
+        class_names: by label; empty if not given.
+    """
+
+    frames: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    file_names: tuple[str, ...]
+    class_names: dict[int, str]
+
+    def of_image(self, name: str) -> np.ndarray:
+        """(n,) the rows of the image of this name, with or without folder and suffix.
+
+        Raises:
+            InputError: the file has no such image.
+        """
+        stem = PurePosixPath(name.replace("\\", "/")).stem
+        if stem not in self.file_names:
+            raise InputError(f"the detections have no image {name!r}: their file_names begin {self.file_names[:3]}")
+        return np.flatnonzero(self.frames == self.file_names.index(stem) + 1)
+
+
+def read_npz(path: str | Path) -> NpzDetections:
+    """Reads the layout above.
+
+    Raises:
+        InputError: the file cannot be read, lacks an array, holds another or one of another shape or kind.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise InputError(f"detections {str(path)!r} cannot be read: {error.strerror or error}") from error
+    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        raise InputError(f"{path} is no npz of plain arrays: {error}") from error
+    for name, array in arrays.items():
+        if name not in _SHAPES:
+            raise InputError(f"{path}: unknown array {name!r}; an npz of detections has {', '.join(_SHAPES)}")
+        wanted = "UT" if name in ("file_names", "class_names") else "iuf"
+        if array.ndim != _SHAPES[name] or array.dtype.kind not in wanted:
+            kind = "text" if "U" in wanted else "numbers"
+            raise InputError(
+                f"{path}: {name} must be {_SHAPES[name]}-dimensional {kind}, got {array.shape} {array.dtype}"
+            )
+    for name in ("boxes", "frames"):
+        if name not in arrays:
+            raise InputError(f"{path}: an npz of detections must have {name}, got {', '.join(arrays) or 'nothing'}")
+    count = len(arrays["boxes"])
+    arrays.setdefault("scores", np.ones(count))
+    arrays.setdefault("labels", np.zeros(count, np.int64))
+    if arrays["boxes"].shape[1] != 4:
+        raise InputError(f"{path}: boxes must be (N, 4) xyxy, got {arrays['boxes'].shape}")
+    for name in ("frames", "scores", "labels"):
+        if len(arrays[name]) != count:
+            raise InputError(f"{path}: {name} must have a value a box ({count}), got {len(arrays[name])}")
+        if name != "scores" and (arrays[name] != np.floor(arrays[name])).any():
+            raise InputError(f"{path}: {name} must be whole numbers")
+    names = tuple(str(name) for name in arrays.get("file_names", ()))
+    if names and count and not 1 <= arrays["frames"].min() <= arrays["frames"].max() <= len(names):
+        raise InputError(f"{path}: frames must count the {len(names)} file_names from 1")
+    return NpzDetections(
+        arrays["frames"].astype(np.int64),
+        arrays["boxes"].astype(np.float64),
+        arrays["scores"].astype(np.float64),
+        arrays["labels"].astype(np.int64),
+        tuple(PurePosixPath(name.replace("\\", "/")).stem for name in names),
+        {i: str(name) for i, name in enumerate(arrays.get("class_names", ()))},
+    )
+
+
+def write_npz(
+    path: str | Path,
+    frames: np.ndarray,
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    labels: np.ndarray,
+    file_names: Sequence[str] = (),
+    class_names: Sequence[str] = (),
+) -> None:
+    """Writes the layout above, whole or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    arrays = {
+        "frames": np.asarray(frames, np.int64),
+        "boxes": np.asarray(boxes, np.float32).reshape(-1, 4),
+        "scores": np.asarray(scores, np.float32),
+        "labels": np.asarray(labels, np.int64),
+    }
+    if file_names:
+        arrays["file_names"] = np.array(file_names, dtype=str)
+    if class_names:
+        arrays["class_names"] = np.array(class_names, dtype=str)
+    file = PartFile(path)
+    try:
+        with open(file.part, "wb") as out:
+            np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
+        file.commit()
+    except BaseException:
+        file.abandon()
+        raise

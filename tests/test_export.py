@@ -1,0 +1,323 @@
+"""Runs for other tools: each format read back by the tool's own rules, and by its package (the large ones: -m huge)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import supervision as sv
+
+from masa_track.cli.main import main
+from masa_track.evaluation import measure, read_mot
+from masa_track.io.tracks import CocoVidWriter
+
+NAMES = {2: "car", 7: 'a <big> "van" & co'}
+WIDTH, HEIGHT = 200, 100
+# frame: [(id, class, x)]; every other frame is looked at. Track 1 has a gap, and is once called a van; track 9 is there
+# twice, each time once; track 4 to the end.
+FRAMES = {
+    1: [(1, 2, 10), (4, 7, 100)],
+    3: [(1, 7, 20), (4, 7, 110)],
+    5: [(9, 2, 50), (4, 7, 120)],
+    7: [(1, 2, 40), (4, 7, 130)],
+    9: [(9, 2, 60), (4, 7, 140)],
+    11: [],
+    13: [(4, 7, 150)],
+}
+
+
+def box(x: float) -> list[float]:
+    return [x, 20.0, x + 30.5, 60.25]
+
+
+def made_run(folder: Path, name: str = "street", frames: dict = FRAMES) -> Path:
+    """A run as `masa-track track` writes it, by its own writer."""
+    folder.mkdir(parents=True)
+    writer = CocoVidWriter(folder / "tracks.json", name, WIDTH, HEIGHT, 25.0, NAMES)
+    for frame, rows in frames.items():
+        detections = sv.Detections(
+            xyxy=np.array([box(x) for *_, x in rows]).reshape(-1, 4),
+            confidence=np.full(len(rows), 0.75),
+            class_id=np.array([number for _, number, _ in rows], int),
+            tracker_id=np.array([track for track, *_ in rows], int),
+        )
+        writer.write(frame, f"{frame:06d}.jpg", detections)
+    writer.close()
+    return folder
+
+
+def export(*arguments: object) -> int:
+    return main(["export", *map(str, arguments)])
+
+
+def wanted(frames: dict = FRAMES) -> dict[tuple[int, int], list[float]]:
+    """{(frame, track): box}"""
+    return {(frame, track): box(x) for frame, rows in frames.items() for track, _, x in rows}
+
+
+def test_cvat_video_xml(tmp_path):
+    run, out = made_run(tmp_path / "run"), tmp_path / "a.xml"
+    assert export(run, "--format", "cvat", "--out", out) == 0
+    root = ET.parse(out).getroot()
+    assert (root.tag, root.findtext("version")) == ("annotations", "1.1")
+    task = root.find("meta/task")
+    assert task is not None
+    assert [task.findtext(key) for key in ("size", "mode", "stop_frame", "name")] == [
+        "13",
+        "interpolation",
+        "12",
+        "street",
+    ]
+    assert {label.findtext("name") for label in task.iter("label")} == set(NAMES.values())
+    tracks = {int(track.attrib["id"]): track for track in root.iter("track")}
+    assert {key: track.attrib["label"] for key, track in tracks.items()} == {1: "car", 4: NAMES[7], 9: "car"}
+    found = {}
+    for key, track in tracks.items():
+        shown: list[float] | None = None
+        keyframes = {int(one.attrib["frame"]): one.attrib for one in track}
+        assert list(keyframes) == sorted(keyframes)
+        for frame in range(13):  # as CVAT plays it: a keyframe holds until the next, and outside hides
+            if frame in keyframes:
+                entry = keyframes[frame]
+                assert {entry["keyframe"], entry["occluded"], entry["z_order"]} == {"1", "0"}
+                sides = [float(entry[side]) for side in ("xtl", "ytl", "xbr", "ybr")]
+                shown = None if entry["outside"] == "1" else sides
+            if shown is not None and frame + 1 in FRAMES:
+                found[frame + 1, key] = shown
+    assert {key: pytest.approx(value) for key, value in wanted().items()} == found
+
+
+def test_label_studio_video_json(tmp_path, capsys):
+    run, out = made_run(tmp_path / "run"), tmp_path / "a.json"
+    assert export(run, "--format", "labelstudio", "--video", "s3://b/street.mp4", "--out", out) == 0
+    (task,) = json.loads(out.read_text())
+    assert task["data"] == {"video": "s3://b/street.mp4"}
+    (prediction,) = task["predictions"]
+    found, labels = {}, {}
+    for result in prediction["result"]:
+        assert (result["type"], result["from_name"], result["to_name"]) == ("videorectangle", "box", "video")
+        key = int(result["id"].removeprefix("track-"))
+        value = result["value"]
+        labels[key] = value["labels"]
+        assert (value["framesCount"], value["duration"]) == (13, 13 / 25)
+        sequence = {step["frame"]: step for step in value["sequence"]}
+        assert list(sequence) == sorted(sequence)
+        shown = None
+        for frame in range(1, 14):  # as Label Studio plays it: enabled holds until the next keyframe
+            if frame in sequence:
+                shown = sequence[frame]
+                assert shown["time"] == pytest.approx(frame / 25)
+                assert shown["rotation"] == 0
+            if shown is not None and frame in FRAMES:
+                x, y = shown["x"] * WIDTH / 100, shown["y"] * HEIGHT / 100
+                size = shown["width"] * WIDTH / 100, shown["height"] * HEIGHT / 100
+                found[frame, key] = [x, y, x + size[0], y + size[1]]
+            if shown is not None and not shown["enabled"]:
+                shown = None
+    assert labels == {1: ["car"], 4: [NAMES[7]], 9: ["car"]}
+    assert {key: pytest.approx(value) for key, value in wanted().items()} == found
+    config = ET.fromstring(capsys.readouterr().out.split("Code):\n\n")[1])
+    assert {label.attrib["value"] for label in config.iter("Label")} == set(NAMES.values())
+    assert config[0].attrib == {"name": "video", "value": "$video", "frameRate": "25"}
+
+
+# TAO's fields, as its toolkit's documentation lists them.
+TAO_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "images": {
+        "id": int,
+        "video_id": int,
+        "file_name": str,
+        "license": int,
+        "width": int,
+        "height": int,
+        "frame_index": int,
+    },
+    "videos": {
+        "id": int,
+        "name": str,
+        "width": int,
+        "height": int,
+        "neg_category_ids": list,
+        "not_exhaustive_category_ids": list,
+        "metadata": dict,
+    },
+    "tracks": {"id": int, "category_id": int, "video_id": int},
+    "categories": {"id": int, "name": str, "synset": str},
+    "annotations": {"image_id": int, "track_id": int, "bbox": list, "area": (int, float), "category_id": int},
+}
+
+
+def read_by_trackeval(truth: Path, results: Path, place: Path) -> dict[str, Any]:
+    """What TrackEval's TAO dataset, the reader of TAO's own benchmark, makes of each video."""
+    from trackeval.datasets import TAO
+
+    for folder, file in (("gt", truth), ("trackers/us/data", results)):
+        (place / folder).mkdir(parents=True)
+        (place / folder / file.name).write_bytes(file.read_bytes())
+    config = {"GT_FOLDER": str(place / "gt"), "TRACKERS_FOLDER": str(place / "trackers"), "PRINT_CONFIG": False}
+    dataset = TAO({**config, "TRACKERS_TO_EVAL": ["us"]})
+    return {name: dataset.get_raw_seq_data("us", name) for name in dataset.seq_list}
+
+
+def test_tao_json_of_several_runs(tmp_path):
+    other = {frame: rows for frame, rows in FRAMES.items() if frame > 4}
+    runs = [made_run(tmp_path / "a"), made_run(tmp_path / "b", "square", other)]
+    out = tmp_path / "all.json"
+    assert export(*runs, "--format", "tao", "--out", out) == 0
+    content = json.loads(out.read_text())
+    for part, wanted_fields in TAO_FIELDS.items():
+        assert content[part]
+        for entry in content[part]:
+            assert {key: isinstance(entry.get(key), kind) for key, kind in wanted_fields.items()} == dict.fromkeys(
+                wanted_fields, True
+            )
+        ids = [entry["id"] for entry in content[part]]
+        assert len(set(ids)) == len(ids)
+    of_track = {track["id"]: track for track in content["tracks"]}
+    assert len(of_track) == 6  # the same ids in both runs are other things
+    images = {image["id"]: image for image in content["images"]}
+    for entry in content["annotations"]:
+        assert images[entry["image_id"]]["video_id"] == of_track[entry["track_id"]]["video_id"] == entry["video_id"]
+        assert entry["category_id"] == of_track[entry["track_id"]]["category_id"]
+    boxes = {
+        (images[entry["image_id"]]["frame_index"] + 1, of_track[entry["track_id"]]["own_id"]): entry["bbox"]
+        for entry in content["annotations"]
+        if entry["video_id"] == 1
+    }
+    assert boxes == {key: [x1, y1, x2 - x1, y2 - y1] for key, (x1, y1, x2, y2) in wanted().items()}
+
+    # The same as results: read by TAO's own benchmark, and by ours, as a perfect tracker.
+    results = tmp_path / "results.json"
+    assert export(*runs, "--format", "tao-results", "--truth", out, "--out", results) == 0
+    rows = json.loads(results.read_text())
+    assert set(rows[0]) == {"image_id", "category_id", "bbox", "score", "track_id", "video_id"}
+    raw = read_by_trackeval(out, results, tmp_path / "trackeval")
+    assert set(raw) == {"street", "square"}
+    for data in raw.values():
+        assert data["num_timesteps"] > 3
+        for similarity in data["similarity_scores"]:
+            assert np.array_equal(similarity >= 1 - 1e-9, np.eye(len(similarity), dtype=bool))
+    assert len({i for data in raw.values() for ids in data["tracker_ids"] for i in ids.tolist()}) == 6
+    assert measure(out, results, ["teta"]).teta.overall.teta == 1
+
+
+def test_tao_results_are_of_the_listed_images_by_the_truths_names(tmp_path):
+    run = made_run(tmp_path / "a")
+    assert export(run, "--format", "tao", "--out", tmp_path / "t.json") == 0
+    truth = json.loads((tmp_path / "t.json").read_text())
+    truth["videos"][0]["name"] = "val/YFCC100M/street"
+    truth["images"] = [{**one, "id": one["id"] + 500} for one in truth["images"] if one["frame_index"] in (2, 8)]
+    truth["categories"] = [{"id": 31, "name": NAMES[7]}, {"id": 32, "name": "car"}]
+    (tmp_path / "t.json").write_text(json.dumps(truth))
+    out = tmp_path / "r.json"
+    assert export(run, "--format", "tao-results", "--truth", tmp_path / "t.json", "--out", out) == 0
+    rows = json.loads(out.read_text())
+    assert sorted((row["image_id"], row["category_id"], row["bbox"][0]) for row in rows) == [
+        (502, 31, 110),
+        (502, 32, 20),
+        (505, 31, 140),
+        (505, 32, 60),
+    ]
+
+
+def test_mot_and_csv(tmp_path):
+    run = made_run(tmp_path / "run")
+    assert export(run, "--format", "mot", "--out", tmp_path / "a.txt") == 0
+    rows = read_mot(tmp_path / "a.txt")
+    found = zip(rows.frames.tolist(), rows.ids.tolist(), rows.boxes.tolist(), strict=True)
+    assert {(f, i): [x - 1, y - 1, x - 1 + w, y - 1 + h] for f, i, (x, y, w, h) in found} == wanted()
+    assert export(run, "--format", "csv", "--out", tmp_path / "a.csv") == 0
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + len(wanted())
+
+
+def test_a_run_without_tracks(tmp_path):
+    run = made_run(tmp_path / "run", frames={1: [], 2: []})
+    for form in ("cvat", "labelstudio", "tao", "mot", "csv"):
+        assert export(run, "--format", form, "--out", tmp_path / form) == 0
+    assert not list(ET.parse(tmp_path / "cvat").getroot().iter("track"))
+    assert json.loads((tmp_path / "tao").read_text())["tracks"] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none", "--format", "cvat", "--out", "o"], "there is no .*none"),
+        (["run", "--format", "tao-results", "--out", "o"], "tao-results and --truth go together"),
+        (["run", "--format", "cvat", "--truth", "t", "--out", "o"], "tao-results and --truth go together"),
+        (["run", "--format", "cvat", "--video", "v", "--out", "o"], "--video is for --format labelstudio"),
+        (["run", "run", "--format", "mot", "--out", "o"], "--format mot takes one RUN, got 2"),
+        (["run", "--format", "cvat", "--out", "none/o"], "--out must name a file in a folder that is there"),
+        (["run", "--format", "cvat", "--out", "run/tracks.json"], "must not be the run's own file"),
+        (["broken", "--format", "cvat", "--out", "o"], "broken.tracks.json is not COCO-VID json of one video"),
+        (["run", "--format", "tao-results", "--truth", "none", "--out", "o"], "--truth none cannot be read"),
+        (
+            ["run", "--format", "tao-results", "--truth", "other.json", "--out", "o"],
+            "must have one video called 'street'",
+        ),
+    ],
+)
+def test_what_cannot_be_is_told(tmp_path, monkeypatch, capsys, arguments, message):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    made_run(Path("run"))
+    made_run(Path("other"), "elsewhere")
+    Path("broken").mkdir()
+    Path("broken/tracks.json").write_text('{"videos": []}')
+    assert export("other", "--format", "tao", "--out", "other.json") == 0
+    before = sorted(Path().rglob("*"))
+    assert export(*arguments) == 2
+    assert re.search(f"masa-track export: error: .*{message}", capsys.readouterr().err)
+    assert sorted(Path().rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def tools() -> SimpleNamespace:
+    """A Python that has Datumaro (which reads CVAT) and Label Studio's SDK: 700 MB, made once."""
+    folder = Path(__file__).resolve().parents[1] / ".venv-export"
+    python = folder / "bin" / "python"
+    if not (folder / "done").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "-q", "datumaro", "label-studio-sdk"], check=True)
+        (folder / "done").touch()
+
+    def read(*arguments: object) -> Any:
+        script = Path(__file__).with_name("export_readers.py")
+        done = subprocess.run([str(python), str(script), *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    return SimpleNamespace(read=read)
+
+
+@pytest.mark.huge
+def test_datumaro_reads_the_cvat_xml(tmp_path, tools):
+    run, out = made_run(tmp_path / "run"), tmp_path / "a.xml"
+    assert export(run, "--format", "cvat", "--out", out) == 0
+    shapes = tools.read("datumaro", out)
+    seen = {(frame + 1, facts["track_id"]): points for frame, facts, points, _ in shapes if not facts["outside"]}
+    assert {key: pytest.approx(value, abs=0.01) for key, value in wanted().items()} == seen
+    assert {name for *_, name in shapes} == set(NAMES.values())
+
+
+@pytest.mark.huge
+def test_label_studio_takes_the_json(tmp_path, tools, capsys):
+    run, out = made_run(tmp_path / "run"), tmp_path / "a.json"
+    assert export(run, "--format", "labelstudio", "--out", out) == 0
+    (tmp_path / "config.xml").write_text(capsys.readouterr().out.split("Code):\n\n")[1])
+    found = tools.read("labelstudio", out, tmp_path / "config.xml")
+    assert found["errors"] == []
+    assert found["valid"] == [True]
+    frames = {
+        int(result["id"].removeprefix("track-")): {step["frame"] for step in result["value"]["sequence"]}
+        for result in found["results"][0]
+    }
+    assert frames[4] == set(range(1, 14)) - {10, 11, 12}  # drawn between keyframes, not over the gap
+    assert frames[9] == {5, 9}
