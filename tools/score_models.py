@@ -4,7 +4,7 @@
 Each cell is IDF1 by `masa-track track --preset appearance --detections gt.txt` and `masa-track eval`. The mean is over
 the three MOT15 clips at strides 10 and 20; collage_dev is tracked at every frame.
 
-    python tools/score_models.py ../shared/clips nano centred=nano-adapter:runs/nano/start.safetensors
+    python tools/score_models.py ../shared/clips nano centred=nano:runs/nano/centred.safetensors
 """
 
 from __future__ import annotations

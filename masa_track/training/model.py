@@ -138,6 +138,7 @@ class TrainingModel(BaseModel):
         super().__init__(ViewPreprocessor(built.mean, built.std, built.size_divisor))  # type: ignore[arg-type]
         self.network: Any = built  # what it must have is checked in make_network
         self.weights, self.pairs = weights, pairs
+        self.tracks = any(weights[name] for name in ("track_weight", "margin_weight", "pull_weight"))
         self.share = replace(TRACK_SHARE, count=samples)
         self.random_boxes, self.seed = random_boxes, seed
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))  # in checkpoints, so that chance goes on
@@ -190,20 +191,20 @@ class TrainingModel(BaseModel):
         generator = Generator().manual_seed((self.seed << 40) + (get_rank() << 32) + int(self.steps))
         self.steps += 1
         losses, proposals = self._distil(levels, data_samples, generator)
-        if not any(self.weights[name] for name in ("track_weight", "margin_weight", "pull_weight")):
+        if not self.tracks:
             return losses
         return {**self._track(maps, levels, data_samples, proposals, generator), **losses}
 
     def _distil(
         self, levels: Sequence[Tensor], views: Sequence[ViewBoxes], generator: Generator
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The detector's losses on the key views, and the proposals of all views."""
+        """The detector's losses on the key views, or on all if it learns alone, and the proposals of all views."""
         head = getattr(self.network, "rpn_head", None)
         weight = self.weights["distillation_weight"]
         if head is None or weight == 0:
             return {}, [view.boxes.new_zeros((0, 4)) for view in views]
         levels = head.inputs(levels)
-        keys = len(views) // 2
+        keys = len(views) // 2 if self.tracks else len(views)
         proposals = [view.boxes.new_zeros((0, 4)) for view in views]
         if self.pairs == "quasi-dense" or getattr(self.network, "roi_head", None) is not None:
             with torch.no_grad():
