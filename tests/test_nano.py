@@ -19,6 +19,7 @@ from masa_track.models.colour import ColourBins, lab
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.lite0 import CentredLite0
 from masa_track.models.preprocess import to_input
+from masa_track.training.export import export
 
 BOXES = np.array([[20, 30, 90, 200], [200, 40, 330, 160], [0, 0, 40, 40]], np.float32)
 
@@ -288,3 +289,19 @@ def test_another_coat_is_another_thing(model: masa_track.models.Embedder, frame:
     red, blue = (np.clip(frame // 2 + np.array(tint), 0, 255).astype(np.uint8) for tint in ((0, 0, 90), (90, 0, 0)))
     here, same, recoloured = model.embed(red, BOXES), model.embed(red.copy(), BOXES), model.embed(blue, BOXES)
     assert ((here * recoloured).sum(1) < 0.85 * (here * same).sum(1)).all()
+
+
+def test_a_file_says_how_its_network_was_built(tmp_path: Path, frame: np.ndarray) -> None:
+    """An ablation without fusion loads as what it is."""
+    torch.manual_seed(0)
+    network = build_model("nano", fusion=False).eval()
+    path = tmp_path / "m.safetensors"
+    export(network, path, "nano", backbone=True, metadata={"options": '{"fusion": false}'})
+    assert masa_track.load(path, device="cpu").network.adapter.fusion is None
+    export(network, path, "nano", backbone=True)
+    with pytest.raises(InputError, match="tensors are missing"):
+        masa_track.load(path, device="cpu")
+    for options, message in (("{", "are no json"), ("[1]", "are no dict"), ('{"fusing": 1}', "cannot be built with")):
+        export(network, path, "nano", backbone=True, metadata={"options": options})
+        with pytest.raises(InputError, match=message):
+            masa_track.load(path, device="cpu")

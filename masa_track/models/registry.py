@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +21,7 @@ from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.nano_untrained import UntrainedNano
 from masa_track.models.official import OFFICIAL, build_official
 
-BUILDERS: dict[str, Callable[[], nn.Module]] = {
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "nano": nano.Nano,
     "nano-untrained": UntrainedNano,
     **{name: partial(build_official, name) for name in OFFICIAL},
@@ -27,15 +29,22 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 SHIPPED: dict[str, Path] = {"nano": nano.WEIGHTS, "nano-untrained": nano.WEIGHTS}
 
 
-def build_model(name: str) -> nn.Module:
+def build_model(name: str, **options: Any) -> nn.Module:
     """The network of that name with random weights.
 
+    Args:
+        name: a key of :data:`BUILDERS`.
+        **options: of its builder, e.g. ``fusion=False`` for ``nano``.
+
     Raises:
-        InputError: for an unknown name.
+        InputError: for an unknown name, or options that it does not take.
     """
     if name not in BUILDERS:
         raise unknown_name("model", name, BUILDERS)
-    return BUILDERS[name]()
+    try:
+        return BUILDERS[name](**options)
+    except TypeError as error:
+        raise InputError(f"model {name!r} cannot be built with {sorted(options)}: {error}") from error
 
 
 def load(
@@ -78,7 +87,7 @@ def load(
             name = _read(path)[1].get("model", "")
         if name not in BUILDERS:
             raise InputError(f"{path} does not say which model it is of: its metadata holds no known 'model'")
-        network, report = build_model(name), None
+        network, report = build_model(name, **_options(path)), None
         _fill(network, path, name)
     else:
         state = read_checkpoint(path)
@@ -104,6 +113,17 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except SafetensorError as error:
         raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
+
+
+def _options(path: Path) -> dict[str, Any]:
+    """How the network of a file was built, where training built it another way than by default."""
+    try:
+        options = json.loads(_read(path)[1].get("options", "{}"))
+    except ValueError as error:
+        raise InputError(f"{path}: its metadata's 'options' are no json ({error})") from error
+    if not isinstance(options, dict):
+        raise InputError(f"{path}: its metadata's 'options' are no dict, got {options!r}")
+    return options
 
 
 def _fill(network: nn.Module, path: Path, name: str) -> None:

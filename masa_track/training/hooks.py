@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 from types import FrameType
@@ -59,9 +60,11 @@ class ExportHook(Hook):
         if runner.rank != 0:
             return
         network = runner.cfg.model.network
+        options = {} if isinstance(network, str) else {key: value for key, value in network.items() if key != "type"}
         name = network if isinstance(network, str) else str(network.get("type"))
+        said = {"iterations": str(runner.iter), **({"options": json.dumps(options)} if options else {})}
         path = Path(runner.work_dir) / ("model.safetensors" if self.backbone else "adapter.safetensors")
-        export(training_model(runner).network, path, name, self.backbone, self.half, {"iterations": str(runner.iter)})
+        export(training_model(runner).network, path, name, self.backbone, self.half, said)
         runner.logger.info(f"wrote {path}")
 
 
