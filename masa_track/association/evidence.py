@@ -23,11 +23,18 @@ class AppearancePrior:
 
     Attributes:
         different: mean and standard deviation of the cosine of two things.
-        same: the same of one thing and itself, after each of the gaps 0, .1, .3, 1 and 3 or more seconds.
+        same: how much more alike a thing is to itself than that mean, and its standard deviation, after each of the
+            gaps 0, .1, .3, 1 and 3 or more seconds.
     """
 
-    different: tuple[float, float] = (0.0, 0.13)
-    same: tuple[tuple[float, float], ...] = ((0.8, 0.12), (0.7, 0.14), (0.5, 0.17), (0.38, 0.18), (0.3, 0.18))
+    different: tuple[float, float] = (0.15, 0.13)
+    same: tuple[tuple[float, float], ...] = (
+        (0.53, 0.14),
+        (0.47, 0.12),
+        (0.38, 0.13),
+        (0.32, 0.14),
+        (0.22, 0.14),
+    )
 
 
 class AppearanceEvidence:
@@ -58,7 +65,7 @@ class AppearanceEvidence:
         """(N, M) log-odds of cosines (N, M) to tracks last seen (M,) seconds ago, within +- ``most``."""
         low, low_std = self.different()
         high, high_std = self.same(seconds)
-        high = np.maximum(high, low + low_std)
+        high = low + np.maximum(high, low_std)
         # Beyond the means the tails say nothing more: what is more alike than the mean of one thing is that thing.
         cosines = np.clip(cosines, low - 2 * low_std, high + high_std)
         odds = (
@@ -74,9 +81,10 @@ class AppearanceEvidence:
     def learn_same(self, cosines: np.ndarray, seconds: np.ndarray) -> None:
         """(K,) cosines of one thing and itself (K,) seconds before, known by something else than looks."""
         self._same *= _FORGET
+        low, _ = self.different()
         at = np.abs(np.log1p(10 * seconds)[:, None] - np.log1p(10 * _GAPS)).argmin(axis=1)
         for gap in np.unique(at):
-            self._same[gap] += _sums(cosines[at == gap])
+            self._same[gap] += _sums(cosines[at == gap] - low)
 
 
 def _sums(values: np.ndarray) -> np.ndarray:

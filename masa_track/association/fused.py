@@ -54,13 +54,13 @@ class FusedAssociator:
     def __init__(self, prior: AppearancePrior | None = None, **overrides: Any) -> None:
         self.options = FusedOptions(**overrides)
         self._prior = prior or AppearancePrior()
+        self.reset()
+
+    def reset(self) -> None:
         o = self.options
         self._noise = kalman.MotionNoise(
             speed=o.motion_speed, persistence=o.motion_persistence, position=o.position_noise, extent=o.extent_noise
         )
-        self.reset()
-
-    def reset(self) -> None:
         self._tracks = None
         self._appearance = AppearanceEvidence(self._prior, self.options.most_appearance_odds)
         self._next_id = self.options.first_id
@@ -76,8 +76,9 @@ class FusedAssociator:
         now = frame / self.options.fps
         if self._last_frame is not None and frame <= self._last_frame:
             raise InputError("later")
+        seconds = np.inf if self._last_frame is None else (frame - self._last_frame) / self.options.fps
         if self._tracks is not None:
-            self._move_on(now, (frame - self._last_frame) / self.options.fps, camera)
+            self._move_on(now, seconds, camera)
         self._last_frame = frame
         result = np.full(len(boxes), -1)
         if len(boxes) == 0:
@@ -90,7 +91,7 @@ class FusedAssociator:
             self._tracks = _Tracks(Gallery(self.options.views, embeddings.shape[1]))
         order = np.lexsort((*boxes.T, -scores))
         order = order[self._visible(boxes[order], scores[order])]
-        result[order] = self._link(boxes[order], scores[order], labels[order], unit(embeddings[order]), now)
+        result[order] = self._link(boxes[order], scores[order], labels[order], unit(embeddings[order]), now, seconds)
         return result
 
     def _dimension(self):
@@ -114,7 +115,7 @@ class FusedAssociator:
             return np.zeros(self._tracks.gallery.dimension, np.float32)
         return (self._mean_sum / (self._mean_count + _MEAN_TRUST)).astype(np.float32)
 
-    def _link(self, boxes, scores, labels, embeddings, now):
+    def _link(self, boxes, scores, labels, embeddings, now, seconds):
         o, t = self.options, self._tracks
         covered = coverage(boxes)
         taken = np.full(len(boxes), -1)
@@ -125,20 +126,22 @@ class FusedAssociator:
             place = motion_log_odds(distances, variances, kalman.sizes(t.states), area)
             lasting = -gaps / o.forgetting_seconds
             motion = np.logaddexp(place + np.log1p(-np.exp(o.jump_odds)), o.jump_odds)
+            motion = motion - o.entry_odds * self._entering(boxes)[:, None]
             odds, still = motion + lasting, np.broadcast_to(lasting, motion.shape).copy()
             if o.use_appearance:
                 cosines = self._tracks.gallery.similarities(embeddings, self._centre())
                 looks = self._appearance.log_odds(cosines, gaps)
                 clear = np.clip(1.5 - covered, 0.3, 1)[:, None]
-                looks = o.appearance_weight * looks * clear
-                odds, still = odds + looks, still + looks
+                odds = odds + o.appearance_weight * looks * clear
+                long = np.maximum(gaps, o.cut_seconds)
+                still = still + o.appearance_weight * self._appearance.log_odds(cosines, long) * clear
             if o.class_aware:
                 odds[labels[:, None] != t.labels] = _IMPOSSIBLE
                 still[labels[:, None] != t.labels] = _IMPOSSIBLE
             strong = scores > o.high_score_threshold
             taken[strong], worth = assign(odds[strong], o.match_odds)
             if o.use_appearance:
-                cut, cut_worth = assign(still[strong], o.match_odds)
+                cut, cut_worth = assign(still[strong], o.cut_match_odds)
                 if cut_worth + o.cut_odds > worth:
                     taken[strong] = cut
                     self._cuts += 1
@@ -168,19 +171,37 @@ class FusedAssociator:
         t.gallery.replace_newest(rows[newest], embeddings[matched[newest]])
         t.seen[rows] = now
         t.hits[rows] += 1
+        lone = t.hits < self._needed(seconds)
+        lone[rows] = False
         new = self._newborn(boxes, scores, taken)
         ids = np.full(len(boxes), -1)
-        ids[matched] = t.ids[rows]
+        ids[matched] = np.where(t.hits[rows] >= 2, t.ids[rows], -1)
+        t.keep(~lone)
         if new.size:
             ids[new] = np.arange(self._next_id, self._next_id + len(new))
             self._next_id += len(new)
             states, covariances = kalman.start(boxes[new], self._noise)
+            if o.flow and len(t.ids):
+                lively = np.exp(-(now - t.seen) / 3) * (t.hits > 1)
+                size = kalman.sizes(t.states)
+                mean = (lively[:, None] * t.states[:, 4:6] / size).sum(axis=0) / (lively.sum() + o.flow)
+                states[:, 4:6] = mean * kalman.sizes(states)
             times = np.full(len(new), now)
+            hits = np.where((scores[new] >= o.sure_score) | (self._needed(seconds) < 2), 2, 1)
             t.add(embeddings[new], ids=ids[new], states=states, covariances=covariances, seen=times, viewed=times,
-                  hits=np.ones(len(new), np.int64), labels=labels[new])
+                  hits=hits, labels=labels[new])
+            ids[new[hits < 2]] = -1
             self._mean_sum = self._mean_sum + embeddings[new].sum(axis=0, dtype=np.float64)
             self._mean_count += len(new)
         return ids
+
+    def _needed(self, seconds):
+        return 2 if seconds <= self.options.confirm_seconds else 1
+
+    def _entering(self, boxes):
+        low, high = boxes[:, :2] - self._extent[:2], self._extent[2:] - boxes[:, 2:]
+        near = np.minimum(low, high).min(axis=1) / np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1))
+        return np.exp(-np.maximum(near, 0) / 0.5)
 
     def _newborn(self, boxes, scores, taken):
         o = self.options

@@ -53,6 +53,12 @@ class FusedOptions:
     forgetting_seconds: float = 10.0
     jump_odds: float = -6.0
     cut_odds: float = -5.0
+    cut_seconds: float = 3.0
+    cut_match_odds: float = -2.0
+    entry_odds: float = 0.0
+    flow: float = 0.0
+    sure_score: float = 0.999
+    confirm_seconds: float = 0.2
     use_appearance: bool = True
     appearance_weight: float = 1.0
     most_appearance_odds: float = 8.0
