@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_TRUST = 40.0  # pairs of this video that weigh as much as what is supposed beforehand
+_TRUST = 100.0  # pairs of this video that weigh as much as what is supposed beforehand
 _FORGET = 0.98  # a frame; some fifty frames are looked back at
 _SMALLEST_STD = 0.03
+_FREEDOM = 4.0  # of Student's t: detectors slip more often than a normal distribution would have it
+_ENTRY = 0.5  # sizes from the border, within which things come in
 _GAPS = np.array([0.0, 0.1, 0.3, 1.0, 3.0])  # seconds, knots of `AppearanceModel.alike`
 
 
@@ -110,9 +112,16 @@ def motion_log_odds(distances: np.ndarray, variances: np.ndarray, track_sizes: n
         area: pixels² in which something else could have been.
 
     Returns:
-        (N, M): the expectation's normal density over an even one, which takes any place in the area and any width
+        (N, M): the expectation's density (Student's t) over an even one, which takes any place in the area and any width
         and height within some twice the track's size.
     """
     even = np.log(area) + 2 * np.log(2 * track_sizes[:, 0])
-    normal = -0.5 * distances.sum(axis=2) - 0.5 * np.log(2 * np.pi * variances).sum(axis=1)
-    return normal + even
+    falling = -(_FREEDOM + 4) / 2 * np.log1p(distances.sum(axis=2) / _FREEDOM)
+    return falling - 0.5 * np.log(2 * np.pi * variances).sum(axis=1) + even
+
+
+def entering(boxes: np.ndarray, extent: np.ndarray) -> np.ndarray:
+    """(N,) how near (N, 4) xyxy boxes are to the border of a picture ``extent`` (4,) xyxy: 1 there, 0 far inside."""
+    inside = np.minimum(boxes[:, :2] - extent[:2], extent[2:] - boxes[:, 2:]).min(axis=1)
+    size = np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1))
+    return np.asarray(np.exp(-np.maximum(inside, 0) / (_ENTRY * size)))

@@ -1,250 +1,268 @@
-"""Association by motion and appearance: one sum of evidence, which trusts each for what it can know."""
+"""Association by motion and appearance: one sum of evidence, in which each counts for what it can know."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from masa_track.association import kalman
-from masa_track.association.boxes import hidden_by_better
+from masa_track.association.boxes import coverage, hidden_by_better
 from masa_track.association.checks import checked
-from masa_track.association.evidence import AppearanceEvidence, AppearancePrior, motion_log_odds
-from masa_track.association.fused_options import FusedOptions
-from masa_track.association.gallery import Gallery, unit
+from masa_track.association.evidence import AppearanceEvidence, AppearancePrior, entering, motion_log_odds
+from masa_track.association.fused_memory import FusedMemory
+from masa_track.association.matching import most_evidence
+from masa_track.association.presets import fused_options_of
 from masa_track.errors import InputError
 
 _NEVER = 2.0  # an IoU that no two boxes have
 _IMPOSSIBLE = -1e9
-_SURE_OF_MOTION = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
-_MEAN_TRUST = 4.0  # things that must be seen before half of their common look is taken away
-
-
-@dataclass
-class _Tracks:
-    """What is remembered: one row a track, oldest first."""
-
-    gallery: Gallery
-    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    states: np.ndarray = field(default_factory=lambda: np.zeros((0, 8)))
-    covariances: np.ndarray = field(default_factory=lambda: np.zeros((0, 3, 4)))
-    seen: np.ndarray = field(default_factory=lambda: np.zeros(0))  # seconds, when last
-    viewed: np.ndarray = field(default_factory=lambda: np.zeros(0))  # seconds, when a view was kept last
-    hits: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    _ROWS = ("ids", "states", "covariances", "seen", "viewed", "hits", "labels")
-
-    def keep(self, rows: np.ndarray) -> None:
-        if not rows.all():
-            self.gallery.keep(rows)
-            for name in self._ROWS:
-                setattr(self, name, getattr(self, name)[rows])
-
-    def add(self, embeddings: np.ndarray, **values: np.ndarray) -> None:
-        self.gallery.add(embeddings)
-        for name in self._ROWS:
-            setattr(self, name, np.concatenate((getattr(self, name), values[name])))
+_SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
+_COMMON_TRUST = 40.0  # things that must be seen before half of their common look is taken away
+_UNCLEAR = (0.5, 0.3)  # coverage from which looks count for less, and the least they count for
 
 
 class FusedAssociator:
-    """Links detections over frames by where they are and how they look. Needs numpy and scipy only."""
+    """Links detections over frames by where they are and how they look. Needs numpy and scipy only.
 
-    def __init__(self, prior: AppearancePrior | None = None, **overrides: Any) -> None:
-        self.options = FusedOptions(**overrides)
+    For each pair of detection and track, the log-odds of being one thing are added up: by place and size (a Kalman
+    filter in seconds, :mod:`kalman`), by looks (a gallery of several embeddings, :mod:`gallery`, against what cosines
+    mean in this video, :mod:`evidence`), and by how long the track has been missing. Motion is exact after a short gap
+    and says little after a long one, by its own variance; looks are worth little where all look alike, by theirs. The
+    assignment with the most evidence is taken. If the frame is better explained without motion, it is a cut, and
+    looks alone decide.
+
+    Identities count from ``first_id`` in every instance for itself; instances share nothing.
+
+    Args:
+        preset: ``default``.
+        prior: what cosines are expected before the video has shown it; None for that of the shipped model.
+        **overrides: options of :class:`~masa_track.association.fused_options.FusedOptions` to change.
+
+    Raises:
+        InputError: for an unknown preset or option, or a value that cannot be.
+    """
+
+    def __init__(self, preset: str = "default", prior: AppearancePrior | None = None, **overrides: Any) -> None:
+        self.options = options = fused_options_of(preset, **overrides)
         self._prior = prior or AppearancePrior()
+        self._noise = kalman.MotionNoise(
+            speed=options.motion_speed,
+            persistence=options.motion_persistence,
+            position=options.position_noise,
+            extent=options.extent_noise,
+        )
         self.reset()
 
     def reset(self) -> None:
-        o = self.options
-        self._noise = kalman.MotionNoise(
-            speed=o.motion_speed, persistence=o.motion_persistence, position=o.position_noise, extent=o.extent_noise
-        )
-        self._tracks = None
+        """Forgets everything: the next frame is the first of a new video."""
+        self.memory: FusedMemory | None = None
+        self.cuts = 0
         self._appearance = AppearanceEvidence(self._prior, self.options.most_appearance_odds)
         self._next_id = self.options.first_id
-        self._last_frame = None
-        self._extent = np.array([np.inf, np.inf, -np.inf, -np.inf])
-        self._mean_sum = 0.0
-        self._mean_count = 0
-        self._cuts = 0
+        self._last_frame: float | None = None
+        self._extent = np.array([np.inf, np.inf, -np.inf, -np.inf])  # xyxy of all that was seen
+        self._looks_sum: np.ndarray | None = None
+        self._looks_count = 0
 
-    def update(self, boxes, scores, labels, embeddings, frame_index, camera=None, size=None):
-        boxes, scores, labels, embeddings = checked(boxes, scores, labels, embeddings, self._dimension())
+    def update(
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        frame_index: float,
+        size: tuple[int, int] | None = None,
+        camera: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Gives the detections of one frame their identities.
+
+        Args:
+            boxes: (N, 4) xyxy pixels.
+            scores: (N,).
+            labels: (N,) whole numbers.
+            embeddings: (N, D), not normalised.
+            frame_index: the frame's number, in frames of 1 / ``fps`` s, may be a fraction; larger than the one before.
+            size: width and height of the picture; without it, the part of it where boxes have been.
+            camera: (2, 3) affine, the pixels of the frame before to those of this one; None for a camera that stands.
+
+        Returns:
+            (N,) int64 identities in the order of the boxes, -1 for none.
+
+        Raises:
+            InputError: for shapes that do not fit, numbers that are not finite, a frame that does not come later.
+        """
+        dimension = None if self.memory is None else self.memory.gallery.dimension
+        boxes, scores, labels, embeddings = checked(boxes, scores, labels, embeddings, dimension)
         frame = float(frame_index)
+        if not np.isfinite(frame) or (self._last_frame is not None and frame <= self._last_frame):
+            raise InputError(
+                f"frame_index must grow from call to call, got {frame_index} after {self._last_frame}: "
+                "call reset() before another video"
+            )
+        if camera is not None and (np.shape(camera) != (2, 3) or not np.isfinite(camera).all()):
+            raise InputError(f"camera must be a finite (2, 3) affine, got {camera!r}")
         now = frame / self.options.fps
-        if self._last_frame is not None and frame <= self._last_frame:
-            raise InputError("later")
-        seconds = np.inf if self._last_frame is None else (frame - self._last_frame) / self.options.fps
-        if self._tracks is not None:
-            self._move_on(now, seconds, camera)
+        passed = np.inf if self._last_frame is None else (frame - self._last_frame) / self.options.fps
         self._last_frame = frame
+        if self.memory is not None:
+            self.memory.move_on(now - self.options.memory_seconds, passed, self._noise, camera)
         result = np.full(len(boxes), -1)
         if len(boxes) == 0:
             return result
-        if size is not None:
-            self._extent = np.array([0, 0, *size], float)
-        self._extent[:2] = np.minimum(self._extent[:2], boxes[:, :2].min(axis=0))
-        self._extent[2:] = np.maximum(self._extent[2:], boxes[:, 2:].max(axis=0))
-        if self._tracks is None:
-            self._tracks = _Tracks(Gallery(self.options.views, embeddings.shape[1]))
-        order = np.lexsort((*boxes.T, -scores))
+        self._see(boxes, size)
+        if self.memory is None:
+            self.memory = FusedMemory(self.options.views, embeddings.shape[1])
+            self._looks_sum = np.zeros(embeddings.shape[1])
+        lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+        order = np.lexsort((*boxes.T, -scores))  # of the boxes alone, whatever order they come in
         order = order[self._visible(boxes[order], scores[order])]
-        result[order] = self._link(boxes[order], scores[order], labels[order], unit(embeddings[order]), now, seconds)
+        if order.size:
+            result[order] = self._link(
+                boxes[order], scores[order], labels[order], (embeddings / lengths)[order], now, passed
+            )
         return result
 
-    def _dimension(self):
-        return None if self._tracks is None else self._tracks.gallery.dimension
+    def class_of(self, identity: int) -> int | None:
+        """The class that most of a remembered track's detections had, weighed by score; None if it is forgotten."""
+        return None if self.memory is None else self.memory.class_of(identity)
 
-    def _visible(self, boxes, scores):
-        o = self.options
-        limits = np.where(scores < o.high_score_threshold, o.distractor_iou_threshold, _NEVER)
-        limits[scores <= o.object_score_threshold] = 0
-        return np.flatnonzero(~hidden_by_better(boxes, limits) & (scores > o.object_score_threshold))
+    def _see(self, boxes: np.ndarray, size: tuple[int, int] | None) -> None:
+        """Widens the known part of the picture."""
+        if size is not None:
+            self._extent = np.array([0.0, 0.0, *size])
+        self._extent[:2] = np.minimum(self._extent[:2], boxes[:, :2].min(axis=0))
+        self._extent[2:] = np.maximum(self._extent[2:], boxes[:, 2:].max(axis=0))
 
-    def _move_on(self, now, seconds, camera):
-        t = self._tracks
-        t.keep(t.seen >= now - self.options.memory_seconds)
-        t.states, t.covariances = kalman.predict(t.states, t.covariances, seconds, self._noise)
-        if camera is not None:
-            t.states, t.covariances = kalman.warp(t.states, t.covariances, camera)
+    def _visible(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        """Positions of the detections (sorted by score) that count, and that no better one hides."""
+        options = self.options
+        limits = np.where(scores < options.high_score_threshold, options.distractor_iou_threshold, _NEVER)
+        return np.flatnonzero(~hidden_by_better(boxes, limits) & (scores > options.object_score_threshold))
 
-    def _centre(self):
-        if not self._mean_count:
-            return np.zeros(self._tracks.gallery.dimension, np.float32)
-        return (self._mean_sum / (self._mean_count + _MEAN_TRUST)).astype(np.float32)
-
-    def _link(self, boxes, scores, labels, embeddings, now, seconds):
-        o, t = self.options, self._tracks
+    def _link(
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        now: float,
+        passed: float,
+    ) -> np.ndarray:
+        """Identities (N,) of a frame's visible detections; the tracks are renewed, and new ones begin."""
+        options, memory = self.options, self.memory
+        assert memory is not None
         covered = coverage(boxes)
-        taken = np.full(len(boxes), -1)
-        gaps = now - t.seen
-        if len(t.ids):
-            distances, variances = kalman.innovations(t.states, t.covariances, boxes, self._noise)
-            area = max(np.prod(self._extent[2:] - self._extent[:2]), 1.0)
-            place = motion_log_odds(distances, variances, kalman.sizes(t.states), area)
-            lasting = -gaps / o.forgetting_seconds
-            motion = np.logaddexp(place + np.log1p(-np.exp(o.jump_odds)), o.jump_odds)
-            motion = motion - o.entry_odds * self._entering(boxes)[:, None]
-            odds, still = motion + lasting, np.broadcast_to(lasting, motion.shape).copy()
-            if o.use_appearance:
-                cosines = self._tracks.gallery.similarities(embeddings, self._centre())
-                looks = self._appearance.log_odds(cosines, gaps)
-                clear = np.clip(1.5 - covered, 0.3, 1)[:, None]
-                odds = odds + o.appearance_weight * looks * clear
-                long = np.maximum(gaps, o.cut_seconds)
-                still = still + o.appearance_weight * self._appearance.log_odds(cosines, long) * clear
-            if o.class_aware:
-                odds[labels[:, None] != t.labels] = _IMPOSSIBLE
-                still[labels[:, None] != t.labels] = _IMPOSSIBLE
-            strong = scores > o.high_score_threshold
-            taken[strong], worth = assign(odds[strong], o.match_odds)
-            if o.use_appearance:
-                cut, cut_worth = assign(still[strong], o.cut_match_odds)
-                if cut_worth + o.cut_odds > worth:
-                    taken[strong] = cut
-                    self._cuts += 1
-                    rows = cut[cut >= 0]
-                    t.states[rows], t.covariances[rows] = kalman.start(boxes[np.flatnonzero(strong)[cut >= 0]], self._noise)
-            weak = np.flatnonzero(~strong)
-            free = np.ones(len(t.ids), bool)
-            free[taken[taken >= 0]] = False
-            free &= gaps <= o.second_gap_seconds
-            if weak.size and free.any():
-                columns = np.flatnonzero(free)
-                second = place[np.ix_(weak, columns)]
-                got, _ = assign(second, o.second_match_odds)
-                taken[weak[got >= 0]] = columns[got[got >= 0]]
-            if o.use_appearance:
-                self._learn(place, cosines, taken, gaps, covered)
+        taken, cut = self._match(boxes, scores, labels, embeddings, covered, now, passed)
         matched = np.flatnonzero(taken >= 0)
         rows = taken[matched]
-        t.states[rows], t.covariances[rows] = kalman.correct(
-            t.states[rows], t.covariances[rows], boxes[matched], self._noise
-        )
-        clean = covered[matched] < o.clean_overlap
-        old = now - t.viewed[rows] >= o.view_seconds
-        new_view, newest = clean & old, clean & ~old
-        t.gallery.renew(rows[new_view], embeddings[matched[new_view]])
-        t.viewed[rows[new_view]] = now
-        t.gallery.replace_newest(rows[newest], embeddings[matched[newest]])
-        t.seen[rows] = now
-        t.hits[rows] += 1
-        lone = t.hits < self._needed(seconds)
-        lone[rows] = False
-        new = self._newborn(boxes, scores, taken)
+        hurried = passed <= options.confirm_seconds
+        unconfirmed = hurried & (memory.hits < 2)
+        unconfirmed[rows] = False
+        memory.correct(rows, boxes[matched], self._noise, anew=cut)
+        clean = covered[matched] < options.clean_overlap
+        memory.look(rows[clean], embeddings[matched[clean]], now, options.view_seconds)
+        memory.vote(rows, labels[matched], scores[matched])
+        memory.seen[rows] = now
+        memory.hits[rows] += 1
         ids = np.full(len(boxes), -1)
-        ids[matched] = np.where(t.hits[rows] >= 2, t.ids[rows], -1)
-        t.keep(~lone)
-        if new.size:
-            ids[new] = np.arange(self._next_id, self._next_id + len(new))
-            self._next_id += len(new)
-            states, covariances = kalman.start(boxes[new], self._noise)
-            if o.flow and len(t.ids):
-                lively = np.exp(-(now - t.seen) / 3) * (t.hits > 1)
-                size = kalman.sizes(t.states)
-                mean = (lively[:, None] * t.states[:, 4:6] / size).sum(axis=0) / (lively.sum() + o.flow)
-                states[:, 4:6] = mean * kalman.sizes(states)
-            times = np.full(len(new), now)
-            hits = np.where((scores[new] >= o.sure_score) | (self._needed(seconds) < 2), 2, 1)
-            t.add(embeddings[new], ids=ids[new], states=states, covariances=covariances, seen=times, viewed=times,
-                  hits=hits, labels=labels[new])
-            ids[new[hits < 2]] = -1
-            self._mean_sum = self._mean_sum + embeddings[new].sum(axis=0, dtype=np.float64)
-            self._mean_count += len(new)
+        ids[matched] = memory.ids[rows]
+        memory.keep(~unconfirmed)  # seen once, and not again in the very next frame: the detector's mistake
+
+        new = self._newborn(boxes, scores, taken)
+        born = np.arange(self._next_id, self._next_id + len(new))
+        self._next_id += len(new)
+        sure = (scores[new] >= options.sure_score) | (not hurried)
+        memory.add(born, boxes[new], embeddings[new], labels[new], scores[new], np.where(sure, 2, 1), now, self._noise)
+        ids[new[sure]] = born[sure]
+        self._looks_sum = self._looks_sum + embeddings[new].sum(axis=0, dtype=np.float64)
+        self._looks_count += len(new)
         return ids
 
-    def _needed(self, seconds):
-        return 2 if seconds <= self.options.confirm_seconds else 1
+    def _match(
+        self,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        covered: np.ndarray,
+        now: float,
+        passed: float,
+    ) -> tuple[np.ndarray, bool]:
+        """Row of the track that each detection takes (-1 for none), and whether there was a cut."""
+        options, memory = self.options, self.memory
+        assert memory is not None
+        taken, cut = np.full(len(boxes), -1), False
+        if len(memory) == 0:
+            return taken, cut
+        gaps = now - memory.seen
+        missing = np.maximum(gaps - passed, 0)  # seconds in which it should have been seen
+        distances, variances = kalman.innovations(memory.states, memory.covariances, boxes, self._noise)
+        area = max(float(np.prod(self._extent[2:] - self._extent[:2])), 1.0)
+        place = motion_log_odds(distances, variances, kalman.sizes(memory.states), area)
+        forgotten = missing / options.forgetting_seconds
+        # Where things come in, a track that has been missing is less likely than something new.
+        border = np.outer(entering(boxes, self._extent), 1 - np.exp(-missing / options.leaving_seconds))
+        place_odds = np.logaddexp(place, options.jump_odds) - options.entry_odds * border
+        odds = place_odds - forgotten
+        other_class = labels[:, None] != memory.classes() if options.class_aware else np.zeros(odds.shape, bool)
+        strong = np.flatnonzero(scores > options.high_score_threshold)
+        if options.use_appearance:
+            cosines = memory.gallery.similarities(embeddings, self._common_look())
+            count_for = options.appearance_weight * np.clip(1 + _UNCLEAR[0] - covered, _UNCLEAR[1], 1)[:, None]
+            odds = odds + count_for * self._appearance.log_odds(cosines, gaps)
+            # In another view a thing looks as after a long time, whenever it was seen last.
+            unmoved = -forgotten + count_for * self._appearance.log_odds(cosines, np.maximum(gaps, options.cut_seconds))
+            unmoved[other_class] = _IMPOSSIBLE
+        odds[other_class] = _IMPOSSIBLE
+        taken[strong], worth = most_evidence(odds[strong], options.match_odds)
+        if options.use_appearance:
+            by_looks, looks_worth = most_evidence(unmoved[strong], options.cut_match_odds)
+            cut = looks_worth + options.cut_odds > worth
+            if cut:
+                taken[strong] = by_looks
+                self.cuts += 1
+        if not cut:
+            self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
+            if options.use_appearance:
+                self._learn(place, cosines, taken, gaps, covered)
+        return taken, cut
 
-    def _entering(self, boxes):
-        low, high = boxes[:, :2] - self._extent[:2], self._extent[2:] - boxes[:, 2:]
-        near = np.minimum(low, high).min(axis=1) / np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1))
-        return np.exp(-np.maximum(near, 0) / 0.5)
+    def _match_weak(self, taken: np.ndarray, place: np.ndarray, strong: np.ndarray, gaps: np.ndarray) -> None:
+        """Detections of a low score take, by motion alone, what is left of the tracks seen lately (into ``taken``).
 
-    def _newborn(self, boxes, scores, taken):
-        o = self.options
-        limits = np.where(taken >= 0, _NEVER, o.duplicate_iou)
-        return np.flatnonzero((taken < 0) & (scores > o.init_score_threshold) & ~hidden_by_better(boxes, limits))
+        Source: Zhang et al., ByteTrack, ECCV 2022.
+        """
+        free = gaps <= self.options.second_gap_seconds
+        free[taken[taken >= 0]] = False
+        columns, weak = np.flatnonzero(free), np.setdiff1d(np.arange(len(taken)), strong)
+        got, _ = most_evidence(place[np.ix_(weak, columns)], self.options.second_match_odds)
+        taken[weak[got >= 0]] = columns[got[got >= 0]]
 
-    def _learn(self, place, cosines, taken, gaps, covered):
+    def _newborn(self, boxes: np.ndarray, scores: np.ndarray, taken: np.ndarray) -> np.ndarray:
+        """Positions of the detections that start a track."""
+        limits = np.where(taken >= 0, _NEVER, self.options.duplicate_iou)
+        free = (taken < 0) & (scores > self.options.init_score_threshold)
+        return np.flatnonzero(free & ~hidden_by_better(boxes, limits))
+
+    def _common_look(self) -> np.ndarray:
+        """(D,) float32: what all things of this video have in common, the less the fewer have been seen."""
+        assert self._looks_sum is not None
+        return (self._looks_sum / (self._looks_count + _COMMON_TRUST)).astype(np.float32)
+
+    def _learn(
+        self, place: np.ndarray, cosines: np.ndarray, taken: np.ndarray, gaps: np.ndarray, covered: np.ndarray
+    ) -> None:
+        """Teaches the appearance's evidence what cosines mean in this video."""
         matched = np.flatnonzero((taken >= 0) & (covered < self.options.clean_overlap))
         if not matched.size:
             return
         rows = taken[matched]
         among = cosines[matched][:, rows]
-        off = ~np.eye(len(rows), dtype=bool)
-        self._appearance.learn_different(among[off])
-        own = place[matched, rows]
+        self._appearance.learn_different(among[~np.eye(len(rows), dtype=bool)])
         others = place.copy()
         others[matched, rows] = -np.inf
         second = np.maximum(others[matched].max(axis=1), others[:, rows].max(axis=0))
-        sure = (own > _SURE_OF_MOTION) & (own - second > _SURE_OF_MOTION)
+        own = place[matched, rows]
+        sure = (own > _SURE) & (own - second > _SURE)
         self._appearance.learn_same(among.diagonal()[sure], gaps[rows][sure])
-
-
-def coverage(boxes):
-    """(N,) the largest part of each box that one other covers."""
-    if len(boxes) < 2:
-        return np.zeros(len(boxes))
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    shared = np.maximum(high - low, 0).prod(axis=2)
-    np.fill_diagonal(shared, 0)
-    area = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-6)
-    return shared.max(axis=1) / area
-
-
-def assign(odds, least):
-    """(N,) columns of the assignment with the most evidence above ``least``, -1 for none."""
-    from scipy.optimize import linear_sum_assignment
-
-    taken = np.full(len(odds), -1)
-    if not odds.size:
-        return taken, 0.0
-    gain = np.maximum(odds - least, 0)
-    rows, columns = linear_sum_assignment(gain, maximize=True)
-    real = gain[rows, columns] > 0
-    taken[rows[real]] = columns[real]
-    return taken, float(gain[rows, columns].sum())
