@@ -16,6 +16,7 @@ ROOMS = [
     "errors",
     "association",
     "models",
+    "camera",
     "tracker",
     "io",
     "detectors",

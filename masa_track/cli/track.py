@@ -39,7 +39,7 @@ examples:
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
-  masa-track track street.mp4 --detector motion --set memory_frames=300 --set class_aware=True --out runs/street
+  masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
 
 Ctrl-C ends a run after the frame in work; the files are whole and hold what was done. A frame that
 cannot be read is reported and skipped. Detections in MOT text count frames and pixels from 1."""
@@ -89,8 +89,9 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="change one option of the preset, e.g. memory_frames=300; may be given several times",
+        help="change one option of the preset, e.g. memory_seconds=10; may be given several times",
     )
+    add("--camera-motion", action="store_true", help="for a camera that moves: estimate how, and take it into account")
     add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
     add(
@@ -106,7 +107,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. Everything that can be wrong with the input is found before the first frame is tracked."""
-    from masa_track.association import REFERENCE_PRESETS, options_of
+    from masa_track.association import REFERENCE_PRESETS, any_options_of
     from masa_track.io.files import prepare_folder
     from masa_track.io.sources import open_source
 
@@ -114,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
     overrides = parse_options(args.set)
-    options_of(args.preset, **overrides)
+    any_options_of(args.preset, **overrides)
     source = open_source(args.source)
     if args.preset not in REFERENCE_PRESETS:
         overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
@@ -130,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
 
         segmenter = SamSegmenter(args.masks, args.device)
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
-    tracker = MasaTracker(model, args.preset, **overrides)
+    tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)
     detect, class_names = boxes_from or detector_boxes(args, model)
     folder = prepare_folder(args.out)
     facts = {
@@ -138,6 +139,7 @@ def run(args: argparse.Namespace) -> int:
         "checkpoint": args.checkpoint or "shipped",
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
+        **({"camera motion": "estimated"} if args.camera_motion else {}),
         "boxes from": args.detections or (f"text {args.text!r}" if args.text else f"detector {args.detector}"),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({"masks by": args.masks} if segmenter else {}),
@@ -151,12 +153,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["memory_frames=300", "class_aware=True"]`` as ``{"memory_frames": 300, "class_aware": True}``."""
+    """``["memory_seconds=10", "class_aware=True"]`` as ``{"memory_frames": 300, "class_aware": True}``."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name:
-            raise InputError(f"--set takes OPTION=VALUE, got {pair!r}, e.g. --set memory_frames=300")
+            raise InputError(f"--set takes OPTION=VALUE, got {pair!r}, e.g. --set memory_seconds=10")
         try:
             options[name.strip()] = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError):
