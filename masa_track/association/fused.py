@@ -115,7 +115,7 @@ class FusedAssociator:
             self.memory = FusedMemory(self.options.views, embeddings.shape[1])
             self._looks_sum = np.zeros(embeddings.shape[1])
         lengths = np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-        order = np.lexsort((*boxes.T, -scores))  # of the boxes alone, whatever order they come in
+        order = np.argsort(-scores, kind="stable")
         order = order[self._visible(boxes[order], scores[order])]
         if order.size:
             result[order] = self._link(
@@ -201,9 +201,10 @@ class FusedAssociator:
         area = max(float(np.prod(self._extent[2:] - self._extent[:2])), 1.0)
         place = motion_log_odds(distances, variances, kalman.sizes(memory.states), area)
         forgotten = missing / options.forgetting_seconds
-        # Where things come in, a track that has been missing is less likely than something new.
-        border = np.outer(entering(boxes, self._extent), 1 - np.exp(-missing / options.leaving_seconds))
-        place_odds = np.logaddexp(place, options.jump_odds) - options.entry_odds * border
+        # A track that has been missing is less likely than something new, most of all where things come in.
+        new = options.missing_odds + options.entry_odds * entering(boxes, self._extent)
+        new = np.outer(new, 1 - np.exp(-missing / options.leaving_seconds))
+        place_odds = np.logaddexp(place, options.jump_odds) - new
         odds = place_odds - forgotten
         other_class = labels[:, None] != memory.classes() if options.class_aware else np.zeros(odds.shape, bool)
         strong = np.flatnonzero(scores > options.high_score_threshold)

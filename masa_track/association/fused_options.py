@@ -26,8 +26,8 @@ class FusedOptions:
         second_match_odds: the same for detections of a low score, which only motion speaks for.
         second_gap_seconds: a track unseen for longer is not given to a detection of a low score.
         forgetting_seconds: a track missing for so long is less likely by 1.
-        entry_odds: a track that has been missing is less likely by so much at the border of the picture, where new
-            things come in.
+        missing_odds: a track that has been missing is less likely by so much,
+        entry_odds: and by so much more at the border of the picture, where new things come in.
         leaving_seconds: after so long most of what left the picture is gone.
         jump_odds: the logarithm of how often things are not where motion expects them (a jump, a bad box): the least
             that motion can say.
@@ -50,26 +50,27 @@ class FusedOptions:
         first_id: the first identity given.
     """
 
-    init_score_threshold: float = 0.6
-    high_score_threshold: float = 0.5
+    init_score_threshold: float = 0.65
+    high_score_threshold: float = 0.4
     object_score_threshold: float = 0.1
     sure_score: float = 0.999
     confirm_seconds: float = 0.2
     memory_seconds: float = 30.0
     fps: float = 30.0
-    match_odds: float = 0.0
+    match_odds: float = -0.25
     second_match_odds: float = 3.0
     second_gap_seconds: float = 1.0
-    forgetting_seconds: float = 20.0
+    forgetting_seconds: float = 30.0
+    missing_odds: float = 0.0
     entry_odds: float = 6.0
     leaving_seconds: float = 0.5
-    jump_odds: float = -6.0
+    jump_odds: float = -5.0
     cut_odds: float = -5.0
     cut_seconds: float = 3.0
     cut_match_odds: float = -2.0
     use_appearance: bool = True
     appearance_weight: float = 1.0
-    most_appearance_odds: float = 8.0
+    most_appearance_odds: float = 6.0
     clean_overlap: float = 0.4
     views: int = 6
     view_seconds: float = 0.3
@@ -77,7 +78,7 @@ class FusedOptions:
     distractor_iou_threshold: float = 0.5
     class_aware: bool = False
     motion_speed: float = 1.4
-    motion_persistence: float = 2.5
+    motion_persistence: float = 10.0
     position_noise: float = 0.05
     extent_noise: float = 0.1
     first_id: int = 0
@@ -102,6 +103,6 @@ class FusedOptions:
                     raise InputError(f"{name} must be above 0, got {value!r}")
                 if name in unit and not 0 <= float(value) <= 1:
                     raise InputError(f"{name} must be in 0..1, got {value!r}")
-        for name in ("second_gap_seconds", "view_seconds", "appearance_weight", "confirm_seconds", "cut_seconds", "entry_odds"):
+        for name in ("second_gap_seconds", "view_seconds", "appearance_weight", "confirm_seconds", "cut_seconds", "missing_odds", "entry_odds"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
