@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from masa_track.association import PRESETS, REFERENCE_PRESETS, FusedAssociator, any_options_of, open_associator
+from masa_track.association import (
+    PRESETS,
+    REFERENCE_PRESETS,
+    FusedAssociator,
+    TrackGallery,
+    any_options_of,
+    open_associator,
+)
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,6 +138,16 @@ class MasaTracker:
         if not isinstance(self._associator, FusedAssociator):
             raise InputError("class_of needs a preset whose tracks vote on their class: take 'default'")
         return self._associator.class_of(tracker_id)
+
+    def gallery(self) -> TrackGallery:
+        """How the tracks in memory looked, to save, to load and to match with another camera's.
+
+        Raises:
+            InputError: for a preset without a gallery.
+        """
+        if not isinstance(self._associator, FusedAssociator):
+            raise InputError("gallery needs a preset that keeps one: take 'default'")
+        return self._associator.gallery()
 
     def _next_index(self, timestamp: float | None) -> float:
         """The frame's number for the association, in frames of 1 / fps seconds where there is a timestamp."""

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Our preset `default` beside the trackers of the `trackers` package on the same boxes, in one process.
 
-ByteTrack, OC-SORT and BoT-SORT (its camera-motion compensation on) run with the package's own settings, told the
-video's frame rate divided by the stride. Every tracker gets the same boxes, in an order drawn at random for each frame,
+ByteTrack, OC-SORT and BoT-SORT (its camera-motion compensation on) run with the package's own settings. Every tracker gets the same boxes, in an order drawn at random for each frame,
 since true boxes come sorted by identity. Clips without frames are tracked by motion alone. Prints Markdown: the rows
 where we lose are marked.
 
@@ -74,13 +73,11 @@ def ours(fps: float, size: tuple[int, int], options: dict[str, Any]) -> Update:
     return update
 
 
-def peer(name: str, fps: float, with_frames: bool) -> Update:
+def peer(name: str, with_frames: bool) -> Update:
     """A fresh tracker of the `trackers` package."""
     import trackers
 
-    options: dict[str, Any] = {"frame_rate": fps}
-    if name == "BoTSORTTracker":
-        options["enable_cmc"] = with_frames
+    options = {"enable_cmc": with_frames} if name == "BoTSORTTracker" else {}
     tracker = getattr(trackers, name)(**options)
 
     def update(
@@ -112,7 +109,7 @@ def clip_scores(
         for stride in strides:
             runs[kind, stride, "ours"] = ours(fps, size, chosen), [], []
             for name, tracker in PEERS.items():
-                runs[kind, stride, name] = peer(tracker, fps / stride, with_frames), [], []
+                runs[kind, stride, name] = peer(tracker, with_frames), [], []
     nothing: Boxes = np.zeros((0, 4), np.float32), np.zeros(0)
     for number, image in frames:
         due = [stride for stride in strides if (number - 1) % stride == 0]

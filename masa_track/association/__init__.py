@@ -12,6 +12,7 @@ from masa_track.association.associator import Associator
 from masa_track.association.evidence import AppearancePrior
 from masa_track.association.fused import FusedAssociator
 from masa_track.association.fused_options import FusedOptions
+from masa_track.association.gallery_file import TrackGallery, match_galleries
 from masa_track.association.presets import PRESETS, REFERENCE_PRESETS, AssociationOptions, any_options_of, options_of
 
 __all__ = [
@@ -22,7 +23,9 @@ __all__ = [
     "Associator",
     "FusedAssociator",
     "FusedOptions",
+    "TrackGallery",
     "any_options_of",
+    "match_galleries",
     "open_associator",
     "options_of",
 ]

@@ -11,6 +11,7 @@ from masa_track.association.boxes import coverage, hidden_by_better
 from masa_track.association.checks import checked
 from masa_track.association.evidence import AppearanceEvidence, AppearancePrior, entering, motion_log_odds
 from masa_track.association.fused_memory import FusedMemory
+from masa_track.association.gallery_file import TrackGallery
 from masa_track.association.matching import most_evidence
 from masa_track.association.presets import fused_options_of
 from masa_track.errors import InputError
@@ -127,6 +128,15 @@ class FusedAssociator:
         """The class that most of a remembered track's detections had, weighed by score; None if it is forgotten."""
         return None if self.memory is None else self.memory.class_of(identity)
 
+    def gallery(self) -> TrackGallery:
+        """How the tracks looked that are remembered and have an identity."""
+        memory = self.memory
+        if memory is None:
+            return TrackGallery(*(np.zeros(0, np.int64) for _ in range(3)), np.zeros((0, 1, 1), np.float32))
+        own = memory.hits >= 2
+        vectors = memory.gallery.vectors[own].copy()
+        return TrackGallery(memory.ids[own], memory.classes()[own], memory.gallery.counts[own], vectors)
+
     def _see(self, boxes: np.ndarray, size: tuple[int, int] | None) -> None:
         """Widens the known part of the picture."""
         if size is not None:
@@ -204,7 +214,9 @@ class FusedAssociator:
         # A track that has been missing is less likely than something new, most of all where things come in.
         new = options.missing_odds + options.entry_odds * entering(boxes, self._extent)
         new = np.outer(new, 1 - np.exp(-missing / options.leaving_seconds))
-        place_odds = np.logaddexp(place, options.jump_odds) - new
+        place_odds = np.logaddexp(place, options.jump_odds)
+        faded = np.where(place_odds > 0, np.exp(-missing / options.motion_memory_seconds), 1)
+        place_odds = place_odds * faded - new  # that a place fits says the less, the more others could have come there
         odds = place_odds - forgotten
         other_class = labels[:, None] != memory.classes() if options.class_aware else np.zeros(odds.shape, bool)
         strong = np.flatnonzero(scores > options.high_score_threshold)

@@ -26,6 +26,7 @@ class FusedOptions:
         second_match_odds: the same for detections of a low score, which only motion speaks for.
         second_gap_seconds: a track unseen for longer is not given to a detection of a low score.
         forgetting_seconds: a track missing for so long is less likely by 1.
+        motion_memory_seconds: after missing for so long, that a track's place fits counts 1 / e.
         missing_odds: a track that has been missing is less likely by so much,
         entry_odds: and by so much more at the border of the picture, where new things come in.
         leaving_seconds: after so long most of what left the picture is gone.
@@ -61,7 +62,8 @@ class FusedOptions:
     second_match_odds: float = 3.0
     second_gap_seconds: float = 1.0
     forgetting_seconds: float = 30.0
-    missing_odds: float = 0.0
+    motion_memory_seconds: float = 2.0
+    missing_odds: float = 1.0
     entry_odds: float = 6.0
     leaving_seconds: float = 0.5
     jump_odds: float = -5.0
@@ -79,13 +81,13 @@ class FusedOptions:
     class_aware: bool = False
     motion_speed: float = 1.4
     motion_persistence: float = 10.0
-    position_noise: float = 0.05
-    extent_noise: float = 0.1
+    position_noise: float = 0.07
+    extent_noise: float = 0.12
     first_id: int = 0
 
     def __post_init__(self) -> None:
         above_zero = {"memory_seconds", "fps", "forgetting_seconds", "motion_speed", "motion_persistence"}
-        above_zero |= {"position_noise", "extent_noise", "most_appearance_odds", "leaving_seconds"}
+        above_zero |= {"position_noise", "extent_noise", "most_appearance_odds", "leaving_seconds", "motion_memory_seconds"}
         unit = {"clean_overlap", "duplicate_iou", "distractor_iou_threshold"}
         for name, kind in ((f.name, str(f.type)) for f in fields(self)):
             value = getattr(self, name)

@@ -91,6 +91,7 @@ def add_parser(commands: Any) -> None:
         metavar="OPTION=VALUE",
         help="change one option of the preset, e.g. memory_seconds=10; may be given several times",
     )
+    add("--gallery", type=Path, metavar="FILE.npz", help="also save how the tracks looked that are remembered at the end")
     add("--camera-motion", action="store_true", help="for a camera that moves: estimate how, and take it into account")
     add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
@@ -130,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
         from masa_track.segmenters.sam import SamSegmenter
 
         segmenter = SamSegmenter(args.masks, args.device)
+    if args.gallery is not None and (args.preset != "default" or args.gallery.suffix != ".npz"):
+        raise InputError(f"--gallery needs the preset default and a file .npz, got {args.preset} and {args.gallery}")
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)
     detect, class_names = boxes_from or detector_boxes(args, model)
@@ -148,6 +151,8 @@ def run(args: argparse.Namespace) -> int:
     video, stride, most = not args.no_video, args.stride, args.max_frames
     job = Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter)
     outcome = track_video(job)
+    if args.gallery is not None and outcome.frames:
+        tracker.gallery().save(args.gallery)
     print(summary(outcome, folder, not args.no_video))
     return 130 if outcome.interrupted else 0 if outcome.frames else 1
 
