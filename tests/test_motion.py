@@ -66,7 +66,9 @@ def test_prediction_solves_the_equation() -> None:
     covariances[0, 1] = [3, 4, 0.1, 0.2]
     size = float(np.sqrt(30 * 60))
     later, grown = kalman.predict(states, covariances, 0.7, NOISE)
-    for k, (speed, tau) in enumerate([(NOISE.speed, NOISE.persistence)] * 2 + [(NOISE.growth, NOISE.growth_persistence)] * 2):
+    for k, (speed, tau) in enumerate(
+        [(NOISE.speed, NOISE.persistence)] * 2 + [(NOISE.growth, NOISE.growth_persistence)] * 2
+    ):
         p, c, v = covariances[0, :, k]
         state, covariance = textbook(
             np.array([states[0, k], states[0, 4 + k]]), np.array([[p, c], [c, v]]), 0.7, speed * size, tau
@@ -99,7 +101,9 @@ def test_the_filter_learns_a_walk() -> None:
 def test_a_moving_camera_is_followed() -> None:
     states, covariances = kalman.start(np.array([box(100)]), NOISE)
     states[0, 4:6] = [10, 0]
-    turned, _ = kalman.warp(states, covariances, np.array([[0.0, -2.0, 5.0], [2.0, 0.0, 7.0]]))  # a quarter, twice as big
+    turned, _ = kalman.warp(
+        states, covariances, np.array([[0.0, -2.0, 5.0], [2.0, 0.0, 7.0]])
+    )  # a quarter, twice as big
     np.testing.assert_allclose(turned[0, :6], [-2 * 130 + 5, 2 * 115 + 7, 60, 120, 0, 20])
 
 
@@ -271,7 +275,10 @@ def test_the_scale_of_embeddings_does_not_matter() -> None:
     for k in range(20):
         embeddings = unit(LOOKS[:8] + 0.3 * RNG(k).normal(size=(8, 64)))
         boxes, _, scores = crowd(3 * k, np.arange(8))
-        both = [a.update(np.array(boxes), np.array(scores), np.zeros(8, int), s * embeddings, k) for a, s in ((small, 1), (large, 100))]
+        both = [
+            a.update(np.array(boxes), np.array(scores), np.zeros(8, int), s * embeddings, k)
+            for a, s in ((small, 1), (large, 100))
+        ]
         np.testing.assert_array_equal(*both)
 
 

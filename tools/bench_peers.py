@@ -83,9 +83,7 @@ def peer(name: str, with_frames: bool) -> Update:
     def update(
         boxes: np.ndarray, scores: np.ndarray, embeddings: np.ndarray, image: np.ndarray | None, number: int
     ) -> np.ndarray:
-        detections = sv.Detections(
-            boxes, confidence=scores.astype(np.float32), class_id=np.zeros(len(boxes), np.int64)
-        )
+        detections = sv.Detections(boxes, confidence=scores.astype(np.float32), class_id=np.zeros(len(boxes), np.int64))
         detections.data["row"] = np.arange(len(boxes))
         tracked = tracker.update(detections, image)
         ids = np.full(len(boxes), -1)
@@ -100,7 +98,7 @@ def clip_scores(
     clip: Path, kinds: list[str], strides: list[int], model: Any, options: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """IDF1, HOTA and ms a frame of every tracker, for each kind of boxes and stride; pictures are read once."""
-    fps, length, size, frames = frames_of(clip)
+    fps, _, size, frames = frames_of(clip)
     given = {kind: boxes_of(clip, kind) for kind in kinds if (clip / kind / f"{kind}.txt").exists()}
     with_frames = (clip / "img1").is_dir() or any(clip.glob("*.avi"))
     runs: dict[tuple[str, int, str], tuple[Update, list[tuple[int, np.ndarray, np.ndarray]], list[float]]] = {}
@@ -170,7 +168,9 @@ def main() -> None:
     from masa_track.cli.track import parse_options
 
     model = None if args.model == "none" else masa_track.load(args.model, checkpoint=args.checkpoint)
-    places = sorted(p.parent.parent for name in ("mot15", "mot15_gt_only") for p in args.clips.glob(f"{name}/*/gt/gt.txt"))
+    places = sorted(
+        p.parent.parent for name in ("mot15", "mot15_gt_only") for p in args.clips.glob(f"{name}/*/gt/gt.txt")
+    )
     places += [args.clips / "collage_dev"]
     table: list[dict[str, Any]] = []
     heads = " | ".join(f"{score} {name}" for score in ("IDF1", "HOTA") for name in ("ours", *PEERS))

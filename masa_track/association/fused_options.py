@@ -87,7 +87,13 @@ class FusedOptions:
 
     def __post_init__(self) -> None:
         above_zero = {"memory_seconds", "fps", "forgetting_seconds", "motion_speed", "motion_persistence"}
-        above_zero |= {"position_noise", "extent_noise", "most_appearance_odds", "leaving_seconds", "motion_memory_seconds"}
+        above_zero |= {
+            "position_noise",
+            "extent_noise",
+            "most_appearance_odds",
+            "leaving_seconds",
+            "motion_memory_seconds",
+        }
         unit = {"clean_overlap", "duplicate_iou", "distractor_iou_threshold"}
         for name, kind in ((f.name, str(f.type)) for f in fields(self)):
             value = getattr(self, name)
@@ -105,6 +111,14 @@ class FusedOptions:
                     raise InputError(f"{name} must be above 0, got {value!r}")
                 if name in unit and not 0 <= float(value) <= 1:
                     raise InputError(f"{name} must be in 0..1, got {value!r}")
-        for name in ("second_gap_seconds", "view_seconds", "appearance_weight", "confirm_seconds", "cut_seconds", "missing_odds", "entry_odds"):
+        for name in (
+            "second_gap_seconds",
+            "view_seconds",
+            "appearance_weight",
+            "confirm_seconds",
+            "cut_seconds",
+            "missing_odds",
+            "entry_odds",
+        ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)!r}")

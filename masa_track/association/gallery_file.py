@@ -79,7 +79,7 @@ class TrackGallery:
 
 
 def match_galleries(
-    first: TrackGallery, second: TrackGallery, threshold: float = 0.2, margin: float = 0.03, class_aware: bool = False
+    first: TrackGallery, second: TrackGallery, threshold: float = 0.35, margin: float = 0.03, class_aware: bool = False
 ) -> list[tuple[int, int, float]]:
     """Which tracks of one camera are which of another, by looks.
 

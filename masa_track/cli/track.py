@@ -91,7 +91,12 @@ def add_parser(commands: Any) -> None:
         metavar="OPTION=VALUE",
         help="change one option of the preset, e.g. memory_seconds=10; may be given several times",
     )
-    add("--gallery", type=Path, metavar="FILE.npz", help="also save how the tracks looked that are remembered at the end")
+    add(
+        "--gallery",
+        type=Path,
+        metavar="FILE.npz",
+        help="also save how the tracks looked that are remembered at the end",
+    )
     add("--camera-motion", action="store_true", help="for a camera that moves: estimate how, and take it into account")
     add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
