@@ -35,8 +35,8 @@ class CameraMotion:
             boxes: (N, 4) xyxy pixels of it; what is in them may move by itself.
 
         Returns:
-            (2, 3) affine float64, pixels of the frame before to pixels of this one; None for the first frame, for one of
-            another size, and where too few corners agree (a cut, a gap too long, nothing to see).
+            (2, 3) affine float64, pixels of the frame before to pixels of this one; None for the first frame, for
+            one of another size, and where too few corners agree (a cut, a gap too long, nothing to see).
         """
         scale = min(1.0, _SIDE / max(frame.shape[:2]))
         grey = cv2.cvtColor(cv2.resize(frame, None, fx=scale, fy=scale), cv2.COLOR_BGR2GRAY)

@@ -20,7 +20,7 @@ def gallery(things: list[int], seed: int, light: float = 0.0, first_id: int = 1,
     associator = FusedAssociator(first_id=first_id, fps=10)
     boxes = np.array([[100 * n, 0, 100 * n + 40, 80] for n in range(len(things))], float)
     for frame in range(0, 40, 2):
-        seen = LOOKS[things] + light * LOOKS[11] + 0.05 * rng.normal(size=(len(things), 128))
+        seen = LOOKS[things] + light * LOOKS[11] + 0.02 * rng.normal(size=(len(things), 128))
         ids = associator.update(boxes, np.ones(len(things)), np.full(len(things), classes), seen, frame)
         assert ids.tolist() == list(range(first_id, first_id + len(things)))
     return associator.gallery()

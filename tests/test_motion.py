@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from masa_track import MasaTracker
-from masa_track.association import Associator, FusedAssociator, open_associator, options_of
-from masa_track.association import kalman
+from masa_track.association import Associator, FusedAssociator, kalman, open_associator, options_of
 from masa_track.association.boxes import coverage
 from masa_track.association.evidence import AppearanceEvidence, AppearancePrior
 from masa_track.association.gallery import Gallery, unit

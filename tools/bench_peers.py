@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Our preset `default` beside the trackers of the `trackers` package on the same boxes, in one process.
 
-ByteTrack, OC-SORT and BoT-SORT (its camera-motion compensation on) run with the package's own settings. Every tracker gets the same boxes, in an order drawn at random for each frame,
-since true boxes come sorted by identity. Clips without frames are tracked by motion alone. Prints Markdown: the rows
-where we lose are marked.
+ByteTrack, OC-SORT and BoT-SORT (its camera-motion compensation on) run with the package's own settings. Every
+tracker gets the same boxes, in an order drawn at random for each frame, since true boxes come sorted by identity.
+Clips without frames are tracked by motion alone. Prints Markdown: the rows where we lose are marked.
 
     pip install "masa-track[bench]"
     python tools/bench_peers.py ../shared/clips --out runs/peers.json

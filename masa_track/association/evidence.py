@@ -112,7 +112,7 @@ def motion_log_odds(distances: np.ndarray, variances: np.ndarray, track_sizes: n
         area: pixels² in which something else could have been.
 
     Returns:
-        (N, M): the expectation's density (Student's t) over an even one, which takes any place in the area and any width
+        (N, M): the expectation's density (Student's t) over an even one, which takes any place in the area, any width
         and height within some twice the track's size.
     """
     even = np.log(area) + 2 * np.log(2 * track_sizes[:, 0])
@@ -121,7 +121,7 @@ def motion_log_odds(distances: np.ndarray, variances: np.ndarray, track_sizes: n
 
 
 def entering(boxes: np.ndarray, extent: np.ndarray) -> np.ndarray:
-    """(N,) how near (N, 4) xyxy boxes are to the border of a picture ``extent`` (4,) xyxy: 1 there, 0 far inside."""
+    """(N,) how near (N, 4) xyxy boxes are to the border of the picture ``extent`` (4,) xyxy: 1 at it, 0 far inside."""
     inside = np.minimum(boxes[:, :2] - extent[:2], extent[2:] - boxes[:, 2:]).min(axis=1)
     size = np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1))
     return np.asarray(np.exp(-np.maximum(inside, 0) / (_ENTRY * size)))

@@ -132,7 +132,8 @@ class FusedAssociator:
         """How the tracks looked that are remembered and have an identity."""
         memory = self.memory
         if memory is None:
-            return TrackGallery(*(np.zeros(0, np.int64) for _ in range(3)), np.zeros((0, 1, 1), np.float32))
+            none = np.zeros(0, np.int64)
+            return TrackGallery(none, none, none, np.zeros((0, 1, 1), np.float32))
         own = memory.hits >= 2
         vectors = memory.gallery.vectors[own].copy()
         return TrackGallery(memory.ids[own], memory.classes()[own], memory.gallery.counts[own], vectors)

@@ -13,6 +13,7 @@ from masa_track.association.gallery import unit
 from masa_track.association.matching import most_evidence
 from masa_track.errors import InputError
 
+_COMMON_TRUST = 5.0  # tracks that must be seen before half of their common look is taken away
 _ARRAYS = ("ids", "classes", "counts", "vectors")
 
 
@@ -37,7 +38,7 @@ class TrackGallery:
         if self.vectors.ndim != 3 or any(len(getattr(self, name)) != tracks for name in _ARRAYS):
             shapes = ", ".join(f"{name} {getattr(self, name).shape}" for name in _ARRAYS)
             raise InputError(f"a gallery must be ids, classes and counts (M,) and vectors (M, views, D), got {shapes}")
-        if tracks and not (1 <= self.counts.min() and self.counts.max() <= self.vectors.shape[1]):
+        if tracks and not (self.counts.min() >= 1 and self.counts.max() <= self.vectors.shape[1]):
             raise InputError(f"counts of a gallery must be 1..{self.vectors.shape[1]}, got {self.counts}")
         if not np.isfinite(self.vectors).all():
             raise InputError("vectors of a gallery must be finite numbers")
@@ -79,7 +80,7 @@ class TrackGallery:
 
 
 def match_galleries(
-    first: TrackGallery, second: TrackGallery, threshold: float = 0.35, margin: float = 0.03, class_aware: bool = False
+    first: TrackGallery, second: TrackGallery, threshold: float = 0.35, margin: float = 0.05, class_aware: bool = False
 ) -> list[tuple[int, int, float]]:
     """Which tracks of one camera are which of another, by looks.
 
@@ -128,7 +129,7 @@ def match_galleries(
 
 
 def _views(gallery: TrackGallery) -> list[np.ndarray]:
-    """Each track's views (n, D) of length 1 without what all tracks have in common; one track has nothing in common."""
+    """Each track's views (n, D) of length 1 without what all tracks have in common, as far as so few can show it."""
     means = np.array([unit(v[:n].sum(axis=0)) for v, n in zip(gallery.vectors, gallery.counts, strict=True)])
-    common = means.mean(axis=0) if len(means) > 2 else np.zeros(means.shape[1], np.float32)
+    common = means.sum(axis=0) / (len(means) + _COMMON_TRUST)
     return [unit(v[:n] - common) for v, n in zip(gallery.vectors, gallery.counts, strict=True)]

@@ -166,7 +166,9 @@ def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedO
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     options = PRESETS[preset]
-    return _changed(options, overrides) if isinstance(options, FusedOptions) else _changed(options, overrides)
+    if isinstance(options, FusedOptions):
+        return _changed(options, overrides)
+    return _changed(options, overrides)  # twice, for the types
 
 
 def options_of(preset: str, **overrides: Any) -> AssociationOptions:
