@@ -16,7 +16,7 @@ _FORGET = 0.98  # a frame; some fifty frames are looked back at
 _SMALLEST_STD = 0.03
 _FREEDOM = 4.0  # of Student's t: detectors slip more often than a normal distribution would have it
 _ENTRY = 0.5  # sizes from the border, within which things come in
-_GAPS = np.array([0.0, 0.1, 0.3, 1.0, 3.0])  # seconds, knots of `AppearanceModel.alike`
+GAPS = np.array([0.0, 0.1, 0.3, 1.0, 3.0])  # seconds, knots of `AppearanceModel.alike`
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class AppearanceEvidence:
     def __init__(self, prior: AppearancePrior, most: float) -> None:
         self.prior, self.most = prior, most
         self._different = np.zeros(3)  # count, sum, sum of squares
-        self._same = np.zeros((len(_GAPS), 3))
+        self._same = np.zeros((len(GAPS), 3))
 
     def different(self) -> tuple[float, float]:
         """Mean and standard deviation of the cosine of two different things."""
@@ -59,7 +59,7 @@ class AppearanceEvidence:
     def same(self, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Means and standard deviations (M,) for one thing after (M,) seconds."""
         knots = np.array([_blend(seen, *prior) for seen, prior in zip(self._same, self.prior.same, strict=True)])
-        place = np.log1p(10 * _GAPS)
+        place = np.log1p(10 * GAPS)
         at = np.log1p(10 * seconds)
         return np.interp(at, place, knots[:, 0]), np.interp(at, place, knots[:, 1])
 
@@ -84,7 +84,7 @@ class AppearanceEvidence:
         """(K,) cosines of one thing and itself (K,) seconds before, known by something else than looks."""
         self._same *= _FORGET
         low, _ = self.different()
-        at = np.abs(np.log1p(10 * seconds)[:, None] - np.log1p(10 * _GAPS)).argmin(axis=1)
+        at = np.abs(np.log1p(10 * seconds)[:, None] - np.log1p(10 * GAPS)).argmin(axis=1)
         for gap in np.unique(at):
             self._same[gap] += _sums(cosines[at == gap] - low)
 

@@ -19,7 +19,7 @@ from masa_track.errors import InputError
 _NEVER = 2.0  # an IoU that no two boxes have
 _IMPOSSIBLE = -1e9
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
-_COMMON_TRUST = 40.0  # things that must be seen before half of their common look is taken away
+COMMON_TRUST = 40.0  # things that must be seen before half of their common look is taken away
 _UNCLEAR = (0.5, 0.3)  # coverage from which looks count for less, and the least they count for
 
 
@@ -262,7 +262,7 @@ class FusedAssociator:
     def _common_look(self) -> np.ndarray:
         """(D,) float32: what all things of this video have in common, the less the fewer have been seen."""
         assert self._looks_sum is not None
-        return (self._looks_sum / (self._looks_count + _COMMON_TRUST)).astype(np.float32)
+        return (self._looks_sum / (self._looks_count + COMMON_TRUST)).astype(np.float32)
 
     def _learn(
         self, place: np.ndarray, cosines: np.ndarray, taken: np.ndarray, gaps: np.ndarray, covered: np.ndarray
