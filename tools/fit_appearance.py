@@ -87,7 +87,11 @@ def main() -> None:
             own, others = cosines(sequence, stride)
             same.append(own[:: max(1, len(own) // _MOST)])
             different.append(others[:: max(1, len(others) // _MOST)])
-            print(f"# {clip.name}, stride {stride}: same {own[:, 1].mean():.2f}, different {others.mean():.2f}", flush=True)
+            averages = f"same {own[:, 1].mean():.2f}, different {others.mean():.2f}"
+            print(f"# {clip.name}, stride {stride}: {averages}", flush=True)
+                f"# {clip.name}, stride {stride}: same {own[:, 1].mean():.2f}, different {others.mean():.2f}",
+                flush=True,
+            )
     pairs, others = np.concatenate(same), np.concatenate(different)
     mean, std = others.mean(), others.std()
     at = np.abs(np.log1p(10 * pairs[:, :1]) - np.log1p(10 * GAPS)).argmin(axis=1)
