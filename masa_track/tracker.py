@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from masa_track.association import PRESETS, REFERENCE_PRESETS, Associator, options_of
+from masa_track.association import (
+    PRESETS,
+    REFERENCE_PRESETS,
+    FusedAssociator,
+    TrackGallery,
+    any_options_of,
+    open_associator,
+)
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
     import supervision as sv
     import torch
+
+    from masa_track.camera import CameraMotion
 
 
 class Embeds(Protocol):
@@ -33,10 +42,12 @@ class MasaTracker:
 
     Args:
         model: a name or file for :func:`masa_track.load`, or anything with ``embed(frame, boxes)``.
-        preset: ``default`` and ``appearance`` (embeddings alone, a long memory), or the reference's ``tao``, ``bdd``
-            and ``demo``, which count frames and leave timestamps aside.
+        preset: ``default`` (motion and appearance), ``appearance`` (embeddings alone, a long memory), or the
+            reference's ``tao``, ``bdd`` and ``demo``, which count frames and leave timestamps aside.
         device: for the model, e.g. ``cpu`` or ``cuda``; None takes a GPU if there is one.
-        **overrides: options of :class:`~masa_track.association.AssociationOptions`, e.g. ``memory_frames=300``.
+        camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
+        **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
+            ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`.
 
     Raises:
         InputError: for an unknown model, preset or option (the nearest name is given), or a value that cannot be.
@@ -53,24 +64,34 @@ class MasaTracker:
         model: str | Embeds = "nano",
         preset: str = "default",
         device: str | torch.device | None = None,
+        camera_motion: bool = False,
         **overrides: Any,
     ) -> None:
         overrides = {"first_id": 1, **overrides}
-        options_of(preset, **overrides)  # a mistake is named before the model is loaded
+        any_options_of(preset, **overrides)  # a mistake is named before the model is loaded
         if hasattr(model, "embed"):
             self.model: Embeds = model
         else:
             from masa_track.models import load
 
             self.model = load(model, device=device)
-        self._associator = Associator(preset, **overrides)
+        self._associator = open_associator(preset, **overrides)
+        if camera_motion and not isinstance(self._associator, FusedAssociator):
+            raise InputError(f"camera_motion needs a preset that knows motion, got {preset!r}: take 'default'")
+        self._camera: CameraMotion | None = None
+        if camera_motion:
+            from masa_track.camera import CameraMotion
+
+            self._camera = CameraMotion()
         self._counts_frames = preset in REFERENCE_PRESETS
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything, for the first frame of another video. Identities count from the first again."""
         self._associator.reset()
-        self._frame_index = -1
+        self._frame_index: float = -1
+        if self._camera is not None:
+            self._camera.reset()
         self._timestamp: float | None = None
 
     def update(self, detections: sv.Detections, frame: np.ndarray, timestamp: float | None = None) -> sv.Detections:
@@ -79,8 +100,8 @@ class MasaTracker:
         Args:
             detections: N boxes, xyxy pixels of the frame. Without a confidence each counts as 1, without a class as 0.
             frame: (H, W, 3) BGR uint8.
-            timestamp: seconds since any fixed moment; if given, memory is counted in time (``memory_frames`` frames
-                of 1 / ``fps`` s), otherwise in calls.
+            timestamp: seconds since any fixed moment; if given, motion and memory are counted in time, otherwise in
+                calls, ``fps`` a second.
 
         Returns:
             The same rows in the same order, with ``tracker_id`` (N,) int64; -1 = not tracked. The detections given
@@ -99,11 +120,36 @@ class MasaTracker:
         labels = np.zeros(count, np.int64) if detections.class_id is None else detections.class_id
         embeddings = self.model.embed(frame, boxes)
         tracked = copy.copy(detections)
-        tracked.tracker_id = self._associator.update(boxes, scores, labels, embeddings, index)
+        if isinstance(self._associator, FusedAssociator):
+            size = frame.shape[1], frame.shape[0]
+            camera = None if self._camera is None else self._camera.estimate(frame, boxes)
+            tracked.tracker_id = self._associator.update(boxes, scores, labels, embeddings, index, size, camera)
+        else:
+            tracked.tracker_id = self._associator.update(boxes, scores, labels, embeddings, int(index))
         self._frame_index, self._timestamp = index, timestamp
         return tracked
 
-    def _next_index(self, timestamp: float | None) -> int:
+    def class_of(self, tracker_id: int) -> int | None:
+        """The class that most of a remembered track's detections had, weighed by score; None if it is forgotten.
+
+        Raises:
+            InputError: for a preset without votes.
+        """
+        if not isinstance(self._associator, FusedAssociator):
+            raise InputError("class_of needs a preset whose tracks vote on their class: take 'default'")
+        return self._associator.class_of(tracker_id)
+
+    def gallery(self) -> TrackGallery:
+        """How the tracks in memory looked, to save, to load and to match with another camera's.
+
+        Raises:
+            InputError: for a preset without a gallery.
+        """
+        if not isinstance(self._associator, FusedAssociator):
+            raise InputError("gallery needs a preset that keeps one: take 'default'")
+        return self._associator.gallery()
+
+    def _next_index(self, timestamp: float | None) -> float:
         """The frame's number for the association, in frames of 1 / fps seconds where there is a timestamp."""
         following = self._frame_index + 1
         if timestamp is None:
@@ -115,6 +161,8 @@ class MasaTracker:
             )
         if self._counts_frames:
             return following
+        if isinstance(self._associator, FusedAssociator):
+            return timestamp * self._associator.options.fps
         return max(following, round(timestamp * self._associator.options.fps))
 
 

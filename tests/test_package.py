@@ -16,6 +16,7 @@ ROOMS = [
     "errors",
     "association",
     "models",
+    "camera",
     "tracker",
     "io",
     "detectors",
@@ -23,10 +24,11 @@ ROOMS = [
     "evaluation",
     "training",
     "pipeline",
+    "tuning",
     "cli",
     "__main__",
 ]
-OPTIONAL = ["mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything", "pycocotools"]
+OPTIONAL = ["mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything", "pycocotools", "optuna"]
 # Only tools/train.py imports these, and it says what to install.
 NEED_MMENGINE = {f"masa_track.training.{name}" for name in ("model", "order", "hooks", "runner", "start")}
 NUMPY_ONLY = {"numpy", "scipy", "masa_track"}

@@ -78,8 +78,10 @@ def test_no_detections() -> None:
 def test_two_trackers_side_by_side_share_nothing() -> None:
     """Identities are the tracker's own: what another one does changes none of them, and reset is for one alone."""
     things = [[0, 1], [1, 2], [0, 2, 3]]
-    alone = identities(MasaTracker(ByColour()), things)
-    first, second = MasaTracker(ByColour()), MasaTracker(ByColour(), first_id=1000)
+    # They swap places, which motion would not have.
+    alone = identities(MasaTracker(ByColour(), "appearance"), things)
+    first = MasaTracker(ByColour(), "appearance")
+    second = MasaTracker(ByColour(), "appearance", first_id=1000)
     together = []
     for order in things:
         together += identities(first, [order])
@@ -121,7 +123,7 @@ def test_memory_counts_calls_or_time() -> None:
     [
         ({"preset": "defualt"}, "unknown preset 'defualt': did you mean 'default'"),
         ({"memory": 3}, "unknown option 'memory'"),
-        ({"match_score_threshold": "high"}, "match_score_threshold must be a finite number"),
+        ({"init_score_threshold": "high"}, "init_score_threshold must be a finite number"),
         ({"model": "nan"}, "unknown model 'nan': did you mean 'nano'"),
         ({"device": "tpu9"}, "device 'tpu9' cannot be used here"),
     ],
@@ -156,7 +158,7 @@ def test_the_shipped_model_tracks() -> None:
     """Textured patches that swap places in every frame, by the real model."""
     rng = np.random.default_rng(0)
     patches = [np.kron(rng.integers(0, 255, (n, n, 3)), np.ones((60 // n, 60 // n, 1))) for n in (2, 4, 10, 20)]
-    tracker = MasaTracker(device="cpu")
+    tracker = MasaTracker(preset="appearance", device="cpu")
     for _ in range(5):
         frame = np.full((120, 240, 3), 127, np.uint8)
         boxes, order = [], rng.permutation(4)

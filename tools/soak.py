@@ -5,11 +5,8 @@ Detections are synthetic (things that walk through the picture, each with an emb
 frames); the tracker, its association and the JSON-lines sink are real. Prints a row for each tenth of the run: ms a
 frame (median; of the tracker alone), resident memory, live Python objects, tracks remembered, identities given so far.
 
-Random looks are told apart by their cosine, of which `default` asks little beside the bi-softmax: `--match` is above
-its threshold, so that a new thing is not taken for one that has left.
-
     python tools/soak.py --frames 20000
-    python tools/soak.py --frames 20000 --things 60 --preset tao
+    python tools/soak.py --frames 20000 --things 60 --preset tao --match 0.75
 """
 
 from __future__ import annotations
@@ -29,6 +26,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track import MasaTracker
+from masa_track.association.fused_options import FusedOptions
 from masa_track.io.json_lines import JsonLinesWriter
 
 WIDTH, HEIGHT, DIMENSION = 1280, 720, 128
@@ -107,11 +105,15 @@ class Soaked:
     mixed: int = 0
 
 
-def soak(frames: int, things: int, life: int, preset: str, match: float, sink: Path, seed: int = 0) -> Iterator[Soaked]:
+def soak(
+    frames: int, things: int, life: int, preset: str, match: float | None, sink: Path, seed: int = 0
+) -> Iterator[Soaked]:
     """Runs, and gives the same record after each tenth."""
     street, picture = Street(things, life, seed), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    tracker = MasaTracker(street, preset, match_score_threshold=match)
+    tracker = MasaTracker(street, preset, **({} if match is None else {"match_score_threshold": match}))
     options = tracker._associator.options
+    fused = isinstance(options, FusedOptions)
+    forgetting = options.memory_seconds * options.fps if fused else options.memory_frames
     result, spent = Soaked(), []
     # Of every identity its last frame and its first thing: flat arrays, so that the test's own books do not look like
     # the tracker's growth.
@@ -134,14 +136,15 @@ def soak(frames: int, things: int, life: int, preset: str, match: float, sink: P
                 if last_seen[track_id] < 0:
                     result.reused += track_id <= highest
                     first_thing[track_id] = name
-                elif number - last_seen[track_id] > options.memory_frames + 1:
+                elif number - last_seen[track_id] > forgetting + 1:
                     result.reused += 1
                 last_seen[track_id] = number
                 mixed[track_id] |= first_thing[track_id] != name
             highest = max(highest, int(ids.max(initial=0)))
             if (number + 1) % max(frames // 10, 1) == 0:
                 gc.collect()
-                remembered = 0 if tracker._associator._memory is None else len(tracker._associator._memory)
+                memory = tracker._associator.memory if fused else tracker._associator._memory
+                remembered = 0 if memory is None else len(memory)
                 cost, objects = 1000 * float(np.median(spent)), len(gc.get_objects())
                 result.tenths.append(Tenth(number + 1, cost, resident_megabytes(), objects, remembered, highest))
                 result.things, result.mixed = int(names.max(initial=0)) + 1, int(mixed.sum())
@@ -165,7 +168,7 @@ def main() -> None:
     parser.add_argument("--things", type=int, default=20, help="in the picture at a time, on average")
     parser.add_argument("--life", type=int, default=80, help="frames that each stays, on average")
     parser.add_argument("--preset", default="default")
-    parser.add_argument("--match", type=float, default=0.75, help="the preset's match_score_threshold")
+    parser.add_argument("--match", type=float, help="the match_score_threshold of a preset that has one")
     args = parser.parse_args()
     print("| frames | ms a frame | resident MB | live objects | tracks remembered | identities |")
     print("|---|---|---|---|---|---|")

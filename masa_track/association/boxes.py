@@ -74,3 +74,15 @@ def distance_weights(
     with np.errstate(over="ignore"):  # a long gap gives an infinite radius, which is meant
         radius = max_distance * np.exp(gaps.astype(np.float32) / np.float32(fps / 6))
     return np.exp(-np.maximum(distance - radius, 0) / np.float32(100 / fps))
+
+
+def coverage(boxes: np.ndarray) -> np.ndarray:
+    """(N,) the largest part of each of (N, 4) xyxy boxes that one other covers, 0..1."""
+    if len(boxes) < 2:
+        return np.zeros(len(boxes))
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = np.maximum(high - low, 0).prod(axis=2)
+    np.fill_diagonal(shared, 0)
+    areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-6)
+    return np.asarray(np.minimum(shared.max(axis=1) / areas, 1))

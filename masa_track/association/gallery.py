@@ -73,20 +73,20 @@ class Gallery:
         self._length = kept
 
     def renew(self, rows: np.ndarray, embeddings: np.ndarray) -> None:
-        """The newest views of ``rows`` (K,) become (K, D); the ones before go to the others.
+        """The newest views of ``rows`` (K,) become (K, D); the ones before are kept with the others.
 
-        A full row loses the view that is most like another: what tells the least.
+        A full row loses the view that is most like another, the coming one included: what tells the least.
         """
         for row, embedding in zip(rows.tolist(), embeddings, strict=True):
             count = int(self._counts[row])
-            if self.views > 1:
-                if count < self.views:
-                    place = count
-                    self._counts[row] = count + 1
-                else:
-                    alike = self._products[row].copy()
-                    np.fill_diagonal(alike, -np.inf)
-                    place = 1 + int(alike[1:].max(axis=1).argmax())
+            place = count
+            if count < self.views:
+                self._counts[row] = count + 1
+            else:
+                alike = self._products[row].copy()
+                np.fill_diagonal(alike, -np.inf)
+                place = int(np.maximum(alike.max(axis=1), self._vectors[row] @ embedding).argmax())
+            if place:
                 self._put(row, place, self._vectors[row, 0])
             self._put(row, 0, embedding)
 

@@ -111,3 +111,27 @@ def best_left(pairs: Candidates, taken: np.ndarray, column_count: int) -> tuple[
     columns, values = np.full(len(taken), -1), np.zeros(len(taken), np.float32)
     columns[rows], values[rows] = pairs.columns[left[first]], pairs.values[left[first]]
     return columns, values
+
+
+def most_evidence(odds: np.ndarray, least: float) -> tuple[np.ndarray, float]:
+    """The assignment with the largest sum of log-odds above ``least``.
+
+    Args:
+        odds: (N, M) log-odds.
+        least: pairs at or below it are none.
+
+    Returns:
+        ``taken`` (N,) int64, the column of each row, -1 for none; and the sum of what is above ``least``.
+
+    Source: scipy.optimize.linear_sum_assignment (Crouse, 2016).
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    taken = np.full(len(odds), -1)
+    if odds.size == 0:
+        return taken, 0.0
+    gain = np.maximum(odds - least, 0)
+    rows, columns = linear_sum_assignment(gain, maximize=True)
+    real = gain[rows, columns] > 0
+    taken[rows[real]] = columns[real]
+    return taken, float(gain[rows, columns].sum())

@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 
+from masa_track.association.fused_options import FusedOptions
 from masa_track.association.similarity import METRICS
 from masa_track.errors import InputError, unknown_name
 
@@ -144,29 +145,56 @@ _BDD = AssociationOptions(
 # chosen on the dev clips for `nano` (its card has the table): thresholds from .3 to .45 were within .03 IDF1.
 _APPEARANCE = AssociationOptions(match_score_threshold=0.4, views=10, memory_frames=1000)
 
-PRESETS: dict[str, AssociationOptions] = {
+PRESETS: dict[str, AssociationOptions | FusedOptions] = {
     "tao": _TAO,
     "bdd": _BDD,
     "demo": _DEMO,
     "appearance": _APPEARANCE,
-    "default": _APPEARANCE,
+    "default": FusedOptions(),
 }
 REFERENCE_PRESETS = ("tao", "bdd", "demo")
 
 
-def options_of(preset: str, **overrides: Any) -> AssociationOptions:
+_Options = TypeVar("_Options", AssociationOptions, FusedOptions)
+
+
+def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedOptions:
     """The options of a preset, with some of them changed.
 
     Args:
         preset: a name in :data:`PRESETS`.
-        **overrides: fields of :class:`AssociationOptions`.
+        **overrides: fields of the preset's options, :class:`AssociationOptions` or, for ``default``,
+            :class:`~masa_track.association.fused_options.FusedOptions`.
 
     Raises:
         InputError: for an unknown preset or option (the nearest name is given), or a value that cannot be.
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
-    known = [f.name for f in fields(AssociationOptions)]
+    options = PRESETS[preset]
+    if isinstance(options, FusedOptions):
+        return _changed(options, overrides)
+    return _changed(options, overrides)  # twice, for the types
+
+
+def options_of(preset: str, **overrides: Any) -> AssociationOptions:
+    """The same for a preset of :class:`~masa_track.association.Associator`."""
+    options = any_options_of(preset, **overrides)
+    if isinstance(options, FusedOptions):
+        raise InputError(f"preset {preset!r} joins motion and appearance: use FusedAssociator or open_associator")
+    return options
+
+
+def fused_options_of(preset: str, **overrides: Any) -> FusedOptions:
+    """The same for a preset of :class:`~masa_track.association.FusedAssociator`."""
+    options = any_options_of(preset, **overrides)
+    if not isinstance(options, FusedOptions):
+        raise InputError(f"preset {preset!r} knows no motion: use Associator or open_associator")
+    return options
+
+
+def _changed(options: _Options, overrides: dict[str, Any]) -> _Options:
+    known = [f.name for f in fields(options)]
     for name in overrides:
         if name not in known:
             raise (
@@ -174,4 +202,4 @@ def options_of(preset: str, **overrides: Any) -> AssociationOptions:
                 if get_close_matches(name, known)
                 else InputError(f"unknown option {name!r}: known are {', '.join(known)}")
             )
-    return replace(PRESETS[preset], **overrides)
+    return replace(options, **overrides)

@@ -13,7 +13,7 @@ from masa_track.errors import InputError
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; each subcommand module adds its own part."""
-    from masa_track.cli import convert, demo, eval, export, proposals, track
+    from masa_track.cli import convert, demo, eval, export, proposals, track, tune
 
     parser = argparse.ArgumentParser(
         prog="masa-track",
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (track, eval, export, demo, convert, proposals):
+    for module in (track, eval, export, demo, convert, proposals, tune):
         module.add_parser(commands)
     return parser
 

@@ -41,7 +41,7 @@ examples:
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
   masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
-  masa-track track street.mp4 --detector motion --set memory_frames=300 --set class_aware=True --out runs/street
+  masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
 
 Ctrl-C ends a run after the frame in work; the files are whole and hold what was done. A frame that
 cannot be read is reported and skipped. Detections in MOT text count frames and pixels from 1."""
@@ -91,8 +91,15 @@ def add_parser(commands: Any) -> None:
         action="append",
         default=[],
         metavar="OPTION=VALUE",
-        help="change one option of the preset, e.g. memory_frames=300; may be given several times",
+        help="change one option of the preset, e.g. memory_seconds=10; may be given several times",
     )
+    add(
+        "--gallery",
+        type=Path,
+        metavar="FILE.npz",
+        help="also save how the tracks looked that are remembered at the end",
+    )
+    add("--camera-motion", action="store_true", help="for a camera that moves: estimate how, and take it into account")
     add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
     add(
@@ -116,7 +123,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. Everything that can be wrong with the input is found before the first frame is tracked."""
-    from masa_track.association import REFERENCE_PRESETS, options_of
+    from masa_track.association import REFERENCE_PRESETS, any_options_of
     from masa_track.io.files import prepare_folder
     from masa_track.io.sources import open_source
 
@@ -124,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
     overrides = parse_options(args.set)
-    options_of(args.preset, **overrides)
+    any_options_of(args.preset, **overrides)
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     source = open_source(args.source, reconnect=args.reconnect)
@@ -141,8 +148,10 @@ def run(args: argparse.Namespace) -> int:
         from masa_track.segmenters.sam import SamSegmenter
 
         segmenter = SamSegmenter(args.masks, args.device)
+    if args.gallery is not None and (args.preset != "default" or args.gallery.suffix != ".npz"):
+        raise InputError(f"--gallery needs the preset default and a file .npz, got {args.preset} and {args.gallery}")
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
-    tracker = MasaTracker(model, args.preset, **overrides)
+    tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)
     detect, class_names = boxes_from or detector_boxes(args, model)
     folder = prepare_folder(args.out)
     facts = {
@@ -150,6 +159,7 @@ def run(args: argparse.Namespace) -> int:
         "checkpoint": args.checkpoint or "shipped",
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
+        **({"camera motion": "estimated"} if args.camera_motion else {}),
         "boxes from": args.detections or (f"text {args.text!r}" if args.text else f"detector {args.detector}"),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({"masks by": args.masks} if segmenter else {}),
@@ -165,17 +175,19 @@ def run(args: argparse.Namespace) -> int:
         outcome = track_video(
             Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines)
         )
+    if args.gallery is not None and outcome.frames:
+        tracker.gallery().save(args.gallery)
     print(summary(outcome, folder, not args.no_video))
     return 130 if outcome.interrupted else 0 if outcome.frames else 1
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["memory_frames=300", "class_aware=True"]`` as ``{"memory_frames": 300, "class_aware": True}``."""
+    """``["memory_seconds=10", "class_aware=True"]`` as ``{"memory_frames": 300, "class_aware": True}``."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")
         if not sign or not name:
-            raise InputError(f"--set takes OPTION=VALUE, got {pair!r}, e.g. --set memory_frames=300")
+            raise InputError(f"--set takes OPTION=VALUE, got {pair!r}, e.g. --set memory_seconds=10")
         try:
             options[name.strip()] = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError):

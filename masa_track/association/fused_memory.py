@@ -1,0 +1,107 @@
+"""What the association by motion and appearance remembers of tracks."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from masa_track.association import kalman
+from masa_track.association.gallery import Gallery
+
+
+class FusedMemory:
+    """The tracks that can still be matched, as arrays of one row a track, oldest first.
+
+    Attributes:
+        gallery: how each looked.
+        ids: (M,) int64.
+        states: (M, 8) and
+        covariances: (M, 3, 4), where each should be now, see :mod:`~masa_track.association.kalman`.
+        seen: (M,) seconds, when last.
+        viewed: (M,) seconds, when a view was last added to the gallery.
+        hits: (M,) int64, detections it took; a sure start counts for two.
+        votes: the score of its detections, by class, for each track.
+    """
+
+    _ROWS = ("ids", "states", "covariances", "seen", "viewed", "hits")
+
+    def __init__(self, views: int, dimension: int) -> None:
+        self.gallery = Gallery(views, dimension)
+        self.ids = np.zeros(0, np.int64)
+        self.states = np.zeros((0, 8))
+        self.covariances = np.zeros((0, 3, 4))
+        self.seen = np.zeros(0)
+        self.viewed = np.zeros(0)
+        self.hits = np.zeros(0, np.int64)
+        self.votes: list[dict[int, float]] = []
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def move_on(self, oldest: float, passed: float, noise: kalman.MotionNoise, camera: np.ndarray | None) -> None:
+        """Forgets what was last seen before ``oldest`` s, and expects the others ``passed`` s later."""
+        self.keep(self.seen >= oldest)
+        self.states, self.covariances = kalman.predict(self.states, self.covariances, passed, noise)
+        if camera is not None:
+            self.states, self.covariances = kalman.warp(self.states, self.covariances, camera)
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Keeps the tracks where the (M,) mask is true."""
+        if rows.all():
+            return
+        self.gallery.keep(rows)
+        for name in self._ROWS:
+            setattr(self, name, getattr(self, name)[rows])
+        self.votes = [votes for votes, kept in zip(self.votes, rows.tolist(), strict=True) if kept]
+
+    def add(
+        self,
+        ids: np.ndarray,
+        boxes: np.ndarray,
+        embeddings: np.ndarray,
+        labels: np.ndarray,
+        scores: np.ndarray,
+        hits: np.ndarray,
+        now: float,
+        noise: kalman.MotionNoise,
+    ) -> None:
+        """Remembers new tracks. Shapes as the attributes, (K, ...)."""
+        states, covariances = kalman.start(boxes, noise)
+        times = np.full(len(ids), now)
+        for name, values in zip(self._ROWS, (ids, states, covariances, times, times, hits), strict=True):
+            setattr(self, name, np.concatenate((getattr(self, name), values)))
+        self.gallery.add(embeddings)
+        self.votes += [{label: score} for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
+
+    def correct(self, rows: np.ndarray, boxes: np.ndarray, noise: kalman.MotionNoise, anew: bool) -> None:
+        """Tracks ``rows`` (K,) were seen at (K, 4) boxes; ``anew`` after a cut, when velocities mean nothing."""
+        if anew:
+            self.states[rows], self.covariances[rows] = kalman.start(boxes, noise)
+        else:
+            self.states[rows], self.covariances[rows] = kalman.correct(
+                self.states[rows], self.covariances[rows], boxes, noise
+            )
+
+    def look(self, rows: np.ndarray, embeddings: np.ndarray, now: float, apart: float) -> None:
+        """Tracks ``rows`` (K,) look like (K, D) now; every ``apart`` seconds a view is added to those kept."""
+        old = now - self.viewed[rows] >= apart
+        self.gallery.renew(rows[old], embeddings[old])
+        self.gallery.replace_newest(rows[~old], embeddings[~old])
+        self.viewed[rows[old]] = now
+
+    def vote(self, rows: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
+        """Counts the classes of detections that tracks ``rows`` (K,) took, by score."""
+        for row, label, score in zip(rows.tolist(), labels.tolist(), scores.tolist(), strict=True):
+            self.votes[row][label] = self.votes[row].get(label, 0.0) + score
+
+    def classes(self) -> np.ndarray:
+        """(M,) int64, the class with most votes; of equals the smaller."""
+        return np.array([_winner(votes) for votes in self.votes], np.int64)
+
+    def class_of(self, identity: int) -> int | None:
+        """The same of one identity; None if it is not here."""
+        rows = np.flatnonzero(self.ids == identity)
+        return _winner(self.votes[int(rows[0])]) if rows.size else None
+
+
+def _winner(votes: dict[int, float]) -> int:
+    return min(votes, key=lambda label: (-votes[label], label))

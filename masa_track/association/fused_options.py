@@ -1,0 +1,124 @@
+"""What the association by motion and appearance can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from math import isfinite
+from numbers import Integral, Real
+
+from masa_track.errors import InputError
+
+
+@dataclass(frozen=True)
+class FusedOptions:
+    """The options of one :class:`~masa_track.association.fused.FusedAssociator`. Odds are natural logarithms.
+
+    Attributes:
+        init_score_threshold: an unmatched detection above it starts a track.
+        high_score_threshold: detections above it choose their tracks first; the others may take what is left.
+        object_score_threshold: a detection must be above it to take a track at all.
+        sure_score: a detection from it on starts a track at once; a weaker one must be seen again in the next frame,
+            and has no identity until then.
+        confirm_seconds: the same for any detection after a gap longer than this, where it may not be seen twice.
+        memory_seconds: how long a track is remembered after it was last seen.
+        fps: frames a second of ``frame_index``.
+        match_odds: a detection takes a track when what speaks for it is more than this.
+        second_match_odds: the same for detections of a low score, which only motion speaks for.
+        second_gap_seconds: a track unseen for longer is not given to a detection of a low score.
+        forgetting_seconds: a track missing for so long is less likely by 1.
+        motion_memory_seconds: after missing for so long, that a track's place fits counts 1 / e.
+        missing_odds: a track that has been missing is less likely by so much,
+        entry_odds: and by so much more at the border of the picture, where new things come in.
+        leaving_seconds: after so long most of what left the picture is gone.
+        jump_odds: the logarithm of how often things are not where motion expects them (a jump, a bad box): the least
+            that motion can say.
+        cut_odds: the logarithm of how often a frame shows another view than the one before: then looks alone decide.
+        cut_seconds: across a cut things look as different as after so long.
+        cut_match_odds: ``match_odds`` across a cut.
+        use_appearance: False leaves the embeddings aside.
+        appearance_weight: weight of the appearance's log-odds.
+        most_appearance_odds: the most that appearance can say, either way.
+        clean_overlap: a detection that another covers by more says little by its looks, and is not remembered.
+        views: embeddings remembered of each track.
+        view_seconds: how much time is between them, at least.
+        duplicate_iou: an unmatched detection that overlaps a better one by more starts no track.
+        distractor_iou_threshold: a detection of a low score that overlaps a better one by more is left out.
+        class_aware: a detection may only take a track of its own class.
+        motion_speed: how fast things move, in sizes (sqrt of the area) of their box a second, one standard deviation.
+        motion_persistence: seconds after which a velocity is forgotten.
+        position_noise: how exact a detection's centre is, in sizes.
+        extent_noise: how exact its width and height are, in sizes.
+        first_id: the first identity given.
+    """
+
+    init_score_threshold: float = 0.65
+    high_score_threshold: float = 0.4
+    object_score_threshold: float = 0.1
+    sure_score: float = 0.999
+    confirm_seconds: float = 0.2
+    memory_seconds: float = 30.0
+    fps: float = 30.0
+    match_odds: float = -0.25
+    second_match_odds: float = 3.0
+    second_gap_seconds: float = 1.0
+    forgetting_seconds: float = 30.0
+    motion_memory_seconds: float = 2.0
+    missing_odds: float = 1.0
+    entry_odds: float = 6.0
+    leaving_seconds: float = 0.5
+    jump_odds: float = -5.0
+    cut_odds: float = -5.0
+    cut_seconds: float = 3.0
+    cut_match_odds: float = -2.0
+    use_appearance: bool = True
+    appearance_weight: float = 1.0
+    most_appearance_odds: float = 6.0
+    clean_overlap: float = 0.4
+    views: int = 6
+    view_seconds: float = 0.3
+    duplicate_iou: float = 0.7
+    distractor_iou_threshold: float = 0.5
+    class_aware: bool = False
+    motion_speed: float = 1.4
+    motion_persistence: float = 10.0
+    position_noise: float = 0.07
+    extent_noise: float = 0.12
+    first_id: int = 0
+
+    def __post_init__(self) -> None:
+        above_zero = {"memory_seconds", "fps", "forgetting_seconds", "motion_speed", "motion_persistence"}
+        above_zero |= {
+            "position_noise",
+            "extent_noise",
+            "most_appearance_odds",
+            "leaving_seconds",
+            "motion_memory_seconds",
+        }
+        unit = {"clean_overlap", "duplicate_iou", "distractor_iou_threshold"}
+        for name, kind in ((f.name, str(f.type)) for f in fields(self)):
+            value = getattr(self, name)
+            if kind == "bool":
+                if not isinstance(value, bool):
+                    raise InputError(f"{name} must be True or False, got {value!r}")
+            elif kind == "int":
+                least = 1 if name == "views" else 0
+                if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
+                    raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}")
+            else:
+                if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+                    raise InputError(f"{name} must be a finite number, got {value!r}")
+                if name in above_zero and value <= 0:
+                    raise InputError(f"{name} must be above 0, got {value!r}")
+                if name in unit and not 0 <= float(value) <= 1:
+                    raise InputError(f"{name} must be in 0..1, got {value!r}")
+        for name in (
+            "second_gap_seconds",
+            "view_seconds",
+            "appearance_weight",
+            "confirm_seconds",
+            "cut_seconds",
+            "missing_odds",
+            "entry_odds",
+        ):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be 0 or more, got {getattr(self, name)!r}")

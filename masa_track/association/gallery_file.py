@@ -1,0 +1,135 @@
+"""Galleries on disk, and which tracks of two cameras are one thing."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from masa_track.association.gallery import unit
+from masa_track.association.matching import most_evidence
+from masa_track.errors import InputError
+
+_COMMON_TRUST = 5.0  # tracks that must be seen before half of their common look is taken away
+_ARRAYS = ("ids", "classes", "counts", "vectors")
+
+
+@dataclass(frozen=True)
+class TrackGallery:
+    """How tracks looked: what is left of a run, to know its things again.
+
+    Attributes:
+        ids: (M,) int64 identities.
+        classes: (M,) int64, the class that most detections of each had.
+        counts: (M,) int64, how many views of each there are, 1 or more.
+        vectors: (M, views, D) float32 of length 1, zeros behind the counts.
+    """
+
+    ids: np.ndarray
+    classes: np.ndarray
+    counts: np.ndarray
+    vectors: np.ndarray
+
+    def __post_init__(self) -> None:
+        tracks = len(self.ids)
+        if self.vectors.ndim != 3 or any(len(getattr(self, name)) != tracks for name in _ARRAYS):
+            shapes = ", ".join(f"{name} {getattr(self, name).shape}" for name in _ARRAYS)
+            raise InputError(f"a gallery must be ids, classes and counts (M,) and vectors (M, views, D), got {shapes}")
+        if tracks and not (self.counts.min() >= 1 and self.counts.max() <= self.vectors.shape[1]):
+            raise InputError(f"counts of a gallery must be 1..{self.vectors.shape[1]}, got {self.counts}")
+        if not np.isfinite(self.vectors).all():
+            raise InputError("vectors of a gallery must be finite numbers")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def save(self, path: str | Path) -> None:
+        """Writes an .npz, beside and then in place, so that it is whole or not there."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise InputError(f"a gallery is saved as .npz, got {path}")
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with open(beside, "wb") as file:
+                np.savez_compressed(file, **{name: getattr(self, name) for name in _ARRAYS})
+            os.replace(beside, path)
+        except OSError as error:
+            raise InputError(f"gallery {path} cannot be written: {error.strerror}") from error
+        finally:
+            beside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrackGallery:
+        """Reads what :meth:`save` wrote; nothing in the file is run as code.
+
+        Raises:
+            InputError: there is no such file, or it is no gallery.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                missing = [name for name in _ARRAYS if name not in file]
+                if missing:
+                    raise InputError(f"{path} is no gallery: it has no {', '.join(missing)}")
+                arrays = {name: file[name] for name in _ARRAYS}
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(f"gallery {path} cannot be read: {error}") from error
+        return cls(**arrays)
+
+
+def match_galleries(
+    first: TrackGallery, second: TrackGallery, threshold: float = 0.35, margin: float = 0.05, class_aware: bool = False
+) -> list[tuple[int, int, float]]:
+    """Which tracks of one camera are which of another, by looks.
+
+    What all tracks of a camera have in common (its light, its angle) is taken away from each before they are compared,
+    so the two need things in common more than cameras alike. The assignment with the largest sum is taken; a pair that
+    is hardly better than what else each side could have taken is left out, as look-alikes cannot be told apart.
+
+    Args:
+        first: M tracks.
+        second: N tracks.
+        threshold: the mean of the nearest views' and the mean views' cosine that a pair must exceed.
+        margin: by how much a pair must be more alike than the next best of either side.
+        class_aware: only tracks of the same class may be one.
+
+    Returns:
+        (identity in ``first``, identity in ``second``, similarity), most alike first.
+
+    Raises:
+        InputError: the embeddings are of different lengths, so of different models.
+    """
+    if len(first) == 0 or len(second) == 0:
+        return []
+    if first.vectors.shape[2] != second.vectors.shape[2]:
+        raise InputError(
+            "galleries must be of one model, "
+            f"got embeddings of {first.vectors.shape[2]} and {second.vectors.shape[2]} numbers"
+        )
+    here, there = _views(first), _views(second)
+    similarities = np.empty((len(first), len(second)))
+    for row, views in enumerate(here):
+        for column, others in enumerate(there):
+            nearest = (views @ others.T).max()
+            similarities[row, column] = (nearest + unit(views.sum(axis=0)) @ unit(others.sum(axis=0))) / 2
+    if class_aware:
+        similarities[first.classes[:, None] != second.classes] = -1
+    taken, _ = most_evidence(similarities, threshold)
+    pairs = []
+    for row, column in enumerate(taken.tolist()):
+        if column < 0:
+            continue
+        value = similarities[row, column]
+        rivals = np.concatenate((np.delete(similarities[row], column), np.delete(similarities[:, column], row)))
+        if not rivals.size or value - rivals.max() >= margin:
+            pairs.append((int(first.ids[row]), int(second.ids[column]), float(value)))
+    return sorted(pairs, key=lambda pair: -pair[2])
+
+
+def _views(gallery: TrackGallery) -> list[np.ndarray]:
+    """Each track's views (n, D) of length 1 without what all tracks have in common, as far as so few can show it."""
+    means = np.array([unit(v[:n].sum(axis=0)) for v, n in zip(gallery.vectors, gallery.counts, strict=True)])
+    common = means.sum(axis=0) / (len(means) + _COMMON_TRUST)
+    return [unit(v[:n] - common) for v, n in zip(gallery.vectors, gallery.counts, strict=True)]

@@ -1,0 +1,60 @@
+"""How a camera moved from one frame to the next, from the background's corners."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+_SIDE = 480  # the longer side is worked on at this size
+_CORNERS = 400
+_FEWEST = 20  # corners that must agree
+_AGREEING = 0.4  # of those that were found again, at least
+_EXACT = 1.5  # pixels of the working size, within which a corner agrees
+
+
+class CameraMotion:
+    """Sparse optical flow of corners outside the boxes, and the turn, scale and shift that most of them agree on.
+
+    Sources: Shi and Tomasi, Good features to track, 1994; Lucas and Kanade, 1981; RANSAC, Fischler and Bolles, 1981;
+    the use for tracking as in Aharon et al., BoT-SORT, 2022.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the last frame."""
+        self._grey: np.ndarray | None = None
+        self._corners: np.ndarray | None = None
+
+    def estimate(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray | None:
+        """Takes the next frame.
+
+        Args:
+            frame: (H, W, 3) BGR uint8.
+            boxes: (N, 4) xyxy pixels of it; what is in them may move by itself.
+
+        Returns:
+            (2, 3) affine float64, pixels of the frame before to pixels of this one; None for the first frame, for
+            one of another size, and where too few corners agree (a cut, a gap too long, nothing to see).
+        """
+        scale = min(1.0, _SIDE / max(frame.shape[:2]))
+        grey = cv2.cvtColor(cv2.resize(frame, None, fx=scale, fy=scale), cv2.COLOR_BGR2GRAY)
+        last, corners = self._grey, self._corners
+        mask = np.full(grey.shape, 255, np.uint8)
+        for x1, y1, x2, y2 in np.clip(np.round(boxes * scale), 0, 1e6).astype(int).tolist():
+            mask[y1 : y2 + 1, x1 : x2 + 1] = 0
+        self._grey = grey
+        self._corners = cv2.goodFeaturesToTrack(grey, _CORNERS, 0.01, 7, mask=mask)
+        if last is None or last.shape != grey.shape or corners is None or len(corners) < _FEWEST:
+            return None
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(last, grey, corners, np.zeros_like(corners))
+        found = found.ravel() == 1
+        if found.sum() < _FEWEST:
+            return None
+        before, after = corners.reshape(-1, 2)[found], moved.reshape(-1, 2)[found]
+        affine, agree = cv2.estimateAffinePartial2D(before, after, ransacReprojThreshold=_EXACT)
+        if affine is None or agree.sum() < max(_FEWEST, _AGREEING * len(before)):
+            return None
+        affine[:, 2] /= scale
+        return np.asarray(affine, np.float64)

@@ -1,0 +1,77 @@
+"""`masa-track tune`: searches the options of the preset `default` for one's own videos with truth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from masa_track.errors import InputError
+
+_DESCRIPTION = """\
+Searches the options of the preset `default` on sequences whose truth is known, and prints those
+that did best as --set arguments for `masa-track track`. Each sequence's frames are embedded once;
+then a trial takes seconds. Needs optuna: pip install "masa-track[tune]"."""
+
+_EPILOG = """\
+SEQUENCE is a MOTChallenge folder: img1/*.jpg or a video, gt/gt.txt, det/det.txt.
+
+  masa-track tune MOT15/train/TUD-Campus MOT15/train/PETS09-S2L1 --boxes det --trials 100
+
+What is found fits these videos; hold some back and score them with `masa-track eval`."""
+
+
+def add_parser(commands: Any) -> None:
+    """Adds ``tune`` to the command's subparsers."""
+    parser = commands.add_parser(
+        "tune",
+        help="search the best options for your own videos with truth",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("sequences", nargs="+", type=Path, metavar="SEQUENCE", help="folder with frames, gt/gt.txt and det/det.txt")
+    add("--boxes", choices=("det", "gt"), default="det", help="boxes to track (default: %(default)s)")
+    add("--score", choices=("idf1", "hota", "mota"), default="hota", help="what to maximise (default: %(default)s)")
+    add("--trials", type=int, default=50, metavar="N", help="settings to try (default: %(default)s)")
+    add("--strides", type=int, nargs="+", default=[1], metavar="N", help="the mean over these (default: 1)")
+    add("--model", default="nano", metavar="NAME", help="what embeds the boxes (default: %(default)s)")
+    add("--checkpoint", metavar="FILE", help="other weights for the model")
+    add("--device", metavar="NAME", help="cpu, cuda, ...")
+    add("--seed", type=int, default=0, help="of the search (default: %(default)s)")
+    add("--json", type=Path, metavar="FILE", help="also write the options to FILE")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs ``tune``; what can be wrong with the input is found before anything is embedded."""
+    for name, value in (("--trials", args.trials), ("--strides", min(args.strides))):
+        if value < 1:
+            raise InputError(f"{name} must be 1 or more, got {value}")
+    if args.json is not None and not args.json.absolute().parent.is_dir():
+        raise InputError(f"--json must be in a folder that is there, but there is no {args.json.parent}")
+    from masa_track.tuning import embed_sequence, search
+
+    try:
+        import optuna  # noqa: F401
+    except ImportError as error:
+        raise InputError('optuna is needed here: pip install "masa-track[tune]"') from error
+    from masa_track.models import load
+
+    for folder in args.sequences:
+        for part in ("gt/gt.txt", f"{args.boxes}/{args.boxes}.txt"):
+            if not (folder / part).is_file():
+                raise InputError(f"SEQUENCE must have {part}, but there is no {folder / part}")
+    model = load(args.model, device=args.device, checkpoint=args.checkpoint)
+    sequences = [embed_sequence(folder, args.boxes, model) for folder in args.sequences]
+    before, best, options = search(sequences, args.score, args.trials, args.strides, args.seed)
+    print(f"{args.score}: {before:.3f} with the preset's options, {best:.3f} with the best of {args.trials} trials")
+    print(" ".join(f"--set {name}={value}" for name, value in options.items()) or "the preset's options are the best")
+    if args.json is not None:
+        import json
+
+        from masa_track.io.files import write_text
+
+        write_text(args.json, json.dumps({"score": best, "preset_score": before, "options": options}, indent=2) + "\n")
+    return 0

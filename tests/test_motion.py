@@ -1,0 +1,381 @@
+"""The preset `default`: the motion filter, the gallery, the evidence, and a track's life among all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from masa_track import MasaTracker
+from masa_track.association import Associator, FusedAssociator, kalman, open_associator, options_of
+from masa_track.association.boxes import coverage
+from masa_track.association.evidence import AppearanceEvidence, AppearancePrior
+from masa_track.association.gallery import Gallery, unit
+from masa_track.association.matching import most_evidence
+from masa_track.camera import CameraMotion
+from masa_track.errors import InputError
+
+RNG = np.random.default_rng
+LOOKS = unit(RNG(5).normal(size=(40, 64)))  # things that look nothing alike
+NOISE = kalman.MotionNoise()
+
+
+def box(x: float, y: float = 100.0, width: float = 30.0, height: float = 60.0) -> list[float]:
+    return [x, y, x + width, y + height]
+
+
+def step(
+    associator: FusedAssociator,
+    frame: float,
+    boxes: list[list[float]],
+    looks: list[int],
+    scores: list[float] | None = None,
+    labels: list[int] | None = None,
+    seed: int = 0,
+) -> list[int]:
+    """One frame of things at boxes; how each looks varies a little."""
+    count = len(boxes)
+    varied = 10 * unit(LOOKS[looks] + 0.05 * RNG(seed + int(frame)).normal(size=(count, 64)))
+    ids = associator.update(
+        np.array(boxes, np.float32).reshape(-1, 4),
+        np.array(scores if scores is not None else [1.0] * count),
+        np.array(labels if labels is not None else [0] * count),
+        varied.astype(np.float32),
+        frame,
+        size=(640, 480),
+    )
+    return [int(i) for i in ids]
+
+
+# --- the motion filter
+
+
+def textbook(state: np.ndarray, covariance: np.ndarray, seconds: float, speed: float, tau: float) -> tuple:
+    """One coordinate's (2,) state and (2, 2) covariance by plain Euler steps of the velocity's equation."""
+    steps = 20000
+    dt = seconds / steps
+    move, noise = np.array([[1, dt], [0, 1 - dt / tau]]), np.diag([0, 2 * speed**2 / tau * dt])
+    for _ in range(steps):
+        state, covariance = move @ state, move @ covariance @ move.T + noise
+    return state, covariance
+
+
+def test_prediction_solves_the_equation() -> None:
+    states, covariances = kalman.start(np.array([[0, 0, 30, 60]]), NOISE)
+    states[0, 4:] = [50, -20, 1, 2]
+    covariances[0, 1] = [3, 4, 0.1, 0.2]
+    size = float(np.sqrt(30 * 60))
+    later, grown = kalman.predict(states, covariances, 0.7, NOISE)
+    for k, (speed, tau) in enumerate(
+        [(NOISE.speed, NOISE.persistence)] * 2 + [(NOISE.growth, NOISE.growth_persistence)] * 2
+    ):
+        p, c, v = covariances[0, :, k]
+        state, covariance = textbook(
+            np.array([states[0, k], states[0, 4 + k]]), np.array([[p, c], [c, v]]), 0.7, speed * size, tau
+        )
+        np.testing.assert_allclose([later[0, k], later[0, 4 + k]], state, rtol=1e-3)
+        np.testing.assert_allclose(grown[0, :, k], [covariance[0, 0], covariance[0, 1], covariance[1, 1]], rtol=2e-3)
+
+
+def test_one_long_step_is_many_short_ones() -> None:
+    states, covariances = kalman.start(np.array([[0, 0, 30, 60], [5, 5, 9, 9]]), NOISE)
+    states[:, 4:6] = 7  # sizes stand still, so the noise is the same all the way
+    once = kalman.predict(states, covariances, 1.0, NOISE)
+    for _ in range(10):
+        states, covariances = kalman.predict(states, covariances, 0.1, NOISE)
+    np.testing.assert_allclose(states, once[0], rtol=1e-9)
+    np.testing.assert_allclose(covariances, once[1], rtol=1e-9)
+
+
+def test_the_filter_learns_a_walk() -> None:
+    states, covariances = kalman.start(np.array([box(0)]), NOISE)
+    for k in range(1, 40):
+        states, covariances = kalman.predict(states, covariances, 0.04, NOISE)
+        states, covariances = kalman.correct(states, covariances, np.array([box(2.0 * k)]), NOISE)
+    assert states[0, 4] == pytest.approx(50, rel=0.1)  # 2 pixels in .04 s
+    assert abs(states[0, 5]) < 1
+    assert (covariances[0, 0] > 0).all()
+    assert (covariances[0, 0] * covariances[0, 2] > covariances[0, 1] ** 2).all()  # still a covariance
+
+
+def test_a_moving_camera_is_followed() -> None:
+    states, covariances = kalman.start(np.array([box(100)]), NOISE)
+    states[0, 4:6] = [10, 0]
+    turned, _ = kalman.warp(
+        states, covariances, np.array([[0.0, -2.0, 5.0], [2.0, 0.0, 7.0]])
+    )  # a quarter, twice as big
+    np.testing.assert_allclose(turned[0, :6], [-2 * 130 + 5, 2 * 115 + 7, 60, 120, 0, 20])
+
+
+# --- the gallery and the evidence
+
+
+def test_similarities_are_those_of_the_slow_way() -> None:
+    rng = RNG(0)
+    gallery = Gallery(3, 5)
+    gallery.add(unit(rng.normal(size=(12, 5))))  # more than the first buffer holds
+    for _ in range(5):
+        gallery.renew(np.array([0, 2]), unit(rng.normal(size=(2, 5))))
+    gallery.renew(np.array([1]), unit(rng.normal(size=(1, 5))))
+    gallery.keep(np.arange(12) != 3)
+    asked, centre = unit(rng.normal(size=(4, 5))), 0.2 * rng.normal(size=5).astype(np.float32)
+    expected = np.empty((4, 11))
+    for i in range(4):
+        for j in range(11):
+            views, one = unit(gallery.vectors[j, : gallery.counts[j]] - centre), unit(asked[i] - centre)
+            expected[i, j] = ((views @ one).max() + unit(views.sum(axis=0)) @ one) / 2
+    np.testing.assert_allclose(gallery.similarities(asked, centre), expected, atol=1e-5)
+
+
+def test_a_gallery_keeps_what_differs() -> None:
+    gallery = Gallery(3, 64)
+    gallery.add(LOOKS[:1])
+    for look in (1, 2, 2, 2, 2):  # front, back, then the side again and again
+        gallery.renew(np.array([0]), LOOKS[look : look + 1])
+    kept = {int((LOOKS @ view).argmax()) for view in gallery.vectors[0]}
+    assert kept == {0, 1, 2}
+
+
+def test_appearance_learns_what_a_video_shows() -> None:
+    evidence = AppearanceEvidence(AppearancePrior(), most=8.0)
+    before = evidence.log_odds(np.array([[0.6]]), np.array([0.1]))[0, 0]
+    assert before > 2
+    for _ in range(200):  # everything is .6 alike here: .6 says nothing any more
+        evidence.learn_different(RNG(0).normal(0.6, 0.05, 20))
+        evidence.learn_same(RNG(1).normal(0.9, 0.03, 20), np.full(20, 0.1))
+    assert evidence.log_odds(np.array([[0.6]]), np.array([0.1]))[0, 0] < -2
+    assert evidence.log_odds(np.array([[0.9]]), np.array([0.1]))[0, 0] > 2
+
+
+def test_appearance_says_less_after_a_long_time() -> None:
+    evidence = AppearanceEvidence(AppearancePrior(), most=8.0)
+    soon, late = evidence.log_odds(np.array([[0.2, 0.2]]), np.array([0.04, 5.0]))[0]
+    assert soon < late  # little alike: at once that is another thing, after five seconds it may be the same
+
+
+def test_most_evidence_and_coverage() -> None:
+    taken, worth = most_evidence(np.array([[3.0, 5.0, -1.0], [2.0, 4.5, -2.0], [-9.0, -9.0, -9.0]]), 1.0)
+    assert taken.tolist() == [1, 0, -1] or taken.tolist() == [0, 1, -1]
+    assert worth == pytest.approx(5.5)
+    assert most_evidence(np.zeros((0, 3)), 0.0)[0].shape == (0,)
+    np.testing.assert_allclose(coverage(np.array([[0, 0, 10, 10], [5, 0, 25, 10], [50, 0, 60, 10]])), [0.5, 0.25, 0])
+
+
+# --- a track's life
+
+
+def test_a_walk_behind_a_tree() -> None:
+    """Two that look the same cross the picture; one is hidden for a second, and comes out where it should."""
+    associator = FusedAssociator(fps=25)
+    for k in range(30):
+        assert step(associator, k, [box(100 + 3 * k), box(500 - 3 * k, 300)], [0, 0]) == [0, 1]
+    for k in range(30, 55):
+        assert step(associator, k, [box(500 - 3 * k, 300)], [0]) == [1]
+    assert step(associator, 55, [box(100 + 3 * 55), box(500 - 3 * 55, 300)], [0, 0]) == [0, 1]
+
+
+def test_look_alikes_that_cross() -> None:
+    """Motion alone tells them apart; appearance knows nothing."""
+    associator = FusedAssociator(fps=25)
+    for k in range(80):
+        ids = step(associator, k, [box(100 + 4 * k), box(420 - 4 * k, 104)], [0, 0], seed=k)
+        assert ids == [0, 1], k
+
+
+def test_who_comes_back_after_a_long_time_is_known_by_looks() -> None:
+    associator = FusedAssociator(fps=25)
+    for k in range(20):
+        step(associator, k, [box(300 + k), box(100, 300), box(500, 300)], [0, 1, 2])
+    for k in range(20, 270):
+        step(associator, k, [box(100, 300), box(500, 300)], [1, 2])
+    ids = step(associator, 270, [box(150), box(100, 300), box(500, 300), box(400, 20)], [0, 1, 2, 3])
+    assert ids == [0, 1, 2, 3]  # ten seconds later, elsewhere; and one that was never seen
+
+
+def test_memory_ends() -> None:
+    associator = FusedAssociator(fps=10, memory_seconds=2)
+    assert step(associator, 0, [box(300)], [0]) == [0]
+    assert step(associator, 20, [box(300)], [0]) == [0]
+    assert step(associator, 41, [box(300)], [0]) == [1]
+
+
+def test_a_cut_leaves_looks_alone() -> None:
+    associator = FusedAssociator(fps=25)
+    places = [box(100), box(300), box(500)]
+    for k in range(25):
+        step(associator, k, places, [0, 1, 2])
+    moved = [box(210, 300, 60, 120), box(400, 250, 60, 120), box(20, 280, 60, 120)]
+    assert step(associator, 26, moved, [0, 1, 2]) == [0, 1, 2]
+    assert associator.cuts >= 1
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_frames_may_be_missing(every: int) -> None:
+    """The same walk, every frame or every tenth: time is what counts."""
+    associator = FusedAssociator(fps=25)
+    for k in range(0, 100, every):
+        boxes = [box(20 + 2.4 * k, 100), box(600 - 2.4 * k, 220), box(300, 350 - 1.5 * k)]
+        assert step(associator, k, boxes, [0, 0, 0], seed=k) == [0, 1, 2]
+
+
+def test_a_low_score_continues_a_track_and_starts_none() -> None:
+    associator = FusedAssociator(fps=25)
+    for k in range(10):
+        step(associator, k, [box(100 + k)], [0])
+    scores = [0.3, 0.3]
+    assert step(associator, 10, [box(110), box(400)], [0, 1], scores) == [0, -1]
+    assert step(associator, 11, [box(111)], [0], [0.05]) == [-1]
+    assert step(associator, 12, [box(112)], [0]) == [0]
+
+
+def test_what_is_seen_once_gets_no_identity() -> None:
+    associator = FusedAssociator(fps=25)
+    step(associator, 0, [box(100)], [0])
+    assert step(associator, 1, [box(101), box(400)], [0, 1], [1.0, 0.9]) == [0, -1]
+    assert step(associator, 2, [box(102)], [0]) == [0]
+    assert step(associator, 3, [box(103), box(400)], [0, 1], [1.0, 0.9]) == [0, -1]  # it had been forgotten
+    assert step(associator, 4, [box(104), box(400)], [0, 1], [1.0, 0.9])[1] > 0
+    assert len(associator.memory) == 2
+
+
+def test_classes_vote_and_can_bind() -> None:
+    associator = FusedAssociator(fps=25)
+    for k, label in enumerate([1, 2, 2, 1, 2]):
+        assert step(associator, k, [box(100)], [0], labels=[label]) == [0]
+    assert associator.class_of(0) == 2
+    assert associator.class_of(7) is None
+    aware = FusedAssociator(fps=25, class_aware=True)
+    for k, label in enumerate([1, 1, 1]):
+        step(aware, k, [box(100)], [0], labels=[label])
+    assert step(aware, 3, [box(100)], [0], labels=[2]) == [1]
+    assert step(aware, 4, [box(100)], [0], labels=[1]) == [0]
+
+
+def crowd(frame: int, order: np.ndarray) -> tuple[list[list[float]], list[int], list[float]]:
+    boxes = [box(40 + 70 * n + 2 * frame * (-1) ** n, 60 + 90 * (n % 4)) for n in range(8)]
+    scores = [0.9 - 0.01 * n for n in range(8)]
+    return [boxes[n] for n in order], order.tolist(), [scores[n] for n in order]
+
+
+def test_order_does_not_matter() -> None:
+    plain, shuffled = FusedAssociator(fps=25), FusedAssociator(fps=25)
+    for k in range(30):
+        order = RNG(k).permutation(8)
+        embeddings = unit(LOOKS[:8] + 0.1 * RNG(k).normal(size=(8, 64)))
+        for associator, rows in ((plain, np.arange(8)), (shuffled, order)):
+            boxes, _, scores = crowd(k, rows)
+            ids = associator.update(np.array(boxes), np.array(scores), np.zeros(8, int), embeddings[rows], k)
+            if associator is plain:
+                expected = ids
+        np.testing.assert_array_equal(ids, expected[order])
+
+
+def test_the_scale_of_embeddings_does_not_matter() -> None:
+    small, large = FusedAssociator(fps=25), FusedAssociator(fps=25)
+    for k in range(20):
+        embeddings = unit(LOOKS[:8] + 0.3 * RNG(k).normal(size=(8, 64)))
+        boxes, _, scores = crowd(3 * k, np.arange(8))
+        both = [
+            a.update(np.array(boxes), np.array(scores), np.zeros(8, int), s * embeddings, k)
+            for a, s in ((small, 1), (large, 100))
+        ]
+        np.testing.assert_array_equal(*both)
+
+
+def test_nothing_one_thing_and_zeros() -> None:
+    associator = FusedAssociator()
+    assert step(associator, 0, [], []) == []
+    assert step(associator, 1, [box(10)], [0]) == [0]
+    assert step(associator, 2, [], []) == []
+    assert step(associator, 3, [box(10)], [0]) == [0]
+    ids = associator.update(np.array([[5.0, 5, 5, 5]]), np.ones(1), np.zeros(1, int), np.zeros((1, 64)), 4)
+    assert ids.tolist() == [1]  # a box without area, an embedding without length
+    associator.reset()
+    assert step(associator, 0, [box(10)], [0]) == [0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes": np.array([[0, 0, np.nan, 5]])}, "boxes must be finite"),
+        ({"boxes": np.zeros((1, 5))}, r"boxes must be \(N, 4\)"),
+        ({"embeddings": np.ones((1, 3))}, "call reset"),
+        ({"frame_index": 0}, "frame_index must grow"),
+        ({"frame_index": np.nan}, "frame_index must grow"),
+        ({"camera": np.eye(3)}, r"camera must be a finite \(2, 3\)"),
+    ],
+)
+def test_bad_frames_leave_no_trace(change: dict, message: str) -> None:
+    associator = FusedAssociator()
+    good = {"boxes": np.array([box(10)]), "scores": np.ones(1), "labels": np.zeros(1, int), "embeddings": LOOKS[:1]}
+    associator.update(**good, frame_index=0)
+    with pytest.raises(InputError, match=message):
+        associator.update(**{**good, "frame_index": 1, **change})
+    assert associator.update(**good, frame_index=1).tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory_second": 3}, "did you mean 'memory_seconds'"),
+        ({"views": 0}, "views must be a whole number of 1 or more"),
+        ({"fps": 0}, "fps must be above 0"),
+        ({"clean_overlap": 1.5}, r"clean_overlap must be in 0\.\.1"),
+        ({"match_odds": float("nan")}, "match_odds must be a finite number"),
+        ({"class_aware": 1}, "class_aware must be True or False"),
+        ({"view_seconds": -1}, "view_seconds must be 0 or more"),
+    ],
+)
+def test_bad_options(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FusedAssociator(**options)
+
+
+def test_each_engine_names_the_other() -> None:
+    assert isinstance(open_associator("default"), FusedAssociator)
+    assert isinstance(open_associator("tao"), Associator)
+    with pytest.raises(InputError, match="use FusedAssociator"):
+        options_of("default")
+    with pytest.raises(InputError, match="use Associator"):
+        FusedAssociator("demo")
+
+
+# --- the camera
+
+
+def picture(shift: tuple[int, int]) -> np.ndarray:
+    """A picture with large and small patterns, seen by a camera that moved."""
+    import cv2
+
+    patterns = [RNG(n).uniform(0, 64, (400 // n + 1, 520 // n + 1, 3)) for n in (4, 10, 25, 60)]
+    scene = sum(cv2.resize(pattern, (520, 400)) for pattern in patterns).astype(np.uint8)
+    return scene[40 + shift[1] : 340 + shift[1], 60 + shift[0] : 460 + shift[0]].copy()
+
+
+def test_camera_motion_is_found() -> None:
+    camera = CameraMotion()
+    assert camera.estimate(picture((0, 0)), np.zeros((0, 4))) is None
+    affine = camera.estimate(picture((9, -4)), np.array([[100, 100, 150, 200]]))
+    np.testing.assert_allclose(affine, [[1, 0, -9], [0, 1, 4]], atol=0.3)
+    assert camera.estimate(RNG(9).integers(0, 255, (300, 400, 3)).astype(np.uint8), np.zeros((0, 4))) is None  # a cut
+    assert camera.estimate(np.zeros((50, 50, 3), np.uint8), np.zeros((0, 4))) is None
+
+
+def test_camera_motion_keeps_identities() -> None:
+    """Two look-alikes stand; the camera turns by their distance from one frame to the next."""
+    import supervision as sv
+
+    class Alike:
+        def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+            return np.ones((len(boxes), 8), np.float32)
+
+    found = {}
+    for follow in (False, True):
+        tracker = MasaTracker(Alike(), camera_motion=follow, fps=25.0)
+        for x in (0, 0, 0, 0, 40):
+            boxes = np.array([box(150 - x), box(190 - x), box(230 - x)], np.float32)
+            ids = tracker.update(sv.Detections(boxes), picture((x, 0))).tracker_id
+        found[follow] = ids.tolist()
+    assert found[True] == [1, 2, 3]
+    assert found[False] != [1, 2, 3]
+    with pytest.raises(InputError, match="camera_motion needs"):
+        MasaTracker(Alike(), "demo", camera_motion=True)
