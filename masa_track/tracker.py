@@ -38,6 +38,9 @@ class MasaTracker:
         device: for the model, e.g. ``cpu`` or ``cuda``; None takes a GPU if there is one.
         **overrides: options of :class:`~masa_track.association.AssociationOptions`, e.g. ``memory_frames=300``.
 
+    Attributes:
+        phrases: class ids by name, where a detector names things instead of numbering them; filled as names come.
+
     Raises:
         InputError: for an unknown model, preset or option (the nearest name is given), or a value that cannot be.
 
@@ -65,6 +68,7 @@ class MasaTracker:
             self.model = load(model, device=device)
         self._associator = Associator(preset, **overrides)
         self._counts_frames = preset in REFERENCE_PRESETS
+        self.phrases: dict[str, int] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -73,11 +77,15 @@ class MasaTracker:
         self._frame_index = -1
         self._timestamp: float | None = None
 
-    def update(self, detections: sv.Detections, frame: np.ndarray, timestamp: float | None = None) -> sv.Detections:
+    def update(
+        self, detections: sv.Detections | Any, frame: np.ndarray, timestamp: float | None = None
+    ) -> sv.Detections:
         """Tracks one frame.
 
         Args:
-            detections: N boxes, xyxy pixels of the frame. Without a confidence each counts as 1, without a class as 0.
+            detections: N boxes, xyxy pixels of the frame, as :class:`supervision.Detections` or as a detector's own
+                result (ultralytics, torchvision, transformers, mmdet, inference: see :mod:`masa_track.results`).
+                Without a confidence each counts as 1, without a class as 0.
             frame: (H, W, 3) BGR uint8.
             timestamp: seconds since any fixed moment; if given, memory is counted in time (``memory_frames`` frames
                 of 1 / ``fps`` s), otherwise in calls.
@@ -90,8 +98,10 @@ class MasaTracker:
             InputError: for a frame or boxes of another form, NaN, or a timestamp that is not later than the last.
         """
         from masa_track.models.preprocess import check_boxes, check_frame
+        from masa_track.results import to_detections
 
         check_frame(frame)
+        detections = to_detections(detections, self.phrases)
         boxes = check_boxes(detections.xyxy)
         index = self._next_index(timestamp)
         count = len(boxes)
