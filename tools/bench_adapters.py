@@ -39,7 +39,11 @@ def roboflow(model: Any) -> Step:
         tracker = DeepSORTTracker(FeatureExtractor(_Blind()), appearance_weight=0.0, **options)
     else:
         tracker = DeepSORTTracker(
-            FeatureExtractor(model), appearance_weight=0.75, minimum_iou_threshold=0.0, appearance_threshold=0.4, **options
+            FeatureExtractor(model),
+            appearance_weight=0.75,
+            minimum_iou_threshold=0.0,
+            appearance_threshold=0.4,
+            **options,
         )
     tracker.reset()
     return lambda detections, frame: _ids(detections, tracker.update(detections, frame))
@@ -53,7 +57,7 @@ def boxmot(model: Any) -> Step:
 
     options: dict[str, Any] = {"use_embeddings": False}
     if model is not None:
-        options = {"reid_model": ReIDModel(model), "proximity_thresh": 1.0, "appearance_thresh": 0.25}
+        options = {"reid_model": ReIDModel(model), "proximity_thresh": 1.0, "appearance_thresh": 0.5}
     tracker = BotSort(track_buffer=60, use_cmc=False, **options)
 
     def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
@@ -73,26 +77,24 @@ def deepsort(model: Any) -> Step:
 
     from masa_track.adapters.deepsort import update_tracks
 
-    gate = -1.0 if model is None else 0.3
+    gate = -1.0 if model is None else 0.5
     tracker = DeepSort(embedder=None, n_init=1, max_age=60, max_cosine_distance=gate, gating_only_position=True)
     embeds = _Blind() if model is None else model
     return lambda detections, frame: np.asarray(update_tracks(tracker, embeds, detections, frame).tracker_id)
 
 
 def norfair(model: Any) -> Step:
-    """norfair: overlap, and where that fails, re-identification by appearance."""
+    """norfair: overlap alone; or appearance alone, also for re-identification."""
     from norfair import Tracker
 
     from masa_track.adapters.norfair import embedding_distance, with_embeddings
 
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"distance_function": "iou", "distance_threshold": 0.7}
     if model is not None:
-        options = {
-            "reid_distance_function": embedding_distance,
-            "reid_distance_threshold": 0.3,
-            "reid_hit_counter_max": 60,
-        }
-    tracker = Tracker("iou", distance_threshold=0.7, initialization_delay=0, hit_counter_max=2, **options)
+        options = {"distance_function": embedding_distance, "distance_threshold": 0.5}
+        options |= {"reid_distance_function": embedding_distance, "reid_distance_threshold": 0.5}
+        options |= {"reid_hit_counter_max": 60}
+    tracker = Tracker(initialization_delay=0, hit_counter_max=2, **options)
     embeds = _Blind() if model is None else model
 
     def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
@@ -152,8 +154,8 @@ def _ids(detections: sv.Detections, tracked: sv.Detections) -> np.ndarray:
     return ids
 
 
-def idf1(clip: Path, stride: int, step: Step, model: Any) -> float:
-    """IDF1 of one run; ``model`` has the clip's embeddings already."""
+def idf1(clip: Path, stride: int, step: Step) -> float:
+    """IDF1 of one run on every ``stride``-th frame, with the true boxes as detections."""
     truth = read_mot(clip / "gt" / "gt.txt", truth=True).every(stride)
     video = next(iter([*clip.glob("*.avi"), *clip.glob("*.mp4")]), clip)
     frames, rows, ids = [], [], []
@@ -169,6 +171,12 @@ def idf1(clip: Path, stride: int, step: Step, model: Any) -> float:
         ids.append(found[kept])
     tracks = MotRows(np.concatenate(frames), np.concatenate(ids).astype(np.int64), np.concatenate(rows))
     return score_sequences({clip.name: (truth, tracks)}, stride=stride).combined.idf1
+
+
+def both(library: str, clip: Path, stride: int, model: Any) -> tuple[float, float]:
+    """IDF1 of a library's tracker without appearance, and with the model's embeddings."""
+    without, ours = (idf1(clip, stride, LIBRARIES[library](each)) for each in (None, model))
+    return without, ours
 
 
 def main() -> None:
@@ -187,7 +195,7 @@ def main() -> None:
         for clip in args.clips:
             for stride in args.strides:
                 try:
-                    without, ours = (idf1(clip, stride, LIBRARIES[name](m), m) for m in (None, model))
+                    without, ours = both(name, clip, stride, model)
                 except ImportError as error:
                     print(f"{name} left out: {error}", file=sys.stderr)
                     break

@@ -42,13 +42,20 @@ def with_embeddings(model: Embeds, detections: Any, frame: np.ndarray) -> list[A
 
 
 def embedding_distance(new: Any, old: Any) -> float:
-    """For ``Tracker(reid_distance_function=)``: how unlike two of norfair's objects look, 0 to 2.
+    """How unlike two things of norfair's look, 0 to 2: for ``Tracker(reid_distance_function=)``.
 
-    The least cosine distance between what the new one was last seen as and each of the old one's past detections
-    (``past_detections_length`` of them).
+    It will also do as ``Tracker(distance_function=)``, where appearance alone decides.
+
+    Args:
+        new: a ``TrackedObject``, or a ``Detection``.
+        old: a ``TrackedObject``.
+
+    Returns:
+        The least cosine distance between the new one's embedding and each of the old one's past detections
+        (``past_detections_length`` of them); 2 where there is none.
     """
     seen = [each.embedding for each in [old.last_detection, *old.past_detections] if each.embedding is not None]
-    mine = new.last_detection.embedding
+    mine = getattr(new, "last_detection", new).embedding
     if mine is None or not seen:
         return 2.0
     return 1.0 - float(np.max(np.stack(seen) @ mine))
