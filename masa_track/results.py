@@ -66,7 +66,7 @@ def _from_dict(result: Mapping[str, Any], phrases: dict[str, int]) -> sv.Detecti
     boxes = _array(result["boxes"]).reshape(-1, 4)
     # Past the warning that transformers gives whoever reads the labels of Grounding DINO.
     labels = dict.get(result, "labels") if isinstance(result, dict) else result.get("labels")
-    names = result["text_labels"] if "text_labels" in result else None
+    names = result.get("text_labels")
     if labels is None or _are_names(labels):
         names = list(names or labels or [])
         labels = [phrases.setdefault(name, max(phrases.values(), default=-1) + 1) for name in names]

@@ -1,4 +1,4 @@
-"""ultralytics' results, its detectors and its trackers. Run by ``tests/test_peers.py`` in the environment that has it."""
+"""ultralytics' results, detectors and trackers. Run by ``tests/test_peers.py`` in the environment that has it."""
 
 from __future__ import annotations
 
