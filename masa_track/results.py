@@ -56,7 +56,7 @@ def to_detections(result: Any, phrases: dict[str, int] | None = None) -> sv.Dete
         if "instances" in result:
             return sv.Detections.from_detectron2(result)
         if "segmentation" in result:
-            return sv.Detections.from_transformers(result)
+            return sv.Detections.from_transformers(dict(result))
         raise InputError(f"detections must be {KNOWN}, got a dict of {', '.join(map(str, result)) or 'nothing'}")
     raise InputError(f"detections must be {KNOWN}, got {type(result).__module__}.{type(result).__name__}")
 
@@ -74,7 +74,7 @@ def _from_dict(result: Mapping[str, Any], phrases: dict[str, int]) -> sv.Detecti
     if result.get("masks") is not None:
         masks = _array(result["masks"]) > 0.5
         masks = masks.reshape(len(boxes), *masks.shape[-2:])  # torchvision's are (N, 1, H, W)
-    data = {} if names is None else {NAMES: np.array(names, dtype=str).reshape(len(boxes))}
+    data: dict[str, Any] = {} if names is None else {NAMES: np.array(names, dtype=str).reshape(len(boxes))}
     class_id = _array(labels).astype(np.int64).reshape(len(boxes))
     return sv.Detections(xyxy=boxes, confidence=_array(result["scores"]), class_id=class_id, mask=masks, data=data)
 

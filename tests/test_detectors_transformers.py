@@ -61,10 +61,10 @@ def grounding_dino() -> tuple[Any, Any]:
 
 def owlv2() -> tuple[Any, Any]:
     letters = [*"abcdefghijklmnopqrstuvwxyz", *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz")]
-    vocabulary = {word: i for i, word in enumerate(["<|startoftext|>", "<|endoftext|>", *letters])}
-    tokenizer = transformers.CLIPTokenizerFast(vocab=vocabulary, merges=[], model_max_length=16)
+    vocabulary = {word: i for i, word in enumerate(["!", "<|startoftext|>", "<|endoftext|>", *letters])}
+    tokenizer = transformers.CLIPTokenizerFast(vocab=vocabulary, merges=[], model_max_length=16, pad_token="!")
     layers = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    ends = {"pad_token_id": 0, "bos_token_id": 0, "eos_token_id": 1}
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
     words = {**layers, **ends, "vocab_size": len(vocabulary), "max_position_embeddings": 16}
     pictures = {**layers, "image_size": 64, "patch_size": 16}
     config = transformers.Owlv2Config(text_config=words, vision_config=pictures, projection_dim=32)

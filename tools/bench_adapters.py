@@ -30,11 +30,11 @@ Step = Callable[[sv.Detections, np.ndarray], np.ndarray]  # a frame's boxes and 
 
 def roboflow(model: Any) -> Step:
     """trackers 2.0: DeepSORT, whose appearance is switched off by its weight. With it, boxes need not overlap."""
-    from trackers import DeepSORTTracker
+    from trackers.core.deepsort.tracker import DeepSORTTracker  # gone in later releases
 
     from masa_track.adapters.roboflow import FeatureExtractor
 
-    options = {"minimum_consecutive_frames": 1, "lost_track_buffer": 60}
+    options: dict[str, Any] = {"minimum_consecutive_frames": 1, "lost_track_buffer": 60}
     if model is None:
         tracker = DeepSORTTracker(FeatureExtractor(_Blind()), appearance_weight=0.0, **options)
     else:
@@ -149,7 +149,7 @@ class _Blind:
 def _ids(detections: sv.Detections, tracked: sv.Detections) -> np.ndarray:
     """Ids by row: trackers 2.0 leaves rows out."""
     ids = np.full(len(detections), -1, np.int64)
-    for box, identity in zip(tracked.xyxy, tracked.tracker_id, strict=True):
+    for box, identity in zip(tracked.xyxy, np.asarray(tracked.tracker_id), strict=True):
         ids[(detections.xyxy == box).all(axis=1).argmax()] = identity
     return ids
 

@@ -52,7 +52,7 @@ class TransformersDetector:
             if not takes_text and text is not None:
                 raise InputError(f"detector {name!r} ({self.kind}) takes no text: leave --text out, or take one of the "
                                  f"kinds {', '.join((*GROUNDED, *QUERIED))}")  # fmt: skip
-            kind = transformers.AutoModelForObjectDetection
+            kind: Any = transformers.AutoModelForObjectDetection
             if takes_text:
                 kind = transformers.AutoModelForZeroShotObjectDetection
             network = kind.from_pretrained(name)
@@ -91,7 +91,7 @@ class TransformersDetector:
         return to_detections(found)
 
     def _grounded(self, picture: np.ndarray) -> sv.Detections:
-        """By the scores of each phrase's tokens. The words of transformers' own result need not be one of the phrases."""
+        """By the scores of each phrase's tokens. transformers' own result may name words of several phrases."""
         image = self.processor.image_processor(images=picture, return_tensors="pt").to(self.device)
         output = self.network(**image, **self.encoding)
         scores, labels = phrase_scores(output.logits[0].float(), self.tokens_of).max(dim=1)  # (Q,)

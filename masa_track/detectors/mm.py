@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import supervision as sv
 
@@ -34,8 +36,8 @@ class MmdetDetector:
             self.network = init_detector(config, checkpoint, device=str(choose_device(device)))
         except OSError as error:
             raise InputError(
-                f"detector 'mmdet:{config}:{checkpoint}' cannot be loaded ({str(error).splitlines()[0]}): give the files "
-                "of a configuration and of its weights"
+                f"detector 'mmdet:{config}:{checkpoint}' cannot be loaded ({str(error).splitlines()[0]}): give a "
+                "configuration and its weights"
             ) from error
         self.class_names = dict(enumerate(self.network.dataset_meta["classes"]))
         self.threshold = threshold
@@ -44,6 +46,5 @@ class MmdetDetector:
     def detect(self, frame: np.ndarray) -> sv.Detections:
         """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; with masks if the network gives them."""
         found = to_detections(self._infer(self.network, frame))
-        kept = found[found.confidence >= self.threshold]
-        assert isinstance(kept, sv.Detections)  # not a column: the index is one of rows
-        return kept
+        kept: Any = found[np.asarray(found.confidence) >= self.threshold]
+        return cast(sv.Detections, kept)

@@ -1,7 +1,7 @@
 """ultralytics' detectors (YOLO, RT-DETR, ...), through the package that the user has installed.
 
-ultralytics is under the AGPL; nothing of it is in masa-track. It reads a ``.pt`` by unpickling, which runs what the file
-says: open only files whose origin you trust.
+ultralytics is under the AGPL; nothing of it is in masa-track. It reads a ``.pt`` by unpickling, which runs what the
+file says: open only files whose origin you trust.
 """
 
 from __future__ import annotations
