@@ -1,7 +1,7 @@
 """For ultralytics' BoT-SORT, Deep OC-SORT and TrackTrack: our embeddings as the features of a result's boxes.
 
-Only the package's interface is used: ``tracker.update(results, img, feats=...)`` and the model's callbacks. The settings of
-the tracker must ask for appearance by ``with_reid: True`` and ``model: auto``.
+Only the package's interface is used: ``tracker.update(results, img, feats=...)`` and the model's callbacks. The
+settings of the tracker must ask for appearance by ``with_reid: True`` and ``model: auto``.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def test_tracked_results_and_other_masks() -> None:
     assert given.class_id.tolist() == [3, 1]
     assert np.array_equal(given.mask, masks.astype(bool))
     assert MasaTracker(device="cpu").update(sample, FRAME).tracker_id.tolist() == [1, 2]  # ours
-    empty = DetDataSample(pred_instances=found[[]])
+    empty = DetDataSample(pred_instances=found[torch.zeros(2, dtype=torch.bool)])
     assert len(MasaTracker(device="cpu").update(empty, FRAME)) == 0
 
 
@@ -106,6 +106,7 @@ def test_command(files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.Mon
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), FRAME)
     arguments = ["--detector", "mmdet:" + ":".join(files), "--no-video", "--device", "cpu"]
+    arguments += ["--set", "init_score_threshold=0", "--set", "object_score_threshold=0"]
     assert main(["track", str(tmp_path / "*.png"), *arguments, "--out", str(tmp_path / "out")]) == 0
     content = json.loads((tmp_path / "out" / "tracks.json").read_text())
     assert content["annotations"]
