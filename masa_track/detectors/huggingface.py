@@ -18,7 +18,7 @@ from masa_track.results import to_detections
 
 GROUNDED = ("grounding-dino", "mm-grounding-dino")  # a score for each token of the text
 QUERIED = ("owlvit", "owlv2")  # a score for each phrase
-_NEEDED = 'transformers is needed for this detector: pip install "masa-track[gdino]"'
+_NEEDED = 'transformers is needed for this detector: pip install "masa-track[transformers]"'
 
 
 class TransformersDetector:
