@@ -31,6 +31,12 @@ EXTRAS = {
     "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
     "sam": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # sam-vitb, sam-vith; masks
     "gdino": ["transformers>=5.0"],  # text prompts
+    "transformers": ["transformers>=5.0"],  # --detector transformers:MODEL
+    "ultralytics": ["ultralytics>=8.3"],  # --detector ultralytics:FILE; AGPL-3.0, used by its interface only
+    # trackers that our embeddings go into, masa_track.adapters; the second and third want older numpy or OpenCV
+    "deepsort": ["deep-sort-realtime>=1.3.2"],
+    "boxmot": ["boxmot>=25"],
+    "norfair": ["norfair>=2.3"],
     "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],  # proposals, tools/train.py
     "test": [
         "pytest>=8",

@@ -49,6 +49,9 @@ class MasaTracker:
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
             ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`.
 
+    Attributes:
+        phrases: class ids by name, where a detector names things instead of numbering them; filled as names come.
+
     Raises:
         InputError: for an unknown model, preset or option (the nearest name is given), or a value that cannot be.
 
@@ -84,6 +87,7 @@ class MasaTracker:
 
             self._camera = CameraMotion()
         self._counts_frames = preset in REFERENCE_PRESETS
+        self.phrases: dict[str, int] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -94,11 +98,15 @@ class MasaTracker:
             self._camera.reset()
         self._timestamp: float | None = None
 
-    def update(self, detections: sv.Detections, frame: np.ndarray, timestamp: float | None = None) -> sv.Detections:
+    def update(
+        self, detections: sv.Detections | Any, frame: np.ndarray, timestamp: float | None = None
+    ) -> sv.Detections:
         """Tracks one frame.
 
         Args:
-            detections: N boxes, xyxy pixels of the frame. Without a confidence each counts as 1, without a class as 0.
+            detections: N boxes, xyxy pixels of the frame, as :class:`supervision.Detections` or as a detector's own
+                result (ultralytics, torchvision, transformers, mmdet, inference: see :mod:`masa_track.results`).
+                Without a confidence each counts as 1, without a class as 0.
             frame: (H, W, 3) BGR uint8.
             timestamp: seconds since any fixed moment; if given, motion and memory are counted in time, otherwise in
                 calls, ``fps`` a second.
@@ -111,8 +119,10 @@ class MasaTracker:
             InputError: for a frame or boxes of another form, NaN, or a timestamp that is not later than the last.
         """
         from masa_track.models.preprocess import check_boxes, check_frame
+        from masa_track.results import to_detections
 
         check_frame(frame)
+        detections = to_detections(detections, self.phrases)
         boxes = check_boxes(detections.xyxy)
         index = self._next_index(timestamp)
         count = len(boxes)

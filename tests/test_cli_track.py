@@ -293,11 +293,15 @@ def test_folder_that_cannot_be_written(clip: Path, tmp_path: Path, capsys: pytes
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_boxes_must_come_from_somewhere(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        main(["track", str(clip), "--out", str(tmp_path / "out")])
-    assert stopped.value.code == 2
-    assert "--detections --detector" in capsys.readouterr().err
+def test_without_a_word_on_boxes_the_model_finds_them_itself(
+    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["track", str(clip), "--out", str(out), "--no-video", "--max-frames", "2"]) == 0
+    assert "detector own" in (out / "report.html").read_text()
+    assert len(np.loadtxt(out / "tracks.txt", delimiter=",", ndmin=2)) > 0
+    assert main(["track", str(clip), "--model", "nano-untrained", "--out", str(tmp_path / "none")]) == 2
+    assert "'nano-untrained' finds no boxes itself" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

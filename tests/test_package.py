@@ -17,8 +17,10 @@ ROOMS = [
     "association",
     "models",
     "camera",
+    "results",
     "tracker",
     "io",
+    "adapters",
     "detectors",
     "segmenters",
     "evaluation",
@@ -28,7 +30,10 @@ ROOMS = [
     "cli",
     "__main__",
 ]
-OPTIONAL = ["mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything", "pycocotools", "optuna"]
+OPTIONAL = [
+    *("mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything", "pycocotools", "optuna"),
+    *("trackers", "boxmot", "deep_sort_realtime", "norfair", "inference"),
+]
 # Only tools/train.py imports these, and it says what to install.
 NEED_MMENGINE = {f"masa_track.training.{name}" for name in ("model", "order", "hooks", "runner", "start")}
 NUMPY_ONLY = {"numpy", "scipy", "masa_track"}

@@ -33,12 +33,15 @@ DIR gets
   tracks.csv    a row a box
 
 examples:
+  masa-track track street.mp4 --out runs/street
   masa-track track street.mp4 --detector motion --out runs/street
   masa-track track frames/ --detections det.txt --out runs/frames
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
   masa-track track zoo.mp4 --model r50 --detector own --out runs/everything
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
+  masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
+  masa-track track street.mp4 --detector ultralytics:yolo11n.pt --out runs/street
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
   masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
   masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
@@ -59,18 +62,22 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    boxes = parser.add_mutually_exclusive_group(required=True)
-    boxes.add_argument("--detections", metavar="FILE", help="boxes from a file: MOT det.txt, COCO json or npz")
+    boxes = parser.add_argument_group(
+        "boxes from (one of --detections, --detector, --text; by default the model itself)"
+    )
+    boxes.add_argument("--detections", metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
-        help="boxes from a detector: 'motion' (fixed camera, no weights), a COCO detector of torchvision, or 'own': "
-        "everything that an official --model itself takes for a thing",
+        help="a detector: 'motion' (fixed camera, no weights), transformers:MODEL, ultralytics:FILE, torchvision:NAME "
+        "(a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own': everything that the --model itself takes for a thing "
+        "(default)",
     )
     boxes.add_argument(
         "--text",
         metavar="PHRASES",
-        help='boxes of what is named, by Grounding DINO, e.g. "a yellow minion. a dog"; with --model gdino-swinb',
+        help='what is named, e.g. "a yellow minion. a dog", by --detector transformers:MODEL (Grounding DINO, OWL), or '
+        "by Grounding DINO with --model gdino-swinb; the phrases are classes 0, 1, ...",
     )
     add(
         "--model",
@@ -130,6 +137,7 @@ def run(args: argparse.Namespace) -> int:
     for name, value in (("--stride", args.stride), ("--max-frames", args.max_frames)):
         if value is not None and value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
+    check_boxes_from(args)
     overrides = parse_options(args.set)
     any_options_of(args.preset, **overrides)
     if not args.reconnect >= 0:
@@ -160,7 +168,7 @@ def run(args: argparse.Namespace) -> int:
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         **({"camera motion": "estimated"} if args.camera_motion else {}),
-        "boxes from": args.detections or (f"text {args.text!r}" if args.text else f"detector {args.detector}"),
+        "boxes from": ", ".join(boxes_named(args)),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({"masks by": args.masks} if segmenter else {}),
         "device": str(model.device),
@@ -179,6 +187,28 @@ def run(args: argparse.Namespace) -> int:
         tracker.gallery().save(args.gallery)
     print(summary(outcome, folder, not args.no_video))
     return 130 if outcome.interrupted else 0 if outcome.frames else 1
+
+
+def check_boxes_from(args: argparse.Namespace) -> None:
+    """Where the boxes come from: a file, a detector (some take a text), or a text; by default the model's own head.
+
+    Raises:
+        InputError: for more than one of them.
+    """
+    given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
+    if not given:
+        args.detector = "own"
+    takes_text = args.detector is not None and args.detector.startswith("transformers:")
+    if len(given) > 1 and not (takes_text and args.detections is None):
+        raise InputError(
+            f"{' and '.join(given)} do not go together: give one, or --text with --detector transformers:MODEL"
+        )
+
+
+def boxes_named(args: argparse.Namespace) -> list[str]:
+    """Where the boxes come from, for the report."""
+    detector = [f"detector {args.detector}"] if args.detector else []
+    return [*([args.detections] if args.detections else []), *detector, *([f"text {args.text!r}"] if args.text else [])]
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
@@ -210,7 +240,7 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
     """The boxes of a detector: one by name, the model's own head, or Grounding DINO on the model's backbone."""
     from masa_track.detectors import open_detector
 
-    if args.text is not None:
+    if args.detector is None:
         from masa_track.detectors.grounded import open_text_detector
 
         detector: Detector = open_text_detector(model, args.text)
@@ -219,7 +249,7 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
 
         detector = OwnDetector(model)
     else:
-        detector = open_detector(args.detector, args.device)
+        detector = open_detector(args.detector, args.device, args.text)
     return lambda frame: detector.detect(frame.image), detector.class_names
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from masa_track.errors import unknown_name
+from masa_track.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
+
+_LIBRARIES = ("transformers", "ultralytics", "torchvision", "mmdet")
+_FORMS = "transformers:MODEL, ultralytics:FILE, torchvision:NAME, mmdet:CONFIG:CHECKPOINT"
 
 
 class Detector(Protocol):
@@ -21,21 +24,47 @@ class Detector(Protocol):
         ...
 
 
-def open_detector(name: str, device: str | None = None) -> Detector:
+def open_detector(name: str, device: str | None = None, text: str | None = None) -> Detector:
     """The detector of that name.
 
     Args:
-        name: ``motion``, or one of torchvision's COCO detectors, e.g. ``fasterrcnn_resnet50_fpn_v2``.
+        name: ``motion``; ``torchvision:NAME`` or just the name of one of torchvision's COCO detectors, e.g.
+            ``fasterrcnn_resnet50_fpn_v2``; ``transformers:MODEL``; ``ultralytics:FILE``; ``mmdet:CONFIG:CHECKPOINT``.
         device: for a network.
+        text: what to look for, for a detector of transformers that takes text: ``"a red car. a dog"``.
 
     Raises:
-        InputError: for an unknown name, or weights that cannot be fetched.
+        InputError: for an unknown name, a library that is not installed, or weights that cannot be had.
     """
     from masa_track.detectors import coco
     from masa_track.detectors.motion import MotionDetector
 
+    library, colon, model = name.partition(":")
+    if text is not None and library != "transformers":
+        raise InputError(f"--text needs a detector that takes text, e.g. transformers:MODEL, got --detector {name}")
+    if colon and not model:
+        raise InputError(f"--detector {name} names no model: {_FORMS}")
+    if library == "transformers" and colon:
+        from masa_track.detectors.huggingface import TransformersDetector
+
+        return TransformersDetector(model, text, device)
+    if library == "ultralytics" and colon:
+        from masa_track.detectors.yolo import YoloDetector
+
+        return YoloDetector(model, device)
+    if library == "mmdet" and colon:
+        from masa_track.detectors.mm import MmdetDetector
+
+        config, colon, checkpoint = model.partition(":")
+        if not (config and checkpoint):
+            raise InputError(f"--detector mmdet:CONFIG:CHECKPOINT needs both files, got {name!r}")
+        return MmdetDetector(config, checkpoint, device)
+    if library == "torchvision" and colon:
+        name = model
     if name == "motion":
         return MotionDetector()
     if name in coco.names():
         return coco.CocoDetector(name, device)
-    raise unknown_name("detector", name, ["motion", "own", *coco.names()])
+    if ":" in name:
+        raise unknown_name("detector's library", library, _LIBRARIES)
+    raise unknown_name("detector", name, ["motion", "own", *coco.names(), *(f"{each}:..." for each in _LIBRARIES)])

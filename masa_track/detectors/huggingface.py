@@ -1,0 +1,103 @@
+"""Detectors of transformers: those of fixed classes (RT-DETR, DETR, ...), and those that look for what a text names.
+
+The weights are read by transformers, from the Hub or from a folder of ``save_pretrained``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import supervision as sv
+import torch
+
+from masa_track.detectors.grounded import phrase_scores, split_phrases, tokenize
+from masa_track.errors import InputError
+from masa_track.models.embedder import choose_device
+from masa_track.results import to_detections
+
+GROUNDED = ("grounding-dino", "mm-grounding-dino")  # a score for each token of the text
+QUERIED = ("owlvit", "owlv2")  # a score for each phrase
+_NEEDED = 'transformers is needed for this detector: pip install "masa-track[transformers]"'
+
+
+class TransformersDetector:
+    """A detector of transformers.
+
+    Args:
+        name: on the Hugging Face Hub, or a folder.
+        text: phrases, separated by full stops, for a detector that takes text: ``"a red car. a dog"``. Phrase i is
+            class i.
+        device: where it runs; None takes a GPU if there is one.
+        threshold: boxes of a lower score are left out. None takes .3, and .1 for OWL, whose scores are low.
+
+    Raises:
+        InputError: without transformers, for a model that is not there or no detector, a text where there must be none,
+            or none where there must be one.
+    """
+
+    def __init__(
+        self, name: str, text: str | None = None, device: str | None = None, threshold: float | None = None
+    ) -> None:
+        try:
+            import transformers
+        except ImportError as error:
+            raise InputError(_NEEDED) from error
+        try:
+            config = transformers.AutoConfig.from_pretrained(name)
+            self.kind = config.model_type
+            takes_text = self.kind in (*GROUNDED, *QUERIED)
+            if takes_text and text is None:
+                raise InputError(f'detector {name!r} finds what a text names: add --text, e.g. --text "a car. a dog"')
+            if not takes_text and text is not None:
+                raise InputError(f"detector {name!r} ({self.kind}) takes no text: leave --text out, or take one of the "
+                                 f"kinds {', '.join((*GROUNDED, *QUERIED))}")  # fmt: skip
+            kind: Any = transformers.AutoModelForObjectDetection
+            if takes_text:
+                kind = transformers.AutoModelForZeroShotObjectDetection
+            network = kind.from_pretrained(name)
+            reader = transformers.AutoProcessor if takes_text else transformers.AutoImageProcessor
+            self.processor: Any = reader.from_pretrained(name)
+        except (OSError, ValueError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise InputError(
+                f"detector 'transformers:{name}' cannot be loaded ({str(error).splitlines()[0]}): give the name of a "
+                f"detector on the Hugging Face Hub (fetched once by `hf download {name}`) or a folder"
+            ) from error
+        self.device = choose_device(device)
+        self.network: Any = network.eval().requires_grad_(False).to(self.device)
+        self.threshold = threshold if threshold is not None else 0.1 if self.kind in QUERIED else 0.3
+        if text is None:
+            self.class_names = {int(index): str(label) for index, label in config.id2label.items()}
+            return
+        self.phrases = split_phrases(text)
+        self.class_names = dict(enumerate(self.phrases))
+        if self.kind in GROUNDED:
+            self.encoding, self.tokens_of = tokenize(self.processor.tokenizer, self.phrases, self.device)
+
+    @torch.inference_mode()
+    def detect(self, frame: np.ndarray) -> sv.Detections:
+        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame."""
+        picture = np.ascontiguousarray(frame[..., ::-1])  # RGB
+        if self.kind in GROUNDED:
+            return self._grounded(picture)
+        words = {"text": [self.phrases]} if self.kind in QUERIED else {}
+        inputs = self.processor(images=picture, return_tensors="pt", **words).to(self.device)
+        output = self.network(**inputs)
+        post = self.processor.post_process_grounded_object_detection if words else None
+        post = post or self.processor.post_process_object_detection
+        found = post(output, threshold=self.threshold, target_sizes=[frame.shape[:2]])[0]
+        return to_detections(found)
+
+    def _grounded(self, picture: np.ndarray) -> sv.Detections:
+        """By the scores of each phrase's tokens. transformers' own result may name words of several phrases."""
+        image = self.processor.image_processor(images=picture, return_tensors="pt").to(self.device)
+        output = self.network(**image, **self.encoding)
+        scores, labels = phrase_scores(output.logits[0].float(), self.tokens_of).max(dim=1)  # (Q,)
+        kept = scores >= self.threshold
+        centre, size = output.pred_boxes[0, kept].float().split(2, dim=1)  # in 0..1 of the picture
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+        height, width = picture.shape[:2]
+        boxes = boxes * boxes.new_tensor([width, height, width, height])
+        return to_detections({"boxes": boxes, "scores": scores[kept], "labels": labels[kept]})

@@ -1,0 +1,50 @@
+"""mmdet's detectors, through the package that the user has installed. mmdet reads the checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+import supervision as sv
+
+from masa_track.errors import InputError
+from masa_track.models.embedder import choose_device
+from masa_track.results import to_detections
+
+_NEEDED = "mmdet is needed for this detector: install mmdet (or onedl-mmdetection) and mmcv as their pages say"
+
+
+class MmdetDetector:
+    """A detector of mmdet.
+
+    Args:
+        config: its configuration file.
+        checkpoint: its weights; mmdet reads them, and may unpickle what is in them.
+        device: where it runs; None takes a GPU if there is one.
+        threshold: boxes of a lower score are left out.
+
+    Raises:
+        InputError: without mmdet, or if a file is not there.
+    """
+
+    def __init__(self, config: str, checkpoint: str, device: str | None = None, threshold: float = 0.1) -> None:
+        try:
+            from mmdet.apis import inference_detector, init_detector
+        except ImportError as error:
+            raise InputError(_NEEDED) from error
+        try:
+            self.network = init_detector(config, checkpoint, device=str(choose_device(device)))
+        except OSError as error:
+            raise InputError(
+                f"detector 'mmdet:{config}:{checkpoint}' cannot be loaded ({str(error).splitlines()[0]}): give a "
+                "configuration and its weights"
+            ) from error
+        self.class_names = dict(enumerate(self.network.dataset_meta["classes"]))
+        self.threshold = threshold
+        self._infer = inference_detector
+
+    def detect(self, frame: np.ndarray) -> sv.Detections:
+        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; with masks if the network gives them."""
+        found = to_detections(self._infer(self.network, frame))
+        kept: Any = found[np.asarray(found.confidence) >= self.threshold]
+        return cast(sv.Detections, kept)

@@ -1,0 +1,49 @@
+"""ultralytics' detectors (YOLO, RT-DETR, ...), through the package that the user has installed.
+
+ultralytics is under the AGPL; nothing of it is in masa-track. It reads a ``.pt`` by unpickling, which runs what the
+file says: open only files whose origin you trust.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import supervision as sv
+
+from masa_track.errors import InputError
+from masa_track.results import to_detections
+
+_NEEDED = 'ultralytics is needed for this detector: pip install "masa-track[ultralytics]"'
+
+
+class YoloDetector:
+    """A detector of ultralytics.
+
+    Args:
+        weights: a file, or a name that ultralytics fetches, e.g. ``yolo11n.pt``.
+        device: where it runs; None leaves it to ultralytics.
+        threshold: boxes of a lower score are left out.
+
+    Raises:
+        InputError: without ultralytics, or if the file cannot be had or is no detector.
+    """
+
+    def __init__(self, weights: str, device: str | None = None, threshold: float = 0.1) -> None:
+        try:
+            from ultralytics import YOLO
+        except ImportError as error:
+            raise InputError(_NEEDED) from error
+        try:
+            self.network = YOLO(weights, verbose=False)
+        except (OSError, ConnectionError) as error:
+            raise InputError(
+                f"detector 'ultralytics:{weights}' cannot be loaded ({str(error).splitlines()[0]}): give a file, or a "
+                "name that ultralytics can fetch, e.g. yolo11n.pt"
+            ) from error
+        if self.network.task not in ("detect", "segment", "pose", "obb"):
+            raise InputError(f"detector 'ultralytics:{weights}' must find boxes, but its task is {self.network.task!r}")
+        self.class_names = {int(index): str(name) for index, name in self.network.names.items()}
+        self._options = {"conf": threshold, "verbose": False, **({} if device is None else {"device": device})}
+
+    def detect(self, frame: np.ndarray) -> sv.Detections:
+        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; with masks if the network gives them."""
+        return to_detections(self.network.predict(frame, **self._options)[0])

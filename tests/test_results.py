@@ -1,0 +1,153 @@
+"""Results of torchvision, transformers, mmdet's kind, COCO and MOT in ``MasaTracker.update``, rows kept.
+
+ultralytics and inference are in ``tests/peers``, mmdet itself in ``tests/mmdet``.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import supervision as sv
+import torch
+from torchvision import models
+
+from masa_track import MasaTracker
+from masa_track.errors import InputError
+from masa_track.io.detections import read_detections
+from masa_track.results import to_detections
+
+FRAME = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+BOXES = torch.tensor([[5.0, 5, 60, 100], [70, 20, 150, 110], [0, 0, 30, 30]])
+SCORES = torch.tensor([0.9, 0.8, 0.7])
+
+
+class Flat:
+    """Embeds each box by its corner."""
+
+    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        return np.eye(200, dtype=np.float32)[boxes[:, 0].astype(int)]
+
+
+@pytest.fixture
+def tracker() -> MasaTracker:
+    return MasaTracker(Flat())
+
+
+@pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn"])
+def test_torchvision(name: str) -> None:
+    torch.manual_seed(0)
+    small = {"min_size": 120, "max_size": 160, "box_detections_per_img": 7, "box_score_thresh": 0.0}
+    network = models.get_model(name, weights=None, weights_backbone=None, num_classes=91, **small).eval()
+    with torch.inference_mode():
+        result = network([torch.from_numpy(FRAME).permute(2, 0, 1).float() / 255])
+    found = result[0]
+    assert len(found["boxes"]) > 0
+    for given in (result, found):
+        tracked = MasaTracker(device="cpu").update(given, FRAME)
+        assert np.array_equal(tracked.xyxy, found["boxes"].numpy())
+        assert np.array_equal(tracked.confidence, found["scores"].numpy())
+        assert np.array_equal(tracked.class_id, found["labels"].numpy())
+        assert tracked.tracker_id.shape == (len(found["boxes"]),)
+        if "masks" in found:
+            assert np.array_equal(tracked.mask, found["masks"][:, 0].numpy() > 0.5)
+
+
+def test_half_floats_and_gradients(tracker: MasaTracker) -> None:
+    found = {"boxes": BOXES.bfloat16().requires_grad_(), "scores": SCORES.bfloat16(), "labels": torch.tensor([1, 2, 0])}
+    assert tracker.update(found, FRAME).class_id.tolist() == [1, 2, 0]  # background is a row, too
+
+
+def test_names_become_numbers(tracker: MasaTracker) -> None:
+    """As Grounding DINO names things; supervision's connector takes no such result."""
+    names = ["a dog", "a red car", "a dog"]
+    found = {"scores": SCORES, "boxes": BOXES, "text_labels": names, "labels": names}
+    with pytest.raises(AttributeError):
+        sv.Detections.from_transformers(found)
+    assert tracker.update(found, FRAME).class_id.tolist() == [0, 1, 0]
+    later = {"scores": SCORES[:2], "boxes": BOXES[:2], "text_labels": ["a bird", "a red car"], "labels": ["", ""]}
+    tracked = tracker.update(later, FRAME)
+    assert tracked.class_id.tolist() == [2, 1]
+    assert tracked.data["class_name"].tolist() == ["a bird", "a red car"]
+    assert tracker.phrases == {"a dog": 0, "a red car": 1, "a bird": 2}
+    tracker.reset()
+    assert tracker.update(later, FRAME).class_id.tolist() == [2, 1]
+
+
+def test_phrases_given_before() -> None:
+    phrases = {"a bird": 7}
+    found = {"scores": SCORES[:2], "boxes": BOXES[:2], "labels": ["a dog", "a bird"]}
+    assert to_detections(found, phrases).class_id.tolist() == [8, 7]
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(0, dtype=int), []], ids=["numbers", "names"])
+def test_nothing_found(labels: object, tracker: MasaTracker) -> None:
+    found = {"scores": SCORES[:0], "boxes": BOXES[:0], "labels": labels}
+    assert len(tracker.update(found, FRAME)) == 0
+    assert tracker.update([], FRAME).tracker_id.shape == (0,)
+
+
+def test_coco_rows(tracker: MasaTracker) -> None:
+    rows = [{"bbox": [5, 6, 10, 20], "score": 0.5, "category_id": 3}, {"bbox": [50, 6, 1, 2]}]
+    tracked = tracker.update(rows, FRAME)
+    assert tracked.xyxy.tolist() == [[5, 6, 15, 26], [50, 6, 51, 8]]
+    assert tracked.confidence.tolist() == [0.5, 1.0]
+    assert tracked.class_id.tolist() == [3, 0]
+
+
+class Clip:
+    """What must be known of a video for files of detections."""
+
+    name, width, height, length, last_number = "clip", 160, 120, 2, 2
+    file_names = ("1.png", "2.png")
+
+
+@pytest.mark.parametrize("kind", ["mot", "coco"])
+def test_files(kind: str, tmp_path: Path, tracker: MasaTracker) -> None:
+    path = tmp_path / "boxes"
+    if kind == "mot":
+        path.write_text("1,-1,6,6,10,20,0.5\n2,-1,7,6,10,20,0.5\n1,-1,51,6,10,20,0.9\n")
+    else:
+        rows = [(1, [5, 5, 10, 20], 0.5), (2, [6, 5, 10, 20], 0.5), (1, [50, 5, 10, 20], 0.9)]
+        path.write_text(json.dumps([{"image_id": n, "bbox": b, "score": s, "category_id": 0} for n, b, s in rows]))
+    file = read_detections(path, Clip())
+    tracked = tracker.update(file.at(1), FRAME)
+    assert tracked.xyxy.tolist() == [[5, 5, 15, 25], [50, 5, 60, 25]]
+    assert len(tracker.update(file.at(2), FRAME)) == 1
+
+
+def test_not_changed(tracker: MasaTracker) -> None:
+    given = sv.Detections(BOXES.numpy(), data={"mine": np.arange(3)})
+    tracked = tracker.update(given, FRAME)
+    assert tracked.data["mine"].tolist() == [0, 1, 2]
+    assert given.tracker_id is None
+    assert to_detections(given) is given
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (None, "detections must be supervision.Detections, .* got builtins.NoneType"),
+        (np.zeros((2, 4)), "got numpy.ndarray"),
+        ({"logits": 1}, "got a dict of logits"),
+        ([{"boxes": BOXES}, {"boxes": BOXES}], "those of one frame, got 2 results"),
+    ],
+)
+def test_something_else(result: object, message: str, tracker: MasaTracker) -> None:
+    with pytest.raises(InputError, match=message):
+        tracker.update(result, FRAME)
+
+
+def test_no_warning_of_transformers() -> None:
+    """Its Grounding DINO warns whoever reads ``labels``, which are the names over again."""
+    from transformers.models.grounding_dino.processing_grounding_dino import DictWithDeprecationWarning
+
+    found = DictWithDeprecationWarning(
+        {"scores": SCORES[:1], "boxes": BOXES[:1], "text_labels": ["a dog"], "labels": ["a dog"]}
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert to_detections(found, {"a dog": 4}).class_id.tolist() == [4]

@@ -1,0 +1,211 @@
+#!/usr/bin/env python3
+"""IDF1 of other people's trackers on a clip's true boxes, without appearance and with our embeddings.
+
+Both runs are the same tracker of the same package in one process. Every option that is not the library's default is
+below, in the function of the library. A library that is not installed is left out.
+
+    python tools/bench_adapters.py ../shared/clips/mot15/TUD-Campus --strides 1 10 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import supervision as sv
+
+from masa_track import load
+from masa_track.evaluation.mot import MotRows, read_mot
+from masa_track.evaluation.scores import score_sequences
+from masa_track.io.sources import open_source
+
+Step = Callable[[sv.Detections, np.ndarray], np.ndarray]  # a frame's boxes and picture -> (N,) ids, -1 = none
+
+
+def roboflow(model: Any) -> Step:
+    """trackers 2.0: DeepSORT, whose appearance is switched off by its weight. With it, boxes need not overlap."""
+    from trackers.core.deepsort.tracker import DeepSORTTracker  # gone in later releases
+
+    from masa_track.adapters.roboflow import FeatureExtractor
+
+    options: dict[str, Any] = {"minimum_consecutive_frames": 1, "lost_track_buffer": 60}
+    if model is None:
+        tracker = DeepSORTTracker(FeatureExtractor(_Blind()), appearance_weight=0.0, **options)
+    else:
+        tracker = DeepSORTTracker(
+            FeatureExtractor(model),
+            appearance_weight=0.75,
+            minimum_iou_threshold=0.0,
+            appearance_threshold=0.4,
+            **options,
+        )
+    tracker.reset()
+    return lambda detections, frame: _ids(detections, tracker.update(detections, frame))
+
+
+def boxmot(model: Any) -> Step:
+    """BoxMOT's BoT-SORT. With appearance, boxes need not overlap."""
+    from boxmot import BotSort
+
+    from masa_track.adapters.boxmot import ReIDModel
+
+    options: dict[str, Any] = {"use_embeddings": False}
+    if model is not None:
+        options = {"reid_model": ReIDModel(model), "proximity_thresh": 1.0, "appearance_thresh": 0.5}
+    tracker = BotSort(track_buffer=60, use_cmc=False, **options)
+
+    def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
+        count = len(detections)
+        rows = np.concatenate([detections.xyxy, np.ones((count, 1)), np.zeros((count, 1))], axis=1)
+        tracks = tracker.update(rows.astype(np.float32), frame)  # x1 y1 x2 y2 id score class row
+        ids = np.full(count, -1, np.int64)
+        ids[tracks[:, 7].astype(int)] = tracks[:, 4].astype(int)
+        return ids
+
+    return step
+
+
+def deepsort(model: Any) -> Step:
+    """deep-sort-realtime. Without appearance its cosine gate lets nothing through, and overlap decides alone."""
+    from deep_sort_realtime.deepsort_tracker import DeepSort
+
+    from masa_track.adapters.deepsort import update_tracks
+
+    gate = -1.0 if model is None else 0.5
+    tracker = DeepSort(embedder=None, n_init=1, max_age=60, max_cosine_distance=gate, gating_only_position=True)
+    embeds = _Blind() if model is None else model
+    return lambda detections, frame: np.asarray(update_tracks(tracker, embeds, detections, frame).tracker_id)
+
+
+def norfair(model: Any) -> Step:
+    """norfair: overlap alone; or appearance alone, also for re-identification."""
+    from norfair import Tracker
+
+    from masa_track.adapters.norfair import embedding_distance, with_embeddings
+
+    options: dict[str, Any] = {"distance_function": "iou", "distance_threshold": 0.7}
+    if model is not None:
+        options = {"distance_function": embedding_distance, "distance_threshold": 0.5}
+        options |= {"reid_distance_function": embedding_distance, "reid_distance_threshold": 0.5}
+        options |= {"reid_hit_counter_max": 60}
+    tracker = Tracker(initialization_delay=0, hit_counter_max=2, **options)
+    embeds = _Blind() if model is None else model
+
+    def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
+        objects = tracker.update(with_embeddings(embeds, detections, frame))
+        ids = np.full(len(detections), -1, np.int64)
+        for each in objects:
+            if each.last_detection.age == each.age:
+                ids[each.last_detection.data] = each.id
+        return ids
+
+    return step
+
+
+def ultralytics(model: Any) -> Step:
+    """ultralytics' BoT-SORT. With appearance, boxes need not overlap."""
+    from ultralytics.engine.results import Boxes
+    from ultralytics.trackers import BOTSORT
+    from ultralytics.utils import YAML, IterableSimpleNamespace
+    from ultralytics.utils.checks import check_yaml
+
+    from masa_track.adapters.ultralytics import features
+
+    settings = {**YAML.load(check_yaml("botsort.yaml")), "gmc_method": "none", "track_buffer": 60}
+    if model is not None:
+        settings |= {"with_reid": True, "model": "auto", "proximity_thresh": 0.0, "appearance_thresh": 0.75}
+    tracker = BOTSORT(IterableSimpleNamespace(**settings))
+
+    def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
+        count = len(detections)
+        rows = np.concatenate([detections.xyxy, np.ones((count, 1)), np.zeros((count, 1))], axis=1, dtype=np.float32)
+        boxes = Boxes(rows, frame.shape[:2])
+        feats = None if model is None else features(model, boxes, frame)
+        tracks = tracker.update(boxes, frame, feats=feats)  # x1 y1 x2 y2 id score class row
+        ids = np.full(count, -1, np.int64)
+        if len(tracks):
+            ids[tracks[:, -1].astype(int)] = tracks[:, 4].astype(int)
+        return ids
+
+    return step
+
+
+LIBRARIES = {each.__name__: each for each in (roboflow, boxmot, deepsort, norfair, ultralytics)}
+
+
+class _Blind:
+    """A model to which all looks alike."""
+
+    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        return np.ones((len(boxes), 4), np.float32)
+
+
+def _ids(detections: sv.Detections, tracked: sv.Detections) -> np.ndarray:
+    """Ids by row: trackers 2.0 leaves rows out."""
+    ids = np.full(len(detections), -1, np.int64)
+    for box, identity in zip(tracked.xyxy, np.asarray(tracked.tracker_id), strict=True):
+        ids[(detections.xyxy == box).all(axis=1).argmax()] = identity
+    return ids
+
+
+def idf1(clip: Path, stride: int, step: Step) -> float:
+    """IDF1 of one run on every ``stride``-th frame, with the true boxes as detections."""
+    truth = read_mot(clip / "gt" / "gt.txt", truth=True).every(stride)
+    video = next(iter([*clip.glob("*.avi"), *clip.glob("*.mp4")]), clip)
+    frames, rows, ids = [], [], []
+    for frame in open_source(str(video)).frames(stride):
+        ltwh = truth.boxes[truth.in_frame(frame.number)]
+        xyxy = np.concatenate([ltwh[:, :2] - 1, ltwh[:, :2] + ltwh[:, 2:] - 1], axis=1).astype(np.float32)
+        count = len(xyxy)
+        detections = sv.Detections(xyxy=xyxy, confidence=np.ones(count, np.float32), class_id=np.zeros(count, int))
+        found = step(detections, frame.image)
+        kept = found >= 0
+        frames.append(np.full(kept.sum(), frame.number))
+        rows.append(ltwh[kept])
+        ids.append(found[kept])
+    tracks = MotRows(np.concatenate(frames), np.concatenate(ids).astype(np.int64), np.concatenate(rows))
+    return score_sequences({clip.name: (truth, tracks)}, stride=stride).combined.idf1
+
+
+def both(library: str, clip: Path, stride: int, model: Any) -> tuple[float, float]:
+    """IDF1 of a library's tracker without appearance, and with the model's embeddings."""
+    without, ours = (idf1(clip, stride, LIBRARIES[library](each)) for each in (None, model))
+    return without, ours
+
+
+def main() -> None:
+    """Prints a Markdown table, a row a library, clip and stride."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, nargs="+", help="folders with gt/gt.txt and frames")
+    parser.add_argument("--strides", type=int, nargs="+", default=[10], metavar="N")
+    parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
+    parser.add_argument("--model", default="nano", help="default: %(default)s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
+    args = parser.parse_args()
+    cv2.setNumThreads(1)
+    model = load(args.model, device="cpu")
+    table = []
+    for name in args.libraries:
+        for clip in args.clips:
+            for stride in args.strides:
+                try:
+                    without, ours = both(name, clip, stride, model)
+                except ImportError as error:
+                    print(f"{name} left out: {error}", file=sys.stderr)
+                    break
+                table.append({"library": name, "clip": clip.name, "stride": stride, "without": without, "with": ours})
+    if args.json is not None:
+        args.json.write_text(json.dumps(table))
+    print("| tracker | clip | stride | without | with our embeddings |\n|---|---|---|---|---|")
+    for row in table:
+        print(f"| {row['library']} | {row['clip']} | {row['stride']} | {row['without']:.2f} | {row['with']:.2f} |")
+
+
+if __name__ == "__main__":
+    main()
