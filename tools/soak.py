@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import supervision as sv
@@ -111,7 +112,8 @@ def soak(
     """Runs, and gives the same record after each tenth."""
     street, picture = Street(things, life, seed), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
     tracker = MasaTracker(street, preset, **({} if match is None else {"match_score_threshold": match}))
-    options = tracker._associator.options
+    associator: Any = tracker._associator
+    options = associator.options
     fused = isinstance(options, FusedOptions)
     forgetting = options.memory_seconds * options.fps if fused else options.memory_frames
     result, spent = Soaked(), []
@@ -143,7 +145,7 @@ def soak(
             highest = max(highest, int(ids.max(initial=0)))
             if (number + 1) % max(frames // 10, 1) == 0:
                 gc.collect()
-                memory = tracker._associator.memory if fused else tracker._associator._memory
+                memory = associator.memory if fused else associator._memory
                 remembered = 0 if memory is None else len(memory)
                 cost, objects = 1000 * float(np.median(spent)), len(gc.get_objects())
                 result.tenths.append(Tenth(number + 1, cost, resident_megabytes(), objects, remembered, highest))
