@@ -111,7 +111,8 @@ def soak(
 ) -> Iterator[Soaked]:
     """Runs, and gives the same record after each tenth."""
     street, picture = Street(things, life, seed), np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    tracker = MasaTracker(street, preset, **({} if match is None else {"match_score_threshold": match}))
+    options: Any = {} if match is None else {"match_score_threshold": match}
+    tracker = MasaTracker(street, preset, **options)
     associator: Any = tracker._associator
     options = associator.options
     fused = isinstance(options, FusedOptions)
