@@ -293,14 +293,18 @@ def test_folder_that_cannot_be_written(clip: Path, tmp_path: Path, capsys: pytes
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_without_a_word_on_boxes_the_model_finds_them_itself(
-    clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_boxes_must_come_from_somewhere(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["track", str(clip), "--out", str(tmp_path / "out")]) == 2
+    assert "one of --detections, --detector, --text is required" in capsys.readouterr().err
+
+
+def test_the_models_own_boxes(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert main(["track", str(clip), "--out", str(out), "--no-video", "--max-frames", "2"]) == 0
+    options = ["--detector", "own", "--no-video", "--max-frames", "2"]
+    assert main(["track", str(clip), "--out", str(out), *options]) == 0
     assert "detector own" in (out / "report.html").read_text()
     assert len(np.loadtxt(out / "tracks.txt", delimiter=",", ndmin=2)) > 0
-    assert main(["track", str(clip), "--model", "nano-untrained", "--out", str(tmp_path / "none")]) == 2
+    assert main(["track", str(clip), "--model", "nano-untrained", "--out", str(tmp_path / "none"), *options]) == 2
     assert "'nano-untrained' finds no boxes itself" in capsys.readouterr().err
 
 

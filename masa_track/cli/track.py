@@ -33,7 +33,6 @@ DIR gets
   tracks.csv    a row a box
 
 examples:
-  masa-track track street.mp4 --out runs/street
   masa-track track street.mp4 --detector motion --out runs/street
   masa-track track frames/ --detections det.txt --out runs/frames
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
@@ -62,16 +61,13 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    boxes = parser.add_argument_group(
-        "boxes from (one of --detections, --detector, --text; by default the model itself)"
-    )
+    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text)")
     boxes.add_argument("--detections", metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
         help="a detector: 'motion' (fixed camera, no weights), transformers:MODEL, ultralytics:FILE, torchvision:NAME "
-        "(a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own': everything that the --model itself takes for a thing "
-        "(default)",
+        "(a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own': everything that the --model itself takes for a thing",
     )
     boxes.add_argument(
         "--text",
@@ -190,14 +186,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_boxes_from(args: argparse.Namespace) -> None:
-    """Where the boxes come from: a file, a detector (some take a text), or a text; by default the model's own head.
-
-    Raises:
-        InputError: for more than one of them.
-    """
+    """Raises InputError unless the boxes come from one place: a file, a detector (some take a text), or a text."""
     given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
     if not given:
-        args.detector = "own"
+        raise InputError(
+            "one of --detections, --detector, --text is required: where do the boxes come from? --detector motion "
+            "needs no weights, only a camera that stands still"
+        )
     takes_text = args.detector is not None and args.detector.startswith("transformers:")
     if len(given) > 1 and not (takes_text and args.detections is None):
         raise InputError(
