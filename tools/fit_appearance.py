@@ -89,9 +89,6 @@ def main() -> None:
             different.append(others[:: max(1, len(others) // _MOST)])
             averages = f"same {own[:, 1].mean():.2f}, different {others.mean():.2f}"
             print(f"# {clip.name}, stride {stride}: {averages}", flush=True)
-                f"# {clip.name}, stride {stride}: same {own[:, 1].mean():.2f}, different {others.mean():.2f}",
-                flush=True,
-            )
     pairs, others = np.concatenate(same), np.concatenate(different)
     mean, std = others.mean(), others.std()
     at = np.abs(np.log1p(10 * pairs[:, :1]) - np.log1p(10 * GAPS)).argmin(axis=1)
