@@ -49,7 +49,8 @@ from masa_track.integrations.mmdet import (  # noqa: E402 (only now it is known 
     metrics,
     parts,
     trackers,
+    training,
     views,
 )
 
-REGISTERED = (datasets, detectors, drawing, masa, metrics, parts, trackers, views)
+REGISTERED = (datasets, detectors, drawing, masa, metrics, parts, trackers, training, views)

@@ -121,6 +121,9 @@ class MASA(BaseMOTModel):
         if data_preprocessor is None:
             values = {"mean": list(net.mean), "std": list(net.std), "pad_size_divisor": net.size_divisor}
             data_preprocessor = {"type": "TrackDataPreprocessor", "bgr_to_rgb": True, **values}
+        elif network is None and data_preprocessor.get("mean") is not None:
+            net.mean, net.std = tuple(data_preprocessor["mean"]), tuple(data_preprocessor["std"])
+            net.size_divisor = data_preprocessor.get("pad_size_divisor", 1)
         super().__init__(data_preprocessor, init_cfg)
         if network is not None and list(data_preprocessor.get("mean") or ()) != list(net.mean):
             raise InputError(
@@ -244,6 +247,7 @@ class MASA(BaseMOTModel):
                 raise InputError("only a network with an adapter can be trained: name its parts, or network='r50'")
             samples = getattr(self.net.track_head, "samples", 512)
             self._trainer = (TrainingModel(self.net, samples=samples, **self._training),)
+            self.train(self.training)  # what is frozen
         return self._trainer[0]
 
     def train(self, mode: bool = True) -> MASA:

@@ -13,9 +13,11 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from masa_track.errors import InputError
+from masa_track.training import order
 from masa_track.training.batch import ViewBoxes
 from masa_track.training.dataset import TwoViews
 
+REGISTERED = (order,)  # PhotoSampler, for configurations
 PUBLISHED = ("SeqRandomAffine", "SeqMixUp", "YOLOXHSVRandomAug", "RandomResize", "RandomCrop", "RandomFlip", "Pad")
 
 
