@@ -50,13 +50,22 @@ def config(photographs: Path, tmp_path: Path) -> Path:
     path = tmp_path / "small.py"
     path.write_text(f"""
 _base_ = {str(ROOT / "configs" / "mmdet" / "train_r50.py")!r}
+model = dict(
+    masa_adapter=[
+        dict(type="FPN", in_channels=[256, 512, 1024, 2048], out_channels=256, norm_cfg=dict(type="BN"), num_outs=5),
+        dict(type="DeformFusion", in_channels=256, out_channels=256, num_blocks=1),
+    ],
+    roi_head=dict(bbox_head=dict(type="Shared2FCBBoxHead")),
+    track_head=dict(embed_head=dict(num_convs=1), train_cfg=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=50)),
+)
 train_dataloader = dict(
     batch_size=2,
     num_workers=0,
     persistent_workers=False,
     sampler=dict(_delete_=True, type="PhotoSampler"),
     dataset=dict(
-        ann_file="regions.json", data_root={str(photographs)!r}, data_prefix=dict(img=""), size=(128, 128),
+        ann_file="regions.json", data_root={str(photographs)!r}, data_prefix=dict(img=""), size=(64, 64),
         settings="mild",
     ),
 )

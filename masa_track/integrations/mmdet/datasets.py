@@ -75,7 +75,10 @@ class CocoVidDataset(_Videos):
         if not videos:
             raise InputError(f"{self.ann_file} must be COCO-VID or TAO json with videos, but has none")
         prefix = Path(self.data_prefix.get("img_path") or self.data_prefix.get("img") or "")
-        for number, image in enumerate(content["images"]):
+        for number, image in enumerate(content.get("images", [])):
+            lacking = [key for key in ("id", "file_name", "height", "width") if key not in image]
+            if lacking:
+                raise InputError(f"{self.ann_file}, images[{number}] has no {lacking[0]}")
             if image.get("video_id") not in videos:
                 raise InputError(f"{self.ann_file}, images[{number}]: video_id {image.get('video_id')!r} is no video's")
             frame = image.get("frame_id", image.get("frame_index"))
