@@ -11,6 +11,7 @@
 
 Ctrl-C finishes the step, writes a checkpoint and stops; the same command with --resume goes on to the same result as
 without the interruption. Several GPUs: torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch.
+Configurations for mmdet (model type MASA, configs/mmdet/train_r50.py) are run as well, where mmdet is installed.
 The learning rate is scaled to the real batch (GPUs x batch_size x accumulation).
 """
 
@@ -93,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(args: argparse.Namespace) -> int:
     """What :func:`main` does with a read command line."""
     try:
-        from masa_track.training.start import distribute_on_cpu, make_runner, read_config, use_amp
+        from masa_track.training.start import distribute_on_cpu, for_mmdet, make_runner, read_config, use_amp
     except ImportError as error:
         if error.name is None or error.name.startswith("masa_track"):
             raise
@@ -103,6 +104,10 @@ def train(args: argparse.Namespace) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch sees no GPU; take --device cpu")
     config = read_config(args.config, dict(args.cfg_options))
+    if for_mmdet(config):
+        from masa_track.integrations.mmdet.training import as_ours
+
+        config = as_ours(config)
     config.launcher = args.launcher
     if args.launcher != "none" and not torch.cuda.is_available():
         distribute_on_cpu(args.launcher, config)

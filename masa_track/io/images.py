@@ -31,12 +31,12 @@ class ImageSource(Source):
         self, name: str, paths: Sequence[Path], fps: float, shown: str, last_number: int | None = None
     ) -> None:
         self.name, self.fps = file_stem(name), float(fps)
-        self._paths = list(paths)
-        self.file_names = [path.name for path in self._paths]
-        self.length = len(self._paths)
+        self.paths = list(paths)
+        self.file_names = [path.name for path in self.paths]
+        self.length = len(self.paths)
         self.last_number = max(self.length, last_number or 0)
         why = ""
-        for path in self._paths:
+        for path in self.paths:
             try:
                 self.height, self.width = read_image(path).shape[:2]
                 return
@@ -45,8 +45,8 @@ class ImageSource(Source):
         raise InputError(f"source {shown!r}: none of its {self.length} images can be read ({why}); give intact images")
 
     def _read(self, stride: int, report: OnBroken) -> Any:
-        for number in range(1, len(self._paths) + 1, stride):
-            path = self._paths[number - 1]
+        for number in range(1, len(self.paths) + 1, stride):
+            path = self.paths[number - 1]
             try:
                 image = read_image(path)
             except BrokenImageError as error:
@@ -103,7 +103,7 @@ def open_folder(folder: Path, fps: float | None) -> ImageSource:
     if not images.is_dir():
         raise InputError(f"source {shown!r}: its seqinfo.ini names images in {images}, which is not there")
     files = [path for path in images.iterdir() if not path.name.startswith(".") and path.is_file()]
-    paths = sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=_natural)
+    paths = sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
     if not paths:
         held = f"{len(files)} files but no image" if files else "no file"
         raise InputError(
@@ -115,7 +115,7 @@ def open_folder(folder: Path, fps: float | None) -> ImageSource:
 def open_glob(pattern: str, fps: float | None) -> ImageSource:
     """The images that a glob pattern matches; see :func:`masa_track.io.sources.open_source`."""
     found = [Path(path) for path in glob.glob(pattern, recursive=True)]
-    paths = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=_natural)
+    paths = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_order)
     if not paths:
         held = f"matches {len(found)} files, none of them an image" if found else "matches no file"
         raise InputError(f"source {pattern!r}: the pattern {held}; check it, and quote it against the shell")
@@ -144,6 +144,6 @@ def _positive(info: dict[str, str], key: str, path: Path) -> float | None:
     return value
 
 
-def _natural(path: Path) -> list[tuple[bool, int, str]]:
+def natural_order(path: Path) -> list[tuple[bool, int, str]]:
     """A key that puts frame2 before frame10."""
     return [(part.isdigit(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"([0-9]+)", str(path))]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -60,15 +61,20 @@ class SamTaps(nn.Module):
         Raises:
             InputError: if the images have another size.
         """
-        if images.shape[-2:] != (IMAGE_SIDE, IMAGE_SIDE):
-            raise InputError(
-                f"images must be (B, 3, {IMAGE_SIDE}, {IMAGE_SIDE}) for a SAM model, got {tuple(images.shape)}: "
-                "pad with zeros at the right and the bottom"
-            )
-        x = self.encoder.patch_embed(images) + self.encoder.pos_embed  # (B, 64, 64, dim)
-        maps = []
-        for index, block in enumerate(self.encoder.blocks[: self.taps[-1] + 1]):
-            x = block(x)
-            if index in self.taps:
-                maps.append(x.permute(0, 3, 1, 2))
-        return maps
+        return tapped(self.encoder, images, self.taps)
+
+
+def tapped(encoder: Any, images: Tensor, taps: Sequence[int]) -> list[Tensor]:
+    """The outputs of the blocks ``taps`` of segment-anything's encoder; see :meth:`SamTaps.forward`."""
+    if images.shape[-2:] != (IMAGE_SIDE, IMAGE_SIDE):
+        raise InputError(
+            f"images must be (B, 3, {IMAGE_SIDE}, {IMAGE_SIDE}) for a SAM model, got {tuple(images.shape)}: "
+            "pad with zeros at the right and the bottom"
+        )
+    x = encoder.patch_embed(images) + encoder.pos_embed  # (B, 64, 64, dim)
+    maps = []
+    for index, block in enumerate(encoder.blocks[: taps[-1] + 1]):
+        x = block(x)
+        if index in taps:
+            maps.append(x.permute(0, 3, 1, 2))
+    return maps

@@ -45,11 +45,18 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         if parts[0] not in config:
             raise unknown_name("key in --cfg-options", parts[0], config.keys())
     config.merge_from_dict(dict(options or {}))
+    if for_mmdet(config):
+        return config  # whose keys are other ones
     known = list(inspect.signature(TrainingModel).parameters)
     for name in config.model:
         if name not in ("type", *known):
             raise unknown_name("key of model", name, known)
     return config
+
+
+def for_mmdet(config: Config) -> bool:
+    """Whether it is a configuration of the mmdet integration, whose model is ``MASA``."""
+    return str(config.model.get("type")).rpartition(".")[2] == "MASA"
 
 
 def check_accumulation(config: Config) -> int:

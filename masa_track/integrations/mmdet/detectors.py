@@ -1,0 +1,83 @@
+"""The authors' detectors that share their backbone with MASA, under their names and with their parameters' names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmdet.models.detectors import GroundingDINO
+from mmdet.registry import MODELS
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from masa_track.errors import InputError
+from masa_track.integrations.mmdet.parts import must_be
+
+
+@MODELS.register_module()
+class SamMasa(BaseModule):
+    """SAM, whole, as the authors' checkpoints hold it; its ``backbone`` gives the maps that MASA reads.
+
+    Args:
+        backbone: the image encoder's ``embed_dim``, ``depth``, ``num_heads`` and ``out_indices``.
+        prompt_encoder, mask_decoder: SAM's other halves; None leaves them out.
+
+    Raises:
+        InputError: segment-anything is not installed, or the configuration is of another SAM.
+    """
+
+    finds_boxes = False
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        prompt_encoder: Mapping[str, Any] | None = None,
+        mask_decoder: Mapping[str, Any] | None = None,
+        init_cfg: Any = None,
+        **_: Any,
+    ) -> None:
+        super().__init__(init_cfg)
+        try:
+            from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+
+            from masa_track.integrations.mmdet.sam_taps import TappedEncoder
+        except ImportError as error:
+            raise InputError('segment-anything is needed here: pip install "masa-track[sam]"') from error
+        usual = {"img_size": 1024, "patch_size": 16, "window_size": 14, "use_rel_pos": True, "qkv_bias": True}
+        must_be("SamMasa.backbone", backbone, **usual, out_chans=256)
+        taps = list(backbone["out_indices"])
+        must_be("SamMasa.backbone", backbone, global_attn_indexes=taps)
+        self.backbone = TappedEncoder(backbone["embed_dim"], backbone["depth"], backbone["num_heads"], taps)
+        self.prompt_encoder = self.mask_decoder = None
+        if prompt_encoder is not None:
+            self.prompt_encoder = PromptEncoder(256, (64, 64), (1024, 1024), prompt_encoder.get("mask_in_chans", 16))
+        if mask_decoder is not None:
+            transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
+            self.mask_decoder = MaskDecoder(transformer_dim=256, transformer=transformer)
+
+
+@MODELS.register_module()
+class GroundingDINOMasa(GroundingDINO):
+    """mmdet's Grounding DINO. Its backbone is all that MASA needs of it, its boxes are there when a text is."""
+
+
+@MODELS.register_module()
+class DeticMasa(BaseModule):
+    """Detic's Swin backbone: what MASA needs of it. Detic itself is not in mmdet, so its boxes come from a file.
+
+    Args:
+        backbone: of mmdet.
+        **others: Detic's own parts, which are not built; their weights in a checkpoint are passed over.
+    """
+
+    finds_boxes = False
+
+    def __init__(self, backbone: Mapping[str, Any], init_cfg: Any = None, **others: Any) -> None:
+        super().__init__(init_cfg)
+        self.backbone: nn.Module = MODELS.build(backbone)
+        self.register_load_state_dict_pre_hook(_only_backbone)
+
+
+def _only_backbone(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(f"{prefix}backbone.")]:
+        del state_dict[key]

@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Tracks the videos of an mmdet configuration and scores them.
+
+    python tools/test_mot.py configs/mmdet/mot_nano_public.py --cfg-options test_dataloader.dataset.data_root=MOT15/train
+    python tools/test_mot.py configs/mmdet/tao_r50.py masa_r50.pth --cfg-options model.public_det_path=tao_dets
+    torchrun --nproc-per-node 8 tools/test_mot.py configs/mmdet/bdd_r50.py masa_r50.pth --launcher pytorch
+
+Interrupted, the same command goes on at the next video. Several processes share the videos, and give what one gives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from masa_track.errors import InputError
+
+EPILOG = """
+in the work folder:
+  tracks/NAME.txt         a video's tracks, MOTChallenge text
+  tracks/tao_track.json   all tracks as TAO results, identities unique over the videos
+  tracks/scores.txt, scores.json
+  tracks/parts/NAME.json  a video that is done; what an interrupted run goes on from
+
+boxes come from model.public_det_path (npz, json, MOT text), model.detector (any of mmdet's) or the model's own head.
+a configuration is Python and is run: use only those that you trust
+"""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    from mmengine.config import DictAction
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path, help="a configuration, e.g. configs/mmdet/mot_nano_public.py")
+    parser.add_argument(
+        "checkpoint", nargs="?", help="weights: an official .pth, or a .safetensors; none where they are shipped"
+    )
+    parser.add_argument("--work-dir", type=Path, help="for logs and results (default: work_dirs/CONFIG)")
+    parser.add_argument("--out", metavar="FILE", help="write the tracks of all videos to FILE, too: TAO json")
+    parser.add_argument(
+        "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE", help="change the configuration"
+    )
+    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="of several processes")
+    parser.add_argument("--show-dir", metavar="DIR", help="draw the tracks into pictures in DIR/VIDEO")
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU if there is one")
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Tests. Returns the exit status: 0, 2 for a mistake of the user's, 130 after Ctrl-C."""
+    try:
+        try:
+            parser = make_parser()
+        except ImportError as error:
+            raise InputError('mmengine is needed here: pip install "masa-track[mmdet]"') from error
+        args = parser.parse_args(arguments)
+        if args.device == "cpu":
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks; mmengine takes whatever GPU it sees
+        return test(args)
+    except InputError as error:
+        print(f"test_mot.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("test_mot.py: stopped; the same command goes on at the next video", file=sys.stderr)
+        return 130
+
+
+def test(args: argparse.Namespace) -> int:
+    """What :func:`main` does with a read command line."""
+    import torch
+    from mmengine.dist import init_dist
+
+    from masa_track.integrations.mmdet import testing
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU; take --device cpu")
+    config = testing.read_config(args.config, args.cfg_options)
+    config.launcher = args.launcher
+    if args.launcher != "none":
+        if torch.cuda.is_available():
+            init_dist(args.launcher, **config.get("env_cfg", {}).get("dist_cfg", {"backend": "nccl"}))
+        else:
+            from masa_track.training.start import distribute_on_cpu
+
+            distribute_on_cpu(args.launcher, config)
+    work_dir = args.work_dir or config.get("work_dir") or Path("work_dirs") / args.config.stem
+    try:
+        testing.test(config, args.checkpoint, work_dir, args.out, args.show_dir)
+    finally:
+        if args.launcher != "none":
+            torch.distributed.destroy_process_group()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
