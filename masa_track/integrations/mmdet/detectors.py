@@ -78,6 +78,13 @@ class DeticMasa(BaseModule):
         self.register_load_state_dict_pre_hook(_only_backbone)
 
 
+def mend_tokenizer(detector: nn.Module) -> None:
+    """Gives a text detector's tokenizer the method that mmdet 3 calls and transformers 5 has no more."""
+    tokenizer = getattr(getattr(detector, "language_model", None), "tokenizer", None)
+    if tokenizer is not None and not hasattr(tokenizer, "batch_encode_plus"):
+        tokenizer.batch_encode_plus = tokenizer.__call__
+
+
 def _only_backbone(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(f"{prefix}backbone.")]:
         del state_dict[key]

@@ -23,6 +23,7 @@ from masa_track.integrations.mmdet.boxes import (
     given_boxes,
     own_boxes,
 )
+from masa_track.integrations.mmdet.detectors import mend_tokenizer
 from masa_track.integrations.mmdet.network import make_network
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.models.checkpoints import read_checkpoint
@@ -103,6 +104,8 @@ class MASA(BaseMOTModel):
         if isinstance(detector, str):
             detector = detector_config(detector)
         built: Any = MODELS.build(detector) if detector is not None else None
+        if built is not None:
+            mend_tokenizer(built)
         filled = built is not None and detector_checkpoint is not None
         if filled:
             load_detector(built, str(detector_checkpoint))
@@ -275,7 +278,7 @@ def detector_config(name: str) -> Any:
 
     try:
         config = get_config(name) if "::" in name else Config.fromfile(name)
-    except (FileNotFoundError, KeyError) as error:
+    except (FileNotFoundError, KeyError, ValueError) as error:
         raise InputError(f"detector: there is no configuration {name!r} ({error})") from error
     return config.model
 
