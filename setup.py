@@ -32,14 +32,6 @@ EXTRAS = {
     "sam": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # sam-vitb, sam-vith; masks
     "gdino": ["transformers>=5.0"],  # text prompts
     "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],  # proposals, tools/train.py
-    # After torch 2.8 and the build of mmcv, see README: mmcv's wheel must hold its operators.
-    "mmdet": [
-        "onedl-mmengine>=0.10.7",
-        "onedl-mmcv>=2.3",
-        "onedl-mmdetection>=3.5",
-        "pycocotools>=2.0.8",
-        "segment-anything>=1.0",
-    ],
     "test": [
         "pytest>=8",
         "ruff>=0.12",

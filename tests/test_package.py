@@ -22,7 +22,6 @@ ROOMS = [
     "segmenters",
     "evaluation",
     "training",
-    "integrations",
     "pipeline",
     "cli",
     "__main__",
@@ -30,7 +29,6 @@ ROOMS = [
 OPTIONAL = ["mmdet", "mmcv", "mmengine", "ultralytics", "transformers", "segment_anything", "pycocotools"]
 # Only tools/train.py imports these, and it says what to install.
 NEED_MMENGINE = {f"masa_track.training.{name}" for name in ("model", "order", "hooks", "runner", "start")}
-NEED_MMDET = "masa_track.integrations.mmdet"  # says itself what to install: tests/test_integrations.py
 NUMPY_ONLY = {"numpy", "scipy", "masa_track"}
 
 
@@ -84,8 +82,8 @@ def test_nothing_optional_is_needed() -> None:
     names = [".".join(("masa_track", *p.relative_to(PACKAGE).with_suffix("").parts)) for p in MODULES]
     names = [name.removesuffix(".__init__") for name in names]
     names.remove("masa_track.__main__")
-    assert {*NEED_MMENGINE, NEED_MMDET} <= set(names)
-    names = [name for name in names if name not in NEED_MMENGINE and not name.startswith(NEED_MMDET)]
+    assert set(names) >= NEED_MMENGINE
+    names = [name for name in names if name not in NEED_MMENGINE]
     blocked = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL!r}))"
     code = f"{blocked}; import importlib; [importlib.import_module(n) for n in {names!r}]"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

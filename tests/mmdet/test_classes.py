@@ -17,7 +17,7 @@ CONFIG = """
 _base_ = {base!r}
 model = dict(
     _delete_=True, type="MASA", network="nano", public_det_path={boxes!r},
-    tracker=dict(type="MasaTaoTracker", preset="default", init_score_thr=0.0),
+    tracker=dict(type="MasaTaoTracker", preset="appearance"),
 )
 test_pipeline = [
     dict(type="TransformBroadcaster",

@@ -210,13 +210,15 @@ class MASA(BaseMOTModel):
             sample = data_samples[0][index]
             video, number = sample.metainfo.get("video_id"), sample.metainfo.get("frame_id")
             if number == 0 or video != self._video:
-                self.tracker.reset()
+                self.tracker.reset(sample.metainfo.get("fps"))
                 self._video = video
             image = inputs[:, index].contiguous(memory_format=torch.channels_last)
             frame = FrameInput(image, sample, self.net)
             found = self._boxes(frame)
             sample.pred_instances = found
-            sample.pred_track_instances = self.tracker.track(self.embed(frame, found.bboxes), found, number)
+            height, width = sample.metainfo["ori_shape"][:2]
+            embeddings = self.embed(frame, found.bboxes)
+            sample.pred_track_instances = self.tracker.track(embeddings, found, number, (width, height))
         return list(data_samples)
 
     def embed(self, frame: FrameInput, boxes: Tensor) -> Tensor:
