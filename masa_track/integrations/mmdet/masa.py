@@ -23,7 +23,7 @@ from masa_track.integrations.mmdet.boxes import (
     given_boxes,
     own_boxes,
 )
-from masa_track.integrations.mmdet.detectors import mend_tokenizer
+from masa_track.integrations.mmdet.detectors import mend_text_encoder
 from masa_track.integrations.mmdet.network import make_network
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.models.checkpoints import read_checkpoint
@@ -105,7 +105,7 @@ class MASA(BaseMOTModel):
             detector = detector_config(detector)
         built: Any = MODELS.build(detector) if detector is not None else None
         if built is not None:
-            mend_tokenizer(built)
+            mend_text_encoder(built)
         filled = built is not None and detector_checkpoint is not None
         if filled:
             load_detector(built, str(detector_checkpoint))
