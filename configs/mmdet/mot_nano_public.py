@@ -17,6 +17,6 @@ test_pipeline = [
         type="TransformBroadcaster",
         transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(800, 800), keep_ratio=True)],
     ),
-    dict(type="PackTrackInputs"),
+    dict(type="PackTrackInputs", meta_keys=("fps",)),
 ]
 test_dataloader = dict(dataset=dict(pipeline=test_pipeline))

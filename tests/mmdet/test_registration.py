@@ -16,6 +16,7 @@ from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
+from grounding import smaller_grounding, tiny_bert
 from mot_clips import ROOT
 from official_recipe import official_keys
 
@@ -81,27 +82,6 @@ def test_every_configuration_is_built(path: Path, tmp_path: Path) -> None:
             DATASETS.build(config.test_dataloader.dataset)
         assert testing.metric_class(config.test_evaluator).__name__ == config.test_evaluator.type
         assert METRICS.get(config.test_evaluator.type) is not None
-
-
-def tiny_bert(folder: Path) -> None:
-    """A text encoder of two layers with random weights and a small vocabulary, in a folder as the hub has it."""
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    folder.mkdir()
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "?", "a", "person", "dog", "cat"]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
-    small = BertConfig(len(words), 32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64)
-    BertModel(small, add_pooling_layer=False).save_pretrained(folder)
-
-
-def smaller_grounding(name: str, bert: Path) -> Any:
-    """mmdet's Grounding DINO configuration with that text encoder."""
-    from masa_track.integrations.mmdet.masa import detector_config
-
-    config = detector_config(name)
-    config.language_model.name = str(bert)
-    return config
 
 
 def test_the_authors_tracker_keys() -> None:

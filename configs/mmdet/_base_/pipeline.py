@@ -5,5 +5,5 @@ test_pipeline = [
         type="TransformBroadcaster",
         transforms=[dict(type="LoadImageFromFile"), dict(type="Resize", scale=(1024, 1024), keep_ratio=True)],
     ),
-    dict(type="PackTrackInputs"),
+    dict(type="PackTrackInputs", meta_keys=("fps",)),
 ]

@@ -223,7 +223,7 @@ class DetectorBoxes:
         self.undo, self.scale, self.text = undo, scale, text
 
     def __call__(self, frame: FrameInput) -> InstanceData:
-        """What the detector finds."""
+        """What the detector finds; boxes that are not finite are left out."""
         known = frame.sample.metainfo
         keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "batch_input_shape", "pad_shape")
         sample = DetDataSample(metainfo={key: known[key] for key in keys if key in known})
@@ -239,6 +239,7 @@ class DetectorBoxes:
             data = self._input(frame, sample)
             (done,) = self.detector.predict(data["inputs"], data["data_samples"], rescale=True)
         found = done.pred_instances
+        found = found[found.bboxes.isfinite().all(dim=1) & found.scores.isfinite()]  # YOLOX can overflow
         return instances(found.bboxes, found.scores, found.labels, frame.image)
 
     def _input(self, frame: FrameInput, sample: DetDataSample) -> dict[str, Any]:

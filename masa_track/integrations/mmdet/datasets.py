@@ -72,6 +72,7 @@ class CocoVidDataset(_Videos):
             video["id"]: {"video_id": video["id"], "name": str(video.get("name", video["id"])), "images": []}
             for video in content.get("videos", [])
         }
+        rates = {video["id"]: video.get("fps") for video in content.get("videos", [])}
         if not videos:
             raise InputError(f"{self.ann_file} must be COCO-VID or TAO json with videos, but has none")
         prefix = Path(self.data_prefix.get("img_path") or self.data_prefix.get("img") or "")
@@ -90,6 +91,7 @@ class CocoVidDataset(_Videos):
                     "height": image["height"],
                     "width": image["width"],
                     "frame_id": frame,
+                    "fps": rates[image["video_id"]],
                     "instances": [],
                 }
             )
@@ -151,6 +153,7 @@ class MotFolderDataset(_Videos):
                     "height": source.height,
                     "width": source.width,
                     "frame_id": place,
+                    "fps": source.fps,
                     "instances": [],
                 }
                 for place, path in enumerate(source.paths)

@@ -78,6 +78,26 @@ class DeticMasa(BaseModule):
         self.register_load_state_dict_pre_hook(_only_backbone)
 
 
+def mend_text_encoder(detector: nn.Module) -> None:
+    """Lets a text detector of mmdet 3, made for transformers 4, run with transformers 5, where there is one.
+
+    There tokenizers have no ``batch_encode_plus``, and a mask by pairs of tokens needs a dimension for the heads.
+    """
+    language = getattr(detector, "language_model", None)
+    if language is None:
+        return
+    if not hasattr(language.tokenizer, "batch_encode_plus"):
+        language.tokenizer.batch_encode_plus = language.tokenizer.__call__
+        language.language_backbone.body.model.register_forward_pre_hook(_mask_with_heads, with_kwargs=True)
+
+
+def _mask_with_heads(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    mask = named.get("attention_mask")
+    if mask is not None and mask.dim() == 3:
+        named = {**named, "attention_mask": mask[:, None].bool()}  # (B, 1, S, S), True: may look
+    return inputs, named
+
+
 def _only_backbone(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     for key in [key for key in state_dict if key.startswith(prefix) and not key.startswith(f"{prefix}backbone.")]:
         del state_dict[key]

@@ -23,6 +23,7 @@ from masa_track.integrations.mmdet.boxes import (
     given_boxes,
     own_boxes,
 )
+from masa_track.integrations.mmdet.detectors import mend_text_encoder
 from masa_track.integrations.mmdet.network import make_network
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.models.checkpoints import read_checkpoint
@@ -103,6 +104,8 @@ class MASA(BaseMOTModel):
         if isinstance(detector, str):
             detector = detector_config(detector)
         built: Any = MODELS.build(detector) if detector is not None else None
+        if built is not None:
+            mend_text_encoder(built)
         filled = built is not None and detector_checkpoint is not None
         if filled:
             load_detector(built, str(detector_checkpoint))
@@ -207,13 +210,15 @@ class MASA(BaseMOTModel):
             sample = data_samples[0][index]
             video, number = sample.metainfo.get("video_id"), sample.metainfo.get("frame_id")
             if number == 0 or video != self._video:
-                self.tracker.reset()
+                self.tracker.reset(sample.metainfo.get("fps"))
                 self._video = video
             image = inputs[:, index].contiguous(memory_format=torch.channels_last)
             frame = FrameInput(image, sample, self.net)
             found = self._boxes(frame)
             sample.pred_instances = found
-            sample.pred_track_instances = self.tracker.track(self.embed(frame, found.bboxes), found, number)
+            height, width = sample.metainfo["ori_shape"][:2]
+            embeddings = self.embed(frame, found.bboxes)
+            sample.pred_track_instances = self.tracker.track(embeddings, found, number, (width, height))
         return list(data_samples)
 
     def embed(self, frame: FrameInput, boxes: Tensor) -> Tensor:
@@ -275,7 +280,7 @@ def detector_config(name: str) -> Any:
 
     try:
         config = get_config(name) if "::" in name else Config.fromfile(name)
-    except (FileNotFoundError, KeyError) as error:
+    except (FileNotFoundError, KeyError, ValueError) as error:
         raise InputError(f"detector: there is no configuration {name!r} ({error})") from error
     return config.model
 

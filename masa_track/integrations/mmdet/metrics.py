@@ -230,8 +230,8 @@ class TaoTETAMetric(CocoVidMetric):
     metrics = ("TETA", "HOTA", "CLEAR", "Identity")
     exhaustive = False
 
-    def __init__(self, tcc: bool = True, **options: Any) -> None:
-        super().__init__(tcc=tcc, **options)
+    def __init__(self, ann_file: str, tcc: bool = True, **options: Any) -> None:
+        super().__init__(ann_file, tcc=tcc, **options)
 
 
 @METRICS.register_module()

@@ -1,17 +1,17 @@
-"""The authors' two trackers by their official keys; the work is done by :class:`~masa_track.association.Associator`."""
+"""The authors' two trackers by their official keys; the work is done by :func:`~masa_track.association.open_associator`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 
-from masa_track.association import Associator, options_of
+from masa_track.association import PRESETS, REFERENCE_PRESETS, FusedAssociator, open_associator
 from masa_track.errors import unknown_name
-from masa_track.tracker import tracker_options
 
 IGNORED = ("momentums", "num_frames_retain", "init_cfg")  # of mmdet's BaseTracker, which the authors' never used
 
@@ -33,7 +33,10 @@ class _Tracker:
     without_effect: tuple[str, ...] = ()
 
     def __init__(self, preset: str | None = None, **options: Any) -> None:
-        known = tracker_options()
+        self.preset = preset or self.base
+        if self.preset not in PRESETS:
+            raise unknown_name("preset", self.preset, PRESETS)
+        known = [field.name for field in fields(PRESETS[self.preset])]
         chosen = {} if preset else {self.keys.get(key, key): value for key, value in self.defaults.items()}
         for key, value in options.items():
             if key in IGNORED or key in self.without_effect:
@@ -42,30 +45,51 @@ class _Tracker:
             if name not in known:
                 raise unknown_name(f"key of {type(self).__name__}", key, [*self.keys, *known])
             chosen[name] = value
-        options_of(preset or self.base, **chosen)
-        self.associator = Associator(preset or self.base, **chosen)
+        self.options = chosen
+        self.reset()
+
+    def reset(self, fps: float | None = None) -> None:
+        """Forgets everything, for the first frame of another video.
+
+        Args:
+            fps: frames a second of the video, for presets that count time, where the options do not say.
+        """
+        options = dict(self.options)
+        if fps is not None and self.preset not in REFERENCE_PRESETS:
+            options.setdefault("fps", float(fps))
+        self.associator = open_associator(self.preset, **options)
         self._next_frame = 0
 
-    def reset(self) -> None:
-        """Forgets everything, for the first frame of another video."""
-        self.associator.reset()
-        self._next_frame = 0
-
-    def track(self, embeddings: torch.Tensor, found: InstanceData, frame_id: int | None = None) -> InstanceData:
+    def track(
+        self,
+        embeddings: torch.Tensor,
+        found: InstanceData,
+        frame_id: int | None = None,
+        size: tuple[int, int] | None = None,
+    ) -> InstanceData:
         """Tracks one frame.
 
         Args:
             embeddings: (N, D), not normalised, one for each of ``found``.
             found: ``bboxes`` (N, 4) xyxy pixels of the frame, ``labels`` (N,), ``scores`` (N,).
             frame_id: the frame's number, growing; None counts calls.
+            size: width and height of the picture.
 
         Returns:
             The rows that have an identity, in the order given, with ``instances_id``.
         """
         frame = self._next_frame if frame_id is None or frame_id < 0 else int(frame_id)
         self._next_frame = frame + 1
-        rows = [x.detach().cpu().numpy() for x in (found.bboxes, found.scores, found.labels, embeddings)]
-        ids = torch.from_numpy(self.associator.update(*rows, frame)).to(found.bboxes.device)
+        boxes, scores, labels, embedded = (
+            x.detach().cpu().numpy() for x in (found.bboxes, found.scores, found.labels, embeddings)
+        )
+        if isinstance(self.associator, FusedAssociator):
+            fps = self.associator.options.fps
+            moment = frame / fps * fps  # as MasaTracker rounds, which gets seconds
+            identities = self.associator.update(boxes, scores, labels, embedded, moment, size)
+        else:
+            identities = self.associator.update(boxes, scores, labels, embedded, frame)
+        ids = torch.from_numpy(identities).to(found.bboxes.device)
         kept = ids >= 0
         tracked = found[kept]
         tracked.instances_id = ids[kept]

@@ -1,0 +1,148 @@
+"""Detectors of mmdet, with random weights, feed the tracker: each sees the picture as it would alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+import torch
+from grounding import smaller_grounding, tiny_bert
+from mmdet.apis import inference_detector
+from mmdet.registry import MODELS, TRANSFORMS
+from mmengine.config import Config
+from mmengine.dataset import pseudo_collate
+from mmengine.registry import init_default_scope
+
+from masa_track.errors import InputError
+from masa_track.integrations.mmdet.masa import detector_config, load_detector
+
+DETECTORS = {
+    "faster_rcnn": "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
+    "rtmdet": "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py",
+    "yolox": "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py",
+    "dino": "mmdet::dino/dino-4scale_r50_8xb2-12e_coco.py",
+}
+RESIZE = {"type": "Resize", "scale": (256, 256), "keep_ratio": True}
+
+
+@pytest.fixture(autouse=True)
+def _scope() -> None:
+    init_default_scope("mmdet")
+
+
+@pytest.fixture(scope="module")
+def picture() -> np.ndarray:
+    rng = np.random.default_rng(1)
+    return cv2.resize(rng.integers(0, 255, (9, 12, 3)).astype(np.uint8), (256, 192))
+
+
+def step(model: Any, picture: np.ndarray, index: int = 0) -> Any:
+    """The frame after the model, from a picture as the pipeline gives it."""
+    done = TRANSFORMS.build(RESIZE)({"img": picture, "img_shape": picture.shape[:2], "ori_shape": picture.shape[:2]})
+    keys = ("img", "ori_shape", "img_shape", "scale_factor")
+    known = {"img_id": index, "frame_id": index, "video_id": 1, "ori_video_length": 9, "img_path": "0.jpg"}
+    packed = TRANSFORMS.build({"type": "PackTrackInputs"})(
+        {**{key: [done[key]] for key in keys}, **{key: [value] for key, value in known.items()}}
+    )
+    with torch.no_grad():
+        (tracked,) = model.test_step(pseudo_collate([packed]))
+    return tracked[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DETECTORS)
+def test_boxes_are_those_of_the_detector_alone(name: str, picture: np.ndarray) -> None:
+    torch.manual_seed(0)
+    tracker = {"type": "MasaTaoTracker", "init_score_thr": 0.0, "obj_score_thr": 0.0}
+    model = MODELS.build({"type": "MASA", "network": "nano", "detector": DETECTORS[name], "tracker": tracker}).eval()
+    for head in model.detector.modules():  # random detectors are unsure of everything: take all they say
+        if isinstance(getattr(head, "test_cfg", None), dict) and "score_thr" in head.test_cfg:
+            head.test_cfg["score_thr"] = 0.0
+    found = step(model, picture)
+
+    alone = model.detector
+    pipeline = [RESIZE, {"type": "PackDetInputs", "meta_keys": ("img_id", "ori_shape", "img_shape", "scale_factor")}]
+    load = [{"type": "mmdet.LoadImageFromNDArray"}]
+    alone.cfg = Config({"test_dataloader": {"dataset": {"pipeline": [*load, *pipeline]}}, "default_scope": "mmdet"})
+    expected = inference_detector(alone, picture).pred_instances
+    expected = expected[expected.bboxes.isfinite().all(dim=1)]  # those of a random YOLOX are not
+    assert len(expected) > 0
+    assert torch.allclose(found.pred_instances.bboxes, expected.bboxes, atol=1e-3, rtol=1e-4)
+    assert torch.equal(found.pred_instances.labels, expected.labels)
+    assert len(found.pred_track_instances) > 0
+    again = step(model, picture, 1)
+    shared = set(again.pred_track_instances.instances_id.tolist()) & set(found.pred_track_instances.instances_id.tolist())
+    assert shared  # a still picture
+
+
+@pytest.mark.slow
+def test_another_size_for_the_detector(picture: np.ndarray) -> None:
+    """Boxes come back in the picture's own pixels, whatever the detector was fed."""
+    options = {"type": "MASA", "network": "nano", "detector": DETECTORS["rtmdet"], "detector_scale": (128, 128)}
+    model = MODELS.build(options).eval()
+    seen: list[tuple[int, ...]] = []
+    model.detector.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    model.detector.bbox_head.test_cfg["score_thr"] = 0.0
+    boxes = step(model, picture).pred_instances.bboxes
+    assert seen == [(1, 3, *mmcv.imrescale(picture, (128, 128)).shape[:2])]
+    assert boxes.max() > 130  # beyond what the detector was fed
+
+
+@pytest.mark.slow
+def test_grounding_dino_takes_the_text_and_can_share_its_backbone(picture: np.ndarray, tmp_path: Path) -> None:
+    tiny_bert(tmp_path / "bert")
+    config = smaller_grounding(
+        "mmdet::grounding_dino/grounding_dino_swin-t_pretrain_obj365_goldg_cap4m.py", tmp_path / "bert"
+    )
+    config.update(num_queries=20, type="GroundingDINOMasa")
+    config.test_cfg.max_per_img = 10
+    adapter = [{"type": "FPN", "in_channels": [192, 384, 768], "out_channels": 256, "num_outs": 5}]
+    head = {"type": "MasaTrackHead", "roi_extractor": {"featmap_strides": [8, 16, 32]}, "embed_head": {"num_convs": 1}}
+    parts = {"masa_adapter": adapter, "track_head": head}
+    preprocessor = {
+        "type": "TrackDataPreprocessor",
+        "mean": [123.675, 116.28, 103.53],
+        "std": [58.395, 57.12, 57.375],
+        "bgr_to_rgb": True,
+        "pad_size_divisor": 32,
+    }
+    model = MODELS.build(
+        {
+            "type": "MASA",
+            "unified_backbone": True,
+            "detector": config,
+            "text": "a dog. a person",
+            "data_preprocessor": preprocessor,
+            "tracker": {"type": "MasaTaoTracker", "init_score_thr": 0.0, "obj_score_thr": 0.0},
+            **parts,
+        }
+    ).eval()
+    runs: list[int] = []
+    model.detector.backbone.register_forward_hook(lambda *_: runs.append(1))
+    found = step(model, picture)
+    assert len(runs) == 1  # for boxes and embeddings together
+    assert len(found.pred_instances) == 10
+    assert set(found.pred_instances.labels.tolist()) <= {0, 1}
+    assert len(found.pred_track_instances) > 0
+    assert not any(key.startswith("backbone.") for key in model.state_dict())  # it is the detector's
+
+
+def test_a_detector_without_its_weights(tmp_path: Path) -> None:
+    detector = MODELS.build(detector_config(DETECTORS["rtmdet"]))
+    state = detector.state_dict()
+    first = next(key for key in state if key.endswith("weight"))
+    changed = {key: value + 1 if key == first else value for key, value in state.items()}
+    torch.save({"state_dict": changed}, tmp_path / "whole.pth")
+    load_detector(detector, str(tmp_path / "whole.pth"))
+    assert torch.equal(detector.state_dict()[first], changed[first])
+    torch.save({"state_dict": {key: value for key, value in state.items() if key != first}}, tmp_path / "part.pth")
+    with pytest.raises(InputError, match="not of this RTMDet: 1 of its tensors are missing"):
+        load_detector(detector, str(tmp_path / "part.pth"))
+    with pytest.raises(InputError, match="must be a file"):
+        load_detector(detector, "https://example.org/a.pth")
+    with pytest.raises(InputError, match="no configuration 'mmdet::nowhere.py'"):
+        detector_config("mmdet::nowhere.py")
