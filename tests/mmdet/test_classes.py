@@ -106,9 +106,7 @@ def test_npz_detections_and_one_class_a_track(scenes: tuple[Path, Path], tmp_pat
     assert run_tool(config, "--work-dir", tmp_path / "work") == 0
     rows = json.loads((tmp_path / "work" / "tracks" / "tao_track.json").read_text())
     before = [
-        row
-        for path in (tmp_path / "work" / "tracks" / "parts").glob("*.json")
-        for row in json.loads(path.read_text())
+        row for path in (tmp_path / "work" / "tracks" / "parts").glob("*.json") for row in json.loads(path.read_text())
     ]
     car, bus = (CLASSES.index(name) + 1 for name in ("car", "bus"))
     assert {row["category_id"] for row in before} == {car, bus}

@@ -1,4 +1,4 @@
-"""tools/test_mot.py for real, on clips: the figures of masa-track track and masa-track eval; interrupted and resumed."""
+"""tools/test_mot.py for real, on clips: figures of masa-track track and masa-track eval; interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_true_boxes_and_resuming(short: Path, tmp_path: Path, capsys: pytest.Cap
     assert order.index("PETS09-S3-MF1") == 1
     try:
         image.write_bytes(b"")
-        with pytest.raises(Exception, match="PETS09-S3-MF1|imdecode|empty|NoneType"):
+        with pytest.raises(Exception, match=r"PETS09-S3-MF1|imdecode|empty|NoneType"):
             run_tool(CONFIG, "--work-dir", work, *options(short, truth))
     finally:
         image.write_bytes(kept)

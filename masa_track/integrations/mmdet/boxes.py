@@ -149,7 +149,8 @@ class PublicBoxes:
         )
         video = folder.parent if folder.name == "img1" else folder
         file = self._find(video)
-        self._file = read_detections(file, _Folder(video.name, size[1], size[0], names, _sequence_length(video)))
+        seen: Any = _Folder(video.name, size[1], size[0], names, _sequence_length(video))  # frozen; it is only read
+        self._file = read_detections(file, seen)
         self._folder, self._numbers = folder, {name: number for number, name in enumerate(names, 1)}
 
     def _find(self, video: Path) -> Path:

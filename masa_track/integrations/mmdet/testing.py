@@ -87,7 +87,7 @@ def test(
     evaluator = one_evaluator(config)
     dataset = config.test_dataloader.dataset
     for key in SHARED_KEYS:
-        if key in dataset and key in inspect.signature(metric_class(evaluator)).parameters or key == "stride":
+        if (key in dataset and key in inspect.signature(metric_class(evaluator)).parameters) or key == "stride":
             evaluator[key] = dataset.get(key, evaluator.get(key, 1 if key == "stride" else None))
     evaluator.outfile_prefix = str(work_dir / "tracks")
     files = VideoFiles(evaluator.outfile_prefix)
