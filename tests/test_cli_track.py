@@ -137,10 +137,10 @@ def test_every_kind_of_source(clip: Path, video: Path, tmp_path: Path) -> None:
 
 def test_options_reach_the_association(clip: Path, tmp_path: Path) -> None:
     truth = str(clip / "gt" / "gt.txt")
-    options = ["--detections", truth, "--set", "first_id=500", "--set", "match_metric=cosine", "--no-video"]
+    options = ["--detections", truth, "--set", "first_id=500", "--set", "views=3", "--no-video"]
     assert main(["track", str(clip), *options, "--max-frames", "2", "--out", str(tmp_path)]) == 0
     assert rows_of(tmp_path)[:, 1].min() == 500
-    assert "match_metric" in (tmp_path / "report.html").read_text()
+    assert "option views" in (tmp_path / "report.html").read_text()
 
 
 def test_motion_detector(clip: Path, tmp_path: Path) -> None:
