@@ -30,7 +30,7 @@ def package(folder: Path, name: str, text: str) -> None:
 def test_without_mmcv() -> None:
     said = import_error("sys.modules['mmcv'] = None")
     assert said.startswith("masa_track.errors.InputError: mmdet is needed here")
-    assert "pip install --no-build-isolation onedl-mmcv==2.3.6 && pip install \"masa-track[mmdet]\"" in said
+    assert 'pip install --no-build-isolation onedl-mmcv==2.3.6 && pip install "masa-track[mmdet]"' in said
 
 
 def test_with_an_mmcv_that_was_built_without_its_operators(tmp_path: Path) -> None:

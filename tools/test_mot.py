@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Tracks the videos of an mmdet configuration and scores them.
 
-    python tools/test_mot.py configs/mmdet/mot_nano_public.py --cfg-options test_dataloader.dataset.data_root=MOT15/train
+    python tools/test_mot.py configs/mmdet/mot_nano_public.py --cfg-options test_dataloader.dataset.data_root=MOT15
     python tools/test_mot.py configs/mmdet/tao_r50.py masa_r50.pth --cfg-options model.public_det_path=tao_dets
     torchrun --nproc-per-node 8 tools/test_mot.py configs/mmdet/bdd_r50.py masa_r50.pth --launcher pytorch
 
@@ -92,7 +92,7 @@ def test(args: argparse.Namespace) -> int:
             distribute_on_cpu(args.launcher, config)
     work_dir = args.work_dir or config.get("work_dir") or Path("work_dirs") / args.config.stem
     try:
-        testing.test(config, args.checkpoint, work_dir, args.out, args.show_dir)
+        testing.run_test(config, args.checkpoint, work_dir, args.out, args.show_dir)
     finally:
         if args.launcher != "none":
             torch.distributed.destroy_process_group()

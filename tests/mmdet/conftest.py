@@ -1,4 +1,4 @@
-"""These tests run the real mmdet, in an environment of its own (see tools/test.sh); without it they fail, none is skipped."""
+"""These tests run the real mmdet, in an environment of its own (tools/test.sh); without it they fail, none skips."""
 
 from __future__ import annotations
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bdd_coco import CLASSES, bdd_coco
-from mot_clips import ROOT, run_tool
-
 from masa_track.evaluation.metrics import measure
 from masa_track.io.npz_detections import write_npz
+from mot_clips import ROOT, run_tool
 
 CONFIG = """
 _base_ = {base!r}
@@ -106,9 +105,7 @@ def test_npz_detections_and_one_class_a_track(scenes: tuple[Path, Path], tmp_pat
     assert run_tool(config, "--work-dir", tmp_path / "work") == 0
     rows = json.loads((tmp_path / "work" / "tracks" / "tao_track.json").read_text())
     before = [
-        row
-        for path in (tmp_path / "work" / "tracks" / "parts").glob("*.json")
-        for row in json.loads(path.read_text())
+        row for path in (tmp_path / "work" / "tracks" / "parts").glob("*.json") for row in json.loads(path.read_text())
     ]
     car, bus = (CLASSES.index(name) + 1 for name in ("car", "bus"))
     assert {row["category_id"] for row in before} == {car, bus}

@@ -1,4 +1,4 @@
-"""tools/test_mot.py for real, on clips: the figures of masa-track track and masa-track eval; interrupted and resumed."""
+"""tools/test_mot.py for real, on clips: the figures of masa-track track and eval; interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_figures_are_those_of_the_command_line(short: Path, one_process: Path, t
         assert masa_track([str(argument) for argument in arguments]) == 0
         ours = (tmp_path / sequence.name / "tracks.txt").read_text()
         assert (one_process / "tracks" / f"{sequence.name}.txt").read_text() == ours
-        assert ours.count("\n") > 10
+        assert ours.count("\n") > 5
     expected = evaluate(short, tmp_path).combined
     scores = json.loads((one_process / "tracks" / "scores.json").read_text())
     assert {name: scores[name] for name in NAMES} == {name: getattr(expected, name) for name in NAMES}
@@ -73,7 +73,7 @@ def test_true_boxes_and_resuming(short: Path, tmp_path: Path, capsys: pytest.Cap
     assert order.index("PETS09-S3-MF1") == 1
     try:
         image.write_bytes(b"")
-        with pytest.raises(Exception, match="PETS09-S3-MF1|imdecode|empty|NoneType"):
+        with pytest.raises(Exception, match=r"PETS09-S3-MF1|imdecode|empty|NoneType"):
             run_tool(CONFIG, "--work-dir", work, *options(short, truth))
     finally:
         image.write_bytes(kept)

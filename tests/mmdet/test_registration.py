@@ -11,12 +11,12 @@ from typing import Any
 import mmdet.registry as registries
 import pytest
 import torch
+from grounding import smaller_grounding, tiny_bert
 from mmdet.registry import DATASETS, METRICS, MODELS
 from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
-from grounding import smaller_grounding, tiny_bert
 from mot_clips import ROOT
 from official_recipe import official_keys
 
@@ -60,8 +60,6 @@ print([n for kind, ns in names.items() for n in ns if getattr(r, kind).get(n) is
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip().splitlines()[-1] == "[]", done.stdout + done.stderr
     assert all(getattr(registries, kind).get(name) is not None for kind, names in NAMES.items() for name in names)
-
-
 
 
 @pytest.mark.slow
@@ -165,7 +163,13 @@ def official_r50() -> dict[str, Any]:
             "style": "caffe",
         },
         "masa_adapter": [
-            {"type": "FPN", "in_channels": [256, 512, 1024, 2048], "out_channels": 256, "norm_cfg": sync, "num_outs": 5},
+            {
+                "type": "FPN",
+                "in_channels": [256, 512, 1024, 2048],
+                "out_channels": 256,
+                "norm_cfg": sync,
+                "num_outs": 5,
+            },
             {"type": "DeformFusion", "in_channels": 256, "out_channels": 256, "num_blocks": 3},
         ],
         "rpn_head": {
@@ -239,7 +243,11 @@ def test_given_boxes_are_checked() -> None:
 
 def test_a_file_of_videos_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "videos.json"
-    for content, message in (([], "got a list"), ({"images": []}, "with videos"), ({"videos": [{"id": 1}], "images": [{"id": 1}]}, "no file_name")):
+    for content, message in (
+        ([], "got a list"),
+        ({"images": []}, "with videos"),
+        ({"videos": [{"id": 1}], "images": [{"id": 1}]}, "no file_name"),
+    ):
         path.write_text(json.dumps(content))
         with pytest.raises(InputError, match=message):
             DATASETS.build({"type": "CocoVidDataset", "ann_file": str(path), "pipeline": []})

@@ -28,7 +28,7 @@ def check_mmdet() -> None:
             "(builds mmcv once, some nine minutes on two cores; torch 2.8 is known to work)"
         ) from error
     try:
-        import mmcv.ops  # noqa: F401
+        import mmcv.ops
     except ImportError as error:
         raise InputError(
             f"mmcv {mmcv.__version__} was installed without its operators ({error}), which mmdet needs: {REBUILD_MMCV}"

@@ -97,7 +97,7 @@ def own_boxes(frame: FrameInput) -> InstanceData:
     return instances(boxes / frame.factors, scores, torch.zeros(len(boxes)), frame.image)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Folder:
     """A video as :func:`~masa_track.io.detections.read_detections` needs to know it."""
 
@@ -105,11 +105,8 @@ class _Folder:
     width: int
     height: int
     file_names: Sequence[str]
-    last_number: int | None = None
-
-    @property
-    def length(self) -> int:
-        return len(self.file_names)
+    length: int | None
+    last_number: int | None
 
 
 class PublicBoxes:
@@ -149,7 +146,9 @@ class PublicBoxes:
         )
         video = folder.parent if folder.name == "img1" else folder
         file = self._find(video)
-        self._file = read_detections(file, _Folder(video.name, size[1], size[0], names, _sequence_length(video)))
+        self._file = read_detections(
+            file, _Folder(video.name, size[1], size[0], names, len(names), _sequence_length(video))
+        )
         self._folder, self._numbers = folder, {name: number for number, name in enumerate(names, 1)}
 
     def _find(self, video: Path) -> Path:

@@ -242,7 +242,9 @@ class MASA(BaseMOTModel):
         """
         if inputs.dim() != 5 or inputs.shape[1] != 2:
             raise InputError(f"inputs must be (N, 2, 3, H, W): a key and a reference view, got {tuple(inputs.shape)}")
-        return self.trainer.forward(*view_boxes(inputs, data_samples))
+        losses = self.trainer.forward(*view_boxes(inputs, data_samples))
+        assert isinstance(losses, dict)
+        return losses
 
     @property
     def trainer(self) -> TrainingModel:

@@ -57,7 +57,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     return config
 
 
-def test(
+def run_test(
     config: Config, checkpoint: str | None, work_dir: str | Path, out: str | None = None, show_dir: str | None = None
 ) -> dict[str, float]:
     """Tracks the videos of a configuration that are not done yet, and scores all of them.
@@ -87,7 +87,7 @@ def test(
     evaluator = one_evaluator(config)
     dataset = config.test_dataloader.dataset
     for key in SHARED_KEYS:
-        if key in dataset and key in inspect.signature(metric_class(evaluator)).parameters or key == "stride":
+        if (key in dataset and key in inspect.signature(metric_class(evaluator)).parameters) or key == "stride":
             evaluator[key] = dataset.get(key, evaluator.get(key, 1 if key == "stride" else None))
     evaluator.outfile_prefix = str(work_dir / "tracks")
     files = VideoFiles(evaluator.outfile_prefix)

@@ -76,7 +76,7 @@ def backbone_weights(model: Mapping[str, Any]) -> str | None:
         if path is not None:
             if not Path(path).is_file():
                 raise InputError(
-                    f"init_cfg.checkpoint of the backbone or detector must be a file, got {path}: download it, and give "
+                    f"init_cfg.checkpoint of backbone or detector must be a file, got {path}: download it, and give "
                     "its path by --cfg-options"
                 )
             return str(path)

@@ -1,4 +1,4 @@
-"""Training data as mmdet packs it: pairs of views of photographs, made by :class:`~masa_track.training.dataset.TwoViews`."""
+"""Training data as mmdet packs it: the pairs of views of :class:`~masa_track.training.dataset.TwoViews`."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class MASADataset(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 @DATASETS.register_module()
-def RandomSampleConcatDataset(  # noqa: N802 (the authors' name)
+def RandomSampleConcatDataset(
     datasets: Sequence[Mapping[str, Any]], fixed_length: int | None = None, **_: Any
 ) -> MASADataset:
     """The authors' wrapper of several data sets, here of one: the first, with epochs of ``fixed_length``."""
@@ -82,7 +82,7 @@ def RandomSampleConcatDataset(  # noqa: N802 (the authors' name)
 
 
 @DATASETS.register_module()
-def SeqMultiImageMixDataset(  # noqa: N802 (the authors' name)
+def SeqMultiImageMixDataset(
     dataset: Mapping[str, Any], pipeline: Sequence[Mapping[str, Any]] = (), **_: Any
 ) -> MASADataset:
     """The authors' wrapper that augments; their published pipeline is what ``settings="strong"`` is built after."""
