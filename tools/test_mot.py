@@ -92,7 +92,7 @@ def test(args: argparse.Namespace) -> int:
             distribute_on_cpu(args.launcher, config)
     work_dir = args.work_dir or config.get("work_dir") or Path("work_dirs") / args.config.stem
     try:
-        testing.run_test(config, args.checkpoint, work_dir, args.out, args.show_dir)
+        testing.test(config, args.checkpoint, work_dir, args.out, args.show_dir)
     finally:
         if args.launcher != "none":
             torch.distributed.destroy_process_group()

@@ -1,4 +1,4 @@
-"""MASA-R50 on BDD100K with public detections: the authors', by tools/convert_public_detections.py."""
+"""MASA-R50 on BDD100K; public detections turned from the authors' pickles by tools/convert_public_detections.py."""
 
 _base_ = ["_base_/masa_r50.py", "_base_/bdd.py"]
 

@@ -1,4 +1,4 @@
-"""These tests run the real mmdet, in an environment of its own (tools/test.sh); without it they fail, none skips."""
+"""These tests run the real mmdet, in an environment of its own (tools/test.sh); without it they fail."""
 
 from __future__ import annotations
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bdd_coco import CLASSES, bdd_coco
+from mot_clips import ROOT, run_tool
+
 from masa_track.evaluation.metrics import measure
 from masa_track.io.npz_detections import write_npz
-from mot_clips import ROOT, run_tool
 
 CONFIG = """
 _base_ = {base!r}

@@ -146,5 +146,5 @@ def test_a_detector_without_its_weights(tmp_path: Path) -> None:
         load_detector(detector, str(tmp_path / "part.pth"))
     with pytest.raises(InputError, match="must be a file"):
         load_detector(detector, "https://example.org/a.pth")
-    with pytest.raises(InputError, match=r"no configuration 'mmdet::nowhere"):
+    with pytest.raises(InputError, match=r"no configuration 'mmdet::nowhere.py'"):
         detector_config("mmdet::nowhere.py")

@@ -1,4 +1,4 @@
-"""tools/test_mot.py for real, on clips: the figures of masa-track track and eval; interrupted and resumed."""
+"""tools/test_mot.py for real, on clips: figures of masa-track track and masa-track eval; interrupted and resumed."""
 
 from __future__ import annotations
 

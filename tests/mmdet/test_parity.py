@@ -53,7 +53,7 @@ def model(name: str) -> Any:
 
 
 def frames(count: int, size: tuple[int, int], still: bool) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pictures (H, W, 3) of coloured patches, drifting or still, and their boxes in an order that changes."""
+    """Pictures (H, W, 3) of coloured patches on a background, drifting or still; their boxes in a changing order."""
     rng = np.random.default_rng(3)
     height, width = size
     background = cv2.resize(rng.integers(0, 255, (12, 16, 3)).astype(np.uint8), (width, height))
@@ -119,7 +119,7 @@ def test_checkpoint_embeddings_and_identities(
 
     embedder = load_model(name, device="cpu", checkpoint=checkpoint)
     ours = MasaTracker(embedder, **TRACKING)
-    # SAM-B takes 20 s a picture and side: one picture twice, whose pyramid is remembered, as the embedder does.
+    # SAM-B takes a pass of 20 s a picture and side: one picture twice, its pyramid remembered, as the embedder does.
     sam = name == "sam-vitb"
     remember_pyramid(model.net, monkeypatch)
     identities = []

@@ -97,7 +97,7 @@ def own_boxes(frame: FrameInput) -> InstanceData:
     return instances(boxes / frame.factors, scores, torch.zeros(len(boxes)), frame.image)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Folder:
     """A video as :func:`~masa_track.io.detections.read_detections` needs to know it."""
 
@@ -105,8 +105,11 @@ class _Folder:
     width: int
     height: int
     file_names: Sequence[str]
-    length: int | None
-    last_number: int | None
+    last_number: int | None = None
+
+    @property
+    def length(self) -> int:
+        return len(self.file_names)
 
 
 class PublicBoxes:
@@ -146,9 +149,8 @@ class PublicBoxes:
         )
         video = folder.parent if folder.name == "img1" else folder
         file = self._find(video)
-        self._file = read_detections(
-            file, _Folder(video.name, size[1], size[0], names, len(names), _sequence_length(video))
-        )
+        seen: Any = _Folder(video.name, size[1], size[0], names, _sequence_length(video))  # frozen; it is only read
+        self._file = read_detections(file, seen)
         self._folder, self._numbers = folder, {name: number for number, name in enumerate(names, 1)}
 
     def _find(self, video: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Videos to be tracked, as mmdet's data sets: COCO-VID or TAO json, or folders of MOTChallenge and DanceTrack."""
+"""Videos to be tracked, as mmdet's data sets: COCO-VID or TAO json, or folders as of MOTChallenge and DanceTrack."""
 
 from __future__ import annotations
 

@@ -242,8 +242,7 @@ class MASA(BaseMOTModel):
         """
         if inputs.dim() != 5 or inputs.shape[1] != 2:
             raise InputError(f"inputs must be (N, 2, 3, H, W): a key and a reference view, got {tuple(inputs.shape)}")
-        losses = self.trainer.forward(*view_boxes(inputs, data_samples))
-        assert isinstance(losses, dict)
+        losses: Any = self.trainer.forward(*view_boxes(inputs, data_samples))
         return losses
 
     @property

@@ -57,7 +57,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     return config
 
 
-def run_test(
+def test(
     config: Config, checkpoint: str | None, work_dir: str | Path, out: str | None = None, show_dir: str | None = None
 ) -> dict[str, float]:
     """Tracks the videos of a configuration that are not done yet, and scores all of them.

@@ -1,4 +1,4 @@
-"""The authors' two trackers by their official keys, and any preset; the work is done in `masa_track.association`."""
+"""The authors' two trackers by their official keys; all work is in :func:`~masa_track.association.open_associator`."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class _Tracker:
 
 @MODELS.register_module()
 class MasaTaoTracker(_Tracker):
-    """The authors' tracker for TAO and any other video. Their ``with_cats`` has no effect here: nor had it there."""
+    """The authors' tracker for TAO and for any other video. ``with_cats`` has no effect: nor had it there."""
 
     keys = {  # noqa: RUF012
         "init_score_thr": "init_score_threshold",

@@ -22,7 +22,7 @@ def masa_network(config: Mapping[str, Any]) -> Any:
     return MODELS.build({**config, "_scope_": SCOPE}).net
 
 
-BUILDERS["mmdet"] = masa_network  # type: ignore[assignment]  # by TrainingModel's network=dict(type="mmdet", config=...)
+BUILDERS["mmdet"] = masa_network  # by TrainingModel's network=dict(type="mmdet", config=...)
 
 
 def as_ours(config: Config) -> Config:
@@ -76,7 +76,7 @@ def backbone_weights(model: Mapping[str, Any]) -> str | None:
         if path is not None:
             if not Path(path).is_file():
                 raise InputError(
-                    f"init_cfg.checkpoint of backbone or detector must be a file, got {path}: download it, and give "
+                    f"init_cfg.checkpoint of the backbone or detector must be a file, got {path}: download it, give "
                     "its path by --cfg-options"
                 )
             return str(path)

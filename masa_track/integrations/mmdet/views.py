@@ -1,4 +1,4 @@
-"""Training data as mmdet packs it: the pairs of views of :class:`~masa_track.training.dataset.TwoViews`."""
+"""Training data as mmdet packs it: pairs of views of photographs, by :class:`~masa_track.training.dataset.TwoViews`."""
 
 from __future__ import annotations
 
