@@ -81,7 +81,8 @@ class DeticMasa(BaseModule):
 def mend_text_encoder(detector: nn.Module) -> None:
     """Lets a text detector of mmdet 3, made for transformers 4, run with transformers 5, where there is one.
 
-    There tokenizers have no ``batch_encode_plus``, and a mask by pairs of tokens needs a dimension for the heads.
+    There tokenizers have no ``batch_encode_plus``, and a mask by pairs of tokens needs a dimension for the heads. And
+    in onedl-mmdetection 3.5.1 the decoder encodes places with twice the numbers that Grounding DINO's head takes.
     """
     language = getattr(detector, "language_model", None)
     if language is None:
@@ -89,6 +90,19 @@ def mend_text_encoder(detector: nn.Module) -> None:
     if not hasattr(language.tokenizer, "batch_encode_plus"):
         language.tokenizer.batch_encode_plus = language.tokenizer.__call__
         language.language_backbone.body.model.register_forward_pre_hook(_mask_with_heads, with_kwargs=True)
+    head = getattr(getattr(detector, "decoder", None), "ref_point_head", None)
+    if head is not None:
+        head.register_forward_pre_hook(_half_the_frequencies)
+
+
+def _half_the_frequencies(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+    """Every second frequency of an encoding of twice the width, which is the encoding that the head was trained on."""
+    encoding, first = inputs[0], module.get_submodule("layers.0")
+    assert isinstance(first, nn.Linear)
+    if encoding.shape[-1] != 2 * first.in_features:
+        return None
+    pairs = encoding.unflatten(-1, (4, -1, 2, 2))  # coordinate, frequency, even or odd, sine and cosine
+    return pairs[..., 0, :].flatten(-3)
 
 
 def _mask_with_heads(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
