@@ -91,8 +91,8 @@ def _sampled(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: in
     rows, columns = (torch.arange(n, dtype=x.dtype) * stride - 1 for n in offset.shape[-2:])
     taps = torch.arange(TAPS)
     y, column = offset.unflatten(1, (TAPS, 2)).unbind(2)  # each (B, 9, h, w)
-    y = y + rows[:, None] + (taps // 3)[:, None, None]
-    column = column + columns + (taps % 3)[:, None, None]
+    y = (y + rows[:, None] + (taps // 3)[:, None, None]).clamp(-1, height).nan_to_num(-1)
+    column = (column + columns + (taps % 3)[:, None, None]).clamp(-1, width).nan_to_num(-1)
     grid = torch.stack([(2 * column + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1).flatten(1, 2)
     values = F.grid_sample(x, grid, padding_mode="zeros", align_corners=False)  # (B, C, 9 * h, w)
     values = values.unflatten(2, (TAPS, -1)) * mask[:, None]
