@@ -12,6 +12,7 @@ import pytest
 import torch
 from grounding import smaller_grounding, tiny_bert
 from mmdet.apis import inference_detector
+from mmdet.models.layers.transformer.utils import coordinate_to_encoding
 from mmdet.registry import MODELS, TRANSFORMS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
@@ -19,6 +20,7 @@ from mmengine.registry import init_default_scope
 
 from masa_track.errors import InputError
 from masa_track.integrations.mmdet.masa import detector_config, load_detector
+from masa_track.models.embedder import Embedder
 
 DETECTORS = {
     "faster_rcnn": "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",
@@ -144,7 +146,53 @@ def test_a_detector_without_its_weights(tmp_path: Path) -> None:
     torch.save({"state_dict": {key: value for key, value in state.items() if key != first}}, tmp_path / "part.pth")
     with pytest.raises(InputError, match="not of this RTMDet: 1 of its tensors are missing"):
         load_detector(detector, str(tmp_path / "part.pth"))
+    torch.save({"state_dict": {**state, first: state[first][:1]}}, tmp_path / "other.pth")
+    with pytest.raises(InputError, match="1 of its tensors have another shape"):
+        load_detector(detector, str(tmp_path / "other.pth"))
     with pytest.raises(InputError, match="must be a file"):
         load_detector(detector, "https://example.org/a.pth")
     with pytest.raises(InputError, match=r"no configuration 'mmdet::nowhere.py'"):
         detector_config("mmdet::nowhere.py")
+
+
+def test_published_weights_of_dino_keep_their_encoding_of_places(tmp_path: Path) -> None:
+    """As published, a place is 4 x 128 numbers; onedl-mmdetection 3.5.1 makes 4 x 256 of it."""
+    places = torch.rand(2, 5, 4)
+    published = coordinate_to_encoding(places, num_feats=128)
+    detector = MODELS.build(detector_config(DETECTORS["dino"]))
+    state = dict(detector.state_dict())
+    key = "decoder.ref_point_head.layers.0.weight"
+    state[key] = torch.randn(256, 512) / 20
+    torch.save(state, tmp_path / "dino.pth")
+    load_detector(detector, str(tmp_path / "dino.pth"))
+    head = detector.decoder.ref_point_head
+    expected = head(published)
+    assert torch.allclose(head(coordinate_to_encoding(places, num_feats=256)), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_own_boxes_are_those_of_the_embedder(picture: np.ndarray) -> None:
+    torch.manual_seed(0)
+    adapter = [
+        {"type": "FPN", "in_channels": [256, 512, 1024, 2048], "out_channels": 256, "num_outs": 5},
+        {"type": "DeformFusion", "num_blocks": 1},
+    ]
+    model = MODELS.build(
+        {
+            "type": "MASA",
+            "backbone": {"type": "ResNet", "depth": 50, "style": "caffe"},
+            "masa_adapter": adapter,
+            "rpn_head": {"type": "RPNHead"},
+            "roi_head": {"type": "StandardRoIHead", "bbox_head": {"type": "Shared2FCBBoxHead"}},
+            "track_head": {"type": "MasaTrackHead", "embed_head": {"num_convs": 1}},
+            "test_cfg": {"rpn": {"nms_pre": 50, "max_per_img": 50}, "rcnn": {"score_thr": 0.0, "max_per_img": 7}},
+            "tracker": {"type": "MasaTaoTracker", "init_score_thr": 0.0},
+        }
+    ).eval()
+    found = step(model, cv2.resize(picture, (200, 150)))
+    model.net.long_side = model.net.short_side = 256
+    boxes, scores = Embedder(model.net, "r50", "cpu").detect(cv2.resize(picture, (200, 150)))
+    assert len(boxes) == len(found.pred_instances) == 7
+    assert np.allclose(found.pred_instances.bboxes.numpy(), boxes, atol=1e-2)
+    assert np.allclose(found.pred_instances.scores.numpy(), scores, atol=1e-4)
+    assert len(found.pred_track_instances) > 0

@@ -92,10 +92,20 @@ def mend_text_encoder(detector: nn.Module) -> None:
         language.language_backbone.body.model.register_forward_pre_hook(_mask_with_heads, with_kwargs=True)
     head = getattr(getattr(detector, "decoder", None), "ref_point_head", None)
     if head is not None:
-        head.register_forward_pre_hook(_half_the_frequencies)
+        head.register_forward_pre_hook(half_the_frequencies)
 
 
-def _half_the_frequencies(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
+def mend_ref_point_head(detector: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Gives DINO's head of places the width of its published weights, which onedl-mmdetection 3.5.1 has doubled."""
+    weight = state.get("decoder.ref_point_head.layers.0.weight")
+    head = getattr(getattr(detector, "decoder", None), "ref_point_head", None)
+    if weight is None or head is None or head.layers[0].in_features != 2 * weight.shape[1]:
+        return
+    head.layers[0] = nn.Linear(weight.shape[1], weight.shape[0])
+    head.register_forward_pre_hook(half_the_frequencies)
+
+
+def half_the_frequencies(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor | None:
     """Every second frequency of an encoding of twice the width, which is the encoding that the head was trained on."""
     encoding, first = inputs[0], module.get_submodule("layers.0")
     assert isinstance(first, nn.Linear)

@@ -23,7 +23,7 @@ from masa_track.integrations.mmdet.boxes import (
     given_boxes,
     own_boxes,
 )
-from masa_track.integrations.mmdet.detectors import mend_text_encoder
+from masa_track.integrations.mmdet.detectors import mend_ref_point_head, mend_text_encoder
 from masa_track.integrations.mmdet.network import make_network
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.models.checkpoints import read_checkpoint
@@ -295,6 +295,14 @@ def load_detector(detector: nn.Module, path: str) -> None:
     if "://" in path:
         raise InputError(f"detector_checkpoint must be a file, got {path}: download it first, nothing is fetched here")
     state = read_checkpoint(Path(path))
+    mend_ref_point_head(detector, state)
+    own = detector.state_dict()
+    misfit = [key for key, value in state.items() if key in own and own[key].shape != value.shape]
+    if misfit:
+        raise InputError(
+            f"detector_checkpoint {path} is not of this {type(detector).__name__}: {len(misfit)} of its tensors have "
+            f"another shape, e.g. {misfit[0]!r}"
+        )
     result = detector.load_state_dict(state, strict=False)
     missing = [key for key in result.missing_keys if not key.endswith("num_batches_tracked")]
     if missing:
