@@ -14,7 +14,7 @@ from torchvision.ops import box_iou, roi_align
 
 import masa_track
 from masa_track.errors import InputError
-from masa_track.models import build_model, lite0, nano
+from masa_track.models import build_model, lite0, nano, nano_untrained
 from masa_track.models.colour import ColourBins, lab
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.lite0 import CentredLite0
@@ -58,7 +58,7 @@ def test_untrained_shape_and_length(frame: np.ndarray) -> None:
     untrained = masa_track.load("nano-untrained", device="cpu")
     embeddings = untrained.embed(frame, BOXES)
     assert embeddings.shape == (3, untrained.dimension) == (3, (40 + 112 + 320) * 8)
-    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), nano.LENGTH, rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), nano_untrained.LENGTH, rtol=1e-4)
     with pytest.raises(InputError, match="'nano-untrained' finds no boxes itself"):
         untrained.detect(frame)
 
