@@ -26,7 +26,7 @@ def test_boxes() -> None:
     answer = ObjectDetectionInferenceResponse(
         image=IMAGE, predictions=[ObjectDetectionPrediction(**fields(row)) for row in BOXES]
     )
-    tracker = MasaTracker(device="cpu")
+    tracker = MasaTracker(preset="appearance", device="cpu")  # its tracks start at low scores, too
     for result in (answer, [answer], answer.model_dump(by_alias=True, exclude_none=True)):
         tracked = tracker.update(result, FRAME)
         assert tracked.xyxy.tolist() == [[10, 10, 30, 50], [55, 30, 85, 50]]

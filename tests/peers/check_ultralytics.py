@@ -72,6 +72,7 @@ def test_command(weights: Path, tmp_path: Path) -> None:
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), FRAME)
     arguments = ["--detector", f"ultralytics:{weights}", "--no-video", "--device", "cpu"]
+    arguments += ["--preset", "appearance"]  # whose tracks start at low scores, too
     assert main(["track", str(tmp_path / "*.png"), *arguments, "--out", str(tmp_path / "out")]) == 0
     content = json.loads((tmp_path / "out" / "tracks.json").read_text())
     named = {category["id"]: category["name"] for category in content["categories"]}
