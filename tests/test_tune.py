@@ -35,7 +35,6 @@ def sequence(scores: float) -> EmbeddedSequence:
 
 
 def test_the_search_finds_the_detectors_threshold() -> None:
-    pytest.importorskip("optuna")
     doubtful = [sequence(0.45)]  # below the preset's threshold for new tracks
     before, best, options = search(doubtful, "idf1", 15, [1], 0)
     assert before == 0
@@ -46,7 +45,6 @@ def test_the_search_finds_the_detectors_threshold() -> None:
 
 
 def test_a_good_preset_is_left_alone() -> None:
-    pytest.importorskip("optuna")
     before, best, options = search([sequence(1.0)], "idf1", 2, [1, 5], 0)
     assert before == best == 1.0
     assert options == {}
@@ -75,6 +73,5 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--trials must be 1 or more, got 0" in capsys.readouterr().err
     assert main(["tune", str(tmp_path), "--json", str(tmp_path / "no" / "x.json")]) == 2
     assert "there is no" in capsys.readouterr().err
-    pytest.importorskip("optuna")
     assert main(["tune", str(tmp_path)]) == 2
     assert "SEQUENCE must have gt/gt.txt" in capsys.readouterr().err
