@@ -39,7 +39,13 @@ EXTRAS = {
     "norfair": ["norfair>=2.3"],
     "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],  # proposals, tools/train.py
     # mmdet with its mmcv, which is built first (README): pip would leave mmcv's operators out.
-    "mmdet": ["onedl-mmdetection>=3.5.1", "onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],
+    "mmdet": [
+        "onedl-mmdetection>=3.5.1",
+        "onedl-mmengine>=0.10.7",
+        "pycocotools>=2.0.8",
+        "segment-anything>=1.0",
+        "transformers>=5.0",
+    ],
     "test": [
         "pytest>=8",
         "ruff>=0.12",

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 TESTS = Path(__file__).resolve().parents[1]
 ROOT = TESTS.parent
@@ -25,7 +26,11 @@ def clips() -> Path:
 
 @pytest.fixture(autouse=True)
 def _one_run_after_the_other():
-    """mmengine keeps loggers, message hubs and scopes by name for a process's life; a run of its own has none."""
+    """mmengine keeps loggers, message hubs and scopes by name for a process's life; a run of its own has none.
+
+    Random weights are the same in whatever order the tests run.
+    """
+    torch.manual_seed(0)
     yield
     from mmengine.logging import MessageHub, MMLogger
     from mmengine.registry import DefaultScope
