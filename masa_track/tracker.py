@@ -14,7 +14,6 @@ from masa_track.association import (
     REFERENCE_PRESETS,
     FusedAssociator,
     TrackGallery,
-    any_options_of,
     open_associator,
 )
 from masa_track.errors import InputError
@@ -71,14 +70,13 @@ class MasaTracker:
         **overrides: Any,
     ) -> None:
         overrides = {"first_id": 1, **overrides}
-        any_options_of(preset, **overrides)  # a mistake is named before the model is loaded
+        self._associator = open_associator(preset, **overrides)  # a mistake is named before the model is loaded
         if hasattr(model, "embed"):
             self.model: Embeds = model
         else:
             from masa_track.models import load
 
             self.model = load(model, device=device)
-        self._associator = open_associator(preset, **overrides)
         if camera_motion and not isinstance(self._associator, FusedAssociator):
             raise InputError(f"camera_motion needs a preset that knows motion, got {preset!r}: take 'default'")
         self._camera: CameraMotion | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any
 
 from masa_track.association.fused_options import FusedOptions
 from masa_track.association.similarity import METRICS
@@ -155,9 +155,6 @@ PRESETS: dict[str, AssociationOptions | FusedOptions] = {
 REFERENCE_PRESETS = ("tao", "bdd", "demo")
 
 
-_Options = TypeVar("_Options", AssociationOptions, FusedOptions)
-
-
 def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedOptions:
     """The options of a preset, with some of them changed.
 
@@ -172,9 +169,15 @@ def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedO
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     options = PRESETS[preset]
-    if isinstance(options, FusedOptions):
-        return _changed(options, overrides)
-    return _changed(options, overrides)  # twice, for the types
+    known = [f.name for f in fields(options)]
+    for name in overrides:
+        if name not in known:
+            raise (
+                unknown_name("option", name, known)
+                if get_close_matches(name, known)
+                else InputError(f"unknown option {name!r}: known are {', '.join(known)}")
+            )
+    return replace(options, **overrides)
 
 
 def options_of(preset: str, **overrides: Any) -> AssociationOptions:
@@ -191,15 +194,3 @@ def fused_options_of(preset: str, **overrides: Any) -> FusedOptions:
     if not isinstance(options, FusedOptions):
         raise InputError(f"preset {preset!r} knows no motion: use Associator or open_associator")
     return options
-
-
-def _changed(options: _Options, overrides: dict[str, Any]) -> _Options:
-    known = [f.name for f in fields(options)]
-    for name in overrides:
-        if name not in known:
-            raise (
-                unknown_name("option", name, known)
-                if get_close_matches(name, known)
-                else InputError(f"unknown option {name!r}: known are {', '.join(known)}")
-            )
-    return replace(options, **overrides)

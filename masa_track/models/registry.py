@@ -83,12 +83,13 @@ def load(
     else:
         path = fetch(name)
     if path.suffix == ".safetensors":
+        tensors, metadata = _read(path)
         if name is None:
-            name = _read(path)[1].get("model", "")
+            name = metadata.get("model", "")
         if name not in BUILDERS:
             raise InputError(f"{path} does not say which model it is of: its metadata holds no known 'model'")
-        network, report = build_model(name, **_options(path)), None
-        _fill(network, path, name)
+        network, report = build_model(name, **_options(metadata, path)), None
+        _fill(network, tensors, metadata, path, name)
     else:
         state = read_checkpoint(path)
         if name is not None:
@@ -115,10 +116,10 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
 
 
-def _options(path: Path) -> dict[str, Any]:
+def _options(metadata: dict[str, str], path: Path) -> dict[str, Any]:
     """How the network of a file was built, where training built it another way than by default."""
     try:
-        options = json.loads(_read(path)[1].get("options", "{}"))
+        options = json.loads(metadata.get("options", "{}"))
     except ValueError as error:
         raise InputError(f"{path}: its metadata's 'options' are no json ({error})") from error
     if not isinstance(options, dict):
@@ -126,9 +127,10 @@ def _options(path: Path) -> dict[str, Any]:
     return options
 
 
-def _fill(network: nn.Module, path: Path, name: str) -> None:
+def _fill(
+    network: nn.Module, tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path, name: str
+) -> None:
     """Puts a file's weights into the network; they must fit exactly."""
-    tensors, metadata = _read(path)
     if name == "nano-untrained" and metadata.get("model") == "nano":
         features = "backbone.features."
         tensors = {k.replace(features, "backbone."): v for k, v in tensors.items() if k.startswith(features)}

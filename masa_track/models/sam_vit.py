@@ -39,17 +39,7 @@ class SamTaps(nn.Module):
             from segment_anything.modeling import ImageEncoderViT
         except ImportError as error:
             raise InputError('segment-anything is needed here: pip install "masa-track[sam]"') from error
-        self.encoder = ImageEncoderViT(
-            img_size=IMAGE_SIDE,
-            patch_size=STRIDE,
-            embed_dim=dim,
-            depth=depth,
-            num_heads=heads,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=14,
-            global_attn_indexes=tuple(taps),
-        )
+        self.encoder = ImageEncoderViT(**encoder_options(dim, depth, heads, taps))
         self.encoder.neck = nn.Identity()
         self.taps = tuple(taps)
         self.channels = (dim,) * len(self.taps)
@@ -62,6 +52,21 @@ class SamTaps(nn.Module):
             InputError: if the images have another size.
         """
         return tapped(self.encoder, images, self.taps)
+
+
+def encoder_options(dim: int, depth: int, heads: int, taps: Sequence[int]) -> dict[str, Any]:
+    """What segment-anything's encoder is built with, as SAM's published sizes are; arguments as of :class:`SamTaps`."""
+    return {
+        "img_size": IMAGE_SIDE,
+        "patch_size": STRIDE,
+        "embed_dim": dim,
+        "depth": depth,
+        "num_heads": heads,
+        "norm_layer": partial(nn.LayerNorm, eps=1e-6),
+        "use_rel_pos": True,
+        "window_size": 14,
+        "global_attn_indexes": tuple(taps),
+    }
 
 
 def tapped(encoder: Any, images: Tensor, taps: Sequence[int]) -> list[Tensor]:

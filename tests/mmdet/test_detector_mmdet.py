@@ -1,6 +1,6 @@
 """mmdet's results and detectors, with the real mmdet: official configurations, made small, with random weights.
 
-In an environment with mmdet and mmcv; skipped elsewhere.
+In the environment of tools/test.sh; see conftest.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import cv2
+import mmdet
 import numpy as np
 import pytest
 import torch
@@ -19,8 +20,6 @@ from masa_track.detectors import open_detector
 from masa_track.errors import InputError
 from masa_track.results import to_detections
 
-mmdet = pytest.importorskip("mmdet")
-pytest.importorskip("mmcv")
 OFFICIAL = Path(mmdet.__file__).parent / ".mim" / "configs"
 RNG = np.random.default_rng(0)
 FRAME = cv2.resize(RNG.integers(0, 255, (12, 16, 3)).astype(np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)

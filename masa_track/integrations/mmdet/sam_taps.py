@@ -7,12 +7,11 @@ have segment-anything's names. Imports segment-anything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from segment_anything.modeling import ImageEncoderViT
-from torch import Tensor, nn
+from torch import Tensor
 
-from masa_track.models.sam_vit import IMAGE_SIDE, STRIDE, tapped
+from masa_track.models.sam_vit import STRIDE, encoder_options, tapped
 
 
 class TappedEncoder(ImageEncoderViT):
@@ -26,17 +25,7 @@ class TappedEncoder(ImageEncoderViT):
     """
 
     def __init__(self, dim: int, depth: int, heads: int, taps: Sequence[int]) -> None:
-        super().__init__(
-            img_size=IMAGE_SIDE,
-            patch_size=STRIDE,
-            embed_dim=dim,
-            depth=depth,
-            num_heads=heads,
-            norm_layer=partial(nn.LayerNorm, eps=1e-6),
-            use_rel_pos=True,
-            window_size=14,
-            global_attn_indexes=tuple(taps),
-        )
+        super().__init__(**encoder_options(dim, depth, heads, taps))
         self.taps = tuple(taps)
         self.channels = (dim,) * len(self.taps)
         self.reduction = (STRIDE,) * len(self.taps)
