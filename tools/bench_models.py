@@ -1,6 +1,6 @@
 """Seconds a frame of every model, and of the deformable convolution against torchvision's, in one process.
 
-The weights are random (time does not depend on them); the frame is 720 x 1280 with 30 boxes. Prints medians.
+The official models' weights are random (time does not depend on them); the frame is 720 x 1280 with 30 boxes. Prints medians.
 
     python tools/bench_models.py [--models r50 nano ...] [--repeats 3]
 """
@@ -18,7 +18,7 @@ from torchvision.ops import deform_conv2d
 
 from masa_track.models import Embedder, build_model
 from masa_track.models.deform_conv import modulated_deform_conv
-from masa_track.models.registry import BUILDERS
+from masa_track.models.registry import BUILDERS, SHIPPED, load
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -34,7 +34,7 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
 
 def bench_model(name: str, repeats: int, device: str) -> None:
     """Prints one row of the table."""
-    embedder = Embedder(build_model(name), name, device)
+    embedder = load(name, device) if name in SHIPPED else Embedder(build_model(name), name, device)
     random = np.random.default_rng(0)
     frame = random.integers(0, 255, (720, 1280, 3), dtype=np.uint8)
     corners = random.uniform(0, (1100, 500), (30, 2))

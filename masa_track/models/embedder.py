@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,8 +41,8 @@ class Embedder:
         report: LoadReport | None = None,
     ) -> None:
         self.device, self.dtype = choose_device(device), choose_dtype(dtype)
-        network = network.eval().requires_grad_(False).to(self.device, self.dtype)
-        self.network: Any = network.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+        placed = cast(Any, network.eval().requires_grad_(False).to(self.device, self.dtype))
+        self.network: Any = placed.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         self.name, self.report = name, report
         self.checkpoint: Path | None = None
         self._last: tuple[bytes, Backbone] | None = None
