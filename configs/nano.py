@@ -14,6 +14,7 @@ model = dict(
     samples=128,
     track_weight=1.0,
     margin_weight=0.1,
+    distillation_weight=0.0,  # it gave the embeddings nothing; the detection head learns in configs/nano_detector.py
     pull_weight=1.0,  # without it the embeddings got worse on the dev clips within 250 steps
 )
 train_dataloader = dict(

@@ -293,14 +293,10 @@ def test_folder_that_cannot_be_written(clip: Path, tmp_path: Path, capsys: pytes
     assert (tmp_path / "file").read_text() == "x"
 
 
-def test_boxes_must_come_from_somewhere(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["track", str(clip), "--out", str(tmp_path / "out")]) == 2
-    assert "one of --detections, --detector, --text is required" in capsys.readouterr().err
-
-
 def test_the_models_own_boxes(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which are the default."""
     out = tmp_path / "out"
-    options = ["--detector", "own", "--no-video", "--max-frames", "2"]
+    options = ["--no-video", "--max-frames", "2"]
     assert main(["track", str(clip), "--out", str(out), *options]) == 0
     assert "detector own" in (out / "report.html").read_text()
     assert len(np.loadtxt(out / "tracks.txt", delimiter=",", ndmin=2)) > 0

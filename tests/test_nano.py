@@ -17,7 +17,8 @@ from masa_track.errors import InputError
 from masa_track.models import build_model, lite0, nano, nano_untrained
 from masa_track.models.colour import ColourBins, lab
 from masa_track.models.fuse import fold_batch_norms
-from masa_track.models.lite0 import CentredLite0
+from masa_track.models.lite0 import CHANNELS, CentredLite0
+from masa_track.models.nano_detector import MAX_DETECTIONS, OVERLAP
 from masa_track.models.preprocess import to_input
 from masa_track.training.export import export
 
@@ -47,10 +48,10 @@ def test_shape_type_and_length(model: masa_track.models.Embedder, frame: np.ndar
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), nano.LENGTH, rtol=1e-4)
     assert [tuple(level.shape) for level in model.pyramid(frame)] == [
         (1, 40, 112, 208),
-        (1, 40 + 64, 56, 104),
-        (1, 64 + 64, 28, 52),
-        (1, 128 + 64, 14, 26),
-        (1, 64, 7, 13),
+        (1, 40, 56, 104),
+        (1, 64, 28, 52),
+        (1, 128, 14, 26),
+        *((1, c, 448 // s, 832 // s) for c, s in zip(CHANNELS, nano.STRIDES, strict=True)),
     ]
 
 
@@ -122,12 +123,19 @@ def test_a_fresh_model_is_its_centred_features(frame: np.ndarray) -> None:
 
 def test_own_boxes_are_in_the_frame_and_sorted(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
     boxes, scores = model.detect(frame)
-    assert 0 < len(boxes) <= nano.MAX_DETECTIONS
+    assert 0 < len(boxes) <= MAX_DETECTIONS
     assert (np.diff(scores) <= 0).all()
     assert (boxes >= 0).all()
     assert (boxes <= np.array([480, 240, 480, 240]) + 1e-3).all()
     overlaps = box_iou(torch.from_numpy(boxes), torch.from_numpy(boxes)).fill_diagonal_(0)
-    assert overlaps.max() <= nano.DETECTION_IOU + 1e-4
+    assert overlaps.max() <= OVERLAP + 1e-4
+
+
+def everything(network: torch.nn.Module, image: torch.Tensor) -> list[torch.Tensor]:
+    """The levels, and what the detection head says where there is one."""
+    levels = network.pyramid(image)
+    head = getattr(network, "rpn_head", None)
+    return levels if head is None else [*levels, *(x for pair in head(head.inputs(levels)) for x in pair)]
 
 
 @pytest.mark.parametrize("name", ["nano", "nano-untrained"])
@@ -144,11 +152,11 @@ def test_folding_batch_norms_changes_nothing(frame: np.ndarray, name: str) -> No
             buffer.normal_(0, 0.1)
     image = to_input(frame, 320, plain.mean, plain.std, plain.size_divisor)[0]
     with torch.inference_mode():
-        expected = plain.pyramid(image)
+        expected = everything(plain, image)
         fold_batch_norms(plain)
-        got = plain.pyramid(image)
+        got = everything(plain, image)
     left = [m for m in plain.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert len(left) == (4 if name == "nano" else 0)  # nano's laterals normalise before they convolve
+    assert len(left) == (8 if name == "nano" else 0)  # nano's laterals normalise before they convolve
     for level, wanted in zip(got, expected, strict=True):
         torch.testing.assert_close(level, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
@@ -242,7 +250,7 @@ def test_broken_files(tmp_path: Path) -> None:
     for path in (half, text):
         with pytest.raises(InputError, match=r"not a whole .safetensors file"):
             masa_track.load("nano", checkpoint=path)
-    with pytest.raises(InputError, match=r"says it is of 'r50'.*326 tensors are missing, 1 are not known"):
+    with pytest.raises(InputError, match=r"says it is of 'r50'.*378 tensors are missing, 1 are not known"):
         masa_track.load("nano", checkpoint=other)
     save_file({"weight": torch.zeros(2)}, other)
     with pytest.raises(InputError, match="does not say which model"):

@@ -1,6 +1,7 @@
 """Seconds a frame of every model, and of the deformable convolution against torchvision's, in one process.
 
-The official models' weights are random (time does not depend on them); the frame is 720 x 1280 with 30 boxes. Prints medians.
+The official models' weights are random (time does not depend on them); the frame is 720 x 1280 with 30 boxes. Prints
+medians.
 
     python tools/bench_models.py [--models r50 nano ...] [--repeats 3]
 """

@@ -10,9 +10,9 @@ from typing import Any
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
-Tracks what moves in a real clip (10 s of a street in Brussels, in five shots) without any download: the boxes
-come from background subtraction, the embeddings from the model that the package ships. It takes about a minute
-on two cores and says where to look."""
+Tracks whatever looks like a thing in a real clip (10 s of a street in Brussels, in five shots) without any
+download: boxes and embeddings come from the model that the package ships. It takes one to two minutes on two
+cores and says where to look."""
 
 
 def add_parser(commands: Any) -> None:
@@ -20,6 +20,12 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help="track a real clip that is already here", description=_DESCRIPTION)
     parser.add_argument(
         "--out", default="masa-track-demo", metavar="DIR", help="folder for the results (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--detector",
+        default="own",
+        metavar="NAME",
+        help="as for track; 'motion' tracks what moves before a camera that stands still (default: %(default)s)",
     )
     parser.add_argument("--max-frames", metavar="N", help="stop after N frames")
     parser.set_defaults(run=run)
@@ -30,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.cli.main import main
 
     options = ["--max-frames", args.max_frames] if args.max_frames else []
-    return main(["track", str(demo_clip()), "--detector", "motion", "--out", args.out, *options])
+    return main(["track", str(demo_clip()), "--detector", args.detector, "--out", args.out, *options])
 
 
 def demo_clip() -> Path:

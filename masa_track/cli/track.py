@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masa_track.detectors.own import START_SCORE
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ if TYPE_CHECKING:
     from masa_track.pipeline import Outcome
 
 _DESCRIPTION = """\
-Gives the things in a video identities. The boxes come from a file (--detections) or from a
-detector (--detector); a model embeds what is in them, and alike boxes of different frames become
-one track."""
+Gives the things in a video identities. The boxes come from a file (--detections), from a detector
+(--detector), or, when nothing is said, from the model itself, which boxes whatever looks like a
+thing; the model embeds what is in them, and alike boxes of different frames become one track."""
 
 _EPILOG = """\
 DIR gets
@@ -33,10 +34,11 @@ DIR gets
   tracks.csv    a row a box
 
 examples:
+  masa-track track zoo.mp4 --out runs/zoo
   masa-track track street.mp4 --detector motion --out runs/street
   masa-track track frames/ --detections det.txt --out runs/frames
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
-  masa-track track zoo.mp4 --model r50 --detector own --out runs/everything
+  masa-track track zoo.mp4 --model r50 --out runs/everything
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
@@ -61,13 +63,14 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
-    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text)")
+    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector own)")
     boxes.add_argument("--detections", metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
         help="a detector: 'motion' (fixed camera, no weights), transformers:MODEL, ultralytics:FILE, torchvision:NAME "
-        "(a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own': everything that the --model itself takes for a thing",
+        "(a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own': everything that the --model itself takes for a thing "
+        "(the default)",
     )
     boxes.add_argument(
         "--text",
@@ -141,6 +144,8 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.source, reconnect=args.reconnect)
     if args.preset not in REFERENCE_PRESETS:
         overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
+        if args.detector == "own":
+            overrides.setdefault("init_score_threshold", START_SCORE)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
     from masa_track.models import load
@@ -186,13 +191,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_boxes_from(args: argparse.Namespace) -> None:
-    """Raises InputError unless the boxes come from one place: a file, a detector (some take a text), or a text."""
+    """Settles where the boxes come from: a file, a detector (some take a text), a text; or the model itself.
+
+    Raises:
+        InputError: where several are given that do not go together.
+    """
     given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
     if not given:
-        raise InputError(
-            "one of --detections, --detector, --text is required: where do the boxes come from? --detector motion "
-            "needs no weights, only a camera that stands still"
-        )
+        args.detector = "own"
     takes_text = args.detector is not None and args.detector.startswith("transformers:")
     if len(given) > 1 and not (takes_text and args.detections is None):
         raise InputError(

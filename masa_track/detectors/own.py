@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from masa_track.models import Embedder
 
 
+START_SCORE = 0.3  # from which a box starts a track in `masa-track track`: without a class, few boxes are sure
+
+
 class OwnDetector:
     """Everything that the model itself takes for a thing, all of one class.
 
@@ -31,11 +34,11 @@ class OwnDetector:
 
     class_names = {0: "object"}  # noqa: RUF012
 
-    def __init__(self, embedder: Embedder, threshold: float = 0.2) -> None:
+    def __init__(self, embedder: Embedder, threshold: float = 0.15) -> None:
         if not embedder.finds_boxes:
             raise InputError(
-                f"the model {embedder.name!r} finds no boxes itself: with --detector own take --model nano or one "
-                "of the official models"
+                f"the model {embedder.name!r} finds no boxes itself: give --detections or another --detector, or "
+                "take --model nano or one of the official models"
             )
         self.embedder, self.threshold = embedder, threshold
 

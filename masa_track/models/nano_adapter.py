@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -88,11 +87,11 @@ class NanoAdapter(nn.Module):
         self.correct = nn.ModuleList(_silent(nn.Conv2d(channels, kept, 1)) for kept in CENTRED_CHANNELS[1:])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Maps of :class:`~masa_track.models.lite0.CentredLite0` to five levels at strides 4 to 64.
+        """Maps of :class:`~masa_track.models.lite0.CentredLite0` to four levels at strides 4 to 32.
 
         Returns:
-            The centred colours as they are, (B, kept_0, H / 4, W / 4); three levels (B, kept_i + C, H / s, W / s): the
-            corrected centred map, then the pyramid; and the pyramid alone at stride 64, (B, C, H / 64, W / 64).
+            The centred colours as they are, (B, kept_0, H / 4, W / 4); three corrected centred maps (B, kept_i, H / s,
+            W / s).
         """
         raw, colours, centred = maps[: len(CHANNELS)], maps[len(CHANNELS)], maps[len(CHANNELS) + 1 :]
         x4, x8, x16, x32 = (lateral(x) for lateral, x in zip(self.lateral, raw, strict=True))
@@ -101,11 +100,8 @@ class NanoAdapter(nn.Module):
         pyramid = [smooth(x) for smooth, x in zip(self.smooth, (x8, x16, x32), strict=True)]
         if self.fusion is not None:
             pyramid = self.fusion(pyramid)
-        levels = [
-            torch.cat([base + correct(x), x], dim=1)
-            for base, correct, x in zip(centred, self.correct, pyramid, strict=True)
-        ]
-        return [colours, *levels, F.max_pool2d(pyramid[-1], 1, stride=2)]
+        corrections = [correct(x) for correct, x in zip(self.correct, pyramid, strict=True)]
+        return [colours, *(base + x for base, x in zip(centred, corrections, strict=True))]
 
 
 def _silent(convolution: nn.Conv2d) -> nn.Conv2d:

@@ -19,7 +19,7 @@ ANCHOR_SCALE = 8  # side of the square anchor in strides
 ASPECT_RATIOS = (0.5, 1.0, 2.0)  # height over width
 
 
-def grid_anchors(height: int, width: int, stride: int, like: Tensor, scale: int = ANCHOR_SCALE) -> Tensor:
+def grid_anchors(height: int, width: int, stride: int, like: Tensor) -> Tensor:
     """Anchors of one level, pixel by pixel, row by row.
 
     Args:
@@ -27,13 +27,12 @@ def grid_anchors(height: int, width: int, stride: int, like: Tensor, scale: int 
         width: columns of the level.
         stride: pixels of the input per pixel of the level.
         like: its type and device are taken.
-        scale: side of the square anchor in strides.
 
     Returns:
         (height * width * 3, 4) xyxy pixels; the first pixel's anchors are centred on the input's corner.
     """
     ratios = like.new_tensor(ASPECT_RATIOS).sqrt()
-    half = torch.stack([1 / ratios, ratios], dim=1) * (stride * scale / 2)  # (3, 2) width, height
+    half = torch.stack([1 / ratios, ratios], dim=1) * (stride * ANCHOR_SCALE / 2)  # (3, 2) width, height
     shapes = torch.cat([-half, half], dim=1)
     ys = torch.arange(height, device=like.device, dtype=like.dtype) * stride
     xs = torch.arange(width, device=like.device, dtype=like.dtype) * stride
@@ -72,7 +71,6 @@ class RPNHead(nn.Module):
         per_level: proposals kept a level before NMS.
         max_proposals: proposals kept an image after NMS.
         iou_threshold: of the NMS, within a level.
-        anchor_scale: side of the square anchor in strides.
     """
 
     def __init__(
@@ -82,10 +80,9 @@ class RPNHead(nn.Module):
         per_level: int = 1000,
         max_proposals: int = 1000,
         iou_threshold: float = 0.7,
-        anchor_scale: int = ANCHOR_SCALE,
     ) -> None:
         super().__init__()
-        self.strides, self.anchor_scale = tuple(strides), anchor_scale
+        self.strides = tuple(strides)
         self.per_level, self.max_proposals, self.iou_threshold = per_level, max_proposals, iou_threshold
         self.rpn_conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.rpn_cls = nn.Conv2d(channels, len(ASPECT_RATIOS), 1)
@@ -117,7 +114,7 @@ class RPNHead(nn.Module):
         """
         outputs = [(logits.float(), deltas.float()) for logits, deltas in self(levels)]
         anchors = [
-            grid_anchors(level.shape[-2], level.shape[-1], stride, outputs[0][1], self.anchor_scale)
+            grid_anchors(level.shape[-2], level.shape[-1], stride, outputs[0][1])
             for level, stride in zip(levels, self.strides, strict=True)
         ]
         return [self._select(outputs, anchors, image, size) for image, size in enumerate(image_sizes)]

@@ -51,6 +51,8 @@ class Composites(Dataset[dict[str, Any]]):
         size: side of the square pictures, pixels.
         most: things in a picture.
         scene_share: part of the items that are whole photographs.
+        flip: probability that both views of a whole photograph are mirrored, for a detector; a thing's mirror image is
+            hardly ever seen in a video.
         seed: of all chance.
         samples: items an epoch.
         hold_out_every: every so many photographs are held aside, by :func:`~masa_track.training.regions.split`.
@@ -67,6 +69,7 @@ class Composites(Dataset[dict[str, Any]]):
         size: int = 448,
         most: int = 14,
         scene_share: float = 0.3,
+        flip: float = 0.0,
         seed: int = 0,
         samples: int = 20_000,
         hold_out_every: int = 10,
@@ -77,6 +80,8 @@ class Composites(Dataset[dict[str, Any]]):
             raise InputError(f"size must be 64 or more, samples 1, seed 0, got {size}, {samples}, {seed}")
         if not 0 <= scene_share <= 1:
             raise InputError(f"scene_share must be in 0..1, got {scene_share}")
+        if not 0 <= flip <= 1:
+            raise InputError(f"flip must be in 0..1, got {flip}")
         if not isinstance(regions, Regions):
             regions = read_regions(regions)
         everything, regions = regions, split(regions, "train", hold_out_every)
@@ -90,7 +95,7 @@ class Composites(Dataset[dict[str, Any]]):
         if backgrounds is not None:
             more = Path(backgrounds)
             self.backgrounds += [(more, image) for image in image_folder(more).images if image.file_name not in aside]
-        self.size, self.most, self.scene_share = size, most, scene_share
+        self.size, self.most, self.scene_share, self.flip = size, most, scene_share, flip
         self.seed, self.samples = seed, samples
         self._broken: set[Path] = set()
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()  # workers that live on see it, too
@@ -199,7 +204,8 @@ class Composites(Dataset[dict[str, Any]]):
             good = (share > 0.65) & (sides.min(axis=1) > 10)
             ids = np.flatnonzero(good[:used])
             views.append((film(image, rng), seen[ids], ids, seen[good & is_region]))
-        return views
+        turned = self.flip > 0 and rng.random() < self.flip
+        return [_mirrored(view) for view in views] if turned else views
 
 
 def crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -266,6 +272,13 @@ def film(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.3:
         image = np.clip(image + rng.normal(0, rng.uniform(1, 6), image.shape), 0, 255).astype(np.uint8)
     return compress(image, rng.uniform(25, 90)) if rng.random() < 0.6 else image
+
+
+def _mirrored(view: Seen) -> Seen:
+    image, boxes, ids, regions = view
+    side = image.shape[1]
+    boxes, regions = (np.stack([side - b[:, 2], b[:, 1], side - b[:, 0], b[:, 3]], axis=1) for b in (boxes, regions))
+    return image[:, ::-1], boxes, ids, regions
 
 
 def _as_tensors(view: Seen, rng: np.random.Generator) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ Source: Li et al., Matching Anything by Segmenting Anything, CVPR 2024.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import isfinite
 from typing import Any
@@ -18,10 +18,12 @@ from mmengine.registry import MODELS
 from torch import Generator, Tensor, nn
 
 from masa_track.errors import InputError, unknown_name
+from masa_track.models.nano_detector import NanoDetector
 from masa_track.models.registry import BUILDERS, build_model
 from masa_track.training.backbone import load_backbone
 from masa_track.training.batch import ViewBoxes, prepare
 from masa_track.training.losses import contrastive_loss, margin_loss, nothing, two_way_loss
+from masa_track.training.point_losses import point_losses
 from masa_track.training.proposal_losses import box_losses, rpn_losses
 from masa_track.training.random_boxes import random_pairs
 from masa_track.training.sampling import TRACK_SHARE, pair_targets, quasi_dense
@@ -152,6 +154,7 @@ class TrainingModel(BaseModel):
         self.fixed = ["backbone", *(name for name in parts if learn is not None and name not in learn)]
         for name in self.fixed:
             self.network.get_submodule(name).requires_grad_(False)
+        self._backbone_maps: Callable[[Tensor], Sequence[Tensor]] | None = None
         self.train()
 
     def train(self, mode: bool = True) -> TrainingModel:
@@ -178,8 +181,11 @@ class TrainingModel(BaseModel):
         """
         if mode not in ("loss", "tensor"):
             raise unknown_name("mode", mode, ("loss", "tensor"))
+        if self._backbone_maps is None:  # not before: a checkpoint may have been loaded since this was made
+            quicker = getattr(self.network, "frozen_maps", None)
+            self._backbone_maps = self.network.backbone_maps if quicker is None else quicker()
         with torch.no_grad():
-            maps = self.network.backbone_maps(inputs)
+            maps = self._backbone_maps(inputs)
         levels = self.network.adapt(maps)
         if mode == "tensor":
             return levels
@@ -219,9 +225,10 @@ class TrainingModel(BaseModel):
         outputs = head(key_levels)
         with torch.autocast(levels[0].device.type, enabled=False):
             sizes = [(level.shape[-2], level.shape[-1]) for level in levels]
-            scores, deltas = rpn_losses(
-                outputs, sizes, head.strides, regions, generator, anchor_scale=head.anchor_scale
-            )
+            if isinstance(head, NanoDetector):
+                scores, deltas = point_losses(outputs, sizes[1:], regions, [views[i].size for i in used])
+            else:
+                scores, deltas = rpn_losses(outputs, sizes, head.strides, regions, generator)
         losses = {"loss_rpn_cls": weight * scores, "loss_rpn_bbox": weight * deltas}
         boxes = getattr(self.network, "roi_head", None)
         if boxes is not None:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 from masa_track.models.box_coder import encode_boxes
 from masa_track.models.box_head import STDS, RoIHead
 from masa_track.models.roi import roi_features
-from masa_track.models.rpn import ANCHOR_SCALE, grid_anchors
+from masa_track.models.rpn import grid_anchors
 from masa_track.training.assignment import BOX_OVERLAPS, RPN_OVERLAPS, assign
 from masa_track.training.losses import nothing
 from masa_track.training.sampling import BOX_SHARE, RPN_SHARE, Share, sample
@@ -32,7 +32,6 @@ def rpn_losses(
     regions: Sequence[Tensor],
     generator: Generator,
     share: Share = RPN_SHARE,
-    anchor_scale: int = ANCHOR_SCALE,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of the anchors' scores and smooth L1 of their deltas.
 
@@ -43,7 +42,6 @@ def rpn_losses(
         regions: B tensors (M, 4), xyxy pixels of the input.
         generator: on the CPU, chooses the anchors.
         share: how many an image.
-        anchor_scale: side of the square anchor in strides.
 
     Returns:
         Both sums, each over the number of anchors used in all images.
@@ -51,7 +49,7 @@ def rpn_losses(
     logits = torch.cat([level.float() for level, _ in outputs], dim=1)  # (B, A)
     deltas = torch.cat([level.float() for _, level in outputs], dim=1)  # (B, A, 4)
     anchors = torch.cat(
-        [grid_anchors(h, w, stride, deltas, anchor_scale) for (h, w), stride in zip(level_sizes, strides, strict=True)]
+        [grid_anchors(h, w, stride, deltas) for (h, w), stride in zip(level_sizes, strides, strict=True)]
     )
     classification, regression, used = [nothing(logits)], [nothing(deltas)], 0
     for image, own in enumerate(regions):
