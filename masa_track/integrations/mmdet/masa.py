@@ -157,6 +157,7 @@ class MASA(BaseMOTModel):
         elif built is not None and getattr(built, "finds_boxes", True):
             same_input = unified_backbone or not own_preprocessing
             self._boxes = DetectorBoxes(built, unified_backbone, same_input, self._undo, detector_scale, text)
+        self.detector_is_used = isinstance(self._boxes, DetectorBoxes)
         self._trainer: tuple[TrainingModel, ...] = ()
         self._training = {"seed": seed, **getattr(net.track_head, "loss_weights", {})} if self._can_train else {}
         self._frozen = [
@@ -175,6 +176,11 @@ class MASA(BaseMOTModel):
     def net(self) -> Any:
         """The network, see :class:`~masa_track.models.official.OfficialMasa`."""
         return self._network[0]
+
+    def network_keys(self) -> dict[str, str]:
+        """The state dict's keys of the network's tensors, by the network's own keys for them."""
+        names = {id(tensor): key for key, tensor in self.state_dict(keep_vars=True).items()}
+        return {key: names[id(tensor)] for key, tensor in self.net.state_dict(keep_vars=True).items()}
 
     @property
     def _can_train(self) -> bool:
