@@ -210,8 +210,9 @@ def test_the_authors_model_and_what_it_does_not_take() -> None:
     assert shapes == official_keys("r50")
     assert model.trainer.weights["margin_weight"] == 0.5
     assert model.trainer.share.count == 256
+    assert MODELS.build({**config, "with_segm": True}).with_segm
     for change, message in (
-        ({"with_segm": True}, "with_segm must be False"),
+        ({"given_dets": False, "with_segm": True}, "with_segm=True needs masks"),
         ({"load_public_dets": True}, "needs a public_det_path"),
         ({"load_public_dets": True, "public_det_path": "nowhere"}, "there is no nowhere"),
         ({"network": "nano"}, "leave masa_adapter, track_head, backbone out"),
