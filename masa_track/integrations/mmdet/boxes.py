@@ -256,7 +256,8 @@ class DetectorBoxes:
             sample.set_metainfo({"text": text, "custom_entities": True})
         if self.same_input:
             with kept_output(self.detector.backbone) as kept:
-                (done,) = self.detector.predict(frame.image, [sample], rescale=True)
+                image = frame.image.contiguous()  # mmcv's operators misread channels last
+                (done,) = self.detector.predict(image, [sample], rescale=True)
             if self.shared:
                 frame.maps = kept[0]
         else:
