@@ -158,8 +158,9 @@ class MASA(BaseMOTModel):
             same_input = unified_backbone or not own_preprocessing
             self._boxes = DetectorBoxes(built, unified_backbone, same_input, self._undo, detector_scale, text)
         self.detector_is_used = isinstance(self._boxes, DetectorBoxes)
-        if self._boxes is own_boxes and getattr(built, "missed", ""):
-            raise InputError(built.missed)
+        missed: str | None = getattr(built, "missed", None)
+        if self._boxes is own_boxes and missed:
+            raise InputError(missed)
         self.with_segm = with_segm
         if with_segm and self._boxes is own_boxes:
             raise InputError(
