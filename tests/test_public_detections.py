@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 import pickletools
@@ -18,6 +19,7 @@ import pytest
 from masa_track.errors import InputError
 from masa_track.io.detections import read_detections
 from masa_track.io.npz_detections import read_npz, write_npz
+from masa_track.io.rle import decode_mask
 from masa_track.io.safe_pickle import read_pickle
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -188,7 +190,7 @@ def run_tool(*arguments: object) -> subprocess.CompletedProcess[str]:
 def test_the_tool_turns_a_tree_of_pickles_into_a_file_a_video(tmp_path):
     source, out = tmp_path / "dets", tmp_path / "npz"
     nothing = {"det_bboxes": np.zeros((0, 5)), "det_labels": np.zeros(0, np.int64)}
-    bare = {"det_bboxes": [[1.0, 2, 3, 4]], "det_labels": [0], "det_masks": [{"size": [4, 5], "counts": b"x"}]}
+    bare = {"det_bboxes": [[1.0, 2, 3, 4]], "det_labels": [0]}
     for name, entry in (("8", ENTRY), ("9", nothing), ("10", bare)):
         pickled(source / "val" / "day" / f"img-{name}.pth", entry, core="numpy.core")
     pickled(source / "val" / "night" / "a.pth", ENTRY)
@@ -208,6 +210,40 @@ def test_the_tool_turns_a_tree_of_pickles_into_a_file_a_video(tmp_path):
     assert sorted(path.name for path in out.rglob("*")) == ["day.npz", "night.npz", "val"]
 
 
+def test_masks_are_kept(tmp_path):
+    coco = pytest.importorskip("pycocotools.mask")
+    masks = np.random.default_rng(0).random((3, 48, 64)) < 0.5
+    rles = [coco.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+    uncompressed = {"size": [48, 64], "counts": [10, 48 * 64 - 10]}
+    entries = {
+        "a/1": {**ENTRY, "det_masks": masks[:2]},
+        "a/2": {"det_bboxes": [[1, 2, 3, 4]], "det_labels": [0], "det_masks": [rles[2]]},
+        "a/3": {"det_bboxes": np.zeros((0, 5)), "det_labels": [], "det_masks": []},
+        "b/1": {**ENTRY, "det_masks": [rles[0], uncompressed]},
+    }
+    assert run_tool(pickled(tmp_path / "all.pkl", entries), tmp_path / "out").returncode == 0
+    found = read_detections(tmp_path / "out" / "a.npz", video(width=64, height=48))
+    assert [len(found.masks_at(number)) for number in (1, 2, 3)] == [2, 1, 0]
+    decoded = [decode_mask(mask) for number in (1, 2) for mask in found.masks_at(number)]
+    assert np.array_equal(decoded, masks)
+    runs = read_npz(tmp_path / "out" / "b.npz").masks[1]
+    assert decode_mask(runs).T.ravel().tolist() == [False] * 10 + [True] * (48 * 64 - 10)
+
+
+def test_masks_of_coco_json_are_of_their_boxes(tmp_path):
+    """Also where the file's frames are in another order."""
+    polygon, rle = [[1, 1, 9, 1, 9, 9]], {"size": [48, 64], "counts": [0, 48 * 64]}
+    box = {"bbox": [0, 0, 5, 5], "category_id": 1}
+    rows = [{"image_id": 2, **box, "segmentation": polygon}, {"image_id": 1, **box, "segmentation": rle}]
+    rows += [{"image_id": 2, **box}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    found = read_detections(tmp_path / "a.json", video())
+    assert found.masks_at(1) == (rle,)
+    assert found.masks_at(2) == (polygon, None)
+    (tmp_path / "b.json").write_text(json.dumps([{"image_id": 1, **box}]))
+    assert read_detections(tmp_path / "b.json", video()).masks == ()
+
+
 def test_the_tool_reads_one_pickle_of_all(tmp_path):
     one = pickled(tmp_path / "all.pkl", {"day/000002": ENTRY, "day/000001": ENTRY, "night/1": ENTRY})
     assert run_tool(one, tmp_path / "out").returncode == 0
@@ -223,6 +259,10 @@ def test_the_tool_reads_one_pickle_of_all(tmp_path):
         ({"a/1": {"det_bboxes": np.zeros((2, 5)), "det_labels": np.zeros(1)}}, r"got \(2, 5\) and \(1,\)"),
         ({"a/1": {"det_bboxes": [["x"] * 5], "det_labels": [0]}}, "must be numbers"),
         ({"../up/1": ENTRY}, "outside OUT"),
+        ({"a/1": {**ENTRY, "det_masks": [np.ones((4, 4), bool)]}}, "det_masks must be one a box, 2, got 1"),
+        ({"a/1": {**ENTRY, "det_masks": [np.ones(4)] * 2}}, r"must be COCO RLEs or arrays \(H, W\)"),
+        ({"a/1": {**ENTRY, "det_masks": [{"size": [4, 5], "counts": b"x"}] * 2}}, "they are damaged"),
+        ({"a/1": {**ENTRY, "det_masks": np.ones((2, 4, 4))}, "a/2": ENTRY}, "must have masks of one size, or none"),
         (ENTRY, "must be a folder, or a pickle of a dict by VIDEO/FRAME"),
     ],
 )
@@ -274,6 +314,8 @@ def _saved(path: Path, **arrays: object) -> Path:
         ({"boxes": np.array([[0, 0, 5, 5], [5, 5, 5, 9]])}, "box 1: width and height must be above 0"),
         ({"scores": np.ones(3)}, r"scores must have a value a box \(2\), got 3"),
         ({"names": np.ones(3)}, "unknown array 'names'"),
+        ({"masks": np.array([b"1"] * 2)}, r"masks must be one a box \(2\), with mask_size"),
+        ({"masks": np.array(["1"] * 2)}, "masks must be 1-dimensional bytes"),
         ({"labels": np.array([object(), None])}, "no npz of plain arrays: Object arrays cannot be loaded"),
         ({"file_names": np.array(["a"])}, "frames must count the 1 file_names from 1"),
     ],

@@ -376,11 +376,17 @@ def test_two_processes_share_the_work(config: Path, tmp_path: Path) -> None:
     assert (tmp_path / "adapter.safetensors").exists()
 
 
-def test_several_processes_without_a_gpu_need_torchrun(
+def test_several_processes_without_a_gpu_need_torchrun_or_srun(
     tool: ModuleType, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    for launcher in ("pytorch", "slurm"):
-        assert train(tool, config, tmp_path, "--launcher", launcher) == 2
-        assert f"--launcher {launcher} without a GPU works by torchrun only" in capsys.readouterr().err
+    for name in ("LOCAL_RANK", "SLURM_PROCID", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    assert train(tool, config, tmp_path, "--launcher", "pytorch") == 2
+    assert "--launcher pytorch without a GPU works by torchrun only" in capsys.readouterr().err
+    assert train(tool, config, tmp_path, "--launcher", "slurm") == 2
+    assert "--launcher slurm needs SLURM_PROCID, SLURM_NTASKS, SLURM_NODELIST" in capsys.readouterr().err
+    for name, value in (("SLURM_PROCID", "0"), ("SLURM_NTASKS", "1"), ("SLURM_NODELIST", "n1"), ("PATH", "")):
+        monkeypatch.setenv(name, value)
+    assert train(tool, config, tmp_path, "--launcher", "slurm") == 2
+    assert "asks scontrol for the first host" in capsys.readouterr().err

@@ -12,13 +12,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from masa_track.errors import InputError
+from masa_track.io.rle import mask_api
 from masa_track.training import composites
 from masa_track.training.batch import prepare
 from masa_track.training.composites import Composites, paste_all
 from masa_track.training.cutouts import Cutout, cut_out, seen_again
 from masa_track.training.model import TrainingModel
 from masa_track.training.region_files import read_regions
-from masa_track.training.regions import mask_api, split
+from masa_track.training.regions import split
 
 PHOTOS, THINGS = 12, 4
 

@@ -4,7 +4,8 @@
 The authors give a pickle a frame (``VIDEO/FRAME.pth``: a dict of ``det_bboxes`` (N, 4) or (N, 5) xyxy and score,
 ``det_labels`` (N,), perhaps ``det_masks``); this writes ``OUT/VIDEO.npz``, a file a video, in the layout of
 `masa_track/io/npz_detections.py`, which `masa-track track --detections` and `tools/test_mot.py` read. Folders above the
-videos are kept. A single pickle of a dict with such entries by ``VIDEO/FRAME`` does as well. Masks are left out.
+videos are kept. A single pickle of a dict with such entries by ``VIDEO/FRAME`` does as well. ``det_masks`` (COCO RLEs
+or arrays, H x W) are kept as RLEs.
 
     python tools/convert_public_detections.py results/public_dets/bdd_mot_yolox_dets runs/bdd_dets
     python tools/convert_public_detections.py tao_val_dets runs/tao_dets --class-names lvis_classes.txt
@@ -22,6 +23,7 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.npz_detections import write_npz
+from masa_track.io.rle import Rle, compressed
 from masa_track.io.safe_pickle import read_pickle
 
 SUFFIXES = (".pth", ".pkl", ".pickle")
@@ -54,8 +56,8 @@ def _natural(name: str) -> tuple[int, str]:
     return len(name), name
 
 
-def arrays(name: str, entry: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (n, 4), scores (n,) and labels (n,) of one frame's entry.
+def arrays(name: str, entry: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[Rle]]:
+    """Boxes (n, 4), scores (n,), labels (n,) and masks (n, or none) of one frame's entry.
 
     Raises:
         InputError: it is not what the authors wrote.
@@ -72,7 +74,20 @@ def arrays(name: str, entry: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if boxes.ndim != 2 or boxes.shape[1] not in (4, 5) or len(boxes) != len(labels):
         found = f"{boxes.shape} and {labels.shape}"
         raise InputError(f"{name}: det_bboxes must be (N, 4) or (N, 5), det_labels (N,), got {found}")
-    return boxes[:, :4], boxes[:, 4] if boxes.shape[1] == 5 else np.ones(len(boxes)), labels
+    masks = list(entry.get("det_masks", ()))
+    if len(masks) not in (0, len(boxes)):
+        raise InputError(f"{name}: det_masks must be one a box, {len(boxes)}, got {len(masks)}")
+    scores = boxes[:, 4] if boxes.shape[1] == 5 else np.ones(len(boxes))
+    return boxes[:, :4], scores, labels, [compressed_mask(name, mask) for mask in masks]
+
+
+def compressed_mask(name: str, mask: Any) -> Rle:
+    """A mask of ``det_masks``, which tells its own size."""
+    try:
+        size = mask["size"] if isinstance(mask, Mapping) else np.shape(mask)
+        return compressed(mask, (int(size[0]), int(size[1])))
+    except (InputError, TypeError, KeyError, IndexError) as error:
+        raise InputError(f"{name}: det_masks must be COCO RLEs or arrays (H, W): {error}") from error
 
 
 def convert(source: Path, out: Path, class_names: list[str]) -> tuple[int, int, int]:
@@ -80,13 +95,17 @@ def convert(source: Path, out: Path, class_names: list[str]) -> tuple[int, int, 
     counts = [0, 0, 0]
     for video, entries in videos(source):
         parts = [arrays(f"{video}/{PurePosixPath(name).name}", entry) for name, entry in entries]
-        boxes, scores, labels = (np.concatenate(column) for column in zip(*parts, strict=True))
+        boxes, scores, labels = (np.concatenate([part[i] for part in parts]) for i in range(3))
+        masks = [mask for part in parts for mask in part[3]]
+        if masks and (len(masks) != len(boxes) or any(mask["size"] != masks[0]["size"] for mask in masks)):
+            raise InputError(f"{video}: all of a video's boxes must have masks of one size, or none")
         frames = np.repeat(np.arange(1, len(parts) + 1), [len(part[0]) for part in parts])
         path = out / f"{video}.npz"
         if not path.resolve().is_relative_to(out.resolve()):
             raise InputError(f"a video of IN is called {video!r}: that would be outside OUT")
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_npz(path, frames, boxes, scores, labels, [PurePosixPath(name).name for name, _ in entries], class_names)
+        names = [PurePosixPath(name).name for name, _ in entries]
+        write_npz(path, frames, boxes, scores, labels, names, class_names, masks)
         for i, more in enumerate((1, len(parts), len(boxes))):
             counts[i] += more
     return counts[0], counts[1], counts[2]

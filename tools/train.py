@@ -29,7 +29,8 @@ from masa_track.errors import InputError
 
 EPILOG = """
 in the work folder:
-  iter_N.pth           checkpoints, the latest three: tensors, numbers and text only, read without running anything
+  iter_N.pth           checkpoints, the latest three: tensors, numbers and text only, read without running anything;
+                       of an mmdet configuration also what tools/test_mot.py and masa_track.load take
   adapter.safetensors  or model.safetensors, at the end: what was trained, without or with the backbone
   */vis_data/*.json    the losses, a line each logged step; the configuration as it was used lies beside
 

@@ -6,14 +6,13 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import supervision as sv
 
 from masa_track.errors import InputError
+from masa_track.io.detection_file import DetectionFile, Rows, Video
 from masa_track.io.npz_detections import read_npz
 
 # Boxes partly outside the picture are normal in truth that completes hidden people: in the MOT15 and MOT17 training
@@ -22,71 +21,6 @@ MAX_EXTENT = 1.5
 MAX_OUTSIDE = 0.02
 
 MOT_LINE = "frame,id,left,top,width,height,confidence"
-
-
-class Video(Protocol):
-    """What must be known of the video; every :class:`masa_track.io.sources.Source` knows it.
-
-    Attributes:
-        name: tells which video of several in one COCO file is meant.
-        width: in pixels.
-        height: in pixels.
-        length: how many frames it has, as far as known: a hint.
-        last_number: the highest frame number that detections can bear, when that is sure.
-        file_names: of its images, frame 1 first; empty if it is not made of images.
-    """
-
-    name: str
-    width: int
-    height: int
-    length: int | None
-    last_number: int | None
-    file_names: Sequence[str]
-
-
-@dataclass(frozen=True)
-class DetectionFile:
-    """The detections of one video.
-
-    Attributes:
-        path: the file they come from.
-        class_names: of the class ids, from COCO categories or npz; empty for MOTChallenge text.
-        frames: (N,) int64, 1-based, rising.
-        boxes: (N, 4) float32 xyxy, 0-based pixels.
-        scores: (N,) float32 as in the file; 1 where it gives none.
-        class_ids: (N,) int64.
-    """
-
-    path: Path
-    class_names: dict[int, str]
-    frames: np.ndarray = field(repr=False)
-    boxes: np.ndarray = field(repr=False)
-    scores: np.ndarray = field(repr=False)
-    class_ids: np.ndarray = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def at(self, number: int) -> sv.Detections:
-        """The detections of the frame with this 1-based number, in the order of the file; empty if it has none."""
-        start, stop = np.searchsorted(self.frames, [number, number + 1])
-        return sv.Detections(
-            xyxy=self.boxes[start:stop].copy(),
-            confidence=self.scores[start:stop].copy(),
-            class_id=self.class_ids[start:stop].copy(),
-        )
-
-
-@dataclass
-class _Rows:
-    """Rows as they stand in a file, and what to call row i in a message."""
-
-    frames: np.ndarray  # (N,) float64, 1-based
-    xywh: np.ndarray  # (N, 4) float64, 0-based
-    scores: np.ndarray  # (N,) float64
-    class_ids: np.ndarray  # (N,) int64
-    place: Callable[[int], str]
-    class_names: dict[int, str] = field(default_factory=dict)
 
 
 def read_detections(path: str | Path, video: Video) -> DetectionFile:
@@ -102,7 +36,8 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
     video is made of images of those names, else by COCO-VID's 0-based ``frame_id``, else by their order. Boxes are
     0-based xywh; crowd annotations are left out.
 
-    An npz has the arrays that :mod:`masa_track.io.npz_detections` lists.
+    An npz has the arrays that :mod:`masa_track.io.npz_detections` lists. Its masks, and ``segmentation`` of COCO json,
+    are kept as they are.
 
     A confidence of exactly -1, or none, becomes 1.
 
@@ -128,10 +63,11 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
         boxes=xyxy[order].astype(np.float32),
         scores=np.where(rows.scores == -1, 1.0, rows.scores)[order].astype(np.float32),
         class_ids=rows.class_ids[order],
+        masks=tuple(rows.masks[i] for i in order) if rows.masks else (),
     )
 
 
-def _read_text(path: Path, video: Video) -> _Rows:
+def _read_text(path: Path, video: Video) -> Rows:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -145,7 +81,7 @@ def _read_text(path: Path, video: Video) -> _Rows:
     return _read_coco(path, text, video) if text.lstrip()[0] in "[{" else _read_mot(path, text)
 
 
-def _read_npz(path: Path, video: Video) -> _Rows:
+def _read_npz(path: Path, video: Video) -> Rows:
     found = read_npz(path)
     frames = found.frames
     ours = {Path(name).stem: number for number, name in enumerate(video.file_names, 1)}
@@ -160,14 +96,14 @@ def _read_npz(path: Path, video: Video) -> _Rows:
     xywh = found.boxes.copy()
     xywh[:, 2:] -= xywh[:, :2]
     where = "box {}".format
-    return _Rows(frames.astype(np.float64), xywh, found.scores, found.labels, where, found.class_names)
+    return Rows(frames.astype(np.float64), xywh, found.scores, found.labels, where, found.class_names, found.masks)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Checks
 
 
-def _check_rows(path: Path, rows: _Rows) -> None:
+def _check_rows(path: Path, rows: Rows) -> None:
     if not len(rows.frames):
         raise InputError(f"{path} holds no detections: nothing could be tracked")
 
@@ -188,7 +124,7 @@ def _check_rows(path: Path, rows: _Rows) -> None:
     )
 
 
-def _check_video(path: Path, rows: _Rows, video: Video) -> None:
+def _check_video(path: Path, rows: Rows, video: Video) -> None:
     first, last = int(rows.frames.min()), int(rows.frames.max())
     known = video.last_number or video.length
     if known and first > known:
@@ -228,7 +164,7 @@ def _check_video(path: Path, rows: _Rows, video: Video) -> None:
 # MOTChallenge
 
 
-def _read_mot(path: Path, text: str) -> _Rows:
+def _read_mot(path: Path, text: str) -> Rows:
     lines = text.split("\n")
     numbers = np.array([number for number, line in enumerate(lines, 1) if line.strip()])
     try:
@@ -249,7 +185,7 @@ def _read_mot(path: Path, text: str) -> _Rows:
     classes = np.zeros(len(table), np.int64)
     if columns > 7 and (table[:, 7] >= 1).all() and (table[:, 7] == np.floor(table[:, 7])).all():
         classes = table[:, 7].astype(np.int64)
-    return _Rows(table[:, 0], table[:, 2:6] - [1, 1, 0, 0], scores, classes, lambda i: f"line {numbers[i]}")
+    return Rows(table[:, 0], table[:, 2:6] - [1, 1, 0, 0], scores, classes, lambda i: f"line {numbers[i]}")
 
 
 def _parse_lines(path: Path, lines: Sequence[str]) -> np.ndarray:
@@ -281,7 +217,7 @@ def _short(line: str) -> str:
 # COCO
 
 
-def _read_coco(path: Path, text: str, video: Video) -> _Rows:
+def _read_coco(path: Path, text: str, video: Video) -> Rows:
     try:
         content = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
@@ -302,6 +238,7 @@ def _read_coco(path: Path, text: str, video: Video) -> _Rows:
     table: list[tuple[float, ...]] = []
     classes: list[int] = []
     places: list[str] = []
+    masks: list[Any] = []
     for i, result in enumerate(results):
         place = f"{label}[{i}]" if label else f"result [{i}]"
         image = result.get("image_id")
@@ -324,11 +261,13 @@ def _read_coco(path: Path, text: str, video: Video) -> _Rows:
         table.append((frame, *box, 1.0 if score is None else score))
         classes.append(_whole(path, result, "category_id", place) if "category_id" in result else 0)
         places.append(place)
+        masks.append(result.get("segmentation"))
     array = np.array(table, dtype=np.float64).reshape(-1, 6)
     frames = array[:, 0]
     if not images and (frames == 0).any():
         frames = frames + 1
-    return _Rows(frames, array[:, 1:5], array[:, 5], np.array(classes, np.int64), places.__getitem__, names)
+    masks = masks if any(masks) else []
+    return Rows(frames, array[:, 1:5], array[:, 5], np.array(classes, np.int64), places.__getitem__, names, masks)
 
 
 def _frames_of_images(path: Path, content: dict[str, Any], video: Video) -> dict[int | str, int]:

@@ -9,6 +9,8 @@ array              shape       what it is
 ``labels``         (N,)        optional, whole numbers: 0
 ``file_names``     (F,)        optional text: the images that were looked at, without folder; suffixes do not matter
 ``class_names``    (C,)        optional text: label i is called ``class_names[i]``
+``masks``          (N,)        optional bytes: the counts of COCO's compressed RLE of each box, empty where it has none
+``mask_size``      (2,)        with ``masks``: height and width of the pictures
 =================  ==========  =====================================================================================
 """
 
@@ -16,15 +18,18 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.files import PartFile
+from masa_track.io.rle import Rle
 
 _SHAPES = {"boxes": 2, "frames": 1, "scores": 1, "labels": 1, "file_names": 1, "class_names": 1}
+_SHAPES |= {"masks": 1, "mask_size": 1}
+_TEXT = ("file_names", "class_names")
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class NpzDetections:
         labels: (N,) int64.
         file_names: of the images, without folder and suffix; empty if not given.
         class_names: by label; empty if not given.
+        masks: N times a COCO RLE or None; empty if not given.
     """
 
     frames: np.ndarray
@@ -46,6 +52,7 @@ class NpzDetections:
     labels: np.ndarray
     file_names: tuple[str, ...]
     class_names: dict[int, str]
+    masks: list[Rle | None] = field(default_factory=list)
 
     def of_image(self, name: str) -> np.ndarray:
         """(n,) the rows of the image of this name, with or without folder and suffix.
@@ -76,9 +83,9 @@ def read_npz(path: str | Path) -> NpzDetections:
     for name, array in arrays.items():
         if name not in _SHAPES:
             raise InputError(f"{path}: unknown array {name!r}; an npz of detections has {', '.join(_SHAPES)}")
-        wanted = "UT" if name in ("file_names", "class_names") else "iuf"
+        wanted = "UT" if name in _TEXT else "S" if name == "masks" else "iuf"
         if array.ndim != _SHAPES[name] or array.dtype.kind not in wanted:
-            kind = "text" if "U" in wanted else "numbers"
+            kind = {"UT": "text", "S": "bytes", "iuf": "numbers"}[wanted]
             raise InputError(
                 f"{path}: {name} must be {_SHAPES[name]}-dimensional {kind}, got {array.shape} {array.dtype}"
             )
@@ -95,6 +102,13 @@ def read_npz(path: str | Path) -> NpzDetections:
             raise InputError(f"{path}: {name} must have a value a box ({count}), got {len(arrays[name])}")
         if name != "scores" and (arrays[name] != np.floor(arrays[name])).any():
             raise InputError(f"{path}: {name} must be whole numbers")
+    masks: list[Rle | None] = []
+    if "masks" in arrays:
+        size = arrays.get("mask_size", np.zeros(0))
+        if len(arrays["masks"]) != count or len(size) != 2:
+            raise InputError(f"{path}: masks must be one a box ({count}), with mask_size (height, width)")
+        sides = [int(side) for side in size]
+        masks = [{"size": sides, "counts": counts} if counts else None for counts in arrays["masks"].tolist()]
     names = tuple(str(name) for name in arrays.get("file_names", ()))
     if names and count and not 1 <= arrays["frames"].min() <= arrays["frames"].max() <= len(names):
         raise InputError(f"{path}: frames must count the {len(names)} file_names from 1")
@@ -105,6 +119,7 @@ def read_npz(path: str | Path) -> NpzDetections:
         arrays["labels"].astype(np.int64),
         tuple(PurePosixPath(name.replace("\\", "/")).stem for name in names),
         {i: str(name) for i, name in enumerate(arrays.get("class_names", ()))},
+        masks,
     )
 
 
@@ -116,8 +131,9 @@ def write_npz(
     labels: np.ndarray,
     file_names: Sequence[str] = (),
     class_names: Sequence[str] = (),
+    masks: Sequence[Rle | None] = (),
 ) -> None:
-    """Writes the layout above, whole or not at all.
+    """Writes the layout above, whole or not at all; masks are N whole RLEs of one size, or None, or none at all.
 
     Raises:
         OSError: the file cannot be written.
@@ -132,6 +148,10 @@ def write_npz(
         arrays["file_names"] = np.array(file_names, dtype=str)
     if class_names:
         arrays["class_names"] = np.array(class_names, dtype=str)
+    sizes = [mask["size"] for mask in masks if mask is not None]
+    if sizes:
+        arrays["masks"] = np.array([b"" if mask is None else mask["counts"] for mask in masks])
+        arrays["mask_size"] = np.array(sizes[0], np.int64)
     file = PartFile(path)
     try:
         with open(file.part, "wb") as out:

@@ -8,6 +8,24 @@ import numpy as np
 
 from masa_track.errors import InputError
 
+Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as pycocotools takes it
+
+
+def mask_api(extra: str = "sam") -> Any:
+    """pycocotools' mask functions, imported when first needed.
+
+    Args:
+        extra: of this package, that holds it.
+
+    Raises:
+        InputError: pycocotools is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError as error:
+        raise InputError(f'pycocotools is needed for masks: pip install "masa-track[{extra}]"') from error
+    return mask
+
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     """A (H, W) bool mask as COCO RLE: ``{"size": [H, W], "counts": text}``.
@@ -15,9 +33,66 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     Raises:
         InputError: if pycocotools is not installed.
     """
-    try:
-        from pycocotools import mask as coco
-    except ImportError as error:
-        raise InputError('pycocotools is needed to write masks: pip install "masa-track[sam]"') from error
-    encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+    encoded = mask_api().encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
+
+
+def is_whole(rle: Rle) -> bool:
+    """Whether the runs of a compressed mask fill its picture.
+
+    pycocotools does not ask: of a mask that is cut short it gives whatever was in memory for the rest.
+    """
+    codes = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48  # six bits a character
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        return False
+    last = (codes & 32) == 0  # of the characters of one number, least significant first
+    starts = np.flatnonzero(np.concatenate(([True], last[:-1])))
+    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)])))
+    if shifts.max() > 50:
+        return False
+    runs = np.add.reduceat((codes & 31) << shifts, starts)
+    runs -= np.where(codes[last] & 16, 1 << (shifts[last] + 5), 0)  # negative numbers
+    for parity in (1, 2):  # from the fourth on, a run is told by its difference to the last but one
+        runs[parity::2] = np.cumsum(runs[parity::2])
+    return bool((runs >= 0).all() and runs.sum() == rle["size"][0] * rle["size"][1])
+
+
+def compressed(segmentation: Any, size: tuple[int, int]) -> Rle:
+    """What COCO json or a pickle has as a mask, compressed.
+
+    Args:
+        segmentation: polygons, an RLE as COCO has it, compressed or not, or a (H, W) array.
+        size: (H, W) of the picture.
+
+    Raises:
+        InputError: it is none of these, damaged, or of another size; or pycocotools is not installed.
+    """
+    api = mask_api()
+    try:
+        if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
+            rle = api.encode(np.asfortranarray(segmentation, dtype=np.uint8))
+        elif isinstance(segmentation, list):
+            rle = api.merge(api.frPyObjects(segmentation, *size))
+        elif isinstance(segmentation["counts"], list):
+            rle = api.frPyObjects(dict(segmentation), *segmentation["size"])
+        else:
+            counts = segmentation["counts"]
+            rle = {"size": segmentation["size"], "counts": counts.encode() if isinstance(counts, str) else counts}
+        rle = {"size": [int(side) for side in rle["size"]], "counts": bytes(rle["counts"])}
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"segmentation must be polygons or an RLE of size and counts, got {segmentation!r:.60}"
+        ) from error
+    if rle["size"] != list(size):
+        raise InputError(
+            f"the mask is {rle['size'][1]}x{rle['size'][0]}, its image {size[1]}x{size[0]}; "
+            "give the masks made on this image, or mend the size"
+        )
+    if not is_whole(rle):
+        raise InputError("the mask's runs do not fill its image, they are damaged; make it anew")
+    return rle
+
+
+def decode_mask(rle: Rle) -> np.ndarray:
+    """A (H, W) bool mask of a whole RLE, see :func:`compressed`."""
+    return mask_api().decode(rle).astype(bool)

@@ -109,11 +109,17 @@ def read_training_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def latest_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint of the latest iteration, ``iter_N.pth``, in a work folder; None if there is none."""
-    found = {
-        int(m[1]): path for path in Path(folder).glob("iter_*.pth") if (m := re.fullmatch(r"iter_(\d+)", path.stem))
-    }
-    return found[max(found)] if found else None
+    """The checkpoint of the latest iteration or epoch, ``iter_N.pth`` or ``epoch_N.pth``, in a work folder, if any.
+
+    Where there are both (Ctrl-C writes an iteration's), it is the one that was written later.
+    """
+    latest = []
+    for kind in ("iter", "epoch"):
+        paths = Path(folder).glob(f"{kind}_*.pth")
+        found = {int(m[1]): path for path in paths if (m := re.fullmatch(rf"{kind}_(\d+)", path.stem))}
+        if found:
+            latest.append(found[max(found)])
+    return max(latest, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
 def _plain(value: Any) -> Any:
@@ -148,7 +154,7 @@ def from_plain(checkpoint: dict[str, Any]) -> None:
     """Undoes :func:`to_plain`, as far as mmengine needs it, in place."""
     from mmengine.logging import HistoryBuffer
 
-    checkpoint["meta"].pop("config", None)  # mmengine would run it as Python
+    checkpoint.get("meta", {}).pop("config", None)  # mmengine would run it as Python
     hub = checkpoint.get("message_hub")
     if hub is not None:
         hub["log_scalars"] = {

@@ -13,7 +13,8 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.files import write_text
-from masa_track.training.regions import ImageRegions, Regions, Rle, is_whole, mask_api
+from masa_track.io.rle import Rle, compressed, mask_api
+from masa_track.training.regions import ImageRegions, Regions
 
 FORMATS = "COCO json, SA-1B's json (a file or a folder of them), or plain boxes (json or csv)"
 # A box may reach this far out, in pixels: COCO's are rounded to hundredths, others by one.
@@ -90,7 +91,7 @@ def write_regions(path: str | Path, regions: Regions) -> None:
             annotation["bbox"] = [x1, y1, x2 - x1, y2 - y1]
             annotation["area"] = (x2 - x1) * (y2 - y1)
             if rle is not None:
-                annotation["area"] = int(mask_api().area(rle))
+                annotation["area"] = int(mask_api("train").area(rle))
                 annotation["segmentation"] = {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
             annotations.append(annotation)
     content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
@@ -200,7 +201,7 @@ def _image(path: Path, image: dict[str, Any], rows: list[tuple[str, dict[str, An
             x, y, w, h = _box(path, place, row.get("bbox"), 0, 0, "x, y, width, height", xywh=True)
             box = _box(path, place, [x, y, x + w, y + h], width, height, "x1, y1, x2, y2")
         else:
-            x, y, w, h = mask_api().toBbox(rle).tolist()
+            x, y, w, h = mask_api("train").toBbox(rle).tolist()
             box = x, y, x + w, y + h
         ids.append(number)
         boxes.append(box)
@@ -215,28 +216,11 @@ def _mask(path: Path, place: str, segmentation: Any, width: int, height: int) ->
         return None
     if not (width and height):
         raise InputError(f"{path}, {place}: a mask needs its image's width and height; add them")
-    api = mask_api()
+    api = mask_api("train")
     try:
-        if isinstance(segmentation, list):
-            rle = api.merge(api.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            rle = api.frPyObjects(segmentation, *segmentation["size"])
-        else:
-            counts = segmentation["counts"]
-            rle = {"size": segmentation["size"], "counts": counts.encode() if isinstance(counts, str) else counts}
-        size = [int(side) for side in rle["size"]]
-        rle = {"size": size, "counts": bytes(rle["counts"])}
-    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
-        raise InputError(
-            f"{path}, {place}: segmentation must be polygons or an RLE of size and counts, got {segmentation!r:.60}"
-        ) from error
-    if size != [height, width]:
-        raise InputError(
-            f"{path}, {place}: the mask is {size[1]}x{size[0]}, its image {width}x{height}; "
-            "give the masks made on this image, or mend the size"
-        )
-    if not is_whole(rle):
-        raise InputError(f"{path}, {place}: the mask's runs do not fill its image, they are damaged; make it anew")
+        rle = compressed(segmentation, (height, width))
+    except InputError as error:
+        raise InputError(f"{path}, {place}: {error}") from error
     if not api.area(rle):
         raise InputError(f"{path}, {place}: the mask is empty; remove this region")
     return rle

@@ -6,47 +6,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.images import IMAGE_SUFFIXES
-
-Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as pycocotools takes it
-
-
-def mask_api() -> Any:
-    """pycocotools' mask functions, imported when first needed.
-
-    Raises:
-        InputError: pycocotools is not installed.
-    """
-    try:
-        from pycocotools import mask
-    except ImportError as error:
-        raise InputError('pycocotools is needed for masks: pip install "masa-track[train]"') from error
-    return mask
-
-
-def is_whole(rle: Rle) -> bool:
-    """Whether the runs of a compressed mask fill its picture.
-
-    pycocotools does not ask: of a mask that is cut short it gives whatever was in memory for the rest.
-    """
-    codes = np.frombuffer(rle["counts"], np.uint8).astype(np.int64) - 48  # six bits a character
-    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        return False
-    last = (codes & 32) == 0  # of the characters of one number, least significant first
-    starts = np.flatnonzero(np.concatenate(([True], last[:-1])))
-    shifts = 5 * (np.arange(len(codes)) - np.repeat(starts, np.diff([*starts, len(codes)])))
-    if shifts.max() > 50:
-        return False
-    runs = np.add.reduceat((codes & 31) << shifts, starts)
-    runs -= np.where(codes[last] & 16, 1 << (shifts[last] + 5), 0)  # negative numbers
-    for parity in (1, 2):  # from the fourth on, a run is told by its difference to the last but one
-        runs[parity::2] = np.cumsum(runs[parity::2])
-    return bool((runs >= 0).all() and runs.sum() == rle["size"][0] * rle["size"][1])
+from masa_track.io.rle import Rle, mask_api
 
 
 @dataclass(frozen=True)
@@ -112,7 +78,7 @@ def decode_masks(image: ImageRegions, chosen: Sequence[int]) -> list[np.ndarray 
             continue
         x1, y1, x2, y2 = image.boxes[i].astype(int)
         try:
-            masks.append(np.ascontiguousarray(mask_api().decode(rle)[y1:y2, x1:x2]))
+            masks.append(np.ascontiguousarray(mask_api("train").decode(rle)[y1:y2, x1:x2]))
         except ValueError as error:
             raise InputError(
                 f"the mask of region {image.ids[i]} on {image.file_name} cannot be decoded ({error}): make it anew"

@@ -89,13 +89,12 @@ class TrainingRunner(Runner):
         checkpoint = read_training_checkpoint(filename)
         if self._resume:
             check_identity(self._identity(), checkpoint, filename)
-        model = training_model(self)
-        state = check_weights(model.state_dict(), checkpoint["state_dict"], filename)
-        if not self._resume:
-            state["steps"] = model.steps  # a new run begins at its own beginning
         from_plain(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        model.load_state_dict(state)
+        model = training_model(self)
+        if not self._resume:
+            checkpoint["state_dict"]["steps"] = model.steps  # a new run begins at its own beginning
+        model.load_state_dict(check_weights(model.state_dict(), checkpoint["state_dict"], filename))
         self._has_loaded = True
         self.logger.info(f"loaded {filename}")
         return checkpoint

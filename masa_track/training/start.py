@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,12 +85,14 @@ def use_amp(config: Config) -> None:
 
 
 def distribute_on_cpu(launcher: str, config: Config) -> None:
-    """Joins the processes of torchrun where there is no GPU, which mmengine alone takes for granted.
+    """Joins the processes of torchrun or of slurm where there is no GPU, which mmengine alone takes for granted.
 
     Raises:
-        InputError: for another launcher, or outside torchrun.
+        InputError: outside torchrun or srun.
     """
-    if launcher != "pytorch" or "LOCAL_RANK" not in os.environ:
+    if launcher == "slurm":
+        slurm_environment()
+    elif launcher != "pytorch" or "LOCAL_RANK" not in os.environ:
         raise InputError(
             f"--launcher {launcher} without a GPU works by torchrun only: torchrun --nproc-per-node 2 tools/train.py "
             "CONFIG --launcher pytorch --device cpu"
@@ -97,6 +100,29 @@ def distribute_on_cpu(launcher: str, config: Config) -> None:
     torch.distributed.init_process_group("gloo")
     config.model_wrapper_cfg = {"type": "MMDistributedDataParallel", "broadcast_buffers": False, "device_ids": None}
     config.sync_bn = None  # torch has it for GPUs only
+
+
+def slurm_environment() -> None:
+    """Says in torch's variables which process of srun's this is, as mmengine does; those already set are kept.
+
+    Raises:
+        InputError: srun's variables are not there, or scontrol does not name the first host.
+    """
+    names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST")
+    if any(name not in os.environ for name in names):
+        raise InputError(f"--launcher slurm needs {', '.join(names)}, which srun sets: srun -n 2 python tools/...")
+    rank, tasks, nodes = (os.environ[name] for name in names)
+    if "MASTER_ADDR" not in os.environ:
+        try:
+            command = ["scontrol", "show", "hostname", nodes]
+            hosts = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise InputError(f"--launcher slurm asks scontrol for the first host ({error}): set MASTER_ADDR") from error
+        if not hosts:
+            raise InputError(f"scontrol names no host of SLURM_NODELIST {nodes!r}: set MASTER_ADDR")
+        os.environ["MASTER_ADDR"] = hosts[0]
+    os.environ.setdefault("MASTER_PORT", "29500")
+    os.environ.update(RANK=rank, WORLD_SIZE=tasks, LOCAL_RANK=os.environ.get("SLURM_LOCALID", "0"))
 
 
 def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False) -> Runner:

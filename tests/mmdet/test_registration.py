@@ -210,8 +210,9 @@ def test_the_authors_model_and_what_it_does_not_take() -> None:
     assert shapes == official_keys("r50")
     assert model.trainer.weights["margin_weight"] == 0.5
     assert model.trainer.share.count == 256
+    assert MODELS.build({**config, "with_segm": True}).with_segm
     for change, message in (
-        ({"with_segm": True}, "with_segm must be False"),
+        ({"given_dets": False, "with_segm": True}, "with_segm=True needs masks"),
         ({"load_public_dets": True}, "needs a public_det_path"),
         ({"load_public_dets": True, "public_det_path": "nowhere"}, "there is no nowhere"),
         ({"network": "nano"}, "leave masa_adapter, track_head, backbone out"),
@@ -223,6 +224,20 @@ def test_the_authors_model_and_what_it_does_not_take() -> None:
     config["rpn_head"]["anchor_generator"]["scales"] = [4]
     with pytest.raises(InputError, match=r"anchor_generator.scales must be \[8\]"):
         MODELS.build(config)
+
+
+def test_detections_of_detic_are_not_replaced_by_others_in_silence(tmp_path: Path) -> None:
+    backbone = {"type": "ResNet", "depth": 18, "out_indices": (1, 2, 3)}
+    adapter = [{"type": "FPN", "in_channels": [128, 256, 512], "out_channels": 256, "num_outs": 5}]
+    strides = {"roi_extractor": {"featmap_strides": [8, 16, 32]}, "embed_head": {"num_convs": 1}}
+    head = {"rpn_head": {"type": "RPNHead"}, "roi_head": {"type": "StandardRoIHead"}}
+    detic = {"type": "DeticMasa", "backbone": backbone, "rpn_head": {"type": "x"}, "roi_head": {"type": "DeticRoIHead"}}
+    config = {"type": "MASA", "unified_backbone": True, "masa_adapter": adapter, "track_head": strides, **head}
+    with pytest.raises(InputError, match=r"Detic's own detections are not computed here.*public_det_path"):
+        MODELS.build({**config, "detector": detic})
+    for boxes in ({"given_dets": True}, {"public_det_path": str(tmp_path)}):
+        assert MODELS.build({**config, "detector": detic, **boxes})
+    assert MODELS.build({**config, "detector": {"type": "DeticMasa", "backbone": backbone}})
 
 
 def test_given_boxes_are_checked() -> None:

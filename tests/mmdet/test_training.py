@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -16,7 +15,7 @@ from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mot_clips import ROOT, load_tool
-from training_recipe import picture
+from training_data import TRAINING, write_photographs
 
 from masa_track.errors import InputError
 from masa_track.integrations.mmdet.views import view_boxes
@@ -28,28 +27,15 @@ LOSSES = ("loss_track", "loss_track_aux", "loss_rpn_cls", "loss_rpn_bbox", "loss
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four pictures and their regions as COCO json."""
-    folder = tmp_path_factory.mktemp("photographs")
-    images, annotations = [], []
-    for number in range(4):
-        image, boxes = picture(number)
-        cv2.imwrite(str(folder / f"{number}.png"), image)
-        images.append({"id": number, "file_name": f"{number}.png", "width": 128, "height": 128})
-        for x1, y1, x2, y2 in boxes.tolist():
-            box = [x1, y1, x2 - x1, y2 - y1]
-            annotations.append(
-                {"id": len(annotations), "image_id": number, "category_id": 1, "bbox": box, "area": box[2] * box[3]}
-            )
-    content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "object"}]}
-    (folder / "regions.json").write_text(json.dumps(content))
-    return folder
+    return write_photographs(tmp_path_factory.mktemp("photographs"))
 
 
 @pytest.fixture
 def config(photographs: Path, tmp_path: Path) -> Path:
     path = tmp_path / "small.py"
-    path.write_text(f"""
-_base_ = {str(ROOT / "configs" / "mmdet" / "train_r50.py")!r}
+    path.write_text(
+        TRAINING.format(photographs=str(photographs))
+        + """
 model = dict(
     masa_adapter=[
         dict(type="FPN", in_channels=[256, 512, 1024, 2048], out_channels=256, norm_cfg=dict(type="BN"), num_outs=5),
@@ -59,22 +45,8 @@ model = dict(
     track_head=dict(embed_head=dict(num_convs=1), train_cfg=dict(sampler=dict(num=32))),
     test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=50)),
 )
-train_dataloader = dict(
-    batch_size=2,
-    num_workers=0,
-    persistent_workers=False,
-    sampler=dict(_delete_=True, type="PhotoSampler"),
-    dataset=dict(
-        ann_file="regions.json", data_root={str(photographs)!r}, data_prefix=dict(img=""), size=(64, 64),
-        settings="mild",
-    ),
-)
-train_cfg = dict(max_epochs=1)
-auto_scale_lr = dict(enable=False)
-param_scheduler = []
-default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=100))
-env_cfg = dict(cudnn_benchmark=False)
-""")
+"""
+    )
     return path
 
 

@@ -1,7 +1,7 @@
 """Where a frame's boxes come from: given with it, a file of public detections, a detector, or the model's own head.
 
 Each is a function of a :class:`FrameInput` that gives ``bboxes`` (N, 4), xyxy pixels of the original picture,
-``scores`` (N,) and ``labels`` (N,).
+``scores`` (N,) and ``labels`` (N,); where it has them and they are asked for, also ``masks`` (N, H, W) bool.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from masa_track.errors import InputError
+from masa_track.integrations.mmdet.masks import bool_masks
 from masa_track.io.detections import DetectionFile, read_detections
 from masa_track.io.images import IMAGE_SUFFIXES, natural_order
 
@@ -35,13 +36,21 @@ class FrameInput:
         sample: what is known of it: ``ori_shape``, ``img_shape``, ``scale_factor``, ``img_path``, ...
         network: the network, see :class:`~masa_track.models.official.OfficialMasa`.
         maps: of the backbone, where a detector that shares it has computed them.
+        with_masks: whether masks are asked for.
     """
 
     image: Tensor
     sample: DetDataSample
     network: Any
     maps: Sequence[Tensor] | None = None
+    with_masks: bool = False
     _levels: list[Tensor] | None = field(default=None, repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W) of the original."""
+        height, width = self.sample.metainfo["ori_shape"][:2]
+        return height, width
 
     @property
     def factors(self) -> Tensor:
@@ -61,17 +70,27 @@ class FrameInput:
 Boxes = Callable[[FrameInput], InstanceData]
 
 
-def instances(boxes: Any, scores: Any, labels: Any, like: Tensor) -> InstanceData:
-    """Boxes (N, 4), scores (N,) and labels (N,) as tensors on the device of ``like``."""
-    return InstanceData(
-        bboxes=torch.as_tensor(boxes, dtype=torch.float32, device=like.device).reshape(-1, 4),
-        scores=torch.as_tensor(scores, dtype=torch.float32, device=like.device),
-        labels=torch.as_tensor(labels, dtype=torch.long, device=like.device),
+def instances(frame: FrameInput, boxes: Any, scores: Any, labels: Any, masks: Any = None, of: str = "") -> InstanceData:
+    """Boxes (N, 4), scores (N,) and labels (N,) as tensors on the device of the frame, with masks if asked for.
+
+    Raises:
+        InputError: masks are asked for and there are none, or none of this picture; ``of`` says what should have them.
+    """
+    device = frame.image.device
+    found = InstanceData(
+        bboxes=torch.as_tensor(boxes, dtype=torch.float32, device=device).reshape(-1, 4),
+        scores=torch.as_tensor(scores, dtype=torch.float32, device=device),
+        labels=torch.as_tensor(labels, dtype=torch.long, device=device),
     )
+    if frame.with_masks:
+        if masks is None and len(found):
+            raise InputError(f"with_segm=True needs a mask a box, but {of} has none: leave with_segm out")
+        found.masks = bool_masks(() if masks is None else masks, len(found), frame.size, f"masks of {of}").to(device)
+    return found
 
 
 def given_boxes(frame: FrameInput) -> InstanceData:
-    """``det_bboxes`` (N, 4) or, with scores, (N, 5), and ``det_labels`` (N,) of the data sample."""
+    """The data sample's ``det_bboxes``, (N, 4) or with scores (N, 5), ``det_labels`` (N,) and perhaps ``det_masks``."""
     sample = frame.sample
     if "det_bboxes" not in sample or "det_labels" not in sample:
         raise InputError("given_dets=True: every data sample must have det_bboxes (N, 4) or (N, 5) and det_labels (N,)")
@@ -83,7 +102,8 @@ def given_boxes(frame: FrameInput) -> InstanceData:
             f"{len(sample.det_labels)} labels"
         )
     scores = boxes[:, 4] if boxes.shape[1] == 5 else torch.ones(len(boxes))
-    return instances(boxes[:, :4], scores, sample.det_labels, frame.image)
+    masks = sample.get("det_masks")
+    return instances(frame, boxes[:, :4], scores, sample.det_labels, masks, "the data sample (det_masks)")
 
 
 def own_boxes(frame: FrameInput) -> InstanceData:
@@ -94,7 +114,7 @@ def own_boxes(frame: FrameInput) -> InstanceData:
             "a roi_head to find boxes with"
         )
     ((boxes, scores),) = frame.network.detect(frame.levels(), [frame.sample.metainfo["img_shape"][:2]])
-    return instances(boxes / frame.factors, scores, torch.zeros(len(boxes)), frame.image)
+    return instances(frame, boxes / frame.factors, scores, torch.zeros(len(boxes)), of="the model's own head")
 
 
 @dataclass(frozen=True)
@@ -136,11 +156,14 @@ class PublicBoxes:
         """The frame's boxes."""
         picture = Path(frame.sample.metainfo["img_path"])
         if self._file is None or picture.parent != self._folder:
-            self._open(picture.parent, frame.sample.metainfo["ori_shape"][:2])
+            self._open(picture.parent, frame.size)
         assert self._file is not None
-        found = self._file.at(self._numbers[picture.name])
+        number = self._numbers[picture.name]
+        found, masks = self._file.at(number), self._file.masks_at(number)
         assert found.class_id is not None
-        return instances(found.xyxy, found.confidence, self._labels(found.class_id), frame.image)
+        whole = masks if masks and all(masks) else None
+        labels = self._labels(found.class_id)
+        return instances(frame, found.xyxy, found.confidence, labels, whole, str(self._file.path))
 
     def _open(self, folder: Path, size: tuple[int, int]) -> None:
         names = sorted(
@@ -224,7 +247,7 @@ class DetectorBoxes:
         self.undo, self.scale, self.text = undo, scale, text
 
     def __call__(self, frame: FrameInput) -> InstanceData:
-        """What the detector finds; boxes that are not finite are left out."""
+        """What the detector finds, masks included; boxes that are not finite are left out."""
         known = frame.sample.metainfo
         keys = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor", "batch_input_shape", "pad_shape")
         sample = DetDataSample(metainfo={key: known[key] for key in keys if key in known})
@@ -233,7 +256,8 @@ class DetectorBoxes:
             sample.set_metainfo({"text": text, "custom_entities": True})
         if self.same_input:
             with kept_output(self.detector.backbone) as kept:
-                (done,) = self.detector.predict(frame.image, [sample], rescale=True)
+                image = frame.image.contiguous()  # mmcv's operators misread channels last
+                (done,) = self.detector.predict(image, [sample], rescale=True)
             if self.shared:
                 frame.maps = kept[0]
         else:
@@ -241,7 +265,8 @@ class DetectorBoxes:
             (done,) = self.detector.predict(data["inputs"], data["data_samples"], rescale=True)
         found = done.pred_instances
         found = found[found.bboxes.isfinite().all(dim=1) & found.scores.isfinite()]  # YOLOX can overflow
-        return instances(found.bboxes, found.scores, found.labels, frame.image)
+        masks, of = found.get("masks"), f"the detector {type(self.detector).__name__}"
+        return instances(frame, found.bboxes, found.scores, found.labels, masks, of)
 
     def _input(self, frame: FrameInput, sample: DetDataSample) -> dict[str, Any]:
         height, width = sample.img_shape[:2]

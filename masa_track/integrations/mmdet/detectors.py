@@ -68,12 +68,22 @@ class DeticMasa(BaseModule):
     Args:
         backbone: of mmdet.
         **others: Detic's own parts, which are not built; their weights in a checkpoint are passed over.
+
+    Attributes:
+        missed: what to say where boxes are expected of it, as its head is in the configuration; empty if it is not.
     """
 
     finds_boxes = False
 
     def __init__(self, backbone: Mapping[str, Any], init_cfg: Any = None, **others: Any) -> None:
         super().__init__(init_cfg)
+        self.missed = ""
+        if others.get("roi_head") is not None:
+            self.missed = (
+                "Detic's own detections are not computed here, as Detic is not in mmdet: save them once where Detic "
+                "runs and give the file by public_det_path, or given_dets=True; without detector.roi_head the boxes "
+                "are those of MASA's own head, which have no class"
+            )
         self.backbone: nn.Module = MODELS.build(backbone)
         self.register_load_state_dict_pre_hook(_only_backbone)
 

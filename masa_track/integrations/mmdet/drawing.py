@@ -24,7 +24,7 @@ class MasaTrackLocalVisualizer(TrackLocalVisualizer):
 
 @HOOKS.register_module()
 class DrawTracksHook(Hook):
-    """Writes each tested frame with its tracks to ``folder/VIDEO/NAME``.
+    """Writes each tested frame with its tracks, masks included, to ``folder/VIDEO/NAME``.
 
     Args:
         folder: of the pictures.
@@ -50,9 +50,11 @@ class DrawTracksHook(Hook):
             self._video = sample.metainfo["video_id"]
             self._drawer = TrackDrawer(image.shape[1], image.shape[0], 30.0, self.class_names)
         fields = (tracked.bboxes, tracked.scores, tracked.labels, tracked.instances_id)
-        frame = FrameTracks(1, None, None, *(field.cpu().numpy() for field in fields))
+        found = FrameTracks(1, None, None, *(field.cpu().numpy() for field in fields)).detections()
+        if "masks" in tracked:
+            found.mask = tracked.masks.cpu().numpy()
         video = path.parent.parent if path.parent.name == "img1" else path.parent
         target = self.folder / video.name / path.name
         target.parent.mkdir(exist_ok=True)
-        if not cv2.imwrite(str(target), self._drawer.draw(image, frame.detections())):
+        if not cv2.imwrite(str(target), self._drawer.draw(image, found)):
             raise OSError(f"{target} could not be written")

@@ -58,7 +58,9 @@ class MASA(BaseMOTModel):
         freeze_detector, freeze_masa_backbone, freeze_masa_adapter, freeze_object_prior_distillation: what training
             leaves as it is. The backbone never learns.
         seed: of the sampling in training; see :class:`~masa_track.training.model.TrainingModel`.
-        with_segm, end_pkl_name, benchmark: as published; masks and pickles are not taken.
+        with_segm: boxes come with masks (of the detector, ``det_masks`` of each data sample, or a file), which the
+            tracks keep.
+        end_pkl_name, benchmark: as published; pickles are not taken.
 
     Raises:
         InputError: keys that do not go together, or ask for what is not there.
@@ -97,8 +99,6 @@ class MASA(BaseMOTModel):
         class_names: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
-        if with_segm:
-            raise InputError("with_segm must be False: masks come from `masa-track track --masks`")
         if load_public_dets and public_det_path is None:
             raise InputError("load_public_dets=True needs a public_det_path")
         if isinstance(detector, str):
@@ -157,6 +157,15 @@ class MASA(BaseMOTModel):
         elif built is not None and getattr(built, "finds_boxes", True):
             same_input = unified_backbone or not own_preprocessing
             self._boxes = DetectorBoxes(built, unified_backbone, same_input, self._undo, detector_scale, text)
+        self.detector_is_used = isinstance(self._boxes, DetectorBoxes)
+        missed: str | None = getattr(built, "missed", None)
+        if self._boxes is own_boxes and missed:
+            raise InputError(missed)
+        self.with_segm = with_segm
+        if with_segm and self._boxes is own_boxes:
+            raise InputError(
+                "with_segm=True needs masks: give MASA a detector that finds them, or boxes that have them"
+            )
         self._trainer: tuple[TrainingModel, ...] = ()
         self._training = {"seed": seed, **getattr(net.track_head, "loss_weights", {})} if self._can_train else {}
         self._frozen = [
@@ -169,12 +178,19 @@ class MASA(BaseMOTModel):
             )
             if frozen and hasattr(self, name)
         ]
-        self.to(memory_format=torch.channels_last)  # a quarter faster on a CPU, and as masa_track.load does
+        shared = unified_backbone and self.detector_is_used
+        self._layout = torch.contiguous_format if shared or uses_mmcv(net) else torch.channels_last
+        net.to(memory_format=self._layout)  # channels last: a quarter faster on a CPU, and as masa_track.load does
 
     @property
     def net(self) -> Any:
         """The network, see :class:`~masa_track.models.official.OfficialMasa`."""
         return self._network[0]
+
+    def network_keys(self) -> dict[str, str]:
+        """The state dict's keys of the network's tensors, by the network's own keys for them."""
+        names = {id(tensor): key for key, tensor in self.state_dict(keep_vars=True).items()}
+        return {key: names[id(tensor)] for key, tensor in self.net.state_dict(keep_vars=True).items()}
 
     @property
     def _can_train(self) -> bool:
@@ -200,7 +216,7 @@ class MASA(BaseMOTModel):
 
         Returns:
             The same, each frame with ``pred_instances`` and, of them, those with an identity as
-            ``pred_track_instances``.
+            ``pred_track_instances``; with ``with_segm``, with ``masks`` (N, H, W) bool of the original pictures.
         """
         if inputs.dim() != 5 or len(inputs) != 1 or len(data_samples) != 1:
             raise InputError(f"inputs must be (1, T, 3, H, W), one video at a time, got {tuple(inputs.shape)}")
@@ -212,11 +228,11 @@ class MASA(BaseMOTModel):
             if number == 0 or video != self._video:
                 self.tracker.reset(sample.metainfo.get("fps"))
                 self._video = video
-            image = inputs[:, index].contiguous(memory_format=torch.channels_last)
-            frame = FrameInput(image, sample, self.net)
+            image = inputs[:, index].contiguous(memory_format=self._layout)
+            frame = FrameInput(image, sample, self.net, with_masks=self.with_segm)
             found = self._boxes(frame)
             sample.pred_instances = found
-            height, width = sample.metainfo["ori_shape"][:2]
+            height, width = frame.size
             embeddings = self.embed(frame, found.bboxes)
             sample.pred_track_instances = self.tracker.track(embeddings, found, number, (width, height))
         return list(data_samples)
@@ -225,7 +241,7 @@ class MASA(BaseMOTModel):
         """Embeddings (N, D) of boxes (N, 4), xyxy pixels of the original; without boxes the network is not run."""
         if len(boxes) == 0:
             return frame.image.new_zeros((0, self.net.dimension))
-        height, width = frame.sample.metainfo["ori_shape"][:2]
+        height, width = frame.size
         side = boxes.new_tensor([width, height, width, height])
         reach = torch.minimum(torch.maximum(boxes, -side), 2 * side)  # RoIAlign samples all that a box covers
         return self.net.embed(frame.levels(), [reach * frame.factors])
@@ -269,6 +285,11 @@ class MASA(BaseMOTModel):
         if not hasattr(self, "_network"):
             return []
         return [self.net.backbone, *(getattr(self, name) for name in self._frozen)]
+
+
+def uses_mmcv(module: nn.Module) -> bool:
+    """Whether operators of mmcv are in it, which take any tensor for a contiguous one, and so misread channels last."""
+    return any(type(part).__module__.startswith("mmcv.ops") for part in module.modules())
 
 
 def detector_config(name: str) -> Any:

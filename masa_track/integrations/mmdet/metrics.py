@@ -20,6 +20,7 @@ from masa_track.evaluation import format_table, read_mot, score_sequences
 from masa_track.integrations.mmdet.datasets import read_json, sequence_folders
 from masa_track.integrations.mmdet.results import TAO_FILE, FrameTracks, VideoFiles, majority_classes
 from masa_track.io.files import write_text
+from masa_track.io.rle import encode_mask
 
 NAMES = {"HOTA": "hota", "CLEAR": "clear", "Identity": "idf1", "IDF1": "idf1", "TETA": "teta"}
 OF_METRIC = {"hota": ("hota", "det_a", "ass_a", "loc_a"), "clear": ("mota", "switches"), "idf1": ("idf1",)}
@@ -38,7 +39,8 @@ class _TrackMetric(BaseVideoMetric):
         track_iou_thr: from which IoU CLEAR and IDF1 accept a match.
         tcc: give all boxes of a track the class that most of them have, as the authors do for TAO.
         prefix: before the names of the scores.
-        **unused: keys of the authors' that nothing here depends on; masks and post-processing are not taken.
+        with_mask: only with ``format_only``: masks are written in any case, but scores are of boxes.
+        **unused: keys of the authors' that nothing here depends on; post-processing is not taken.
     """
 
     metrics: tuple[str, ...] = ("HOTA", "CLEAR", "Identity")
@@ -65,8 +67,14 @@ class _TrackMetric(BaseVideoMetric):
         for name in unused:
             if name not in UNUSED:
                 raise unknown_name(f"key of {type(self).__name__}", name, UNUSED)
-        if with_mask or use_postprocess or postprocess_tracklet_cfg:
-            raise InputError("with_mask, use_postprocess and postprocess_tracklet_cfg are not taken: leave them out")
+        if use_postprocess or postprocess_tracklet_cfg:
+            raise InputError("use_postprocess and postprocess_tracklet_cfg are not taken: leave them out")
+        if with_mask and not format_only:
+            raise InputError(
+                "with_mask=True asks for scores by the overlap of masks, which are not computed here: take "
+                "test_evaluator.with_mask=False for those of the boxes, or test_evaluator.format_only=True; masks are "
+                "in the results (segmentation) either way"
+            )
         self.asked = list(dict.fromkeys(NAMES[name] for name in asked))
         self.format_only, self.stride, self.iou, self.tcc = format_only, stride, track_iou_thr, tcc
         self._temporary = None
@@ -97,7 +105,8 @@ class _TrackMetric(BaseVideoMetric):
             video = known["video_id"]
             frames = self._frames.setdefault(video, [])
             frame = (int(known["frame_id"]) + 1, known["img_id"], video)
-            frames.append(FrameTracks(*frame, boxes, scores, self.categories(labels), ids))
+            masks = [encode_mask(_array(mask)) for mask in tracked.masks] if "masks" in tracked else None
+            frames.append(FrameTracks(*frame, boxes, scores, self.categories(labels), ids, masks))
             if len(frames) == video_len:
                 self.files.write(self.video_names()[video], self._frames.pop(video))
 

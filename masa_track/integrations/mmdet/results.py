@@ -103,6 +103,7 @@ class FrameTracks:
         scores: (N,).
         categories: (N,) whole numbers.
         ids: (N,) identities, from 0.
+        masks: N of COCO's RLEs, or None where there are none.
     """
 
     def __init__(
@@ -114,9 +115,10 @@ class FrameTracks:
         scores: np.ndarray,
         categories: np.ndarray,
         ids: np.ndarray,
+        masks: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self.number, self.image_id, self.video_id = number, image_id, video_id
-        self.boxes, self.scores, self.categories, self.ids = boxes, scores, categories, ids
+        self.boxes, self.scores, self.categories, self.ids, self.masks = boxes, scores, categories, ids, masks
 
     def detections(self) -> sv.Detections:
         """As supervision has them; identities count from 1."""
@@ -128,11 +130,11 @@ class FrameTracks:
         )
 
     def rows(self) -> list[dict[str, Any]]:
-        """As TAO has results; identities count from 0."""
+        """As TAO has results, with ``segmentation`` where there are masks; identities count from 0."""
         x1, y1, x2, y2 = self.boxes.reshape(-1, 4).astype(np.float64).T
         boxes = np.stack([x1, y1, x2 - x1, y2 - y1], axis=1).round(3).tolist()
         values = zip(boxes, self.scores.tolist(), self.categories.tolist(), self.ids.tolist(), strict=True)
-        return [
+        rows = [
             {
                 "image_id": self.image_id,
                 "category_id": int(category),
@@ -143,6 +145,9 @@ class FrameTracks:
             }
             for box, score, category, track in values
         ]
+        if self.masks is None:
+            return rows
+        return [{**row, "segmentation": dict(mask)} for row, mask in zip(rows, self.masks, strict=True)]
 
 
 def majority_classes(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ from mmengine.dist import barrier, broadcast_object_list, is_distributed, is_mai
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
-from torch import nn
 
 import masa_track
 from masa_track.errors import InputError, unknown_name
@@ -101,7 +100,8 @@ def test(
     config.test_dataloader.batch_size = 1
     config.work_dir = str(work_dir)
     config.load_from = None
-    for name in ("train_dataloader", "train_cfg", "optim_wrapper", "val_dataloader", "val_cfg", "val_evaluator"):
+    unused = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg")
+    for name in (*unused, "val_evaluator"):
         config[name] = None  # not needed, and their data may not be there
     config.test_cfg = {"type": "TestLoop"}
     config.setdefault("default_scope", "mmdet")
@@ -153,16 +153,18 @@ def check_weights(model: Mapping[str, Any], checkpoint: str | None) -> None:
         raise InputError(f"{checkpoint} goes with model.network=NAME; this configuration's parts take an official .pth")
 
 
-def load_weights(model: nn.Module, checkpoint: str | Path) -> None:
-    """Fills the model from an official checkpoint or one of mmengine's, without running anything in it.
+def load_weights(model: MASA, checkpoint: str | Path) -> None:
+    """Fills the model from an official checkpoint, or one of tools/train.py or mmengine; nothing in it is run.
 
     Raises:
-        InputError: it is not of this model. A detector's weights may be missing if they were loaded on their own.
+        InputError: it is not of this model. A detector's weights may be missing if they were loaded on their own, or
+            if it does not find the boxes and is not the network's backbone.
     """
     result = model.load_state_dict(read_checkpoint(checkpoint), strict=False)
     missing = [key for key in result.missing_keys if not key.endswith(COUNTER)]
-    if getattr(model, "detector_is_filled", False):
-        missing = [key for key in missing if not key.startswith("detector.")]
+    if model.detector_is_filled or not model.detector_is_used:
+        shared = set() if model.detector_is_filled else set(model.network_keys().values())
+        missing = [key for key in missing if key in shared or not key.startswith("detector.")]
     if missing:
         way_out = (
             "; give the detector's by --cfg-options model.detector_checkpoint=FILE"

@@ -8,18 +8,49 @@ from typing import Any
 
 from mmdet.registry import MODELS
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.integrations.mmdet.views import two_views_options
 from masa_track.models.registry import BUILDERS
+from masa_track.training.hooks import training_model
 
 KEPT_HOOKS = ("logger", "checkpoint", "param_scheduler", "timer", "sampler_seed", "runtime_info")
 SCOPE = "mmdet"
+STEPS = "masa_track_steps"  # in a checkpoint, beside the state dict
 
 
 def masa_network(config: Mapping[str, Any]) -> Any:
-    """The network of a model ``MASA`` by its configuration."""
-    return MODELS.build({**config, "_scope_": SCOPE}).net
+    """The network of a model ``MASA`` by its configuration; it knows by ``masa_keys`` what MASA calls its tensors."""
+    model = MODELS.build({**config, "_scope_": SCOPE})
+    model.net.masa_keys = model.network_keys()
+    return model.net
+
+
+@HOOKS.register_module()
+class MasaKeysHook(Hook):
+    """Checkpoints of tools/train.py with the keys of ``MASA``, backbone included, as mmdet's own runner writes them.
+
+    What the detector does not share with the network is not in training, so not in the checkpoint either.
+    """
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Renames the tensors; the count of steps, which is none of the model's, goes beside them."""
+        state = checkpoint["state_dict"]
+        checkpoint[STEPS] = state["steps"]
+        keys = training_model(runner).network.masa_keys
+        checkpoint["state_dict"] = {theirs: state[f"network.{ours}"] for ours, theirs in keys.items()}
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Undoes it; a detector's tensors that are not the network's are passed over."""
+        ours = {theirs: f"network.{ours}" for ours, theirs in training_model(runner).network.masa_keys.items()}
+        others = {
+            key: value for key, value in checkpoint["state_dict"].items() if key in ours or key[:9] != "detector."
+        }
+        checkpoint["state_dict"] = {ours.get(key, key): value for key, value in others.items()}
+        if STEPS in checkpoint:
+            checkpoint["state_dict"]["steps"] = checkpoint.pop(STEPS)
 
 
 BUILDERS["mmdet"] = masa_network  # by TrainingModel's network=dict(type="mmdet", config=...)
@@ -55,7 +86,8 @@ def as_ours(config: Config) -> Config:
     hooks = config.get("default_hooks") or {}
     config.default_hooks = ConfigDict({name: hooks[name] for name in KEPT_HOOKS if name in hooks})
     config.default_hooks.setdefault("checkpoint", ConfigDict(type="CheckpointHook", interval=1))
-    config.custom_hooks = [hook for hook in config.get("custom_hooks") or [] if hook["type"] != "SyncBuffersHook"]
+    hooks = [hook for hook in config.get("custom_hooks") or [] if hook["type"] != "SyncBuffersHook"]
+    config.custom_hooks = [*hooks, ConfigDict(type="MasaKeysHook")]
     for name in ("val_dataloader", "val_cfg", "val_evaluator", "test_dataloader", "test_cfg", "test_evaluator"):
         config[name] = None
     config.pop("visualizer", None)
