@@ -6,6 +6,7 @@ dependencies, and what it needs of those is listed here. Run as a script it make
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import sysconfig
@@ -48,6 +49,27 @@ def environment(name: str) -> Path:
         subprocess.run([*pip, *ENVIRONMENTS[name]], check=True)
         stamp.write_text(wanted)
     return python
+
+
+def check(name: str, of: str, folder: Path) -> None:
+    """Runs ``tests/peers/NAME.py`` in an environment; none may fail or be left out.
+
+    Args:
+        name: of the file.
+        of: the environment's.
+        folder: for what the libraries write.
+    """
+    data = [] if (ROOT.parent / "shared" / "clips").is_dir() else ["-m", "not shared_data"]
+    quiet = {"YOLO_CONFIG_DIR": str(folder), "YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true"}
+    done = subprocess.run(
+        [environment(of), "-m", "pytest", "-q", "-p", "no:cacheprovider", *data, f"tests/peers/{name}.py"],
+        cwd=ROOT,
+        env={**os.environ, **quiet},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    assert " skipped" not in done.stdout
 
 
 if __name__ == "__main__":

@@ -237,6 +237,41 @@ def test_mot_and_csv(tmp_path):
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + len(wanted())
 
 
+def test_gaps_are_filled_in_the_frames_that_were_looked_at(tmp_path, capsys):
+    run, out = made_run(tmp_path / "run"), tmp_path / "filled.txt"
+    # Track 1 lacks frames 4 to 6 of 25 a second, of which 5 was looked at; track 9 lacks 7 alike, track 4 11.
+    assert export(run, "--format", "mot", "--fill-gaps", 3 / 25, "--out", out) == 0
+    assert "3 of them filled in" in capsys.readouterr().out
+    rows = read_mot(out)
+    got = {(f, i): b for f, i, b in zip(rows.frames.tolist(), rows.ids.tolist(), rows.boxes.tolist(), strict=True)}
+    expected = {**wanted(), (5, 1): box(30), (7, 9): box(55), (11, 4): box(145)}
+    assert got.keys() == expected.keys()
+    for key, (x1, y1, x2, y2) in expected.items():
+        np.testing.assert_allclose(got[key], [x1 + 1, y1 + 1, x2 - x1, y2 - y1], atol=1e-3)
+    assert export(run, "--format", "mot", "--fill-gaps", 2.9 / 25, "--out", out) == 0
+    assert len(read_mot(out).ids) == len(wanted())
+    # The class and the score of the box before the gap: once the thing was called a van.
+    assert export(run, "--format", "csv", "--fill-gaps", 1, "--out", tmp_path / "filled.csv") == 0
+    lines = (tmp_path / "filled.csv").read_text().splitlines()
+    (row,) = [line for line in lines if line.startswith("30.0,") and line.endswith(",5")]
+    assert "van" in row
+    assert "0.75,1," in row
+
+
+def test_smoothing_calms_what_shakes(tmp_path):
+    shaky = {f: [(3, 2, 10 + 2 * f + 4 * (-1) ** f)] for f in range(1, 41)}
+    run, out = made_run(tmp_path / "run", frames=shaky), tmp_path / "calm.txt"
+
+    def off(*options: object) -> float:
+        assert export(run, "--format", "mot", *options, "--out", out) == 0
+        rows = read_mot(out)
+        assert rows.frames.tolist() == list(shaky)
+        return float(np.abs(rows.boxes[:, 0] - (11 + 2 * rows.frames)).mean())
+
+    assert off("--smooth") < 0.25 * off()
+    assert off("--smooth", 0.5) < 0.1 * off()
+
+
 def test_a_run_without_tracks(tmp_path):
     run = made_run(tmp_path / "run", frames={1: [], 2: []})
     for form in ("cvat", "labelstudio", "tao", "mot", "csv"):
@@ -253,6 +288,11 @@ def test_a_run_without_tracks(tmp_path):
         (["run", "--format", "cvat", "--truth", "t", "--out", "o"], "tao-results and --truth go together"),
         (["run", "--format", "cvat", "--video", "v", "--out", "o"], "--video is for --format labelstudio"),
         (["run", "run", "--format", "mot", "--out", "o"], "--format mot takes one RUN, got 2"),
+        (
+            ["run", "--format", "mot", "--fill-gaps", "-1", "--out", "o"],
+            "--fill-gaps must be 0 or more seconds, got -1",
+        ),
+        (["run", "--format", "mot", "--smooth", "nan", "--out", "o"], "--smooth must be 0 or more seconds, got nan"),
         (["run", "--format", "cvat", "--out", "none/o"], "--out must name a file in a folder that is there"),
         (["run", "--format", "cvat", "--out", "run/tracks.json"], "must not be the run's own file"),
         (["broken", "--format", "cvat", "--out", "o"], "broken.tracks.json is not COCO-VID json of one video"),

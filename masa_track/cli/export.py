@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,11 @@ if TYPE_CHECKING:
     from masa_track.io.runs import Run
 
 FORMATS = ("cvat", "labelstudio", "tao", "tao-results", "mot", "csv")
+SMOOTH_SECONDS = 0.1
 
 _DESCRIPTION = """\
-Writes the tracks of a finished run (its tracks.json) in the form that another tool opens."""
+Writes the tracks of a finished run (its tracks.json) in the form that another tool opens, on demand
+with short gaps filled and shaking boxes smoothed. The video is not needed."""
 
 _EPILOG = """\
 formats
@@ -28,6 +31,7 @@ formats
 examples:
   masa-track export runs/street --format cvat --out street.xml
   masa-track export runs/street --format labelstudio --video https://example.org/street.mp4 --out street.json
+  masa-track export runs/street --format mot --fill-gaps 1 --smooth --out street.txt
   masa-track export runs/* --format tao --out all.json
   masa-track export runs/* --format tao-results --truth tao_val.json --out results.json"""
 
@@ -50,6 +54,22 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write")
     parser.add_argument("--truth", metavar="FILE", help="for tao-results: TAO's annotations")
     parser.add_argument("--video", metavar="ADDRESS", help="for labelstudio: where the video is (default: its name)")
+    parser.add_argument(
+        "--fill-gaps",
+        type=float,
+        default=0.0,
+        metavar="SECONDS",
+        help="put boxes on straight lines where a track was unseen for so long or less",
+    )
+    parser.add_argument(
+        "--smooth",
+        type=float,
+        nargs="?",
+        default=0.0,
+        const=SMOOTH_SECONDS,
+        metavar="SECONDS",
+        help="calm shaking boxes, by averages over about so many seconds to both sides (without a number: %(const)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -60,8 +80,12 @@ def run(args: argparse.Namespace) -> int:
         InputError: a run is missing or broken, the options do not go together, or FILE cannot be written.
     """
     from masa_track.io.files import write_text
+    from masa_track.io.mended import mended
     from masa_track.io.runs import read_run
 
+    for option, value in (("--fill-gaps", args.fill_gaps), ("--smooth", args.smooth)):
+        if not 0 <= value < math.inf:
+            raise InputError(f"{option} must be 0 or more seconds, got {value}")
     if (args.format == "tao-results") != (args.truth is not None):
         raise InputError("--format tao-results and --truth go together: the one needs the ids of the other")
     if args.video is not None and args.format != "labelstudio":
@@ -75,6 +99,9 @@ def run(args: argparse.Namespace) -> int:
     runs = [read_run(path) for path in args.runs]
     if any(args.out.exists() and args.out.samefile(one.path) for one in runs):
         raise InputError(f"--out must not be the run's own file, got {args.out}")
+    seen = sum(len(one.ids) for one in runs)
+    if args.fill_gaps or args.smooth:
+        runs = [mended(one, args.fill_gaps, args.smooth) for one in runs]
     try:
         if args.format in ("mot", "csv"):
             _copy(runs[0], args.format, args.out)
@@ -83,7 +110,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise InputError(f"--out cannot be written to {args.out}: {error.strerror or error}") from error
     boxes, tracks = sum(len(one.ids) for one in runs), sum(sum(1 for _ in one.tracks()) for one in runs)
-    print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {tracks:,} tracks, {boxes:,} boxes\nresults   {args.out}")
+    filled = f" ({boxes - seen:,} of them filled in)" if args.fill_gaps else ""
+    print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {tracks:,} tracks, {boxes:,} boxes{filled}\nresults   {args.out}")
     if args.format == "labelstudio":
         from masa_track.io.label_studio import label_studio_config
 

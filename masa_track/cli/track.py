@@ -47,6 +47,7 @@ examples:
   masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
   masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
 
+Gaps are filled and boxes smoothed afterwards: masa-track export DIR --format mot --fill-gaps 1 --smooth --out FILE.
 Ctrl-C ends a run after the frame in work; the files are whole and hold what was done. A frame that
 cannot be read is reported and skipped. Detections in MOT text count frames and pixels from 1."""
 

@@ -1,4 +1,4 @@
-"""Answers of Roboflow's inference in ``MasaTracker.update``. Run by ``tests/test_peers.py`` in its environment."""
+"""Answers of Roboflow's inference in ``MasaTracker.update``; see ``tests/test_peers_roboflow.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our embeddings in roboflow's trackers 2.0. Run by ``tests/test_peers.py`` in the environment that has it."""
+"""Our embeddings in roboflow's trackers 2.0; see ``tests/test_peers_roboflow.py``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ultralytics' results, detectors and trackers. Run by ``tests/test_peers.py`` in the environment that has it."""
+"""ultralytics' results, detectors and trackers; see ``tests/test_peers_ultralytics.py``."""
 
 from __future__ import annotations
 
