@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,7 @@ class Nano(nn.Module):
 
     def frozen_maps(self) -> Callable[[Tensor], list[Tensor]]:
         """What :meth:`backbone_maps` gives, from a copy of the backbone as it now is, twice as fast: for training."""
-        copy = deepcopy(self.backbone).eval()
+        copy = cast(Any, deepcopy(self.backbone).eval())
         fold_batch_norms(copy)
         copy.to(memory_format=torch.channels_last)
         return lambda images: copy(images.contiguous(memory_format=torch.channels_last))
