@@ -109,6 +109,14 @@ def test_colours_are_bgr(tmp_path):
     assert image[80, 12].astype(int) == pytest.approx([0, 200, 50], abs=30)
 
 
+def test_a_decoder_does_not_log_in_python(tmp_path):
+    """Its threads would wait for Python's lock, and whoever closes it for them."""
+    write_video(tmp_path / "clip.mp4")
+    av.logging.set_level(av.logging.ERROR)  # as importing an older torchvision does
+    assert len(read(open_source(tmp_path / "clip.mp4"))[0]) == 60
+    assert av.logging.get_level() is None
+
+
 def test_fps_can_be_given(tmp_path):
     source = open_source(write_video(tmp_path / "a.mp4", count=4), fps=10)
     assert source.fps == 10

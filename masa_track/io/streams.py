@@ -16,6 +16,7 @@ import av
 import numpy as np
 
 from masa_track.errors import InputError
+from masa_track.io.ffmpeg import silence_ffmpeg
 from masa_track.io.frame_numbers import FrameNumbers
 from masa_track.io.opencv import fitted
 from masa_track.io.reconnect import kept_alive
@@ -64,6 +65,7 @@ class VideoSource(Source):
             if self._url.lower().startswith("rtsp"):
                 options["options"] = {"rtsp_transport": "tcp"}  # over udp a busy network tears pictures
         try:
+            silence_ffmpeg()
             container: Any = av.open(self._url, **options)
         except (av.error.FFmpegError, OSError) as error:
             why = _reason(error)

@@ -14,6 +14,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.io.colors import TRACK_COLORS
+from masa_track.io.ffmpeg import silence_ffmpeg
 from masa_track.io.files import PartFile
 from masa_track.io.opencv import fitted
 from masa_track.io.rows import ClassNames, row_names, tracked_rows
@@ -52,6 +53,7 @@ class VideoWriter:
         self.frames = 0
         rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))  # 1001: NTSC rates stay exact
         self._closed = False
+        silence_ffmpeg()
         self._container = av.open(str(self.file.part), "w", format="mp4", options={"movflags": "+faststart"})
         try:
             self._stream = self._container.add_stream("libx264", rate=rate, options={"preset": PRESET, "crf": CRF})
