@@ -176,7 +176,6 @@ def test_command(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "one of --detections, --detector, --text is required"),
         (["--detector", "motion", "--text", "a dog"], "--detector and --text do not go together"),
         (["--detector", "motion", "--detections", "det.txt"], "--detections and --detector do not go together"),
         (["--detector", "transformers:x", "--text", "a", "--detections", "det.txt"], "do not go together: give one"),
