@@ -215,6 +215,7 @@ class TrainingModel(BaseModel):
         if self.pairs == "quasi-dense" or getattr(self.network, "roi_head", None) is not None:
             with torch.no_grad():
                 proposals = [boxes for boxes, _ in head.propose(levels, [view.size for view in views])]
+            torch.clear_autocast_cache()  # else torch 2.8 takes the weights cast above, which know no gradient
         known = [view.boxes if view.regions is None else view.regions for view in views[:keys]]
         used = [i for i, view in enumerate(views[:keys]) if view.regions is None or len(view.regions)]
         if not used:  # none of these pictures is for the detector
