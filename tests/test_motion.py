@@ -396,6 +396,13 @@ def test_camera_motion_is_found() -> None:
     assert camera.estimate(np.zeros((50, 50, 3), np.uint8), np.zeros((0, 4))) is None
 
 
+def test_a_camera_that_moved_far_is_found() -> None:
+    camera = CameraMotion()
+    camera.estimate(picture((-55, -35)), np.zeros((0, 4)))
+    affine = camera.estimate(picture((55, 35)), np.zeros((0, 4)))  # more than a quarter of the picture
+    np.testing.assert_allclose(affine, [[1, 0, -110], [0, 1, -70]], atol=0.5)
+
+
 def test_camera_motion_keeps_identities() -> None:
     """Two look-alikes stand; the camera turns by their distance from one frame to the next."""
     import supervision as sv
