@@ -15,8 +15,10 @@ _EXACT = 1.5  # pixels of the working size, within which a corner agrees
 class CameraMotion:
     """Sparse optical flow of corners outside the boxes, and the turn, scale and shift that most of them agree on.
 
+    Where it loses them, the camera having moved far, it starts from the shift that the whole pictures agree on.
+
     Sources: Shi and Tomasi, Good features to track, 1994; Lucas and Kanade, 1981; RANSAC, Fischler and Bolles, 1981;
-    the use for tracking as in Aharon et al., BoT-SORT, 2022.
+    phase correlation, Kuglin and Hines, 1975; the use for tracking as in Aharon et al., BoT-SORT, 2022.
     """
 
     def __init__(self) -> None:
@@ -48,13 +50,29 @@ class CameraMotion:
         self._corners = cv2.goodFeaturesToTrack(grey, _CORNERS, 0.01, 7, mask=mask)
         if last is None or last.shape != grey.shape or corners is None or len(corners) < _FEWEST:
             return None
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(last, grey, corners, np.zeros_like(corners))
-        found = found.ravel() == 1
-        if found.sum() < _FEWEST:
-            return None
-        before, after = corners.reshape(-1, 2)[found], moved.reshape(-1, 2)[found]
-        affine, agree = cv2.estimateAffinePartial2D(before, after, ransacReprojThreshold=_EXACT)
-        if affine is None or agree.sum() < max(_FEWEST, _AGREEING * len(before)):
+        affine = _agreed(last, grey, corners, corners)
+        if affine is None:  # too far for the flow to find from where they were
+            shift, _ = cv2.phaseCorrelate(last.astype(np.float32), grey.astype(np.float32), _window(grey.shape))
+            affine = _agreed(last, grey, corners, corners + np.float32(shift))
+        if affine is None:
             return None
         affine[:, 2] /= scale
         return np.asarray(affine, np.float64)
+
+
+def _window(shape: tuple[int, ...]) -> np.ndarray:
+    return cv2.createHanningWindow((shape[1], shape[0]), cv2.CV_32F)
+
+
+def _agreed(last: np.ndarray, grey: np.ndarray, corners: np.ndarray, guessed: np.ndarray) -> np.ndarray | None:
+    """The (2, 3) affine that enough of the corners (N, 1, 2) agree on, looked for around where they are guessed."""
+    flow = cv2.OPTFLOW_USE_INITIAL_FLOW
+    moved, found, _ = cv2.calcOpticalFlowPyrLK(last, grey, corners, guessed.copy(), flags=flow)
+    found = found.ravel() == 1
+    if found.sum() < _FEWEST:
+        return None
+    before, after = corners.reshape(-1, 2)[found], moved.reshape(-1, 2)[found]
+    affine, agree = cv2.estimateAffinePartial2D(before, after, ransacReprojThreshold=_EXACT)
+    if affine is None or agree.sum() < max(_FEWEST, _AGREEING * len(before)):
+        return None
+    return np.asarray(affine)

@@ -11,6 +11,7 @@ from masa_track.association.boxes import coverage
 from masa_track.association.evidence import AppearanceEvidence, AppearancePrior
 from masa_track.association.gallery import Gallery, unit
 from masa_track.association.matching import most_evidence
+from masa_track.association.presence import Presence
 from masa_track.camera import CameraMotion
 from masa_track.errors import InputError
 
@@ -237,6 +238,41 @@ def test_what_is_seen_once_gets_no_identity() -> None:
     assert len(associator.memory) == 2
 
 
+@pytest.mark.parametrize(
+    ("start", "score", "sightings"), [(0.7, 0.95, 2), (0.7, 0.75, 3), (0.3, 0.75, 2), (0.3, 0.32, 4)]
+)
+def test_a_weak_thing_must_be_seen_more_often(start: float, score: float, sightings: int) -> None:
+    """How often depends on the score, beside the one from which tracks start."""
+    associator = FusedAssociator(fps=25, init_score_threshold=start)
+    step(associator, 0, [box(400)], [1])
+    got = [step(associator, k, [box(400), box(100 + k)], [1, 0], [1.0, score])[1] for k in range(1, 7)]
+    assert got == [-1] * (sightings - 1) + [1] * (7 - sightings)
+
+
+def test_presence_counts_as_by_hand() -> None:
+    presence, missing = Presence(), np.array([0.0, 0.0, 0.2, 5.0])
+    seen = np.array([True, True, False, False])
+    for _ in range(200):
+        presence.learn(missing, seen)
+    left = (1 - 0.99**200) / (1 - 0.99)  # of 200 frames, the older the less
+    steady = (2 * left + 50 * 0.9) / (2 * left + 50)
+    never = 50 * (1 - np.exp(-6 * 0.04)) / (left + 50)
+    after = presence.log_odds(missing, 0.04, 2.0)
+    weight = np.exp(-1.5 * 0.04 - missing / 2)
+    assert after[0] == min(np.log(steady / (1 - steady)) * weight[0], 1)
+    np.testing.assert_allclose(after[2], np.log(never / (1 - never)) * weight[2])
+    assert (np.abs(presence.log_odds(missing, 5.0, 2.0)) < 0.01).all()  # frames far apart say nothing of each other
+
+
+def test_of_two_the_one_seen_a_moment_ago_is_likelier() -> None:
+    associator = FusedAssociator(fps=25, use_appearance=False)
+    for k in range(30):
+        assert step(associator, k, [box(100), box(118)], [0, 0]) == [0, 1]
+    for k in range(30, 34):
+        assert step(associator, k, [box(100)], [0]) == [0]
+    assert step(associator, 34, [box(109.5)], [0]) == [0]  # a little nearer to the other, which was missing
+
+
 def test_classes_vote_and_can_bind() -> None:
     associator = FusedAssociator(fps=25)
     for k, label in enumerate([1, 2, 2, 1, 2]):
@@ -358,6 +394,13 @@ def test_camera_motion_is_found() -> None:
     np.testing.assert_allclose(affine, [[1, 0, -9], [0, 1, 4]], atol=0.3)
     assert camera.estimate(RNG(9).integers(0, 255, (300, 400, 3)).astype(np.uint8), np.zeros((0, 4))) is None  # a cut
     assert camera.estimate(np.zeros((50, 50, 3), np.uint8), np.zeros((0, 4))) is None
+
+
+def test_a_camera_that_moved_far_is_found() -> None:
+    camera = CameraMotion()
+    camera.estimate(picture((-55, -35)), np.zeros((0, 4)))
+    affine = camera.estimate(picture((55, 35)), np.zeros((0, 4)))  # more than a quarter of the picture
+    np.testing.assert_allclose(affine, [[1, 0, -110], [0, 1, -70]], atol=0.5)
 
 
 def test_camera_motion_keeps_identities() -> None:

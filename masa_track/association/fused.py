@@ -11,8 +11,10 @@ from masa_track.association.boxes import coverage, hidden_by_better
 from masa_track.association.checks import checked
 from masa_track.association.evidence import AppearanceEvidence, AppearancePrior, entering, motion_log_odds
 from masa_track.association.fused_memory import FusedMemory
+from masa_track.association.fused_options import FusedOptions
 from masa_track.association.gallery_file import TrackGallery
 from masa_track.association.matching import most_evidence
+from masa_track.association.presence import Presence
 from masa_track.association.presets import fused_options_of
 from masa_track.errors import InputError
 
@@ -20,6 +22,7 @@ _NEVER = 2.0  # an IoU that no two boxes have
 _IMPOSSIBLE = -1e9
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 COMMON_TRUST = 40.0  # things that must be seen before half of their common look is taken away
+_SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
 _UNCLEAR = (0.5, 0.3)  # coverage from which looks count for less, and the least they count for
 
 
@@ -47,6 +50,7 @@ class FusedAssociator:
     def __init__(self, preset: str = "default", prior: AppearancePrior | None = None, **overrides: Any) -> None:
         self.options = options = fused_options_of(preset, **overrides)
         self._prior = prior or AppearancePrior()
+        self._high = min(options.high_score_threshold, options.init_score_threshold)
         self._noise = kalman.MotionNoise(
             speed=options.motion_speed,
             persistence=options.motion_persistence,
@@ -60,6 +64,7 @@ class FusedAssociator:
         self.memory: FusedMemory | None = None
         self.cuts = 0
         self._appearance = AppearanceEvidence(self._prior, self.options.most_appearance_odds)
+        self._presence = Presence()
         self._next_id = self.options.first_id
         self._last_frame: float | None = None
         self._extent = np.array([np.inf, np.inf, -np.inf, -np.inf])  # xyxy of all that was seen
@@ -134,7 +139,7 @@ class FusedAssociator:
         if memory is None:
             none = np.zeros(0, np.int64)
             return TrackGallery(none, none, none, np.zeros((0, 1, 1), np.float32))
-        own = memory.hits >= 2
+        own = memory.belief == np.inf
         vectors = memory.gallery.vectors[own].copy()
         return TrackGallery(memory.ids[own], memory.classes()[own], memory.gallery.counts[own], vectors)
 
@@ -148,7 +153,7 @@ class FusedAssociator:
     def _visible(self, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Positions of the detections (sorted by score) that count, and that no better one hides."""
         options = self.options
-        limits = np.where(scores < options.high_score_threshold, options.distractor_iou_threshold, _NEVER)
+        limits = np.where(scores < self._high, options.distractor_iou_threshold, _NEVER)
         return np.flatnonzero(~hidden_by_better(boxes, limits) & (scores > options.object_score_threshold))
 
     def _link(
@@ -168,23 +173,24 @@ class FusedAssociator:
         matched = np.flatnonzero(taken >= 0)
         rows = taken[matched]
         hurried = passed <= options.confirm_seconds
-        unconfirmed = hurried & (memory.hits < 2)
+        unconfirmed = hurried & (memory.belief < np.inf)
         unconfirmed[rows] = False
         memory.correct(rows, boxes[matched], self._noise, anew=cut)
         clean = covered[matched] < options.clean_overlap
         memory.look(rows[clean], embeddings[matched[clean]], now, options.view_seconds)
         memory.vote(rows, labels[matched], scores[matched])
         memory.seen[rows] = now
-        memory.hits[rows] += 1
+        memory.believe(rows, self._belief(scores[matched]), options.confirm_odds)
         ids = np.full(len(boxes), -1)
-        ids[matched] = memory.ids[rows]
-        memory.keep(~unconfirmed)  # seen once, and not again in the very next frame: the detector's mistake
+        ids[matched] = np.where(memory.belief[rows] == np.inf, memory.ids[rows], -1)
+        memory.keep(~unconfirmed)  # seen a few times, and not in the very next frame: the detector's mistake
 
         new = self._newborn(boxes, scores, taken)
         born = np.arange(self._next_id, self._next_id + len(new))
         self._next_id += len(new)
         sure = (scores[new] >= options.sure_score) | (not hurried)
-        memory.add(born, boxes[new], embeddings[new], labels[new], scores[new], np.where(sure, 2, 1), now, self._noise)
+        belief = np.where(sure, np.inf, self._belief(scores[new]))
+        memory.add(born, boxes[new], embeddings[new], labels[new], scores[new], belief, now, self._noise)
         ids[new[sure]] = born[sure]
         self._looks_sum = self._looks_sum + embeddings[new].sum(axis=0, dtype=np.float64)
         self._looks_count += len(new)
@@ -218,9 +224,9 @@ class FusedAssociator:
         place_odds = np.logaddexp(place, options.jump_odds)
         faded = np.where(place_odds > 0, np.exp(-missing / options.motion_memory_seconds), 1)
         place_odds = place_odds * faded - new  # that a place fits says the less, the more others could have come there
-        odds = place_odds - forgotten
+        odds = place_odds - forgotten + self._presence.log_odds(missing, passed, options.motion_memory_seconds)
         other_class = labels[:, None] != memory.classes() if options.class_aware else np.zeros(odds.shape, bool)
-        strong = np.flatnonzero(scores > options.high_score_threshold)
+        strong = np.flatnonzero(scores > self._high)
         if options.use_appearance:
             cosines = memory.gallery.similarities(embeddings, self._common_look())
             count_for = options.appearance_weight * np.clip(1 + _UNCLEAR[0] - covered, _UNCLEAR[1], 1)[:, None]
@@ -238,6 +244,7 @@ class FusedAssociator:
                 self.cuts += 1
         if not cut:
             self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
+            self._presence.learn(missing, np.isin(np.arange(len(memory)), taken))
             if options.use_appearance:
                 self._learn(place, cosines, taken, gaps, covered)
         return taken, cut
@@ -252,6 +259,14 @@ class FusedAssociator:
         columns, weak = np.flatnonzero(free), np.setdiff1d(np.arange(len(taken)), strong)
         got, _ = most_evidence(place[np.ix_(weak, columns)], self.options.second_match_odds)
         taken[weak[got >= 0]] = columns[got[got >= 0]]
+
+    def _belief(self, scores: np.ndarray) -> np.ndarray:
+        """(K,) how much detections of these scores speak for a track's being real: their log-odds, moved to where
+        those of a detector are whose tracks start at the preset's score."""
+        moved = _log_odds(np.array(FusedOptions.init_score_threshold)) - _log_odds(
+            np.array(self.options.init_score_threshold)
+        )
+        return _log_odds(scores) + moved
 
     def _newborn(self, boxes: np.ndarray, scores: np.ndarray, taken: np.ndarray) -> np.ndarray:
         """Positions of the detections that start a track."""
@@ -280,3 +295,8 @@ class FusedAssociator:
         own = place[matched, rows]
         sure = (own > _SURE) & (own - second > _SURE)
         self._appearance.learn_same(among.diagonal()[sure], gaps[rows][sure])
+
+
+def _log_odds(scores: np.ndarray) -> np.ndarray:
+    scores = np.clip(scores, 1 - _SUREST, _SUREST)
+    return np.asarray(np.log(scores / (1 - scores)))

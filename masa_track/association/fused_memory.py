@@ -18,11 +18,11 @@ class FusedMemory:
         covariances: (M, 3, 4), where each should be now, see :mod:`~masa_track.association.kalman`.
         seen: (M,) seconds, when last.
         viewed: (M,) seconds, when a view was last added to the gallery.
-        hits: (M,) int64, detections it took; a sure start counts for two.
+        belief: (M,) what speaks for its being a real thing, in log-odds; infinite when it has an identity.
         votes: the score of its detections, by class, for each track.
     """
 
-    _ROWS = ("ids", "states", "covariances", "seen", "viewed", "hits")
+    _ROWS = ("ids", "states", "covariances", "seen", "viewed", "belief")
 
     def __init__(self, views: int, dimension: int) -> None:
         self.gallery = Gallery(views, dimension)
@@ -31,7 +31,7 @@ class FusedMemory:
         self.covariances = np.zeros((0, 3, 4))
         self.seen = np.zeros(0)
         self.viewed = np.zeros(0)
-        self.hits = np.zeros(0, np.int64)
+        self.belief = np.zeros(0)
         self.votes: list[dict[int, float]] = []
 
     def __len__(self) -> int:
@@ -60,14 +60,14 @@ class FusedMemory:
         embeddings: np.ndarray,
         labels: np.ndarray,
         scores: np.ndarray,
-        hits: np.ndarray,
+        belief: np.ndarray,
         now: float,
         noise: kalman.MotionNoise,
     ) -> None:
         """Remembers new tracks. Shapes as the attributes, (K, ...)."""
         states, covariances = kalman.start(boxes, noise)
         times = np.full(len(ids), now)
-        for name, values in zip(self._ROWS, (ids, states, covariances, times, times, hits), strict=True):
+        for name, values in zip(self._ROWS, (ids, states, covariances, times, times, belief), strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
         self.gallery.add(embeddings)
         self.votes += [{label: score} for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
@@ -80,6 +80,11 @@ class FusedMemory:
             self.states[rows], self.covariances[rows] = kalman.correct(
                 self.states[rows], self.covariances[rows], boxes, noise
             )
+
+    def believe(self, rows: np.ndarray, more: np.ndarray, enough: float) -> None:
+        """Adds (K,) to what speaks for tracks ``rows`` (K,); those with ``enough`` are real from now on."""
+        belief = self.belief[rows] + more
+        self.belief[rows] = np.where(belief >= enough, np.inf, belief)
 
     def look(self, rows: np.ndarray, embeddings: np.ndarray, now: float, apart: float) -> None:
         """Tracks ``rows`` (K,) look like (K, D) now; every ``apart`` seconds a view is added to those kept."""

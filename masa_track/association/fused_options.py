@@ -15,11 +15,13 @@ class FusedOptions:
 
     Attributes:
         init_score_threshold: an unmatched detection above it starts a track.
-        high_score_threshold: detections above it choose their tracks first; the others may take what is left.
+        high_score_threshold: detections above it, or above ``init_score_threshold``, choose their tracks first; the
+            others may take what is left.
         object_score_threshold: a detection must be above it to take a track at all.
-        sure_score: a detection from it on starts a track at once; a weaker one must be seen again in the next frame,
-            and has no identity until then.
-        confirm_seconds: the same for any detection after a gap longer than this, where it may not be seen twice.
+        sure_score: a detection from it on starts a track at once; a weaker one must be seen again in the next frames,
+            and has no identity until its scores add up to
+        confirm_odds: this, in log-odds: two of .82 or more, four of .7 (of whatever ``init_score_threshold`` is).
+        confirm_seconds: at once starts any detection after a gap longer than this, where it may not be seen twice.
         memory_seconds: how long a track is remembered after it was last seen.
         fps: frames a second of ``frame_index``.
         match_odds: a detection takes a track when what speaks for it is more than this.
@@ -51,10 +53,11 @@ class FusedOptions:
         first_id: the first identity given.
     """
 
-    init_score_threshold: float = 0.65
-    high_score_threshold: float = 0.4
+    init_score_threshold: float = 0.7
+    high_score_threshold: float = 0.6
     object_score_threshold: float = 0.1
     sure_score: float = 0.999
+    confirm_odds: float = 3.0
     confirm_seconds: float = 0.2
     memory_seconds: float = 30.0
     fps: float = 30.0
