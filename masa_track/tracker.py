@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from dataclasses import fields
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     import torch
 
     from masa_track.camera import CameraMotion
+
+
+LOG = logging.getLogger("masa_track")
+_WEAK_FRAMES = 10  # in a row, with boxes none of which may start a track, before that is said
 
 
 class Embeds(Protocol):
@@ -46,7 +51,8 @@ class MasaTracker:
         device: for the model, e.g. ``cpu`` or ``cuda``; None takes a GPU if there is one.
         camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
-            ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`.
+            ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`. The one to set for your
+            detector is ``init_score_threshold``, the score from which its boxes start tracks.
 
     Attributes:
         phrases: class ids by name, where a detector names things instead of numbering them; filled as names come.
@@ -95,6 +101,7 @@ class MasaTracker:
         if self._camera is not None:
             self._camera.reset()
         self._timestamp: float | None = None
+        self._best_score, self._weak_frames = 0.0, 0
 
     def update(
         self, detections: sv.Detections | Any, frame: np.ndarray, timestamp: float | None = None
@@ -135,6 +142,7 @@ class MasaTracker:
         else:
             tracked.tracker_id = self._associator.update(boxes, scores, labels, embeddings, int(index))
         self._frame_index, self._timestamp = index, timestamp
+        self._say_if_weak(scores)
         return tracked
 
     def class_of(self, tracker_id: int) -> int | None:
@@ -156,6 +164,20 @@ class MasaTracker:
         if not isinstance(self._associator, FusedAssociator):
             raise InputError("gallery needs a preset that keeps one: take 'default'")
         return self._associator.gallery()
+
+    def _say_if_weak(self, scores: np.ndarray) -> None:
+        """Says so once, if no detection of the first frames scores enough for a track: the threshold is not theirs."""
+        threshold = self._associator.options.init_score_threshold
+        if not len(scores) or self._best_score > threshold or self._weak_frames == _WEAK_FRAMES:
+            return
+        self._best_score = max(self._best_score, float(scores.max()))
+        self._weak_frames += self._best_score <= threshold
+        if self._weak_frames == _WEAK_FRAMES:
+            LOG.warning(
+                "no detection of %d frames scores above init_score_threshold = %g, from which tracks start; the best "
+                "has %.2f: set it to what your detector's scores mean, e.g. init_score_threshold=%.2f",
+                *(_WEAK_FRAMES, threshold, self._best_score, self._best_score / 2),
+            )
 
     def _next_index(self, timestamp: float | None) -> float:
         """The frame's number for the association, in frames of 1 / fps seconds where there is a timestamp."""

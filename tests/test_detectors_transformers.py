@@ -171,6 +171,7 @@ def test_command(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mon
     content = json.loads((tmp_path / "out" / "tracks.json").read_text())
     assert {row["name"] for row in content["categories"]} <= {"a red car", "a dog"}
     assert len(content["annotations"]) > 0
+    assert "score 0.35" in (tmp_path / "out" / "report.html").read_text()  # where Grounding DINO's tracks start
 
 
 @pytest.mark.parametrize(

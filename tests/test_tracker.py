@@ -54,6 +54,20 @@ def test_things_keep_their_identity_wherever_they_are() -> None:
         assert frame == {thing: thing + 1 for thing in frame}
 
 
+def test_a_detector_whose_scores_start_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    weak, sure = MasaTracker(ByColour()), MasaTracker(ByColour(), init_score_threshold=0.25)
+    for tracker, told in ((weak, 1), (sure, 0)):
+        caplog.clear()
+        for number in range(30):
+            detections, frame = painted([0, 1], [0, 5])
+            detections.confidence = np.array([0.4, 0.3 + 0.005 * number])
+            identities = tracker.update(detections, frame).tracker_id
+        assert len(caplog.records) == told
+        assert (identities == -1).all() == bool(told)
+        if told:
+            assert "init_score_threshold = 0.7, from which tracks start; the best has 0.40" in caplog.text
+
+
 def test_rows_order_and_what_they_carry_stay() -> None:
     detections, frame = painted([2, 0, 1], [0, 5, 7])
     detections.confidence = np.array([0.005, 0.9, 0.8])

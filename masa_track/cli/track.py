@@ -7,9 +7,8 @@ import ast
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from masa_track.detectors.own import START_SCORE
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -145,8 +144,6 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.source, reconnect=args.reconnect)
     if args.preset not in REFERENCE_PRESETS:
         overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
-        if args.detector == "own":
-            overrides.setdefault("init_score_threshold", START_SCORE)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
     from masa_track.models import load
@@ -161,8 +158,12 @@ def run(args: argparse.Namespace) -> int:
     if args.gallery is not None and (args.preset != "default" or args.gallery.suffix != ".npz"):
         raise InputError(f"--gallery needs the preset default and a file .npz, got {args.preset} and {args.gallery}")
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
+    detect, class_names, start_score = boxes_from or detector_boxes(args, model)
+    if args.preset in REFERENCE_PRESETS:
+        start_score = None
+    if start_score is not None:
+        overrides.setdefault("init_score_threshold", start_score)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)
-    detect, class_names = boxes_from or detector_boxes(args, model)
     folder = prepare_folder(args.out)
     facts = {
         "model": model.name,
@@ -171,6 +172,7 @@ def run(args: argparse.Namespace) -> int:
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         **({"camera motion": "estimated"} if args.camera_motion else {}),
         "boxes from": ", ".join(boxes_named(args)),
+        **({} if start_score is None else {"tracks start at": f"score {overrides['init_score_threshold']}"}),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({"masks by": args.masks} if segmenter else {}),
         "device": str(model.device),
@@ -227,7 +229,12 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     return options
 
 
-Boxes = tuple[Callable[["Frame"], "sv.Detections"], Mapping[int, str]]
+class Boxes(NamedTuple):
+    """Boxes by frame, the names of their classes, and the score from which one starts a track, where that is known."""
+
+    at: Callable[[Frame], sv.Detections]
+    class_names: Mapping[int, str]
+    start_score: float | None = None
 
 
 def file_boxes(path: str, source: Source) -> Boxes:
@@ -235,7 +242,7 @@ def file_boxes(path: str, source: Source) -> Boxes:
     from masa_track.io.detections import read_detections
 
     file = read_detections(path, source)
-    return lambda frame: file.at(frame.number), file.class_names
+    return Boxes(lambda frame: file.at(frame.number), file.class_names)
 
 
 def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
@@ -252,7 +259,7 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
         detector = OwnDetector(model)
     else:
         detector = open_detector(args.detector, args.device, args.text)
-    return lambda frame: detector.detect(frame.image), detector.class_names
+    return Boxes(lambda frame: detector.detect(frame.image), detector.class_names, detector.start_score)
 
 
 def summary(outcome: Outcome, folder: Path, with_video: bool) -> str:

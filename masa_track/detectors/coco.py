@@ -48,6 +48,7 @@ class CocoDetector:
                 f"the weights of detector {name!r} could not be fetched ({error}): download {weights.url} on another "
                 f"machine and put it into {torch.hub.get_dir()}/checkpoints, or use --detector motion"
             ) from error
+        self.start_score = 0.5
         self.class_names = {
             index: label
             for index, label in enumerate(weights.meta["categories"])

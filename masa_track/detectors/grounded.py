@@ -42,6 +42,9 @@ class GivenMaps(nn.Module):
         return list(zip(self.maps, masks, strict=True))
 
 
+START_SCORE = 0.35  # Grounding DINO's own, for its pictures
+
+
 class TextDetector:
     """Boxes of what a text names, one class a phrase.
 
@@ -61,7 +64,7 @@ class TextDetector:
     ) -> None:
         if embedder.name != "gdino-swinb":
             raise InputError(f"text prompts need the model 'gdino-swinb', got {embedder.name!r}")
-        self.embedder, self.threshold = embedder, threshold
+        self.embedder, self.threshold, self.start_score = embedder, threshold, max(threshold, START_SCORE)
         phrases = split_phrases(text)
         self.class_names = dict(enumerate(phrases))
         self.encoding, self.tokens_of = tokenize(tokenizer, phrases, embedder.device)

@@ -68,6 +68,7 @@ class TransformersDetector:
         self.device = choose_device(device)
         self.network: Any = network.eval().requires_grad_(False).to(self.device)
         self.threshold = threshold if threshold is not None else 0.1 if self.kind in QUERIED else 0.3
+        self.start_score = 0.35 if self.kind in GROUNDED else 0.2 if self.kind in QUERIED else 0.5
         if text is None:
             self.class_names = {int(index): str(label) for index, label in config.id2label.items()}
             return

@@ -40,7 +40,7 @@ class MmdetDetector:
                 "configuration and its weights"
             ) from error
         self.class_names = dict(enumerate(self.network.dataset_meta["classes"]))
-        self.threshold = threshold
+        self.threshold, self.start_score = threshold, 0.3  # mmdet's own, for its pictures
         self._infer = inference_detector
 
     def detect(self, frame: np.ndarray) -> sv.Detections:

@@ -29,7 +29,7 @@ class MotionDetector:
     """
 
     def __init__(self) -> None:
-        self.class_names = {0: "moving"}
+        self.class_names, self.start_score = {0: "moving"}, 0.5
         self._restart()
 
     def _restart(self) -> None:

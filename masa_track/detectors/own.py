@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from masa_track.models import Embedder
 
 
-START_SCORE = 0.3  # from which a box starts a track in `masa-track track`: without a class, few boxes are sure
-
-
 class OwnDetector:
     """Everything that the model itself takes for a thing, all of one class.
 
@@ -33,6 +30,7 @@ class OwnDetector:
     """
 
     class_names = {0: "object"}  # noqa: RUF012
+    start_score = 0.3
 
     def __init__(self, embedder: Embedder, threshold: float = 0.15) -> None:
         if not embedder.finds_boxes:

@@ -42,6 +42,7 @@ class YoloDetector:
         if self.network.task not in ("detect", "segment", "pose", "obb"):
             raise InputError(f"detector 'ultralytics:{weights}' must find boxes, but its task is {self.network.task!r}")
         self.class_names = {int(index): str(name) for index, name in self.network.names.items()}
+        self.start_score = 0.25  # ultralytics' own, for its pictures and its trackers
         self._options = {"conf": threshold, "verbose": False, **({} if device is None else {"device": device})}
 
     def detect(self, frame: np.ndarray) -> sv.Detections:
