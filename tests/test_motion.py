@@ -209,6 +209,33 @@ def test_a_cut_leaves_looks_alone() -> None:
     assert associator.cuts >= 1
 
 
+def test_a_cut_to_another_scene_and_back() -> None:
+    """Other things stand elsewhere, and a weak box where one was before: none takes an identity."""
+    associator = FusedAssociator(fps=25)
+    first, places = list(range(6)), [box(90 * k, 100) for k in range(6)]
+    others = [*(box(80 * k + 40, 250, 45, 90) for k in range(5)), box(12, 112)]
+    for k in range(30):
+        assert step(associator, k, places, first) == first
+    for k in range(30, 60):
+        ids = step(associator, k, others, list(range(10, 16)), [1.0] * 5 + [0.4])
+        assert ids == [6, 7, 8, 9, 10, -1]
+    assert associator.cuts == 1
+    elsewhere = [box(90 * k + 30, 300) for k in range(6)]
+    for k in range(60, 70):
+        assert step(associator, k, elsewhere, first) == first
+    assert associator.cuts == 2
+
+
+def test_a_frame_of_which_the_detector_misses_most_is_no_cut() -> None:
+    associator = FusedAssociator(fps=25)
+    places = [box(90 * k, 100) for k in range(6)]
+    for k in range(30):
+        step(associator, k, places, [0] * 6, seed=k)  # only motion can tell them apart
+    assert step(associator, 30, places[2:3], [0]) == [2]
+    assert step(associator, 31, places, [0] * 6) == list(range(6))
+    assert associator.cuts == 0
+
+
 @pytest.mark.parametrize("every", [1, 10])
 def test_frames_may_be_missing(every: int) -> None:
     """The same walk, every frame or every tenth: time is what counts."""

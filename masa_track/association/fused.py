@@ -9,6 +9,7 @@ import numpy as np
 from masa_track.association import kalman
 from masa_track.association.boxes import coverage, hidden_by_better
 from masa_track.association.checks import checked
+from masa_track.association.cuts import log_odds_of_one_view, rearranged
 from masa_track.association.evidence import AppearanceEvidence, AppearancePrior, entering, motion_log_odds
 from masa_track.association.fused_memory import FusedMemory
 from masa_track.association.fused_options import FusedOptions
@@ -20,7 +21,9 @@ from masa_track.errors import InputError
 
 _NEVER = 2.0  # an IoU that no two boxes have
 _IMPOSSIBLE = -1e9
+_SAME_TIME = 1e-6  # seconds
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
+_CROWD = 10.0  # so many missing tracks make each of them half as likely: one of many is alike by chance
 COMMON_TRUST = 40.0  # things that must be seen before half of their common look is taken away
 _SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
 _UNCLEAR = (0.5, 0.3)  # coverage from which looks count for less, and the least they count for
@@ -33,8 +36,8 @@ class FusedAssociator:
     filter in seconds, :mod:`kalman`), by looks (a gallery of several embeddings, :mod:`gallery`, against what cosines
     mean in this video, :mod:`evidence`), and by how long the track has been missing. Motion is exact after a short gap
     and says little after a long one, by its own variance; looks are worth little where all look alike, by theirs. The
-    assignment with the most evidence is taken. If the frame is better explained without motion, it is a cut, and
-    looks alone decide.
+    assignment with the most evidence is taken. If the frame is better explained by the same things in other places, or
+    by other things altogether, it is a cut: looks alone decide, and where things were before says nothing any more.
 
     Identities count from ``first_id`` in every instance for itself; instances share nothing.
 
@@ -63,6 +66,7 @@ class FusedAssociator:
         """Forgets everything: the next frame is the first of a new video."""
         self.memory: FusedMemory | None = None
         self.cuts = 0
+        self._cut_at = -np.inf  # seconds, when the view was last another one
         self._appearance = AppearanceEvidence(self._prior, self.options.most_appearance_odds)
         self._presence = Presence()
         self._next_id = self.options.first_id
@@ -217,13 +221,15 @@ class FusedAssociator:
         distances, variances = kalman.innovations(memory.states, memory.covariances, boxes, self._noise)
         area = max(float(np.prod(self._extent[2:] - self._extent[:2])), 1.0)
         place = motion_log_odds(distances, variances, kalman.sizes(memory.states), area)
+        place[:, memory.seen < self._cut_at] = 0
         forgotten = missing / options.forgetting_seconds
         # A track that has been missing is less likely than something new, most of all where things come in.
+        gone = 1 - np.exp(-missing / options.leaving_seconds)
         new = options.missing_odds + options.entry_odds * entering(boxes, self._extent)
-        new = np.outer(new, 1 - np.exp(-missing / options.leaving_seconds))
         place_odds = np.logaddexp(place, options.jump_odds)
         faded = np.where(place_odds > 0, np.exp(-missing / options.motion_memory_seconds), 1)
-        place_odds = place_odds * faded - new  # that a place fits says the less, the more others could have come there
+        # That a place fits says the less, the more others could have come there.
+        place_odds = place_odds * faded - np.outer(new + np.log1p(gone.sum() / _CROWD), gone)
         odds = place_odds - forgotten + self._presence.log_odds(missing, passed, options.motion_memory_seconds)
         other_class = labels[:, None] != memory.classes() if options.class_aware else np.zeros(odds.shape, bool)
         strong = np.flatnonzero(scores > self._high)
@@ -239,18 +245,35 @@ class FusedAssociator:
         if options.use_appearance:
             by_looks, looks_worth = most_evidence(unmoved[strong], options.cut_match_odds)
             cut = looks_worth + options.cut_odds > worth
+            cut = cut and rearranged(unmoved[strong, by_looks][by_looks >= 0], options.match_odds)
             if cut:
                 taken[strong] = by_looks
-                self.cuts += 1
         if not cut:
-            self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
-            self._presence.learn(missing, np.isin(np.arange(len(memory)), taken))
+            worth += self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
+            again = np.isin(np.arange(len(memory)), taken)
+            left = (missing < _SAME_TIME) & (memory.belief == np.inf) & ~again
+            steady, arrived = self._presence.steady(), int((taken[strong] < 0).sum())
+            cut = options.use_appearance and (
+                log_odds_of_one_view(worth, int(left.sum()), steady, arrived) < options.cut_odds
+            )
+            if cut:
+                others = unmoved - (new + np.log1p(len(memory) / _CROWD))[:, None]  # all of them are gone
+                taken[:] = -1
+                taken[strong], _ = most_evidence(others[strong], options.match_odds)
+        if cut:
+            self.cuts += 1
+            self._cut_at = now
+        else:
+            self._presence.learn(missing, again)
             if options.use_appearance:
                 self._learn(place, cosines, taken, gaps, covered)
         return taken, cut
 
-    def _match_weak(self, taken: np.ndarray, place: np.ndarray, strong: np.ndarray, gaps: np.ndarray) -> None:
+    def _match_weak(self, taken: np.ndarray, place: np.ndarray, strong: np.ndarray, gaps: np.ndarray) -> float:
         """Detections of a low score take, by motion alone, what is left of the tracks seen lately (into ``taken``).
+
+        Returns:
+            The log-odds of those pairs.
 
         Source: Zhang et al., ByteTrack, ECCV 2022.
         """
@@ -258,7 +281,9 @@ class FusedAssociator:
         free[taken[taken >= 0]] = False
         columns, weak = np.flatnonzero(free), np.setdiff1d(np.arange(len(taken)), strong)
         got, _ = most_evidence(place[np.ix_(weak, columns)], self.options.second_match_odds)
-        taken[weak[got >= 0]] = columns[got[got >= 0]]
+        weak, columns = weak[got >= 0], columns[got[got >= 0]]
+        taken[weak] = columns
+        return float(place[weak, columns].sum())
 
     def _belief(self, scores: np.ndarray) -> np.ndarray:
         """(K,) how much detections of these scores speak for a track's being real: their log-odds, moved to where

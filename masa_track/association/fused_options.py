@@ -29,14 +29,15 @@ class FusedOptions:
         second_gap_seconds: a track unseen for longer is not given to a detection of a low score.
         forgetting_seconds: a track missing for so long is less likely by 1.
         motion_memory_seconds: after missing for so long, that a track's place fits counts 1 / e.
-        missing_odds: a track that has been missing is less likely by so much,
+        missing_odds: a track that has been missing is less likely by so much, and by more the more of them there are,
         entry_odds: and by so much more at the border of the picture, where new things come in.
         leaving_seconds: after so long most of what left the picture is gone.
         jump_odds: the logarithm of how often things are not where motion expects them (a jump, a bad box): the least
             that motion can say.
-        cut_odds: the logarithm of how often a frame shows another view than the one before: then looks alone decide.
+        cut_odds: the logarithm of how often a frame shows another view than the one before, of the same things or of
+            others: then looks alone decide.
         cut_seconds: across a cut things look as different as after so long.
-        cut_match_odds: ``match_odds`` across a cut.
+        cut_match_odds: ``match_odds`` across a cut to the same things.
         use_appearance: False leaves the embeddings aside.
         appearance_weight: weight of the appearance's log-odds.
         most_appearance_odds: the most that appearance can say, either way.
@@ -66,7 +67,7 @@ class FusedOptions:
     second_gap_seconds: float = 1.0
     forgetting_seconds: float = 30.0
     motion_memory_seconds: float = 2.0
-    missing_odds: float = 1.0
+    missing_odds: float = 0.5
     entry_odds: float = 6.0
     leaving_seconds: float = 0.5
     jump_odds: float = -5.0

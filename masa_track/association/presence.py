@@ -27,6 +27,10 @@ class Presence:
     def __init__(self) -> None:
         self._trials, self._hits = np.zeros(len(_LONGEST) + 1), np.zeros(len(_LONGEST) + 1)
 
+    def steady(self) -> float:
+        """How likely a track is seen again that was seen in the frame before."""
+        return float(min((self._hits[0] + _TRUST * _STEADY) / (self._trials[0] + _TRUST), 1 - _RARE))
+
     def log_odds(self, missing: np.ndarray, passed: float, memory: float) -> np.ndarray:
         """Log-odds of being seen in this frame.
 
