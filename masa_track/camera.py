@@ -53,7 +53,7 @@ class CameraMotion:
         affine = _agreed(last, grey, corners, corners)
         if affine is None:  # too far for the flow to find from where they were
             shift, _ = cv2.phaseCorrelate(last.astype(np.float32), grey.astype(np.float32), _window(grey.shape))
-            affine = _agreed(last, grey, corners, corners + np.float32(shift))
+            affine = _agreed(last, grey, corners, corners + np.array(shift, np.float32))
         if affine is None:
             return None
         affine[:, 2] /= scale

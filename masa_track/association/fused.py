@@ -112,7 +112,9 @@ class FusedAssociator:
         passed = np.inf if self._last_frame is None else (frame - self._last_frame) / self.options.fps
         self._last_frame = frame
         if self.memory is not None:
-            self.memory.move_on(now - self.options.memory_seconds, passed, self._noise, camera)
+            self.memory.move_on(now - self.options.memory_seconds, passed, self._noise)
+            view = self._extent if size is None else np.array([0.0, 0.0, *size])
+            self.memory.turn(camera, view, passed)
         result = np.full(len(boxes), -1)
         if len(boxes) == 0:
             return result
@@ -175,11 +177,10 @@ class FusedAssociator:
         hurried = passed <= options.confirm_seconds
         unconfirmed = hurried & (memory.belief < np.inf)
         unconfirmed[rows] = False
-        memory.correct(rows, boxes[matched], self._noise, anew=cut)
+        memory.correct(rows, boxes[matched], now, self._noise, anew=cut)
         clean = covered[matched] < options.clean_overlap
         memory.look(rows[clean], embeddings[matched[clean]], now, options.view_seconds)
         memory.vote(rows, labels[matched], scores[matched])
-        memory.seen[rows] = now
         memory.believe(rows, self._belief(scores[matched]), options.confirm_odds)
         ids = np.full(len(boxes), -1)
         ids[matched] = np.where(memory.belief[rows] == np.inf, memory.ids[rows], -1)
@@ -213,7 +214,7 @@ class FusedAssociator:
         if len(memory) == 0:
             return taken, cut
         gaps = now - memory.seen
-        missing = np.maximum(gaps - passed, 0)  # seconds in which it should have been seen
+        missing = np.maximum(gaps - memory.unseeable - passed, 0)  # seconds in which it should have been seen
         distances, variances = kalman.innovations(memory.states, memory.covariances, boxes, self._noise)
         area = max(float(np.prod(self._extent[2:] - self._extent[:2])), 1.0)
         place = motion_log_odds(distances, variances, kalman.sizes(memory.states), area)
@@ -244,7 +245,9 @@ class FusedAssociator:
                 self.cuts += 1
         if not cut:
             self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
-            self._presence.learn(missing, np.isin(np.arange(len(memory)), taken))
+            again = np.isin(np.arange(len(memory)), taken)
+            told = again | ~memory.away
+            self._presence.learn(missing[told], again[told])
             if options.use_appearance:
                 self._learn(place, cosines, taken, gaps, covered)
         return taken, cut
