@@ -430,6 +430,30 @@ def test_a_camera_that_moved_far_is_found() -> None:
     np.testing.assert_allclose(affine, [[1, 0, -110], [0, 1, -70]], atol=0.5)
 
 
+@pytest.mark.parametrize("who_leaves", ["camera", "thing"])
+def test_what_the_camera_turned_away_from_is_not_missing(who_leaves: str) -> None:
+    """A thing leaves the picture, and seconds later something is there that fits: its return, or something else?"""
+    associator = FusedAssociator(fps=10.0, first_id=1, use_appearance=False)
+    still, turn = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[1.0, 0, -300], [0, 1, 0]])
+
+    def see(frame: int, boxes: list[list[float]], camera: np.ndarray) -> list[int]:
+        none = np.zeros(len(boxes), np.int64)
+        given = np.array(boxes, np.float32).reshape(-1, 4)
+        return associator.update(given, none + 1.0, none, np.ones((len(boxes), 1)), frame, (640, 480), camera).tolist()
+
+    for frame in range(20):
+        assert see(frame, [box(30), box(400)], still) == [1, 2]
+    if who_leaves == "camera":
+        assert see(20, [box(100)], turn) == [2]
+    for frame in range(21, 60):
+        assert see(frame, [box(100 if who_leaves == "camera" else 400)], still) == [2]
+    if who_leaves == "camera":
+        back = np.array([[1.0, 0, 300], [0, 1, 0]])
+        assert see(60, [box(30), box(400)], back) == [1, 2]
+    else:
+        assert see(60, [box(30), box(400)], still) == [3, 2]
+
+
 def test_camera_motion_keeps_identities() -> None:
     """Two look-alikes stand; the camera turns by their distance from one frame to the next."""
     import supervision as sv

@@ -1,18 +1,24 @@
 #!/usr/bin/env python3
 """IDF1 of other people's trackers on a clip's true boxes, without appearance and with our embeddings.
 
-Both runs are the same tracker of the same package in one process. Every option that is not the library's default is
-below, in the function of the library. A library that is not installed is left out.
+Both runs are the same tracker of the same package in one process, on the same boxes, in an order drawn at random for
+each frame. Every option that is not the library's default is below, in the function of the library; the largest cosine
+distance of one thing, the same for all, was chosen on the clips of README.md's table; `--gates` tries others. A library
+that is not installed is left out: their pins clash, so it takes two environments, which the first line makes.
 
-    python tools/bench_adapters.py ../shared/clips/mot15/TUD-Campus --strides 1 10 20
+    python tests/environments.py
+    .venv-peers/bin/python tools/bench_adapters.py ../shared/clips/mot15/TUD-Campus --strides 1 10 20
+    .venv-trackers2/bin/python tools/bench_adapters.py ../shared/clips/mot15/TUD-Campus --strides 1 10 20
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +31,11 @@ from masa_track.evaluation.mot import MotRows, read_mot
 from masa_track.evaluation.scores import score_sequences
 from masa_track.io.sources import open_source
 
+GATE = 0.7  # the largest cosine distance at which a thing may still be the same, for the shipped `nano`
 Step = Callable[[sv.Detections, np.ndarray], np.ndarray]  # a frame's boxes and picture -> (N,) ids, -1 = none
 
 
-def roboflow(model: Any) -> Step:
+def roboflow(model: Any, gate: float) -> Step:
     """trackers 2.0: DeepSORT, whose appearance is switched off by its weight. With it, boxes need not overlap."""
     from trackers.core.deepsort.tracker import DeepSORTTracker  # gone in later releases
 
@@ -42,14 +49,14 @@ def roboflow(model: Any) -> Step:
             FeatureExtractor(model),
             appearance_weight=0.75,
             minimum_iou_threshold=0.0,
-            appearance_threshold=0.4,
+            appearance_threshold=gate,
             **options,
         )
     tracker.reset()
     return lambda detections, frame: _ids(detections, tracker.update(detections, frame))
 
 
-def boxmot(model: Any) -> Step:
+def boxmot(model: Any, gate: float) -> Step:
     """BoxMOT's BoT-SORT. With appearance, boxes need not overlap."""
     from boxmot import BotSort
 
@@ -57,7 +64,7 @@ def boxmot(model: Any) -> Step:
 
     options: dict[str, Any] = {"use_embeddings": False}
     if model is not None:
-        options = {"reid_model": ReIDModel(model), "proximity_thresh": 1.0, "appearance_thresh": 0.5}
+        options = {"reid_model": ReIDModel(model), "proximity_thresh": 1.0, "appearance_thresh": gate}
     tracker = BotSort(track_buffer=60, use_cmc=False, **options)
 
     def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
@@ -71,19 +78,19 @@ def boxmot(model: Any) -> Step:
     return step
 
 
-def deepsort(model: Any) -> Step:
+def deepsort(model: Any, gate: float) -> Step:
     """deep-sort-realtime. Without appearance its cosine gate lets nothing through, and overlap decides alone."""
     from deep_sort_realtime.deepsort_tracker import DeepSort
 
     from masa_track.adapters.deepsort import update_tracks
 
-    gate = -1.0 if model is None else 0.5
-    tracker = DeepSort(embedder=None, n_init=1, max_age=60, max_cosine_distance=gate, gating_only_position=True)
+    most = -1.0 if model is None else gate
+    tracker = DeepSort(embedder=None, n_init=1, max_age=60, max_cosine_distance=most, gating_only_position=True)
     embeds = _Blind() if model is None else model
     return lambda detections, frame: np.asarray(update_tracks(tracker, embeds, detections, frame).tracker_id)
 
 
-def norfair(model: Any) -> Step:
+def norfair(model: Any, gate: float) -> Step:
     """norfair: overlap alone; or appearance alone, also for re-identification."""
     from norfair import Tracker
 
@@ -91,25 +98,25 @@ def norfair(model: Any) -> Step:
 
     options: dict[str, Any] = {"distance_function": "iou", "distance_threshold": 0.7}
     if model is not None:
-        options = {"distance_function": embedding_distance, "distance_threshold": 0.5}
-        options |= {"reid_distance_function": embedding_distance, "reid_distance_threshold": 0.5}
+        options = {"distance_function": embedding_distance, "distance_threshold": gate}
+        options |= {"reid_distance_function": embedding_distance, "reid_distance_threshold": gate}
         options |= {"reid_hit_counter_max": 60}
-    tracker = Tracker(initialization_delay=0, hit_counter_max=2, **options)
+    tracker = Tracker(initialization_delay=0, **options)
     embeds = _Blind() if model is None else model
 
     def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
-        objects = tracker.update(with_embeddings(embeds, detections, frame))
+        given = with_embeddings(embeds, detections, frame)
         ids = np.full(len(detections), -1, np.int64)
-        for each in objects:
-            if each.last_detection.age == each.age:
+        for each in tracker.update(given):
+            if any(each.last_detection is one for one in given):  # not only remembered
                 ids[each.last_detection.data] = each.id
         return ids
 
     return step
 
 
-def ultralytics(model: Any) -> Step:
-    """ultralytics' BoT-SORT. With appearance, boxes need not overlap."""
+def ultralytics(model: Any, gate: float) -> Step:
+    """ultralytics' BoT-SORT, which takes half the distance. With appearance, boxes need not overlap."""
     from ultralytics.engine.results import Boxes
     from ultralytics.trackers import BOTSORT
     from ultralytics.utils import YAML, IterableSimpleNamespace
@@ -119,7 +126,7 @@ def ultralytics(model: Any) -> Step:
 
     settings = {**YAML.load(check_yaml("botsort.yaml")), "gmc_method": "none", "track_buffer": 60}
     if model is not None:
-        settings |= {"with_reid": True, "model": "auto", "proximity_thresh": 0.0, "appearance_thresh": 0.75}
+        settings |= {"with_reid": True, "model": "auto", "proximity_thresh": 0.0, "appearance_thresh": 1 - gate / 2}
     tracker = BOTSORT(IterableSimpleNamespace(**settings))
 
     def step(detections: sv.Detections, frame: np.ndarray) -> np.ndarray:
@@ -137,6 +144,24 @@ def ultralytics(model: Any) -> Step:
 
 
 LIBRARIES = {each.__name__: each for each in (roboflow, boxmot, deepsort, norfair, ultralytics)}
+
+
+class Once:
+    """A model that embeds no box of a picture twice, so that all trackers together cost as much as one."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.known: dict[tuple[bytes, bytes], np.ndarray] = {}
+
+    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """(N, D) of (N, 4) xyxy boxes in a frame (H, W, 3)."""
+        picture = hashlib.sha256(frame.tobytes()).digest()
+        keys = [(picture, np.round(box, 2).tobytes()) for box in np.asarray(boxes, np.float32) + 0.0]
+        new = [row for row, key in enumerate(keys) if key not in self.known]
+        if new:
+            embeddings = self.model.embed(frame, boxes[new])
+            self.known |= {keys[row]: embedding for row, embedding in zip(new, embeddings, strict=True)}
+        return np.stack([self.known[key] for key in keys]) if keys else self.model.embed(frame, boxes)
 
 
 class _Blind:
@@ -158,9 +183,10 @@ def idf1(clip: Path, stride: int, step: Step) -> float:
     """IDF1 of one run on every ``stride``-th frame, with the true boxes as detections."""
     truth = read_mot(clip / "gt" / "gt.txt", truth=True).every(stride)
     video = next(iter([*clip.glob("*.avi"), *clip.glob("*.mp4")]), clip)
+    rng = np.random.default_rng(0)  # true boxes come sorted by identity
     frames, rows, ids = [], [], []
     for frame in open_source(str(video)).frames(stride):
-        ltwh = truth.boxes[truth.in_frame(frame.number)]
+        ltwh = rng.permutation(truth.boxes[truth.in_frame(frame.number)])
         xyxy = np.concatenate([ltwh[:, :2] - 1, ltwh[:, :2] + ltwh[:, 2:] - 1], axis=1).astype(np.float32)
         count = len(xyxy)
         detections = sv.Detections(xyxy=xyxy, confidence=np.ones(count, np.float32), class_id=np.zeros(count, int))
@@ -173,38 +199,38 @@ def idf1(clip: Path, stride: int, step: Step) -> float:
     return score_sequences({clip.name: (truth, tracks)}, stride=stride).combined.idf1
 
 
-def both(library: str, clip: Path, stride: int, model: Any) -> tuple[float, float]:
+def both(library: str, clip: Path, stride: int, model: Any, gate: float = GATE) -> tuple[float, float]:
     """IDF1 of a library's tracker without appearance, and with the model's embeddings."""
-    without, ours = (idf1(clip, stride, LIBRARIES[library](each)) for each in (None, model))
+    without, ours = (idf1(clip, stride, LIBRARIES[library](each, gate)) for each in (None, model))
     return without, ours
 
 
 def main() -> None:
-    """Prints a Markdown table, a row a library, clip and stride."""
+    """Prints a Markdown table, a row a library, clip, stride and gate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, nargs="+", help="folders with gt/gt.txt and frames")
     parser.add_argument("--strides", type=int, nargs="+", default=[10], metavar="N")
     parser.add_argument("--libraries", nargs="+", choices=list(LIBRARIES), default=list(LIBRARIES))
+    parser.add_argument("--gates", type=float, nargs="+", default=[GATE], metavar="X", help="default: %(default)s")
     parser.add_argument("--model", default="nano", help="default: %(default)s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there too")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    model = load(args.model, device="cpu")
+    model = Once(load(args.model, device="cpu"))
     table = []
-    for name in args.libraries:
-        for clip in args.clips:
-            for stride in args.strides:
-                try:
-                    without, ours = both(name, clip, stride, model)
-                except ImportError as error:
-                    print(f"{name} left out: {error}", file=sys.stderr)
-                    break
-                table.append({"library": name, "clip": clip.name, "stride": stride, "without": without, "with": ours})
+    print("| tracker | clip | stride | gate | without | with our embeddings |\n|---|---|---|---|---|---|")
+    for name, clip, stride in product(args.libraries, args.clips, args.strides):
+        for gate in args.gates:
+            try:
+                without, ours = both(name, clip, stride, model, gate)
+            except ImportError as error:
+                print(f"{name} left out: {error}", file=sys.stderr)
+                break
+            row = {"library": name, "clip": clip.name, "stride": stride, "gate": gate, "without": without, "with": ours}
+            table.append(row)
+            print(f"| {name} | {clip.name} | {stride} | {gate:g} | {without:.2f} | {ours:.2f} |", flush=True)
     if args.json is not None:
         args.json.write_text(json.dumps(table))
-    print("| tracker | clip | stride | without | with our embeddings |\n|---|---|---|---|---|")
-    for row in table:
-        print(f"| {row['library']} | {row['clip']} | {row['stride']} | {row['without']:.2f} | {row['with']:.2f} |")
 
 
 if __name__ == "__main__":

@@ -116,7 +116,9 @@ class FusedAssociator:
         passed = np.inf if self._last_frame is None else (frame - self._last_frame) / self.options.fps
         self._last_frame = frame
         if self.memory is not None:
-            self.memory.move_on(now - self.options.memory_seconds, passed, self._noise, camera)
+            self.memory.move_on(now - self.options.memory_seconds, passed, self._noise)
+            view = self._extent if size is None else np.array([0.0, 0.0, *size])
+            self.memory.turn(camera, view, passed)
         result = np.full(len(boxes), -1)
         if len(boxes) == 0:
             return result
@@ -179,11 +181,10 @@ class FusedAssociator:
         hurried = passed <= options.confirm_seconds
         unconfirmed = hurried & (memory.belief < np.inf)
         unconfirmed[rows] = False
-        memory.correct(rows, boxes[matched], self._noise, anew=cut)
+        memory.correct(rows, boxes[matched], now, self._noise, anew=cut)
         clean = covered[matched] < options.clean_overlap
         memory.look(rows[clean], embeddings[matched[clean]], now, options.view_seconds)
         memory.vote(rows, labels[matched], scores[matched])
-        memory.seen[rows] = now
         memory.believe(rows, self._belief(scores[matched]), options.confirm_odds)
         ids = np.full(len(boxes), -1)
         ids[matched] = np.where(memory.belief[rows] == np.inf, memory.ids[rows], -1)
@@ -217,7 +218,7 @@ class FusedAssociator:
         if len(memory) == 0:
             return taken, cut
         gaps = now - memory.seen
-        missing = np.maximum(gaps - passed, 0)  # seconds in which it should have been seen
+        missing = np.maximum(gaps - memory.unseeable - passed, 0)  # seconds in which it should have been seen
         distances, variances = kalman.innovations(memory.states, memory.covariances, boxes, self._noise)
         area = max(float(np.prod(self._extent[2:] - self._extent[:2])), 1.0)
         place = motion_log_odds(distances, variances, kalman.sizes(memory.states), area)
@@ -226,10 +227,11 @@ class FusedAssociator:
         # A track that has been missing is less likely than something new, most of all where things come in.
         gone = 1 - np.exp(-missing / options.leaving_seconds)
         new = options.missing_odds + options.entry_odds * entering(boxes, self._extent)
+        new = new + np.log1p(gone.sum() / _CROWD)
         place_odds = np.logaddexp(place, options.jump_odds)
         faded = np.where(place_odds > 0, np.exp(-missing / options.motion_memory_seconds), 1)
         # That a place fits says the less, the more others could have come there.
-        place_odds = place_odds * faded - np.outer(new + np.log1p(gone.sum() / _CROWD), gone)
+        place_odds = place_odds * faded - np.outer(new, gone)
         odds = place_odds - forgotten + self._presence.log_odds(missing, passed, options.motion_memory_seconds)
         other_class = labels[:, None] != memory.classes() if options.class_aware else np.zeros(odds.shape, bool)
         strong = np.flatnonzero(scores > self._high)
@@ -251,20 +253,21 @@ class FusedAssociator:
         if not cut:
             worth += self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
             again = np.isin(np.arange(len(memory)), taken)
-            left = (missing < _SAME_TIME) & (memory.belief == np.inf) & ~again
+            left = (missing < _SAME_TIME) & (memory.belief == np.inf) & ~again & ~memory.away
             steady, arrived = self._presence.steady(), int((taken[strong] < 0).sum())
             cut = options.use_appearance and (
                 log_odds_of_one_view(worth, int(left.sum()), steady, arrived) < options.cut_odds
             )
             if cut:
-                others = unmoved - (new + np.log1p(len(memory) / _CROWD))[:, None]  # all of them are gone
                 taken[:] = -1
-                taken[strong], _ = most_evidence(others[strong], options.match_odds)
+                others = unmoved[strong] - np.log1p(len(memory) / _CROWD)
+                taken[strong], _ = most_evidence(others, -options.cut_match_odds)
         if cut:
             self.cuts += 1
             self._cut_at = now
         else:
-            self._presence.learn(missing, again)
+            told = again | ~memory.away
+            self._presence.learn(missing[told], again[told])
             if options.use_appearance:
                 self._learn(place, cosines, taken, gaps, covered)
         return taken, cut

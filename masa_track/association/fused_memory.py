@@ -19,10 +19,13 @@ class FusedMemory:
         seen: (M,) seconds, when last.
         viewed: (M,) seconds, when a view was last added to the gallery.
         belief: (M,) what speaks for its being a real thing, in log-odds; infinite when it has an identity.
+        places: (M, 2) where its centre was when last seen, in pixels of the picture as it is now.
+        away: (M,) bool, the camera has turned away from that place.
+        unseeable: (M,) seconds since last seen in which it was so.
         votes: the score of its detections, by class, for each track.
     """
 
-    _ROWS = ("ids", "states", "covariances", "seen", "viewed", "belief")
+    _ROWS = ("ids", "states", "covariances", "seen", "viewed", "belief", "places", "away", "unseeable")
 
     def __init__(self, views: int, dimension: int) -> None:
         self.gallery = Gallery(views, dimension)
@@ -32,17 +35,32 @@ class FusedMemory:
         self.seen = np.zeros(0)
         self.viewed = np.zeros(0)
         self.belief = np.zeros(0)
+        self.places = np.zeros((0, 2))
+        self.away = np.zeros(0, bool)
+        self.unseeable = np.zeros(0)
         self.votes: list[dict[int, float]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def move_on(self, oldest: float, passed: float, noise: kalman.MotionNoise, camera: np.ndarray | None) -> None:
+    def move_on(self, oldest: float, passed: float, noise: kalman.MotionNoise) -> None:
         """Forgets what was last seen before ``oldest`` s, and expects the others ``passed`` s later."""
         self.keep(self.seen >= oldest)
         self.states, self.covariances = kalman.predict(self.states, self.covariances, passed, noise)
-        if camera is not None:
-            self.states, self.covariances = kalman.warp(self.states, self.covariances, camera)
+
+    def turn(self, camera: np.ndarray | None, view: np.ndarray, passed: float) -> None:
+        """The camera moved by the (2, 3) affine (None: not that one knows), and the picture is now xyxy ``view``.
+
+        A thing that walks out of the picture is missing; one that the camera turned away from is not.
+        """
+        self.away = np.zeros(len(self), bool)
+        if camera is None:
+            return
+        affine = np.asarray(camera, np.float64)
+        self.states, self.covariances = kalman.warp(self.states, self.covariances, affine)
+        self.places = self.places @ affine[:, :2].T + affine[:, 2]
+        self.away = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
+        self.unseeable += passed * self.away
 
     def keep(self, rows: np.ndarray) -> None:
         """Keeps the tracks where the (M,) mask is true."""
@@ -66,14 +84,17 @@ class FusedMemory:
     ) -> None:
         """Remembers new tracks. Shapes as the attributes, (K, ...)."""
         states, covariances = kalman.start(boxes, noise)
-        times = np.full(len(ids), now)
-        for name, values in zip(self._ROWS, (ids, states, covariances, times, times, belief), strict=True):
+        times, never = np.full(len(ids), now), np.zeros(len(ids))
+        rows = ids, states, covariances, times, times, belief, states[:, :2], never.astype(bool), never
+        for name, values in zip(self._ROWS, rows, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
         self.gallery.add(embeddings)
         self.votes += [{label: score} for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
 
-    def correct(self, rows: np.ndarray, boxes: np.ndarray, noise: kalman.MotionNoise, anew: bool) -> None:
-        """Tracks ``rows`` (K,) were seen at (K, 4) boxes; ``anew`` after a cut, when velocities mean nothing."""
+    def correct(self, rows: np.ndarray, boxes: np.ndarray, now: float, noise: kalman.MotionNoise, anew: bool) -> None:
+        """Tracks ``rows`` (K,) are seen at (K, 4) boxes; ``anew`` after a cut, when velocities mean nothing."""
+        self.seen[rows], self.unseeable[rows] = now, 0
+        self.places[rows] = kalman.to_centres(boxes)[:, :2]
         if anew:
             self.states[rows], self.covariances[rows] = kalman.start(boxes, noise)
         else:

@@ -37,7 +37,7 @@ class FusedOptions:
         cut_odds: the logarithm of how often a frame shows another view than the one before, of the same things or of
             others: then looks alone decide.
         cut_seconds: across a cut things look as different as after so long.
-        cut_match_odds: ``match_odds`` across a cut to the same things.
+        cut_match_odds: ``match_odds`` across a cut to the same things; across one to others, minus it.
         use_appearance: False leaves the embeddings aside.
         appearance_weight: weight of the appearance's log-odds.
         most_appearance_odds: the most that appearance can say, either way.

@@ -38,4 +38,4 @@ def test_the_slot() -> None:
 def test_gain() -> None:
     clip = SHARED / "clips" / "mot15" / "TUD-Campus"
     without, ours = bench_adapters.both("roboflow", clip, 10, load("nano", device="cpu"))
-    assert ours >= without + 0.2, (without, ours)  # tools/bench_adapters.py measured .43
+    assert ours >= without + 0.4, (without, ours)  # tools/bench_adapters.py measured .64

@@ -126,4 +126,4 @@ def test_track_takes_our_embeddings(weights: Path, tmp_path: Path) -> None:
 def test_gain() -> None:
     clip = SHARED / "clips" / "mot15" / "TUD-Campus"
     without, ours = bench_adapters.both("ultralytics", clip, 10, load("nano", device="cpu"))
-    assert ours >= without + 0.15, (without, ours)  # tools/bench_adapters.py measured .35
+    assert ours >= without + 0.2, (without, ours)  # tools/bench_adapters.py measured .40
