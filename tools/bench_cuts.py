@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""What cuts do to identities: real clips put one after another, and cut back to where they left off.
+
+`others` plays the first frames of each clip in turn, in several orders: nothing comes back, and whoever carries on an
+identity of the scene before is wrong. `back` goes from a clip to another and back: all should get their identities
+again. True boxes, every frame. IDF1 with the shipped model beside the trackers of `trackers`, and how many identities
+things of two clips have had. Each frame is embedded once: some three minutes on two cores for the four clips below.
+
+    pip install "masa-track[bench]"
+    python tools/bench_cuts.py ../shared/clips/mot15/* ../shared/clips/collage_dev
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from bench_peers import PEERS, boxes_of, frames_of, ours, peer, tracks_of
+from tqdm import tqdm
+
+import masa_track
+from masa_track.errors import InputError
+from masa_track.evaluation import MotRows, read_mot, score_sequences
+
+FPS = 25.0
+OWN = 1000  # identities of clip i are counted from i times this
+
+
+class Frame(NamedTuple):
+    """A frame of a clip: boxes (N, 4) xyxy, whose they are (N,), how they look (N, D), the picture."""
+
+    boxes: np.ndarray
+    names: np.ndarray
+    looks: np.ndarray
+    picture: np.ndarray
+
+
+def scene(clip: Path, number: int, length: int, model: Any) -> list[Frame]:
+    """The first frames of a clip."""
+    _, total, _, frames = frames_of(clip)
+    truth, boxes = read_mot(clip / "gt" / "gt.txt", truth=True), boxes_of(clip, "gt")
+    found: list[Frame] = []
+    for at, picture in tqdm(frames, desc=clip.name, total=min(length, total), leave=False):
+        if len(found) == length:
+            break
+        if picture is None:
+            raise InputError(f"{clip}: the clip must have pictures: img1/ or a video")
+        given = boxes.get(at, (np.zeros((0, 4), np.float32), None))[0]
+        rows = truth.in_frame(at)
+        corners = truth.boxes[rows, :2] - 1
+        whose = np.abs(corners[None] - given[:, None, :2]).sum(axis=2).argmin(axis=1) if len(given) else []
+        names = truth.ids[rows][whose] + OWN * number
+        found.append(Frame(given, names, model.embed(picture, given), picture))
+    return found
+
+
+def films(scenes: list[list[Frame]]) -> Iterator[tuple[str, list[Frame]]]:
+    """Each film, and which kind it is of."""
+    for first in range(len(scenes)):
+        yield "others", [frame for each in scenes[first:] + scenes[:first] for frame in each]
+    for one, other in permutations(scenes, 2):
+        half = len(one) // 2
+        yield "back", [*one[:half], *other[: len(other) // 2], *one[half:]]
+
+
+def play(film: list[Frame], name: str) -> tuple[float, int]:
+    """IDF1 of a tracker, and how many of its identities things of two clips have had."""
+    height, width = np.max([frame.picture.shape[:2] for frame in film], axis=0).tolist()
+    update = ours(FPS, (width, height), {}) if name == "ours" else peer(PEERS[name], with_frames=True)
+    tracked, true = [], []
+    clips: dict[int, set[int]] = {}
+    for number, frame in enumerate(film, start=1):
+        ids = update(frame.boxes, np.ones(len(frame.boxes)), frame.looks, frame.picture, number)
+        tracked.append((number, ids, frame.boxes))
+        true.append((number, frame.names, frame.boxes))
+        for identity, thing in zip(ids.tolist(), frame.names.tolist(), strict=True):
+            if identity >= 0:
+                clips.setdefault(identity, set()).add(thing // OWN)
+    truth: MotRows = tracks_of(true)
+    score = score_sequences({"film": (truth, tracks_of(tracked))}).combined.idf1
+    return score, sum(len(of) > 1 for of in clips.values())
+
+
+def main() -> None:
+    """Prints a row for each kind of film."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", type=Path, nargs="+", help="two or more folders with gt/gt.txt and frames")
+    parser.add_argument("--frames", type=int, default=60, metavar="N", help="of each clip (default: %(default)s)")
+    parser.add_argument("--model", default="nano", metavar="NAME", help="default: %(default)s")
+    args = parser.parse_args()
+    if len(args.clips) < 2:
+        raise SystemExit(f"clips must be two or more, got {len(args.clips)}: a cut needs something to cut to")
+    model = masa_track.load(args.model)
+    scenes = [scene(clip, number, args.frames, model) for number, clip in enumerate(args.clips)]
+    names = ["ours", *PEERS]
+    results: dict[str, list[list[tuple[float, int]]]] = {}
+    for kind, film in tqdm(list(films(scenes)), desc="films", leave=False):
+        results.setdefault(kind, []).append([play(film, name) for name in names])
+    print(f"| films | {' | '.join(f'IDF1 {name}' for name in names)} | {' | '.join(f'shared {n}' for n in names)} |")
+    print(f"|---|{'---|' * 2 * len(names)}")
+    for kind, rows in results.items():
+        idf1, shared = (
+            np.mean([[score for score, _ in row] for row in rows], axis=0),
+            np.sum([[count for _, count in row] for row in rows], axis=0),
+        )
+        cells = [f"{value:.3f}" for value in idf1] + [str(int(value)) for value in shared]
+        print(f"| {kind}, {len(rows)} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
