@@ -219,20 +219,9 @@ class FusedAssociator:
             return taken, cut
         gaps = now - memory.seen
         missing = np.maximum(gaps - memory.unseeable - passed, 0)  # seconds in which it should have been seen
-        distances, variances = kalman.innovations(memory.states, memory.covariances, boxes, self._noise)
-        area = max(float(np.prod(self._extent[2:] - self._extent[:2])), 1.0)
-        place = motion_log_odds(distances, variances, kalman.sizes(memory.states), area)
-        place[:, memory.seen < self._cut_at] = 0
         forgotten = missing / options.forgetting_seconds
-        # A track that has been missing is less likely than something new, most of all where things come in.
-        gone = 1 - np.exp(-missing / options.leaving_seconds)
-        new = options.missing_odds + options.entry_odds * entering(boxes, self._extent)
-        new = new + np.log1p(gone.sum() / _CROWD)
-        place_odds = np.logaddexp(place, options.jump_odds)
-        faded = np.where(place_odds > 0, np.exp(-missing / options.motion_memory_seconds), 1)
-        # That a place fits says the less, the more others could have come there.
-        place_odds = place_odds * faded - np.outer(new, gone)
-        odds = place_odds - forgotten + self._presence.log_odds(missing, passed, options.motion_memory_seconds)
+        place, odds = self._by_motion(boxes, missing, passed)
+        odds = odds - forgotten
         other_class = labels[:, None] != memory.classes() if options.class_aware else np.zeros(odds.shape, bool)
         strong = np.flatnonzero(scores > self._high)
         if options.use_appearance:
@@ -271,6 +260,24 @@ class FusedAssociator:
             if options.use_appearance:
                 self._learn(place, cosines, taken, gaps, covered)
         return taken, cut
+
+    def _by_motion(self, boxes: np.ndarray, missing: np.ndarray, passed: float) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds (N, M) of where boxes are, beside anything's being there; and of that and how long each track has
+        been missing, beside something new."""
+        options, memory = self.options, self.memory
+        assert memory is not None
+        distances, variances = kalman.innovations(memory.states, memory.covariances, boxes, self._noise)
+        area = max(float(np.prod(self._extent[2:] - self._extent[:2])), 1.0)
+        place = motion_log_odds(distances, variances, kalman.sizes(memory.states), area)
+        place[:, memory.seen < self._cut_at] = 0
+        # A track that has been missing is less likely than something new, most of all where things come in.
+        gone = 1 - np.exp(-missing / options.leaving_seconds)
+        new = options.missing_odds + options.entry_odds * entering(boxes, self._extent)
+        new = new + np.log1p(gone.sum() / _CROWD)
+        odds = np.logaddexp(place, options.jump_odds)
+        # That a place fits says the less, the more others could have come there.
+        odds = odds * np.where(odds > 0, np.exp(-missing / options.motion_memory_seconds), 1) - np.outer(new, gone)
+        return place, odds + self._presence.log_odds(missing, passed, options.motion_memory_seconds)
 
     def _match_weak(self, taken: np.ndarray, place: np.ndarray, strong: np.ndarray, gaps: np.ndarray) -> float:
         """Detections of a low score take, by motion alone, what is left of the tracks seen lately (into ``taken``).
