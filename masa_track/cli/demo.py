@@ -10,7 +10,7 @@ from typing import Any
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
-Tracks whatever looks like a thing in a real clip (10 s of a street in Brussels, in five shots) without any
+Tracks whatever looks like a thing in a real clip (10 s of a street in Brussels, in six shots) without any
 download: boxes and embeddings come from the model that the package ships. It takes one to two minutes on two
 cores and says where to look."""
 
