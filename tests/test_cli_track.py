@@ -71,6 +71,7 @@ def rows_of(folder: Path) -> np.ndarray:
     return np.loadtxt(folder / "tracks.txt", delimiter=",", ndmin=2)
 
 
+@pytest.mark.slow
 def test_everything_is_written_and_right(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth, out = clip / "gt" / "gt.txt", tmp_path / "new" / "out"
     assert main(["track", str(clip), "--detections", str(truth), "--out", str(out)]) == 0
@@ -103,6 +104,7 @@ def test_everything_is_written_and_right(clip: Path, tmp_path: Path, capsys: pyt
     assert json.loads((tmp_path / "scores.json").read_text())["combined"]["idf1"] == 1.0
 
 
+@pytest.mark.slow
 def test_stride_and_max_frames_keep_the_original_numbers(clip: Path, tmp_path: Path) -> None:
     truth = str(clip / "gt" / "gt.txt")
     options = ["--detections", truth, "--out", str(tmp_path), "--stride", "5", "--max-frames", "4", "--no-video"]
@@ -122,6 +124,7 @@ def test_every_preset(preset: str, clip: Path, tmp_path: Path) -> None:
     assert ids == [ids[0]] * 3
 
 
+@pytest.mark.slow
 def test_every_kind_of_source(clip: Path, video: Path, tmp_path: Path) -> None:
     truth = str(clip / "gt" / "gt.txt")
     found = []
@@ -143,11 +146,13 @@ def test_options_reach_the_association(clip: Path, tmp_path: Path) -> None:
     assert "option views" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_motion_detector(clip: Path, tmp_path: Path) -> None:
     assert main(["track", str(clip), "--detector", "motion", "--out", str(tmp_path), "--no-video"]) == 0
     assert len(rows_of(tmp_path)) > 10
 
 
+@pytest.mark.slow
 def test_a_broken_frame_is_reported_and_skipped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clip = made_clip(tmp_path / "clip", 8)
     (clip / "img1" / "000004.png").write_bytes(b"no picture")
@@ -161,6 +166,7 @@ def test_a_broken_frame_is_reported_and_skipped(tmp_path: Path, capsys: pytest.C
     assert "4: " in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_an_error_in_the_middle_leaves_what_was_done(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +190,7 @@ def test_an_error_in_the_middle_leaves_what_was_done(
         assert sum(1 for _ in container.decode(video=0)) == 14
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_whole_files(number: signal.Signals, tmp_path: Path) -> None:
     clip = made_clip(tmp_path / "long", 600)
@@ -314,6 +321,7 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         assert word in said
 
 
+@pytest.mark.slow
 def test_demo_on_its_real_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The first frames of it; the README's first command runs it whole."""
     out = tmp_path / "demo"

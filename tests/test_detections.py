@@ -280,6 +280,7 @@ def test_real_files(shared):
     assert checked >= 20
 
 
+@pytest.mark.slow
 def test_many_rows_are_read(written):
     rows = [f"{i // 20 + 1},-1,{i % 500}.25,{i % 300}.5,33.125,44.5,0.98,-1,-1,-1" for i in range(200_000)]
     path = written("\n".join(rows))

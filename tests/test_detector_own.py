@@ -35,6 +35,7 @@ def _small_input(monkeypatch):
     monkeypatch.setitem(OFFICIAL, "r50", replace(OFFICIAL["r50"], resize=(128, 128)))
 
 
+@pytest.mark.slow
 def test_everything_is_tracked_from_the_command_line(weights, tmp_path):
     frames = tmp_path / "frames"
     frames.mkdir()
@@ -54,6 +55,7 @@ def test_everything_is_tracked_from_the_command_line(weights, tmp_path):
     assert (rows[:, 2] + rows[:, 4] <= 162).all()
 
 
+@pytest.mark.slow
 def test_threshold_and_class(weights):
     model = masa_track.load(weights, device="cpu")
     frame = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)

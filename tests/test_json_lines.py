@@ -84,6 +84,7 @@ print(json.dumps({"frames": [f["frame"] for f in frames], "early": early, "track
 """
 
 
+@pytest.mark.slow
 def test_another_process_follows_a_run(tmp_path):
     clip = made_clip(tmp_path / "clip")
     out, lines = tmp_path / "out", tmp_path / "live.jsonl"

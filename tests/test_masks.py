@@ -189,6 +189,7 @@ def test_rle_is_cocos() -> None:
 # Files
 
 
+@pytest.mark.slow
 def test_masks_in_the_files(checkpoint: Path, clip: Path, tmp_path: Path) -> None:
     truth = str(clip / "gt" / "gt.txt")
     options = ["track", str(clip), "--detections", truth, "--device", "cpu"]

@@ -60,6 +60,7 @@ def test_each_official_model_is_told_by_its_keys(name):
     assert identify(small(official_keys(name)), "file") == name
 
 
+@pytest.mark.slow
 def test_round_trip(r50_pth, tmp_path, monkeypatch, capsys):
     """Loaded by path, by name from the hub's cache, and converted: the same embeddings."""
     by_path = masa_track.load(r50_pth, device="cpu")
@@ -163,6 +164,7 @@ def test_another_models_file_is_named(r50_pth, tmp_path):
         masa_track.load(path)
 
 
+@pytest.mark.slow
 def test_incomplete_state_dict_says_what_is_missing(r50_state, tmp_path):
     state = {key: value for key, value in r50_state.items() if key != "track_head.embed_head.fc_embed.bias"}
     path = tmp_path / "less.pth"
@@ -200,6 +202,7 @@ def test_offline_error_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
         fetch("sam-vit-b")
 
 
+@pytest.mark.slow
 def test_convert_refuses_another_ending(r50_pth, tmp_path, capsys):
     assert main(["convert", str(r50_pth), str(tmp_path / "out.pth")]) == 2
     assert "must end in .safetensors" in capsys.readouterr().err

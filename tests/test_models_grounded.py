@@ -21,6 +21,7 @@ from masa_track.models.grounding_keys import to_transformers
 from masa_track.models.official import build_official
 
 transformers = pytest.importorskip("transformers")
+pytestmark = pytest.mark.slow  # all build the networks
 PARTS = ("detector.backbone.", "masa_adapter.", "rpn_head.", "roi_head.", "track_head.")
 TEXT = "a yellow minion. a dog"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "yellow", "min", "##ion", "dog", "cat", "the"]

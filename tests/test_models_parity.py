@@ -94,6 +94,7 @@ def test_r50_equals_the_reference_as_far_as_float32_can_say():
         assert worst_score < 2e-2  # measured: 6e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["r50", "gdino-swinb", "detic-swinb"])
 def test_every_official_key_is_used_or_the_detectors_own(name):
     model = build_official(name)
@@ -105,6 +106,7 @@ def test_every_official_key_is_used_or_the_detectors_own(name):
         assert derived or (key.startswith("detector.") and not key.startswith("detector.backbone.")), key
 
 
+@pytest.mark.slow
 def test_wrong_stride_is_seen():
     """The parity test can fail: with torchvision's place of the stride the maps differ."""
     gold = golden("r50")

@@ -80,6 +80,7 @@ def test_other_frames_are_refused_by_name(model, frame, message):
         model.embed_batch([frame], [np.zeros((0, 4))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (3, 400), (4320, 7680)])
 def test_tiny_thin_and_8k_frames(model, size):
     height, width = size
@@ -156,6 +157,7 @@ def test_many_boxes_are_embedded_in_parts(model, monkeypatch):
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_near(model, dtype):
     """What comes out is float32, and points where the float32 model's does."""

@@ -121,6 +121,7 @@ def test_boxes_are_what_their_positions_say() -> None:
         torch.testing.assert_close(scores[0], logits[best].sigmoid())
 
 
+@pytest.mark.slow
 def test_a_head_learns_where_two_things_are() -> None:
     """Two bright rectangles in the backbone's maps: within some steps both are found, and nothing else comes first."""
     torch.manual_seed(0)

@@ -81,6 +81,7 @@ def test_the_import_needs_no_torch() -> None:
     assert said.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_nothing_optional_is_needed() -> None:
     """Every module is imported in a process where the optional packages cannot be."""
     names = [".".join(("masa_track", *p.relative_to(PACKAGE).with_suffix("").parts)) for p in MODULES]

@@ -142,6 +142,7 @@ def test_images_without_regions_are_listed(checkpoint: Path, photos: Path, tmp_p
     assert found["annotations"] == []
 
 
+@pytest.mark.slow
 def test_two_workers_give_the_same(checkpoint: Path, photos: Path, tmp_path: Path, one_thread: None) -> None:
     """With superpixels: test_killed_and_resumed."""
     options = sam_options(checkpoint)
@@ -186,6 +187,7 @@ def begun(many: Path, out: Path, workers: int) -> subprocess.Popen:
     raise AssertionError(process.communicate())
 
 
+@pytest.mark.slow
 def test_killed_and_resumed(many: Path, whole: bytes, tmp_path: Path) -> None:
     """Begun by two workers, ended by one: the same file as that of one alone."""
     out = tmp_path / "r.json"
@@ -214,6 +216,7 @@ def test_killed_and_resumed(many: Path, whole: bytes, tmp_path: Path) -> None:
     assert sorted(names) == [f"p{index:02d}.png" for index in range(12)]  # none twice
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_go_on(many: Path, whole: bytes, tmp_path: Path) -> None:
     out = tmp_path / "r.json"
     process = begun(many, out, workers=1)

@@ -84,6 +84,7 @@ def watch(source, **options):
     return [(frame.number, said(frame.image), frame.timestamp) for frame in frames], broken, notices
 
 
+@pytest.mark.slow
 def test_a_camera_that_drops_and_comes_back(camera):
     take = (encode(30), False)
     # The first connection is open_source's own look; the second drops; two are refused; then it is back.
@@ -107,6 +108,7 @@ def test_a_camera_that_drops_and_comes_back(camera):
     assert len(notices) == 2
 
 
+@pytest.mark.slow
 def test_a_camera_that_stalls(camera, monkeypatch):
     monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 1.0)
     silent, take = (encode(25), True), (encode(25), False)
@@ -143,6 +145,7 @@ def test_a_camera_that_comes_back_in_another_size(camera):
     assert scaled[0].endswith("is 80x48, the video is 160x96: scaled from here on")
 
 
+@pytest.mark.slow
 def test_a_camera_that_stays_away(camera):
     take = (encode(25), False)
     source = open_source(camera(take, take, None).url, reconnect=1.5)
@@ -187,6 +190,7 @@ def test_the_wait_is_bounded(monkeypatch):
     assert "10 attempts in 200 s" in ends[0][1]
 
 
+@pytest.mark.slow
 def test_a_user_who_has_waited_enough(camera):
     take = (encode(25), False)
     source = open_source(camera(take, take, None).url, reconnect=1e9)

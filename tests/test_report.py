@@ -207,6 +207,7 @@ def test_frames_are_neither_altered_nor_kept():
     )
 
 
+@pytest.mark.slow
 def test_5000_identities_stay_bounded(tmp_path):
     builder = ReportBuilder("long", fps=10)
     rng = np.random.default_rng(1)

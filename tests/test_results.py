@@ -37,6 +37,7 @@ def tracker() -> MasaTracker:
     return MasaTracker(Flat())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fasterrcnn_mobilenet_v3_large_320_fpn", "maskrcnn_resnet50_fpn"])
 def test_torchvision(name: str) -> None:
     torch.manual_seed(0)

@@ -170,6 +170,7 @@ def test_a_damaged_frame_is_reported(serve):
     assert {n - says for n, says, _ in got if n < 41 or n > 48} == {0}, "whole again from the key frame on"
 
 
+@pytest.mark.slow
 def test_a_camera_that_falls_silent_ends_after_the_timeout(serve, monkeypatch):
     monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 1.5)
     source = open_source(serve(encode(60), silent=True).url)

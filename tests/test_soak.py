@@ -43,6 +43,7 @@ def test_twenty_thousand_frames(tmp_path):
     assert frames == list(range(1, 20_001))
 
 
+@pytest.mark.slow
 def test_things_of_their_own_looks_keep_their_own_identities(tmp_path):
     *_, result = tool().soak(3000, things=12, life=60, preset="appearance", match=0.75, sink=tmp_path / "live.jsonl")
     assert result.things > 450

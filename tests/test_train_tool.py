@@ -28,6 +28,7 @@ from masa_track.training.export import load_adapter
 from masa_track.training.hooks import training_model
 from masa_track.training.order import PhotoSampler
 
+pytestmark = pytest.mark.slow  # most train
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = """
 _base_ = {schedule!r}

@@ -633,6 +633,7 @@ def test_masks_without_pycocotools_name_the_extra(folder: Path, monkeypatch: pyt
     TwoViews(None, folder / "images", random_boxes=2, **ITEM)[0]
 
 
+@pytest.mark.slow
 def test_pairs_of_views_can_be_browsed(folder: Path, tmp_path: Path) -> None:
     tool = Path(__file__).resolve().parents[1] / "tools" / "browse_views.py"
     command = [sys.executable, str(tool), str(folder / "regions.json"), str(folder / "images")]
@@ -647,6 +648,7 @@ def test_pairs_of_views_can_be_browsed(folder: Path, tmp_path: Path) -> None:
     assert "nothere.json" in failed.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_photographs_that_we_train_on(shared: Path) -> None:
     regions = read_regions(shared / "photos" / "regions.json")

@@ -164,6 +164,7 @@ def test_the_checksum_sees_a_changed_buffer() -> None:
     assert checksum(backbone) != before
 
 
+@pytest.mark.slow
 def test_loss_falls_and_matching_gets_better() -> None:
     torch.manual_seed(0)
     model, data, held = TrainingModel(TinyNetwork(fusion=False), samples=48), TinyViews(), TinyViews()
@@ -330,6 +331,7 @@ def test_there_are_eight_configurations() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_official_r50_takes_a_step() -> None:
     torch.manual_seed(0)
     model = TrainingModel("r50", samples=16)

@@ -34,6 +34,7 @@ def sequence(scores: float) -> EmbeddedSequence:
     return EmbeddedSequence("walk", 25.0, (320, 240), frames, truth)
 
 
+@pytest.mark.slow
 def test_the_search_finds_the_detectors_threshold() -> None:
     doubtful = [sequence(0.45)]  # below the preset's threshold for new tracks
     before, best, options = search(doubtful, "idf1", 15, [1], 0)
