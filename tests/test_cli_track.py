@@ -193,12 +193,11 @@ def test_an_error_in_the_middle_leaves_what_was_done(
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_leaves_whole_files(number: signal.Signals, tmp_path: Path) -> None:
-    clip = made_clip(tmp_path / "long", 600)
-    out = tmp_path / "out"
-    process = command("track", clip, "--detections", clip / "gt" / "gt.txt", "--out", out)
-    part = out / ".tracks.txt.part"
+    clip = made_clip(tmp_path / "long", 300)
+    out, lines = tmp_path / "out", tmp_path / "lines.jsonl"
+    process = command("track", clip, "--detections", clip / "gt" / "gt.txt", "--out", out, "--jsonl", lines)
     for _ in range(600):
-        if part.exists() and part.stat().st_size > 0:
+        if lines.exists() and lines.stat().st_size > 0:
             break
         time.sleep(0.1)
     process.send_signal(number)
@@ -207,7 +206,7 @@ def test_ctrl_c_leaves_whole_files(number: signal.Signals, tmp_path: Path) -> No
     assert "stopped early" in said
     assert sorted(os.listdir(out)) == RESULTS
     done = len(json.loads((out / "tracks.json").read_text())["images"])
-    assert 0 < done < 600
+    assert 0 < done < 300
     assert set(rows_of(out)[:, 0]) == set(range(1, done + 1))
     with av.open(str(out / "video.mp4")) as container:
         assert sum(1 for _ in container.decode(video=0)) == done
