@@ -24,7 +24,7 @@ def tool() -> Any:
 @pytest.mark.slow
 def test_twenty_thousand_frames(tmp_path):
     sink = tmp_path / "live.jsonl"
-    *_, result = tool().soak(20_000, things=12, life=60, preset="default", match=None, sink=sink)
+    *_, result = tool().soak(20_000, things=6, life=38, preset="default", match=None, sink=sink)
     assert [tenth.frames for tenth in result.tenths] == list(range(2000, 20_001, 2000))
     assert result.things > 3000
     assert result.reused == 0
@@ -45,7 +45,7 @@ def test_twenty_thousand_frames(tmp_path):
 
 @pytest.mark.slow
 def test_things_of_their_own_looks_keep_their_own_identities(tmp_path):
-    *_, result = tool().soak(3000, things=12, life=60, preset="appearance", match=0.75, sink=tmp_path / "live.jsonl")
+    *_, result = tool().soak(2500, things=12, life=60, preset="appearance", match=0.75, sink=tmp_path / "live.jsonl")
     assert result.things > 450
     assert result.reused == 0
     assert result.mixed == 0

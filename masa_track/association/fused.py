@@ -241,7 +241,8 @@ class FusedAssociator:
                 taken[strong] = by_looks
         if not cut:
             worth += self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
-            again = np.isin(np.arange(len(memory)), taken)
+            again = np.zeros(len(memory), bool)
+            again[taken[taken >= 0]] = True
             left = (missing < _SAME_TIME) & (memory.belief == np.inf) & ~again & ~memory.away
             steady, arrived = self._presence.steady(), int((taken[strong] < 0).sum())
             cut = options.use_appearance and (
@@ -289,7 +290,11 @@ class FusedAssociator:
         """
         free = gaps <= self.options.second_gap_seconds
         free[taken[taken >= 0]] = False
-        columns, weak = np.flatnonzero(free), np.setdiff1d(np.arange(len(taken)), strong)
+        is_weak = np.ones(len(taken), bool)
+        is_weak[strong] = False
+        columns, weak = np.flatnonzero(free), np.flatnonzero(is_weak)
+        if not (len(columns) and len(weak)):
+            return 0.0
         got, _ = most_evidence(place[np.ix_(weak, columns)], self.options.second_match_odds)
         weak, columns = weak[got >= 0], columns[got[got >= 0]]
         taken[weak] = columns
