@@ -52,16 +52,18 @@ class CameraMotion:
             return None
         affine = _agreed(last, grey, corners, corners)
         if affine is None:  # too far for the flow to find from where they were
-            shift, _ = cv2.phaseCorrelate(last.astype(np.float32), grey.astype(np.float32), _window(grey.shape))
-            affine = _agreed(last, grey, corners, corners + np.array(shift, np.float32))
+            affine = _agreed(last, grey, corners, corners + whole_shift(last, grey)[0].astype(np.float32))
         if affine is None:
             return None
         affine[:, 2] /= scale
         return np.asarray(affine, np.float64)
 
 
-def _window(shape: tuple[int, ...]) -> np.ndarray:
-    return cv2.createHanningWindow((shape[1], shape[0]), cv2.CV_32F)
+def whole_shift(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, float]:
+    """The shift (x, y) in pixels that two (H, W) grey pictures agree on as a whole, and how sure that is, 0..1."""
+    window = cv2.createHanningWindow((after.shape[1], after.shape[0]), cv2.CV_32F)
+    shift, sureness = cv2.phaseCorrelate(before.astype(np.float32), after.astype(np.float32), window)
+    return np.array(shift), sureness
 
 
 def _agreed(last: np.ndarray, grey: np.ndarray, corners: np.ndarray, guessed: np.ndarray) -> np.ndarray | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 LOG = logging.getLogger("masa_track")
-_WEAK_FRAMES = 10  # in a row, with boxes none of which may start a track, before that is said
+_WEAK_FRAMES = 10  # the first with boxes; if none of those may start a track, that is said
 
 
 class Embeds(Protocol):
@@ -176,7 +176,10 @@ class MasaTracker:
             LOG.warning(
                 "no detection of %d frames scores above init_score_threshold = %g, from which tracks start; the best "
                 "has %.2f: set it to what your detector's scores mean, e.g. init_score_threshold=%.2f",
-                *(_WEAK_FRAMES, threshold, self._best_score, self._best_score / 2),
+                _WEAK_FRAMES,
+                threshold,
+                self._best_score,
+                self._best_score / 2,
             )
 
     def _next_index(self, timestamp: float | None) -> float:

@@ -29,6 +29,7 @@ def test_twenty_thousand_frames(tmp_path):
     assert result.things > 3000
     assert result.reused == 0
     # Some of these things, which look like nothing on earth and appear where another has left, are taken for that one.
+    assert result.tenths[-1].identities > 0.7 * result.things
     assert result.mixed < 0.05 * result.things
 
     # From the second tenth on, as memory of the first may be still filling. A leak of one object a frame is 16,000, of

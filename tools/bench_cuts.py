@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,9 +44,7 @@ def scene(clip: Path, number: int, length: int, model: Any) -> list[Frame]:
     _, total, _, frames = frames_of(clip)
     truth, boxes = read_mot(clip / "gt" / "gt.txt", truth=True), boxes_of(clip, "gt")
     found: list[Frame] = []
-    for at, picture in tqdm(frames, desc=clip.name, total=min(length, total), leave=False):
-        if len(found) == length:
-            break
+    for at, picture in tqdm(islice(frames, length), desc=clip.name, total=min(length, total), leave=False):
         if picture is None:
             raise InputError(f"{clip}: the clip must have pictures: img1/ or a video")
         given = boxes.get(at, (np.zeros((0, 4), np.float32), None))[0]
@@ -93,7 +91,7 @@ def main() -> None:
     parser.add_argument("--model", default="nano", metavar="NAME", help="default: %(default)s")
     args = parser.parse_args()
     if len(args.clips) < 2:
-        raise SystemExit(f"clips must be two or more, got {len(args.clips)}: a cut needs something to cut to")
+        parser.error(f"clips must be two or more, got {len(args.clips)}: a cut needs something to cut to")
     model = masa_track.load(args.model)
     scenes = [scene(clip, number, args.frames, model) for number, clip in enumerate(args.clips)]
     names = ["ours", *PEERS]
@@ -103,11 +101,9 @@ def main() -> None:
     print(f"| films | {' | '.join(f'IDF1 {name}' for name in names)} | {' | '.join(f'shared {n}' for n in names)} |")
     print(f"|---|{'---|' * 2 * len(names)}")
     for kind, rows in results.items():
-        idf1, shared = (
-            np.mean([[score for score, _ in row] for row in rows], axis=0),
-            np.sum([[count for _, count in row] for row in rows], axis=0),
-        )
-        cells = [f"{value:.3f}" for value in idf1] + [str(int(value)) for value in shared]
+        table = np.array(rows)  # (films, trackers, 2)
+        cells = [f"{value:.3f}" for value in table[..., 0].mean(axis=0)]
+        cells += [f"{value:.0f}" for value in table[..., 1].sum(axis=0)]
         print(f"| {kind}, {len(rows)} | {' | '.join(cells)} |")
 
 

@@ -15,13 +15,12 @@ from masa_track.association.fused_memory import FusedMemory
 from masa_track.association.fused_options import FusedOptions
 from masa_track.association.gallery_file import TrackGallery
 from masa_track.association.matching import most_evidence
-from masa_track.association.presence import Presence
+from masa_track.association.presence import SAME_TIME, Presence
 from masa_track.association.presets import fused_options_of
 from masa_track.errors import InputError
 
 _NEVER = 2.0  # an IoU that no two boxes have
 _IMPOSSIBLE = -1e9
-_SAME_TIME = 1e-6  # seconds
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 _CROWD = 10.0  # so many missing tracks make each of them half as likely: one of many is alike by chance
 COMMON_TRUST = 40.0  # things that must be seen before half of their common look is taken away
@@ -54,6 +53,8 @@ class FusedAssociator:
         self.options = options = fused_options_of(preset, **overrides)
         self._prior = prior or AppearancePrior()
         self._high = min(options.high_score_threshold, options.init_score_threshold)
+        usual, own = _log_odds(np.array([FusedOptions.init_score_threshold, options.init_score_threshold]))
+        self._moved = float(usual - own)
         self._noise = kalman.MotionNoise(
             speed=options.motion_speed,
             persistence=options.motion_persistence,
@@ -235,15 +236,16 @@ class FusedAssociator:
         taken[strong], worth = most_evidence(odds[strong], options.match_odds)
         if options.use_appearance:
             by_looks, looks_worth = most_evidence(unmoved[strong], options.cut_match_odds)
-            cut = looks_worth + options.cut_odds > worth
-            cut = cut and rearranged(unmoved[strong, by_looks][by_looks >= 0], options.match_odds)
+            cut = looks_worth + options.cut_odds > worth and rearranged(
+                unmoved[strong, by_looks][by_looks >= 0], options.match_odds
+            )
             if cut:
                 taken[strong] = by_looks
         if not cut:
             worth += self._match_weak(taken, np.where(other_class, _IMPOSSIBLE, place), strong, gaps)
             again = np.zeros(len(memory), bool)
             again[taken[taken >= 0]] = True
-            left = (missing < _SAME_TIME) & (memory.belief == np.inf) & ~again & ~memory.away
+            left = (missing <= SAME_TIME) & (memory.belief == np.inf) & ~again & ~memory.away
             steady, arrived = self._presence.steady(), int((taken[strong] < 0).sum())
             cut = options.use_appearance and (
                 log_odds_of_one_view(worth, int(left.sum()), steady, arrived) < options.cut_odds
@@ -293,8 +295,6 @@ class FusedAssociator:
         is_weak = np.ones(len(taken), bool)
         is_weak[strong] = False
         columns, weak = np.flatnonzero(free), np.flatnonzero(is_weak)
-        if not (len(columns) and len(weak)):
-            return 0.0
         got, _ = most_evidence(place[np.ix_(weak, columns)], self.options.second_match_odds)
         weak, columns = weak[got >= 0], columns[got[got >= 0]]
         taken[weak] = columns
@@ -303,10 +303,7 @@ class FusedAssociator:
     def _belief(self, scores: np.ndarray) -> np.ndarray:
         """(K,) how much detections of these scores speak for a track's being real: their log-odds, moved to where
         those of a detector are whose tracks start at the preset's score."""
-        moved = _log_odds(np.array(FusedOptions.init_score_threshold)) - _log_odds(
-            np.array(self.options.init_score_threshold)
-        )
-        return _log_odds(scores) + moved
+        return _log_odds(scores) + self._moved
 
     def _newborn(self, boxes: np.ndarray, scores: np.ndarray, taken: np.ndarray) -> np.ndarray:
         """Positions of the detections that start a track."""

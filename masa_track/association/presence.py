@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+SAME_TIME = 1e-6  # seconds
 _LONGEST = np.array([0.0, 0.3, 1.0, 3.0])  # seconds missing, ends of the groups that are counted; the last is open
 _STEADY = 0.9  # of the tracks seen in the frame before, supposed to be seen again
 _RETURNS = np.array([6.0, 2.0, 0.5, 0.1])  # the same of missing ones, a second, by how long they have been missing
@@ -29,7 +30,7 @@ class Presence:
 
     def steady(self) -> float:
         """How likely a track is seen again that was seen in the frame before."""
-        return float(min((self._hits[0] + _TRUST * _STEADY) / (self._trials[0] + _TRUST), 1 - _RARE))
+        return float(self._rates(0.0)[0])
 
     def log_odds(self, missing: np.ndarray, passed: float, memory: float) -> np.ndarray:
         """Log-odds of being seen in this frame.
@@ -42,11 +43,14 @@ class Presence:
         Returns:
             (M,), between -4 and 1.
         """
-        supposed = np.concatenate(([_STEADY], np.minimum(1 - np.exp(-_RETURNS * passed), _STEADY)))
-        rate = (self._hits + _TRUST * supposed) / (self._trials + _TRUST)
-        rate = np.clip(rate, _RARE, 1 - _RARE)
+        rate = self._rates(passed)
         odds = np.log(rate / (1 - rate))[_group(missing)]
         return np.asarray(np.clip(odds * np.exp(-missing / memory - passed / _APART), _LEAST, _MOST))
+
+    def _rates(self, passed: float) -> np.ndarray:
+        """How likely a track is seen, by group; the first does not depend on the seconds since the frame before."""
+        supposed = np.concatenate(([_STEADY], np.minimum(1 - np.exp(-_RETURNS * passed), _STEADY)))
+        return np.clip((self._hits + _TRUST * supposed) / (self._trials + _TRUST), _RARE, 1 - _RARE)
 
     def learn(self, missing: np.ndarray, again: np.ndarray) -> None:
         """Tracks missing for (M,) seconds were seen again or not, (M,) bool."""
@@ -56,4 +60,4 @@ class Presence:
 
 
 def _group(missing: np.ndarray) -> np.ndarray:
-    return np.searchsorted(_LONGEST + 1e-6, missing)
+    return np.searchsorted(_LONGEST + SAME_TIME, missing)

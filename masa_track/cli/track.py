@@ -142,8 +142,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     source = open_source(args.source, reconnect=args.reconnect)
-    if args.preset not in REFERENCE_PRESETS:
-        overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
     from masa_track.models import load
@@ -161,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
     detect, class_names, start_score = boxes_from or detector_boxes(args, model)
     if args.preset in REFERENCE_PRESETS:
         start_score = None
+    else:
+        overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
     if start_score is not None:
         overrides.setdefault("init_score_threshold", start_score)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)

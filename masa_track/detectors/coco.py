@@ -34,6 +34,8 @@ class CocoDetector:
         InputError: if the weights cannot be fetched.
     """
 
+    start_score = 0.5
+
     def __init__(self, name: str, device: str | None = None, pretrained: bool = True) -> None:
         from torchvision import models
 
@@ -48,7 +50,6 @@ class CocoDetector:
                 f"the weights of detector {name!r} could not be fetched ({error}): download {weights.url} on another "
                 f"machine and put it into {torch.hub.get_dir()}/checkpoints, or use --detector motion"
             ) from error
-        self.start_score = 0.5
         self.class_names = {
             index: label
             for index, label in enumerate(weights.meta["categories"])

@@ -59,12 +59,14 @@ class TextDetector:
         InputError: for a model without Grounding DINO's backbone, or a text that is empty or too long.
     """
 
+    start_score = START_SCORE
+
     def __init__(
         self, embedder: Embedder, network: nn.Module, tokenizer: Any, text: str, threshold: float = 0.3
     ) -> None:
         if embedder.name != "gdino-swinb":
             raise InputError(f"text prompts need the model 'gdino-swinb', got {embedder.name!r}")
-        self.embedder, self.threshold, self.start_score = embedder, threshold, max(threshold, START_SCORE)
+        self.embedder, self.threshold = embedder, threshold
         phrases = split_phrases(text)
         self.class_names = dict(enumerate(phrases))
         self.encoding, self.tokens_of = tokenize(tokenizer, phrases, embedder.device)

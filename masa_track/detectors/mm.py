@@ -27,6 +27,8 @@ class MmdetDetector:
         InputError: without mmdet, or if a file is not there.
     """
 
+    start_score = 0.3  # mmdet's own, for its pictures
+
     def __init__(self, config: str, checkpoint: str, device: str | None = None, threshold: float = 0.1) -> None:
         try:
             from mmdet.apis import inference_detector, init_detector
@@ -40,7 +42,7 @@ class MmdetDetector:
                 "configuration and its weights"
             ) from error
         self.class_names = dict(enumerate(self.network.dataset_meta["classes"]))
-        self.threshold, self.start_score = threshold, 0.3  # mmdet's own, for its pictures
+        self.threshold = threshold
         self._infer = inference_detector
 
     def detect(self, frame: np.ndarray) -> sv.Detections:

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import supervision as sv
 
+from masa_track.camera import whole_shift
+
 # The picture is worked on at this size, which is enough for boxes and makes the cost independent of the camera.
 _WORKING_SIDE = 480
 _SMALLEST_AREA = 0.001  # of the picture; smaller patches are noise, leaves, rain
@@ -28,8 +30,10 @@ class MotionDetector:
     Source: Zivkovic, Improved adaptive Gaussian mixture model for background subtraction, ICPR 2004.
     """
 
+    start_score = 0.5
+
     def __init__(self) -> None:
-        self.class_names, self.start_score = {0: "moving"}, 0.5
+        self.class_names = {0: "moving"}
         self._restart()
 
     def _restart(self) -> None:
@@ -84,16 +88,14 @@ class MotionDetector:
         """Pixels (x, y) by which the whole picture is off the background: a camera in the wind, or in a hand."""
         if self._seen == 0:
             return np.zeros(2)
-        background = cv2.cvtColor(self._background.getBackgroundImage(), cv2.COLOR_BGR2GRAY).astype(np.float32)
-        grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY).astype(np.float32)
-        window = cv2.createHanningWindow(small.shape[1::-1], cv2.CV_32F)
-        (right, down), sureness = cv2.phaseCorrelate(background, grey, window)
+        background = cv2.cvtColor(self._background.getBackgroundImage(), cv2.COLOR_BGR2GRAY)
+        shift, sureness = whole_shift(background, cv2.cvtColor(small, cv2.COLOR_BGR2GRAY))
         if sureness < _SURE:
             return np.zeros(2)
-        if max(abs(right), abs(down)) > _FARTHEST * min(small.shape[:2]):
+        if np.abs(shift).max() > _FARTHEST * min(small.shape[:2]):
             self._restart()  # the camera was turned: what was behind is no longer there
             return np.zeros(2)
-        return np.array([right, down])
+        return shift
 
     def _moved(self, small: np.ndarray) -> np.ndarray:
         """(H, W) bool: no pixel of the background nearby is like this one, so it is not the camera that shook."""

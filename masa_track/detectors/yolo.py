@@ -27,6 +27,8 @@ class YoloDetector:
         InputError: without ultralytics, or if the file cannot be had or is no detector.
     """
 
+    start_score = 0.25  # ultralytics' own, for its pictures and its trackers
+
     def __init__(self, weights: str, device: str | None = None, threshold: float = 0.1) -> None:
         try:
             from ultralytics import YOLO
@@ -42,7 +44,6 @@ class YoloDetector:
         if self.network.task not in ("detect", "segment", "pose", "obb"):
             raise InputError(f"detector 'ultralytics:{weights}' must find boxes, but its task is {self.network.task!r}")
         self.class_names = {int(index): str(name) for index, name in self.network.names.items()}
-        self.start_score = 0.25  # ultralytics' own, for its pictures and its trackers
         self._options = {"conf": threshold, "verbose": False, **({} if device is None else {"device": device})}
 
     def detect(self, frame: np.ndarray) -> sv.Detections:
