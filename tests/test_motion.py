@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from masa_track import MasaTracker
-from masa_track.association import Associator, FusedAssociator, kalman, open_associator, options_of
+from masa_track.association import Associator, FusedAssociator, fused, kalman, open_associator, options_of
 from masa_track.association.boxes import coverage
 from masa_track.association.evidence import AppearanceEvidence, AppearancePrior
 from masa_track.association.gallery import Gallery, unit
@@ -400,6 +402,175 @@ def test_each_engine_names_the_other() -> None:
         options_of("default")
     with pytest.raises(InputError, match="use Associator"):
         FusedAssociator("demo")
+
+
+# --- what is small, and was wrong
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_object_boxed_twice_is_one_track(seed: int) -> None:
+    """Half of the time two boxes of one object, whose scores take turns at being the larger."""
+    rng, associator, given = RNG(seed), FusedAssociator(fps=25), set()
+    for k in range(60):
+        count = 1 + (rng.random() < 0.5)
+        boxes = [(np.array(box(60 + 3 * k, 200, 90, 60)) + rng.normal(0, 1.5, 4)).tolist() for _ in range(count)]
+        given |= set(step(associator, k, boxes, [0] * count, rng.uniform(0.75, 0.95, count).tolist(), seed=k))
+    assert given - {-1} == {0}
+
+
+def test_a_rider_and_the_motorcycle_are_two_where_classes_count() -> None:
+    """Boxes with an IoU of .75 and two classes."""
+    rider, motorcycle = box(70, 140, 60, 100), box(67, 148, 66, 104)
+    both = FusedAssociator(fps=25, class_aware=True)
+    grouped = FusedAssociator(fps=25, class_groups=((0, 3),))
+    for k in range(5):
+        ids = step(both, k, [rider, motorcycle], [0, 1], [1.0, 0.9999], [0, 3])
+        one = step(grouped, k, [rider, motorcycle], [0, 1], [1.0, 0.9999], [0, 3])
+    assert ids == [0, 1]
+    assert one == [0, -1]
+
+
+def test_classes_of_a_group_share_tracks() -> None:
+    associator = FusedAssociator(fps=25, class_groups=((2, 7), (0,)))
+    places, looks = [box(100), box(300), box(500)], [0, 1, 2]
+    assert step(associator, 0, places, looks, labels=[2, 0, 5]) == [0, 1, 2]
+    assert step(associator, 1, places, looks, labels=[7, 0, 5]) == [0, 1, 2]  # car and truck are one group
+    assert step(associator, 2, places, looks, labels=[7, 2, 6]) == [0, 3, 4]  # a person is no car; 5 and 6 are alone
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [(((1, 2), (2,)), "hold each class once, got 2"), ((1, 2), "groups of class numbers"), ((("car",),), "'car'")],
+)
+def test_bad_class_groups(groups: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        FusedAssociator(class_groups=groups)
+
+
+def test_identities_are_numbered_when_they_are_confirmed() -> None:
+    """Single false detections use up no number."""
+    associator, given = FusedAssociator(fps=25, first_id=1), set()
+    for k in range(60):
+        boxes, looks, scores = [box(100 + k)], [0], [1.0]
+        if k >= 40:
+            boxes, looks, scores = [*boxes, box(500, 300)], [0, 1], [1.0, 0.9]
+        elif k % 3 == 1:
+            boxes, looks, scores = [*boxes, box(40 + (k * 97) % 500, 10, 30, 50)], [0, 2], [1.0, 0.9]
+        given |= set(step(associator, k, boxes, looks, scores))
+    assert given == {-1, 1, 2}
+
+
+@pytest.mark.parametrize("size", [(320, 240), (960, 720), (1290, 970)])
+def test_another_picture_size_scales_the_tracks(size: tuple[int, int]) -> None:
+    """Look-alikes that hardly move, in a stream whose size changes; the aspect ratio stays (within 5%)."""
+    associator = FusedAssociator(fps=25, first_id=1)
+    for k in range(30):
+        now = (640, 480) if k < 15 else size
+        factors = np.tile(np.array(now) / (640, 480), 2)
+        boxes = np.array([box(40 + 90 * n + k, 100 + 20 * n) for n in range(5)]) * factors
+        looks = unit(LOOKS[np.zeros(5, int)] + 0.1 * RNG(k).normal(size=(5, 64)))
+        ids = associator.update(boxes, np.ones(5), np.zeros(5, int), looks, k, now)
+        assert ids.tolist() == [1, 2, 3, 4, 5], k
+    assert associator.cuts == 0
+
+
+@pytest.mark.parametrize("times", [np.arange(0, 3, 0.2), np.cumsum(np.full(15, 0.2)), 5 * np.arange(15) / 25])
+def test_rounding_decides_nothing(times: np.ndarray) -> None:
+    """At 25 frames a second and a stride of 5 each gap is .2 s = confirm_seconds, however it was computed."""
+    associator = FusedAssociator(fps=30)
+    for time in times:
+        boxes, scores = np.array([box(100), box(300)]), np.array([1.0, 0.9])
+        ids = associator.update(boxes, scores, np.zeros(2, int), LOOKS[:2], 30 * time)
+        assert ids.tolist() == [0, 1]
+    for more in range(3):  # another object at each third frame, seen once
+        time = times[-1] + 0.2 * (more + 1)
+        boxes = np.array([box(100), box(300), box(500, 20 + 150 * more)])
+        ids = associator.update(boxes, np.array([1.0, 0.9, 0.9]), np.zeros(3, int), LOOKS[[0, 1, 5 + more]], 30 * time)
+        assert ids.tolist() == [0, 1, -1]
+
+
+def test_an_empty_frame_ends_tentative_tracks_as_another_frame_does() -> None:
+    for others in ([], [box(500)]):
+        associator = FusedAssociator(fps=25)
+        step(associator, 0, [box(500)], [1])
+        assert step(associator, 1, [box(500), box(100)], [1, 0], [1.0, 0.8]) == [0, -1]
+        step(associator, 2, others, [1] * len(others))
+        assert step(associator, 3, [box(500), box(100)], [1, 0], [1.0, 0.8])[1] == -1
+        assert len(associator.memory) == 2
+
+
+def test_empty_frames_are_misses_of_the_detector() -> None:
+    """The detection probability falls, whether or not another object is there to be seen."""
+    associator = FusedAssociator(fps=25)
+    for k in range(50):
+        step(associator, 2 * k, [box(100)], [0])
+        if k == 5:
+            before = associator._state.presence.steady()
+        step(associator, 2 * k + 1, [], [])
+    assert associator._state.presence.steady() < before - 0.2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_leaving_out_old_tracks_changes_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crowds in which objects vanish, return and are hidden: the same identities as with all pairs."""
+    runs = []
+    for recent in (fused._RECENT_SECONDS, np.inf):
+        monkeypatch.setattr(fused, "_RECENT_SECONDS", recent)
+        rng, associator, ids = RNG(seed), FusedAssociator(fps=10, use_appearance=seed % 2 == 0), []
+        position, there = rng.uniform(0, 600, (40, 2)), rng.random(40) < 0.5
+        looks = rng.normal(size=(40, 64))
+        for k in range(120):
+            there ^= rng.random(40) < 0.03
+            position += rng.normal(0, 3, (40, 2))
+            seen = np.flatnonzero(there & (rng.random(40) < 0.9))
+            boxes = np.concatenate((position[seen], position[seen] + [20, 40]), axis=1)
+            embeddings = looks[seen] + 0.5 * rng.normal(size=(len(seen), 64))
+            scores = rng.uniform(0.65, 1, len(seen))
+            ids.append(associator.update(boxes, scores, np.zeros(len(seen), int), embeddings, k, (640, 640)).tolist())
+        runs.append(ids)
+    assert runs[0] == runs[1]
+
+
+def test_what_is_remembered_costs_no_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pairs compared in a frame, when few and when many tracks are remembered, which left long ago."""
+    compared: list[int] = []
+    innovations = kalman.innovations
+
+    def counted(states: np.ndarray, covariances: np.ndarray, boxes: np.ndarray, noise: kalman.MotionNoise) -> Any:
+        compared.append(len(states) * len(boxes))
+        return innovations(states, covariances, boxes, noise)
+
+    monkeypatch.setattr(kalman, "innovations", counted)
+    rng, associator, half = RNG(0), FusedAssociator(fps=30), np.array([15, 35])
+    looks, position, by_frame = rng.normal(size=(60, 64)), rng.uniform([0, 0], [3840, 2160], (60, 2)), []
+    for k in range(200):
+        gone = rng.random(60) < 0.03
+        position[gone], looks[gone] = (
+            rng.uniform([0, 0], [3840, 2160], (gone.sum(), 2)),
+            rng.normal(size=(gone.sum(), 64)),
+        )
+        boxes = np.concatenate((position - half, position + half), axis=1) + rng.normal(0, 1, (60, 4))
+        embeddings = looks + 0.3 * rng.normal(size=looks.shape)
+        compared.clear()
+        associator.update(boxes, np.full(60, 0.9), np.zeros(60, int), embeddings, k, (3840, 2160))
+        by_frame.append(sum(compared))
+    assert len(associator.memory) > 350
+    assert np.mean(by_frame[-50:]) < 1.3 * np.mean(by_frame[30:50])
+
+
+def test_a_copied_gallery_leaves_the_original_as_it_is() -> None:
+    rng, gallery = RNG(0), Gallery(3, 8)
+    gallery.add(unit(rng.normal(size=(5, 8))))
+    for _ in range(30):
+        before, vectors, counts = gallery, gallery.vectors.copy(), gallery.counts.copy()
+        gallery = gallery.copy()
+        gallery.renew(np.array([0, 2]), unit(rng.normal(size=(2, 8))))
+        gallery.replace_newest(np.array([1]), unit(rng.normal(size=(1, 8))))
+        gallery.add(unit(rng.normal(size=(2, 8))))
+        gallery.keep(rng.permutation(len(gallery)) < 5)
+        np.testing.assert_array_equal(before.vectors, vectors)
+        np.testing.assert_array_equal(before.counts, counts)
+    assert len(gallery._pool) < 60  # rows are used again
 
 
 # --- the camera

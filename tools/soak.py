@@ -146,7 +146,7 @@ def soak(
             highest = max(highest, int(ids.max(initial=0)))
             if (number + 1) % max(frames // 10, 1) == 0:
                 gc.collect()
-                memory = associator.memory if fused else associator._memory
+                memory = associator.memory
                 remembered = 0 if memory is None else len(memory)
                 cost, objects = 1000 * float(np.median(spent)), len(gc.get_objects())
                 result.tenths.append(Tenth(number + 1, cost, resident_megabytes(), objects, remembered, highest))

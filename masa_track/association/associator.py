@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,31 @@ from masa_track.errors import InputError
 _NEVER = 2.0  # an IoU that no two boxes have
 
 
+@dataclass
+class _State:
+    """All that changes from frame to frame. An update works on a copy, which replaces the state when it is complete.
+
+    ``memory`` holds the tracks (None before the first detection), ``backdrops`` the unmatched detections, ``next_id``
+    the next identity, ``last_frame`` the number of the last frame (None before the first).
+    """
+
+    backdrops: Backdrops
+    next_id: int
+    memory: TrackMemory | None = None
+    last_frame: int | None = None
+
+    def copy(self) -> _State:
+        """A state whose changes leave this one as it is."""
+        return replace(
+            self, backdrops=self.backdrops.copy(), memory=None if self.memory is None else self.memory.copy()
+        )
+
+
 class Associator:
     """Links detections over frames by their embeddings. Needs numpy only (scipy for ``assignment="hungarian"``).
 
-    Identities count from ``first_id`` in every instance for itself; instances share nothing.
+    An update is all or nothing: whatever is raised inside it, KeyboardInterrupt included, the state is that of the
+    frame before. Identities count from ``first_id`` in every instance for itself; instances share nothing.
 
     Args:
         preset: ``tao``, ``bdd`` or ``demo`` (the authors' trackers, identity for identity),
@@ -39,11 +61,8 @@ class Associator:
 
     def reset(self) -> None:
         """Forgets everything: the next frame is the first of a new video."""
-        self._memory: TrackMemory | None = None
-        self._backdrops = Backdrops(self.options.backdrop_frames)
+        self._state = _State(Backdrops(self.options.backdrop_frames), self.options.first_id)
         self._scratch = Scratch()
-        self._next_id = self.options.first_id
-        self._last_frame: int | None = None
 
     def update(
         self,
@@ -68,44 +87,73 @@ class Associator:
         Raises:
             InputError: for shapes that do not fit, numbers that are not finite, a frame that does not come later.
         """
+        before = self._state
         boxes, scores, labels, embeddings = checked(
-            boxes, scores, labels, embeddings, None if self._memory is None else self._memory.dimension
+            boxes, scores, labels, embeddings, None if before.memory is None else before.memory.dimension
         )
-        count, frame = len(boxes), int(frame_index)
-        if self._last_frame is not None and frame <= self._last_frame:
+        frame = int(frame_index)
+        if before.last_frame is not None and frame <= before.last_frame:
             raise InputError(
-                f"frame_index must grow from call to call, got {frame} after {self._last_frame}: "
+                f"frame_index must grow from call to call, got {frame} after {before.last_frame}: "
                 "call reset() before another video"
             )
-        self._last_frame = frame
+        state = before.copy()
+        state.last_frame = frame
+        result = self._link(state, boxes, scores, labels, embeddings, frame)
+        self._state = state  # the only place where anything changes
+        return result
+
+    @property
+    def last_frame(self) -> float | None:
+        """The number of the last frame that was tracked; None before the first."""
+        return self._state.last_frame
+
+    @property
+    def memory(self) -> TrackMemory | None:
+        """The tracks that can still be matched; None before the first detection."""
+        return self._state.memory
+
+    def _link(
+        self,
+        state: _State,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        frame: int,
+    ) -> np.ndarray:
+        """Identities (N,) of a frame's detections; the tracks are renewed, and new ones begin."""
+        count = len(boxes)
         if count == 0:
             if self.options.prune_before_matching:
-                self._backdrops.add(labels, embeddings)  # none, but the older ones grow a frame older
+                state.backdrops.add(labels, embeddings)  # none, but the older ones grow a frame older
             return np.empty(0, np.int64)
-        if self._memory is None:
-            self._memory = TrackMemory(embeddings.shape[1], self.options.views)
+        if state.memory is None:
+            state.memory = TrackMemory(embeddings.shape[1], self.options.views)
+        memory = state.memory
         if self.options.prune_before_matching:
-            self._memory.prune(frame - self.options.memory_frames)
+            memory.prune(frame - self.options.memory_frames)
 
         order = np.argsort(-scores, kind="stable")
         order = order[self._visible(boxes[order], scores[order], labels[order])]
         boxes, scores, labels, embeddings = boxes[order], scores[order], labels[order], embeddings[order]
-        taken, ignored = self._match(boxes, scores, labels, embeddings, frame)
+        taken, ignored = self._match(state, boxes, scores, labels, embeddings, frame)
         ids = np.full(len(boxes), -1)
         matched = np.flatnonzero(taken >= 0)
-        ids[matched] = self._memory.ids[taken[matched]]
+        ids[matched] = memory.ids[taken[matched]]
         new = np.flatnonzero((taken < 0) & ~ignored & (scores > self.options.init_score_threshold))
-        ids[new] = np.arange(self._next_id, self._next_id + len(new))
-        self._next_id += len(new)
+        ids[new] = np.arange(state.next_id, state.next_id + len(new))
+        state.next_id += len(new)
 
         momentum = self.options.embedding_momentum
-        self._memory.update(taken[matched], boxes[matched], labels[matched], embeddings[matched], frame, momentum)
+        memory.update(taken[matched], boxes[matched], labels[matched], embeddings[matched], frame, momentum)
         if new.size:
-            self._memory.add(ids[new], boxes[new], labels[new], embeddings[new], frame)
+            memory.add(ids[new], boxes[new], labels[new], embeddings[new], frame)
         if self.options.backdrop_frames:
-            self._keep_backdrops(np.flatnonzero((ids < 0) & ~ignored), boxes, labels, embeddings)
+            rows = self._new_backdrops(np.flatnonzero((ids < 0) & ~ignored), boxes)
+            state.backdrops.add(labels[rows], embeddings[rows])
         if not self.options.prune_before_matching:
-            self._memory.prune(frame - self.options.memory_frames + 1)
+            memory.prune(frame - self.options.memory_frames + 1)
 
         result = np.full(count, -1)
         result[order] = ids
@@ -129,15 +177,21 @@ class Associator:
         return np.flatnonzero(~hidden)
 
     def _match(
-        self, boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, frame: int
+        self,
+        state: _State,
+        boxes: np.ndarray,
+        scores: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        frame: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Row of the track that each detection takes (-1 for none), and which detections are to be left alone."""
-        options, memory = self.options, self._memory
+        options, memory = self.options, state.memory
         assert memory is not None
         ignored = np.zeros(len(boxes), bool)
         if len(memory) == 0:
             return np.full(len(boxes), -1), ignored
-        pairs, shared = self._candidates(boxes, labels, embeddings, frame, memory)
+        pairs, shared = self._candidates(memory, state.backdrops, boxes, labels, embeddings, frame)
         assign = greedy if options.assignment == "greedy" else hungarian
         strong = scores > options.object_score_threshold
         taken = assign(pairs, shared, strong)
@@ -148,11 +202,17 @@ class Associator:
         return taken, ignored
 
     def _candidates(
-        self, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, frame: int, memory: TrackMemory
+        self,
+        memory: TrackMemory,
+        backdrops: Backdrops,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        frame: int,
     ) -> tuple[Candidates, np.ndarray]:
         """The pairs of detection and column that are similar enough; columns are tracks, then backdrops (shared)."""
         options = self.options
-        backdrop_labels, backdrop_embeddings = self._backdrops.all(memory.dimension)
+        backdrop_labels, backdrop_embeddings = backdrops.all(memory.dimension)
         column_labels, columns_embeddings, norms = memory.labels, memory.embeddings, memory.norms
         if len(backdrop_labels):
             column_labels = np.concatenate((column_labels, backdrop_labels))
@@ -185,9 +245,8 @@ class Associator:
             rows, columns, values = rows[above], columns[above], values[above]
         return sort_candidates(rows, columns, values, len(boxes)), shared
 
-    def _keep_backdrops(self, rows: np.ndarray, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray) -> None:
-        """Remembers the unmatched detections ``rows`` (K,) that no better one overlaps."""
+    def _new_backdrops(self, rows: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Those of the unmatched detections ``rows`` (K,) that no better one overlaps."""
         limits = np.full(len(boxes), _NEVER)
         limits[rows] = self.options.backdrop_iou_threshold
-        rows = rows[~hidden_by_better(boxes, limits)[rows]]
-        self._backdrops.add(labels[rows], embeddings[rows])
+        return rows[~hidden_by_better(boxes, limits)[rows]]

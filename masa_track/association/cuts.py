@@ -30,3 +30,8 @@ def log_odds_of_one_view(worth: float, gone: int, steady: float, arrived: int) -
         arrived: detections without a track.
     """
     return worth - min(-gone * float(np.log1p(-steady)), _LAPSE) - _ARRIVAL * arrived
+
+
+def least_log_odds_of_one_view(worth: float, strong: int) -> float:
+    """The least that :func:`log_odds_of_one_view` can be for pairs of ``worth`` and ``strong`` detections."""
+    return worth - _LAPSE - _ARRIVAL * strong

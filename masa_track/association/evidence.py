@@ -78,12 +78,11 @@ class AppearanceEvidence:
 
     def learn_different(self, cosines: np.ndarray) -> None:
         """(K,) cosines of different things."""
-        self._different *= _FORGET
-        self._different += _sums(cosines)
+        self._different = _FORGET * self._different + _sums(cosines)
 
     def learn_same(self, cosines: np.ndarray, seconds: np.ndarray) -> None:
         """(K,) cosines of one thing and itself (K,) seconds before, known by something else than looks."""
-        self._same *= _FORGET
+        self._same = _FORGET * self._same
         low, _ = self.different()
         at = np.abs(np.log1p(10 * seconds)[:, None] - np.log1p(10 * GAPS)).argmin(axis=1)
         for gap in np.unique(at):

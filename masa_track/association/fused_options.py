@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import isfinite
 from numbers import Integral, Real
+from typing import Any
 
 from masa_track.errors import InputError
 
@@ -46,7 +47,9 @@ class FusedOptions:
         view_seconds: how much time is between them, at least.
         duplicate_iou: an unmatched detection that overlaps a better one by more starts no track.
         distractor_iou_threshold: a detection of a low score that overlaps a better one by more is left out.
-        class_aware: a detection may only take a track of its own class.
+        class_aware: a detection may only take a track of its own class, and only hide detections of its own class.
+        class_groups: groups of classes, e.g. ``((2, 7), (0,))``: as ``class_aware``, but the classes of a group count
+            as one. A class that is in none is a group of its own. None: no groups.
         motion_speed: how fast things move, in sizes (sqrt of the area) of their box a second, one standard deviation.
         motion_persistence: seconds after which a velocity is forgotten.
         position_noise: how exact a detection's centre is, in sizes.
@@ -83,6 +86,7 @@ class FusedOptions:
     duplicate_iou: float = 0.7
     distractor_iou_threshold: float = 0.5
     class_aware: bool = False
+    class_groups: tuple[tuple[int, ...], ...] | None = None
     motion_speed: float = 1.4
     motion_persistence: float = 10.0
     position_noise: float = 0.07
@@ -101,7 +105,9 @@ class FusedOptions:
         unit = {"clean_overlap", "duplicate_iou", "distractor_iou_threshold"}
         for name, kind in ((f.name, str(f.type)) for f in fields(self)):
             value = getattr(self, name)
-            if kind == "bool":
+            if name == "class_groups":
+                object.__setattr__(self, name, _checked_groups(value))
+            elif kind == "bool":
                 if not isinstance(value, bool):
                     raise InputError(f"{name} must be True or False, got {value!r}")
             elif kind == "int":
@@ -126,3 +132,25 @@ class FusedOptions:
         ):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} must be 0 or more, got {getattr(self, name)!r}")
+
+
+def _checked_groups(groups: Any) -> tuple[tuple[int, ...], ...] | None:
+    """``class_groups`` as tuples of whole numbers.
+
+    Raises:
+        InputError: if they are not groups of whole numbers, or if a class is in two of them.
+    """
+    if groups is None:
+        return None
+    shape = "class_groups must be groups of class numbers, e.g. ((2, 7), (0,))"
+    try:
+        checked = tuple(tuple(group) for group in groups)
+    except TypeError as error:
+        raise InputError(f"{shape}, got {groups!r}") from error
+    classes = [label for group in checked for label in group]
+    if any(isinstance(label, bool) or not isinstance(label, Integral) for label in classes):
+        raise InputError(f"{shape}, got {groups!r}")
+    twice = sorted({label for label in classes if classes.count(label) > 1})
+    if twice:
+        raise InputError(f"class_groups must hold each class once, got {twice[0]} more than once")
+    return tuple(tuple(int(label) for label in group) for group in checked)

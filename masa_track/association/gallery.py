@@ -1,6 +1,6 @@
-"""Several embeddings of every track, as it looked at different times, and how alike a detection is to them.
+"""Several embeddings of every track, of its appearance at different times, and their similarity to detections.
 
-Some views are kept because a thing looks another way from behind: a mean of front and back looks like neither.
+Some views are kept because an object differs from behind: the mean of front and back resembles neither.
 """
 
 from __future__ import annotations
@@ -17,113 +17,161 @@ def unit(embeddings: np.ndarray) -> np.ndarray:
 
 
 class Gallery:
-    """Up to ``views`` embeddings a track, one row a track.
+    """Up to ``views`` embeddings of each track, one row per track.
 
-    The first view is the newest one; the others are kept so long as they differ. Rows live in buffers that double when
-    full, so a new track copies nothing.
+    The first view is the newest one; the others are kept as long as they differ.
+
+    The vectors lie in a pool, and each track holds the numbers of its pool rows. A copy shares the pool: it writes only
+    to pool rows that the original does not use. So a copy costs little, and changes to it leave the original as it is.
+    Of several copies of one original, only the last may be changed.
 
     Args:
-        views: the most of a track.
+        views: the largest number of views of a track.
         dimension: D, of the embeddings.
     """
 
     def __init__(self, views: int, dimension: int) -> None:
         self.views, self.dimension = views, dimension
-        self._length = 0
-        self._vectors = np.zeros((8, views, dimension), np.float32)
-        self._counts = np.zeros(8, np.int64)
-        self._products = np.zeros((8, views, views), np.float32)  # of each two views of a track
+        self._pool = np.zeros((8, dimension), np.float32)
+        self._used = np.zeros(8, bool)  # pool rows that this gallery or its original refers to
+        self._rows = np.zeros((0, views), np.int64)  # pool rows of each track; only the first `counts` are valid
+        self._counts = np.zeros(0, np.int64)
+        self._products = np.zeros((0, views, views), np.float32)  # of each two views of a track
 
     def __len__(self) -> int:
-        return self._length
+        return len(self._counts)
 
     @property
     def vectors(self) -> np.ndarray:
-        """(M, views, D) float32 of length 1; zeros where there is none yet."""
-        return self._vectors[: self._length]
+        """(M, views, D) float32 of length 1, a copy; zeros where there is no view yet."""
+        return self._pool[self._rows] * self._there()[:, :, None]
 
     @property
     def counts(self) -> np.ndarray:
-        """(M,) int64, how many views there are."""
-        return self._counts[: self._length]
+        """(M,) int64, the number of views of each track."""
+        return self._counts
+
+    def copy(self) -> Gallery:
+        """A gallery with the same views, whose changes leave this one as it is."""
+        other = Gallery.__new__(Gallery)
+        other.views, other.dimension, other._pool = self.views, self.dimension, self._pool
+        other._rows, other._counts, other._products = self._rows.copy(), self._counts.copy(), self._products.copy()
+        other._used = np.zeros(len(self._pool), bool)
+        other._used[self._rows[self._there()]] = True
+        return other
 
     def add(self, embeddings: np.ndarray) -> None:
-        """A row for each of (K, D) embeddings of length 1."""
-        start, end = self._length, self._length + len(embeddings)
-        if end > len(self._counts):
-            room = max(end, 2 * len(self._counts)) - len(self._counts)
-            for name in ("_vectors", "_counts", "_products"):
-                buffer = getattr(self, name)
-                setattr(self, name, np.concatenate((buffer, np.zeros((room, *buffer.shape[1:]), buffer.dtype))))
-        self._length = end
-        self._vectors[start:end] = 0
-        self._vectors[start:end, 0] = embeddings
-        self._counts[start:end] = 1
-        self._products[start:end] = 0
-        self._products[start:end, 0, 0] = (embeddings**2).sum(axis=1)
+        """Appends a track for each of (K, D) embeddings of length 1."""
+        count = len(embeddings)
+        rows = np.zeros((count, self.views), np.int64)
+        rows[:, 0] = self._store(embeddings)
+        products = np.zeros((count, self.views, self.views), np.float32)
+        products[:, 0, 0] = (embeddings**2).sum(axis=1)
+        self._rows = np.concatenate((self._rows, rows))
+        self._counts = np.concatenate((self._counts, np.ones(count, np.int64)))
+        self._products = np.concatenate((self._products, products))
 
-    def keep(self, rows: np.ndarray) -> None:
-        """Keeps the rows where the (M,) mask is true."""
-        if rows.all():
-            return
-        kept = int(rows.sum())
-        for name in ("_vectors", "_counts", "_products"):
-            buffer = getattr(self, name)
-            buffer[:kept] = buffer[: self._length][rows]
-        self._length = kept
+    def keep(self, tracks: np.ndarray) -> None:
+        """Keeps the tracks where the (M,) mask is true."""
+        self._rows, self._counts, self._products = self._rows[tracks], self._counts[tracks], self._products[tracks]
 
-    def renew(self, rows: np.ndarray, embeddings: np.ndarray) -> None:
-        """The newest views of ``rows`` (K,) become (K, D); the ones before are kept with the others.
+    def renew(self, tracks: np.ndarray, embeddings: np.ndarray) -> None:
+        """The newest views of ``tracks`` (K,) become (K, D); the ones before are kept with the others.
 
-        A full row loses the view that is most like another, the coming one included: what tells the least.
+        A full row loses the view that is most similar to another one, the coming one included: it adds the least.
         """
-        for row, embedding in zip(rows.tolist(), embeddings, strict=True):
-            count = int(self._counts[row])
+        for track, stored, embedding in zip(tracks.tolist(), self._store(embeddings).tolist(), embeddings, strict=True):
+            count = int(self._counts[track])
             place = count
+            with_views = self._pool[self._rows[track]] @ embedding  # (views,); only the first `count` are valid
             if count < self.views:
-                self._counts[row] = count + 1
+                self._counts[track] = count + 1
             else:
-                alike = self._products[row].copy()
+                alike = self._products[track].copy()
                 np.fill_diagonal(alike, -np.inf)
-                place = int(np.maximum(alike.max(axis=1), self._vectors[row] @ embedding).argmax())
-            if place:
-                self._put(row, place, self._vectors[row, 0])
-            self._put(row, 0, embedding)
+                place = int(np.maximum(alike.max(axis=1), with_views).argmax())
+            if place:  # the newest view until now moves there
+                self._move_newest(track, place)
+                with_views[place] = with_views[0]
+            self._put_newest(track, stored, embedding, with_views)
 
-    def replace_newest(self, rows: np.ndarray, embeddings: np.ndarray) -> None:
-        """The newest views of ``rows`` (K,) become (K, D), and the ones before are forgotten."""
-        for row, embedding in zip(rows.tolist(), embeddings, strict=True):
-            self._put(row, 0, embedding)
+    def replace_newest(self, tracks: np.ndarray, embeddings: np.ndarray) -> None:
+        """The newest views of ``tracks`` (K,) become (K, D), and the ones before are forgotten."""
+        for track, stored, embedding in zip(tracks.tolist(), self._store(embeddings).tolist(), embeddings, strict=True):
+            self._put_newest(track, stored, embedding, self._pool[self._rows[track]] @ embedding)
 
-    def _put(self, row: int, place: int, embedding: np.ndarray) -> None:
-        self._vectors[row, place] = embedding
-        products = self._vectors[row] @ self._vectors[row, place]
-        self._products[row, place] = self._products[row, :, place] = products
-
-    def similarities(self, embeddings: np.ndarray, centre: np.ndarray) -> np.ndarray:
-        """How alike detections and tracks are.
+    def similarities(self, embeddings: np.ndarray, centre: np.ndarray, tracks: np.ndarray | None = None) -> np.ndarray:
+        """Similarities of detections and tracks.
 
         Args:
             embeddings: (N, D) of length 1.
-            centre: (D,) what all have in common, taken away before angles are measured.
+            centre: (D,) what all have in common, subtracted before angles are measured.
+            tracks: (T,) rows of the tracks to compare with; None: all M.
 
         Returns:
-            (N, M) float32: the mean of the cosine to the nearest view and to the mean direction of all views.
+            (N, T) float32: the mean of the cosine to the nearest view and to the mean direction of all views.
         """
-        tracks, views = self._length, self.views
-        there = np.arange(views) < self.counts[:, None]  # (M, views)
-        flat = self.vectors.reshape(tracks * views, -1)
+        if tracks is None:
+            tracks = np.arange(len(self))
+        there = self._there()[tracks]  # (T, views)
         square = float(centre @ centre)
-        # (a - c) . (b - c) from dot products alone: no (M, views, D) array is made.
-        along = (flat @ centre).reshape(tracks, views)
+        # (a - c) . (b - c) from dot products alone: no (T, views, D) array is made.
+        pool, rows = self._part_of_pool(tracks, there)
+        along = (pool @ centre)[rows]  # (T, views)
         asked_along = embeddings @ centre
         asked_length = np.sqrt(np.maximum((embeddings**2).sum(axis=1) - 2 * asked_along + square, _SHORTEST))
-        products = self._products[:tracks] - along[:, :, None] - along[:, None] + square  # (M, views, views)
+        products = self._products[tracks] - along[:, :, None] - along[:, None] + square  # (T, views, views)
         length = np.sqrt(np.maximum(np.einsum("mvv->mv", products), _SHORTEST))
-        cosines = (embeddings @ flat.T).reshape(-1, tracks, views) - asked_along[:, None, None] - along + square
+        cosines = (embeddings @ pool.T)[:, rows] - asked_along[:, None, None] - along + square  # (N, T, views)
         cosines /= asked_length[:, None, None] * length
         cosines *= there
         weights = there / length
         total = np.sqrt(np.maximum(np.einsum("mvw,mv,mw->m", products, weights, weights), _SHORTEST))
         nearest = np.where(there, cosines, -1).max(axis=2)
         return np.asarray((nearest + cosines.sum(axis=2) / total) / 2, np.float32)
+
+    def _there(self) -> np.ndarray:
+        """(M, views) bool, which views exist."""
+        return np.arange(self.views) < self._counts[:, None]
+
+    def _part_of_pool(self, tracks: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The part of the pool that ``tracks`` (T,) refer to, and their (T, views) rows of it.
+
+        It is a slice where they refer to most of it, else a copy.
+        """
+        rows = np.where(there, self._rows[tracks], 0)
+        end = int(rows.max(initial=0)) + 1
+        needed = rows[there]
+        if 2 * len(needed) >= end - 1:
+            return self._pool[:end], rows
+        rows[there] = np.arange(len(needed))
+        return self._pool[needed], rows
+
+    def _store(self, embeddings: np.ndarray) -> np.ndarray:
+        """Writes (K, D) embeddings to pool rows that are not in use, and returns their numbers (K,)."""
+        free = np.flatnonzero(~self._used)
+        count = len(embeddings)
+        if len(free) < count:
+            size = max(2 * len(self._pool), len(self._pool) + count)
+            pool, used = np.zeros((size, self.dimension), np.float32), np.zeros(size, bool)
+            pool[: len(self._pool)], used[: len(self._pool)] = self._pool, self._used
+            self._pool, self._used = pool, used
+            free = np.flatnonzero(~used)
+        rows = free[:count]
+        self._pool[rows] = embeddings
+        self._used[rows] = True
+        return rows
+
+    def _move_newest(self, track: int, place: int) -> None:
+        """View 0 becomes view ``place`` (its own place is free until it gets another)."""
+        self._rows[track, place] = self._rows[track, 0]
+        own = self._products[track, 0, 0]
+        self._products[track, place] = self._products[track, :, place] = self._products[track, 0]
+        self._products[track, place, place] = own
+
+    def _put_newest(self, track: int, stored: int, embedding: np.ndarray, with_views: np.ndarray) -> None:
+        """View 0 becomes the embedding in pool row ``stored``, whose products with the views are ``with_views``."""
+        self._rows[track, 0] = stored
+        with_views[0] = embedding @ embedding
+        with_views[self._counts[track] :] = 0
+        self._products[track, 0] = self._products[track, :, 0] = with_views

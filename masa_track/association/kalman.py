@@ -118,9 +118,14 @@ def innovations(
         ``distances`` (N, M, 4): squared, in standard deviations, of centre x, centre y, width and height; their sum is
         the squared Mahalanobis distance. ``variances`` (M, 4) of the expectation, the detector's included, pixels².
     """
-    variances = covariances[:, 0] + (sizes(states) * _per_number(noise.position, noise.extent)) ** 2
+    variances = innovation_variances(states, covariances, noise)
     offsets = to_centres(boxes)[:, None] - states[None, :, :4]
     return offsets**2 / variances, variances
+
+
+def innovation_variances(states: np.ndarray, covariances: np.ndarray, noise: MotionNoise) -> np.ndarray:
+    """(M, 4) variances of where tracks are expected to be detected, the detector's included, pixels²."""
+    return np.asarray(covariances[:, 0] + (sizes(states) * _per_number(noise.position, noise.extent)) ** 2)
 
 
 def correct(
@@ -156,3 +161,18 @@ def warp(states: np.ndarray, covariances: np.ndarray, affine: np.ndarray) -> tup
         (states[:, :2] @ turn.T + shift, states[:, 2:4] * scale, states[:, 4:6] @ turn.T, states[:, 6:] * scale), axis=1
     )
     return moved, covariances * scale**2
+
+
+def scale(states: np.ndarray, covariances: np.ndarray, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """States in the pixels of a picture of another size.
+
+    Args:
+        states: (M, 8).
+        covariances: (M, 3, 4).
+        factors: (2,) by which the picture's width and height have grown.
+
+    Returns:
+        States and covariances.
+    """
+    each = np.tile(np.asarray(factors, np.float64), 2)  # centre x, centre y, width, height
+    return states * np.tile(each, 2), covariances * each**2

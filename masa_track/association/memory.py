@@ -12,7 +12,7 @@ from masa_track.association.gallery import Gallery, unit
 class TrackMemory:
     """The tracks that can still be matched, as arrays of one row a track, oldest track first.
 
-    The arrays live in buffers that double when full and shrink never, so a frame costs no allocation a track.
+    The arrays live in buffers that double when full, so a new track copies nothing.
 
     Attributes:
         boxes: (M, 4) float32 xyxy, where each was last seen.
@@ -46,6 +46,17 @@ class TrackMemory:
         if name in TrackMemory._COLUMNS:
             return self._buffers[name][: self.count]
         raise AttributeError(name)
+
+    def copy(self) -> TrackMemory:
+        """The same tracks; changes to the copy leave this one as it is."""
+        other = TrackMemory.__new__(TrackMemory)
+        other.dimension, other.count = self.dimension, self.count
+        other.gallery = None if self.gallery is None else self.gallery.copy()
+        other._buffers = {}
+        for name, buffer in self._buffers.items():
+            other._buffers[name] = np.empty_like(buffer)
+            other._buffers[name][: self.count] = buffer[: self.count]
+        return other
 
     def add(self, ids: np.ndarray, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, frame: int) -> None:
         """Remembers new tracks. Shapes as the attributes, (K, ...)."""
@@ -102,6 +113,12 @@ class Backdrops:
 
     def __init__(self, frames: int) -> None:
         self._frames: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=frames)
+
+    def copy(self) -> Backdrops:
+        """The same frames; changes to the copy leave these as they are."""
+        other = Backdrops.__new__(Backdrops)
+        other._frames = self._frames.copy()
+        return other
 
     def add(self, labels: np.ndarray, embeddings: np.ndarray) -> None:
         """Puts a frame's (K,) labels and (K, D) embeddings in front; the oldest frame falls out."""
