@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import copy
 import logging
-from dataclasses import fields
-from math import isfinite
-from typing import TYPE_CHECKING, Any, Protocol
+from math import inf, isfinite
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
-from masa_track.association import (
-    PRESETS,
-    REFERENCE_PRESETS,
-    FusedAssociator,
-    TrackGallery,
-    open_associator,
-)
+from masa_track.association import REFERENCE_PRESETS, FusedAssociator, TrackGallery, open_associator
+from masa_track.association.checks import check_labels, check_scores
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,6 +22,28 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("masa_track")
 _WEAK_FRAMES = 10  # the first with boxes; if none of those may start a track, that is said
+_ODD_GAPS = 3  # consecutive gaps between timestamps that are hardly seconds; then that is said
+_LONG_GAP = 8.0  # seconds; milliseconds of a video of 125 or fewer frames a second are further apart
+_SHORT_GAP = 0.0009  # seconds; nearer than this are only videos of more than 1,000 frames a second
+
+
+class _Frames(NamedTuple):
+    """What the tracker keeps of the frames so far. It is replaced as a whole, after a frame has succeeded.
+
+    Attributes:
+        number: of the last frame, in frames of 1 / ``fps`` seconds.
+        timestamp: of the last frame that had one, seconds; None if no frame had one.
+        without: frames that had no timestamp, since the last one that had.
+        camera: the camera's motion up to the last frame; None where it is not estimated.
+        far, near: consecutive gaps between timestamps that were very long, and very short.
+    """
+
+    number: float = -1
+    timestamp: float | None = None
+    without: int = 0
+    camera: CameraMotion | None = None
+    far: int = 0
+    near: int = 0
 
 
 class Embeds(Protocol):
@@ -85,11 +101,7 @@ class MasaTracker:
             self.model = load(model, device=device)
         if camera_motion and not isinstance(self._associator, FusedAssociator):
             raise InputError(f"camera_motion needs a preset that knows motion, got {preset!r}: take 'default'")
-        self._camera: CameraMotion | None = None
-        if camera_motion:
-            from masa_track.camera import CameraMotion
-
-            self._camera = CameraMotion()
+        self._camera_motion = camera_motion
         self._counts_frames = preset in REFERENCE_PRESETS
         self.phrases: dict[str, int] = {}
         self.reset()
@@ -97,10 +109,13 @@ class MasaTracker:
     def reset(self) -> None:
         """Forgets everything, for the first frame of another video. Identities count from the first again."""
         self._associator.reset()
-        self._frame_index: float = -1
-        if self._camera is not None:
-            self._camera.reset()
-        self._timestamp: float | None = None
+        camera = None
+        if self._camera_motion:
+            from masa_track.camera import CameraMotion
+
+            camera = CameraMotion()
+        self._frames = _Frames(camera=camera)
+        self._units_told = False
         self._best_score, self._weak_frames = 0.0, 0
 
     def update(
@@ -118,32 +133,43 @@ class MasaTracker:
 
         Returns:
             The same rows in the same order, with ``tracker_id`` (N,) int64; -1 = not tracked. The detections given
-            are not changed.
+            are not changed: the object and its ``data`` are new, the arrays are shared.
 
         Raises:
-            InputError: for a frame or boxes of another form, NaN, or a timestamp that is not later than the last.
+            InputError: for a frame or boxes of another form, NaN, scores outside 0..1, classes that are not whole
+                numbers, or a timestamp that is not later than the last. A frame that raises leaves no trace.
         """
         from masa_track.models.preprocess import check_boxes, check_frame
-        from masa_track.results import to_detections
+        from masa_track.results import to_detections, with_identities
 
         check_frame(frame)
-        detections = to_detections(detections, self.phrases)
+        phrases = dict(self.phrases)
+        detections = to_detections(detections, phrases)
         boxes = check_boxes(detections.xyxy)
-        index = self._next_index(timestamp)
         count = len(boxes)
         scores = np.ones(count, np.float32) if detections.confidence is None else detections.confidence
         labels = np.zeros(count, np.int64) if detections.class_id is None else detections.class_id
+        scores, labels = check_scores(scores, count), check_labels(labels, count)
+        frames = self._next(timestamp)
         embeddings = self.model.embed(frame, boxes)
-        tracked = copy.copy(detections)
-        if isinstance(self._associator, FusedAssociator):
-            size = frame.shape[1], frame.shape[0]
-            camera = None if self._camera is None else self._camera.estimate(frame, boxes)
-            tracked.tracker_id = self._associator.update(boxes, scores, labels, embeddings, index, size, camera)
-        else:
-            tracked.tracker_id = self._associator.update(boxes, scores, labels, embeddings, int(index))
-        self._frame_index, self._timestamp = index, timestamp
+        size, moved, camera = (frame.shape[1], frame.shape[0]), None, copy.copy(frames.camera)
+        if camera is not None:
+            moved = camera.estimate(frame, boxes)
+            frames = frames._replace(camera=camera)
+        before, self._frames = self._frames, frames
+        try:
+            if isinstance(self._associator, FusedAssociator):
+                ids = self._associator.update(boxes, scores, labels, embeddings, frames.number, size, moved)
+            else:
+                ids = self._associator.update(boxes, scores, labels, embeddings, int(frames.number))
+        except BaseException:
+            if self._associator.last_frame != frames.number:  # else Ctrl-C came when the frame was done
+                self._frames = before
+            raise
+        self.phrases.update(phrases)
         self._say_if_weak(scores)
-        return tracked
+        self._say_if_no_seconds(frames)
+        return with_identities(detections, ids)
 
     def class_of(self, tracker_id: int) -> int | None:
         """The class that most of a remembered track's detections had, weighed by score; None if it is forgotten.
@@ -182,23 +208,95 @@ class MasaTracker:
                 self._best_score / 2,
             )
 
-    def _next_index(self, timestamp: float | None) -> float:
-        """The frame's number for the association, in frames of 1 / fps seconds where there is a timestamp."""
-        following = self._frame_index + 1
+    def _say_if_no_seconds(self, frames: _Frames) -> None:
+        """Warns once if consecutive timestamps are so far apart, or so near, that they are hardly seconds."""
+        if self._units_told or max(frames.far, frames.near) < _ODD_GAPS:
+            return
+        self._units_told = True
+        if frames.far:
+            LOG.warning(
+                "%d frames in a row came more than %g s after the one before (tracks are remembered for %g s): "
+                "timestamps must be seconds. Are these milliseconds? Then divide by 1000. If the frames are truly so "
+                "far apart, raise %s",
+                frames.far,
+                self._long_gap(),
+                self._memory(),
+                "memory_seconds" if isinstance(self._associator, FusedAssociator) else "memory_frames",
+            )
+        else:
+            LOG.warning(
+                "%d frames in a row came less than %g s after the one before: timestamps must be seconds. Are these "
+                "minutes, or seconds that were divided by 1000?",
+                frames.near,
+                _SHORT_GAP,
+            )
+
+    def _memory(self) -> float:
+        """Seconds for which the preset remembers a track."""
+        options = self._associator.options
+        if isinstance(self._associator, FusedAssociator):
+            return self._associator.options.memory_seconds
+        return float(self._associator.options.memory_frames / options.fps)
+
+    def _long_gap(self) -> float:
+        return min(self._memory(), _LONG_GAP)
+
+    def _next(self, timestamp: float | None) -> _Frames:
+        """What will be kept once the frame of this timestamp has succeeded.
+
+        Raises:
+            InputError: for a timestamp that is no number of seconds, or not later than the last frame's.
+        """
+        last = self._frames
+        following = last.number + 1
         if timestamp is None:
-            return following
-        if not isfinite(timestamp) or (self._timestamp is not None and timestamp <= self._timestamp):
+            return last._replace(number=following, without=last.without + 1, far=0, near=0)
+        seconds = _seconds(timestamp)
+        if last.timestamp is not None and seconds <= last.timestamp:
             raise InputError(
-                f"timestamp must be seconds, later than the last ({self._timestamp}), got {timestamp}: "
+                f"timestamp must be seconds, later than the last ({last.timestamp}), got {timestamp}: "
                 "call reset() before another video"
             )
         if self._counts_frames:
-            return following
+            return last._replace(number=following, timestamp=seconds)
+        fps = self._associator.options.fps
+        if last.without and last.timestamp is None:
+            raise InputError(
+                f"timestamp must be given for each frame or for none, got {timestamp} after {last.without} frames "
+                "without: call reset() before another video"
+            )
+        gap = inf if last.timestamp is None else seconds - last.timestamp
+        index = seconds * fps
         if isinstance(self._associator, FusedAssociator):
-            return timestamp * self._associator.options.fps
-        return max(following, round(timestamp * self._associator.options.fps))
+            if last.timestamp is not None and index <= last.number:
+                raise InputError(
+                    f"timestamp must be later than the last frame's, got {timestamp} after {last.number / fps:g}: "
+                    f"{last.without} frames without a timestamp were counted as 1 / {fps:g} s each since "
+                    f"{last.timestamp}"
+                )
+        else:
+            index = max(following, round(index))
+        counted = last.timestamp is not None and not last.without
+        return last._replace(
+            number=index,
+            timestamp=seconds,
+            without=0,
+            far=last.far + 1 if counted and gap > self._long_gap() else 0,
+            near=last.near + 1 if counted and gap < _SHORT_GAP else 0,
+        )
 
 
-def tracker_options() -> list[str]:
-    """Names of the options that :class:`MasaTracker` takes as overrides."""
-    return [field.name for field in fields(PRESETS["default"])]
+def _seconds(timestamp: Any) -> float:
+    """A timestamp as a finite float."""
+    try:
+        if isinstance(timestamp, str | bytes | bool):
+            raise TypeError
+        seconds = float(timestamp)
+    except (TypeError, ValueError, OverflowError):
+        seconds = inf
+    if not isfinite(seconds):
+        raise InputError(
+            f"timestamp must be seconds, a finite number, got {timestamp!r}: a datetime has timestamp(), a timedelta "
+            "total_seconds()"
+        )
+    return seconds

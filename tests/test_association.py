@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from masa_track.association import Associator, options_of
+from masa_track.association import PRESETS, Associator, FusedAssociator, any_options_of, options_of
+from masa_track.association.other_names import _NAMES
 from masa_track.errors import InputError
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -281,6 +284,76 @@ def test_options_may_be_numpy_numbers() -> None:
 def test_bad_options(preset: str, overrides: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         options_of(preset, **overrides)
+
+
+@pytest.mark.parametrize(
+    ("given", "default", "appearance"),
+    [
+        ({"max_age": 30}, r"memory_seconds=1\.0 \(30 frames at 30 a second\)", "memory_frames=30$"),
+        ({"max_age": 30, "fps": 15}, r"memory_seconds=2\.0 \(30 frames at 15", "memory_frames=30$"),
+        ({"max_age": 0}, r"memory_seconds, above 0: one frame is memory_seconds=0\.03333", "memory_frames=0$"),
+        ({"max_age": "long"}, "use memory_seconds, in seconds", "use memory_frames, in frames"),
+        ({"max_time_lost": 15}, r"memory_seconds=0\.5", "memory_frames=15$"),
+        ({"hit_counter_max": 15}, r"memory_seconds=0\.5", "memory_frames=15$"),
+        ({"track_buffer": 60, "fps": 10}, r"memory_seconds=2\.0 \(60 frames at 30", "memory_frames=60$"),
+        ({"lost_track_buffer": 30}, r"memory_seconds=1\.0", "memory_frames=30$"),
+        ({"min_hits": 1}, r"use sure_score=0\.0", "starts a track with its first detection"),
+        ({"min_hits": 3}, r"use confirm_odds=5\.5: .* after 3 detections of score 0\.9", "there is no such option"),
+        ({"n_init": "x"}, "use confirm_odds, the sum of", "there is no such option"),
+        ({"minimum_consecutive_frames": 2}, r"use confirm_odds=3\.3", "there is no such option"),
+        ({"frame_rate": 25}, "use fps=25$", "use fps=25$"),
+        ({"track_thresh": 0.5}, r"init_score_threshold=0\.6 and high_score_threshold=0\.5", r"threshold=0\.6$"),
+        ({"track_high_thresh": 0.25}, r"high_score_threshold=0\.25", r"init_score_threshold=0\.25"),
+        ({"track_low_thresh": 0.1}, r"object_score_threshold=0\.1", r"object_score_threshold=0\.1"),
+        ({"new_track_thresh": 0.25}, r"init_score_threshold=0\.25", r"init_score_threshold=0\.25"),
+        ({"new_track_thresh": 25}, r"a detection score in 0\.\.1, got 25", r"a detection score in 0\.\.1, got 25"),
+        ({"track_activation_threshold": 0.4}, r"init_score_threshold=0\.4", r"init_score_threshold=0\.4"),
+        ({"match_thresh": 0.8}, "no limit of IoU here.*match_odds", "use match_score_threshold"),
+        ({"minimum_matching_threshold": 0.8}, "no limit of IoU here.*match_odds", "use match_score_threshold"),
+        ({"max_cosine_distance": 0.3}, "appearance_weight", "use match_score_threshold"),
+        ({"with_reid": True}, "use use_appearance=True", "always uses appearance"),
+        ({"nn_budget": 8}, "use views=8", "use views=8"),
+        ({"gmc_method": "sof"}, "camera_motion=True", "camera_motion=True"),
+        ({"reid_weights": "osnet.pt"}, "MasaTracker.model.", "MasaTracker.model."),
+        ({"delta_t": 3}, "no such option; leave it out", "no such option; leave it out"),
+        ({"memory_frames": 90}, r"memory_seconds=3\.0", None),
+        ({"memory_seconds": 2}, None, "memory_frames=60 "),
+        ({"max_age": 30, "min_hits": 3}, r"'max_age' .*memory_seconds=1\.0.*; option 'min_hits' .*confirm_odds", None),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_options_of_other_trackers(given: dict, default: str | None, appearance: str | None) -> None:
+    for preset, message in (("default", default), ("appearance", appearance)):
+        if message is not None:
+            with pytest.raises(InputError, match=message) as caught:
+                any_options_of(preset, **given)
+            assert "is another tracker's" in str(caught.value)
+
+
+def test_every_name_of_another_tracker_is_explained_with_an_option_of_ours() -> None:
+    for preset in PRESETS:
+        known = {field.name for field in fields(PRESETS[preset])}
+        for name in set(_NAMES) - known:
+            for value in (1, 0.5, "text", None, -3, 10**400, True):
+                with pytest.raises(InputError, match=f"option '{name}' is another tracker's") as caught:
+                    any_options_of(preset, **{name: value})
+                assert set(re.findall(r"use (\w+)=", str(caught.value))) <= known
+    assert not known & (set(_NAMES) - {"memory_frames", "memory_seconds"})
+
+
+@pytest.mark.parametrize("hits", [1, 2, 3, 5])
+@pytest.mark.parametrize("start", [0.7, 0.3])
+def test_min_hits_is_converted_to_what_it_means(hits: int, start: float) -> None:
+    """A detection of score .9 frame after frame gets its identity at the frame that was asked for."""
+    with pytest.raises(InputError) as caught:
+        any_options_of("default", min_hits=hits, init_score_threshold=start)
+    name, value = re.search(r"use (\w+)=([\d.]+)", str(caught.value)).groups()
+    associator = FusedAssociator(init_score_threshold=start, **{name: float(value)})
+    arguments = np.array([[50, 50, 90, 130]]), np.array([0.9]), np.zeros(1, int), np.ones((1, 8))
+    # The first frame of a video comes after no other, so its detections have their identity at once.
+    associator.update(*(array[:0] for array in arguments), 0, size=(640, 480))
+    got = [int(associator.update(*arguments, frame, size=(640, 480))[0]) for frame in range(1, 7)]
+    assert [identity >= 0 for identity in got] == [frame >= hits for frame in range(1, 7)]
 
 
 FRONT, BACK, OTHER = np.eye(3, 8, dtype=np.float32) * 8

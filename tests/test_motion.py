@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from masa_track import MasaTracker
-from masa_track.association import Associator, FusedAssociator, fused, kalman, open_associator, options_of
+from masa_track.association import (
+    Associator,
+    FusedAssociator,
+    FusedOptions,
+    fused,
+    kalman,
+    open_associator,
+    options_of,
+)
 from masa_track.association.boxes import coverage
 from masa_track.association.evidence import AppearanceEvidence, AppearancePrior
 from masa_track.association.gallery import Gallery, unit
@@ -19,7 +27,13 @@ from masa_track.errors import InputError
 
 RNG = np.random.default_rng
 LOOKS = unit(RNG(5).normal(size=(40, 64)))  # things that look nothing alike
-NOISE = kalman.MotionNoise()
+OPTIONS = FusedOptions()
+NOISE = kalman.MotionNoise(  # of the preset
+    speed=OPTIONS.motion_speed,
+    persistence=OPTIONS.motion_persistence,
+    position=OPTIONS.position_noise,
+    extent=OPTIONS.extent_noise,
+)
 
 
 def box(x: float, y: float = 100.0, width: float = 30.0, height: float = 60.0) -> list[float]:

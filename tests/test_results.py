@@ -134,12 +134,63 @@ def test_not_changed(tracker: MasaTracker) -> None:
         (None, "detections must be supervision.Detections, .* got builtins.NoneType"),
         (np.zeros((2, 4)), "got numpy.ndarray"),
         ({"logits": 1}, "got a dict of logits"),
-        ([{"boxes": BOXES}, {"boxes": BOXES}], "those of one frame, got 2 results"),
+        ([{"boxes": BOXES}, {"boxes": BOXES}], r"those of one frame, got 2 results \(a list of dict\): give"),
+        ([[5, 5, 60, 100, 0.9, 0]], r"got a list of numbers: for rows of x1, .* pass sv\.Detections\(xyxy=rows\["),
+        ([(5, 5, 60, 100), (5, 5, 60, 100)], "got a list of numbers: for rows"),
+        ([5, 5, 60, 100, 0.9], "got a list of numbers: for rows"),
+        ([np.zeros(6), np.zeros(6)], "got a list of numbers: for rows"),
+        (torch.zeros(3, 6), r"got torch.Tensor of shape \(3, 6\): for rows"),
+        ([np.zeros((3, 5))], r"got numpy.ndarray of shape \(3, 5\): for rows"),
+        ([([5, 5, 60, 100], 0.9, "dog")] * 2, r"got 2 results \(a list of tuple\)"),
+        ([{"bbox": [1, 2, 3, 4], "image_id": k} for k in (4, 7, 9, 9, 11)], r"4 images \(image_id 4, 7, 9, \.\.\.\)"),
+        ([{"bbox": [1, 2, 3, 4]}, {"bbox": [1, 2, 3]}], r"bbox must be four numbers .* got \[1, 2, 3\] in row 1"),
+        ([{"bbox": ["1", 2, 3, 4]}], "bbox must be four numbers"),
+        ([{"bbox": None}], "bbox must be four numbers"),
+        ([{"bbox": [1, 2, 3, 10**400]}], "bbox must be numbers"),
+        ([{"bbox": [1, 2, 3, 4], "score": "0.9"}], "score must be a number in 0..1, got '0.9' in row 0"),
+        ([{"bbox": [1, 2, 3, 4], "category_id": "dog"}], "labels must be whole numbers, got .*dog"),
+        ([{"bbox": [1, 2, 3, 4], "category_id": 10**30}], "labels must be whole numbers"),
+        ({"boxes": [[1, 2, 3, 4], [1, 2, 3]], "scores": [1, 1]}, "boxes must be an array of numbers, with rows of one"),
+        ({"boxes": np.zeros((4, 5)), "scores": np.ones(5)}, r"boxes must be \(N, 4\) xyxy pixels, got \(4, 5\)"),
+        ({"boxes": [["a", "b", "c", "d"]], "scores": [1]}, "boxes must be numbers, got 'a'"),
+        ({"boxes": BOXES, "scores": SCORES[:2]}, r"scores must be \(3,\).*got \(2,\)"),
+        ({"boxes": BOXES, "scores": ["0.9", "0.8", "0.7"]}, "scores must be numbers, got '0.9'"),
+        ({"boxes": BOXES, "scores": SCORES, "labels": [1, 2]}, r"labels must be \(3,\)"),
+        ({"boxes": BOXES, "scores": SCORES, "labels": ["a", "b"]}, "one for each of the 3 boxes, got 2 names"),
+        ({"boxes": BOXES, "scores": SCORES, "labels": [1, [2], 3]}, "rows of one length"),
+        ({"boxes": BOXES, "scores": SCORES, "labels": [1, 2, 1e300]}, "whole numbers of 64 bits, got 1e.300 in row 2"),
+        ({"boxes": BOXES, "scores": SCORES, "labels": torch.tensor([1, torch.inf, 0])}, "64 bits, got inf in row 1"),
+        ({"boxes": BOXES, "scores": SCORES, "masks": np.zeros((2, 9, 9))}, r"masks must be .* for 3 boxes"),
+        ({"predictions": [{"class": "dog", "confidence": 0.9}], "top": "dog"}, "must have boxes, got predictions"),
     ],
 )
 def test_something_else(result: object, message: str, tracker: MasaTracker) -> None:
     with pytest.raises(InputError, match=message):
         tracker.update(result, FRAME)
+
+
+def test_dicts_without_labels_or_scores(tracker: MasaTracker) -> None:
+    """As documented: without a class each box counts as 0, without a score as 1."""
+    tracked = tracker.update({"boxes": BOXES, "scores": SCORES}, FRAME)
+    assert tracked.class_id is None
+    assert np.array_equal(tracked.confidence, SCORES.numpy())
+    assert tracker.class_of(1) == 0
+    tracked = MasaTracker(Flat()).update({"boxes": BOXES.tolist()}, FRAME)
+    assert tracked.tracker_id.tolist() == [1, 2, 3]  # at once, as scores of 1 do
+
+
+class Classified:
+    """A result of ultralytics for a picture as a whole, by its attributes (`ultralytics.engine.results.Results`)."""
+
+    def __init__(self) -> None:
+        self.names, self.probs = {0: "cat"}, object()
+        self.boxes = self.obb = self.masks = None
+
+
+def test_a_classification_has_no_boxes(tracker: MasaTracker) -> None:
+    for result in (Classified(), [Classified()]):
+        with pytest.raises(InputError, match=r"must have boxes, got .* a classification .* instead of yolo11n-cls\.pt"):
+            tracker.update(result, FRAME)
 
 
 def test_no_warning_of_transformers() -> None:

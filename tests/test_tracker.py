@@ -181,3 +181,185 @@ def test_the_shipped_model_tracks() -> None:
             frame[y : y + 60, x : x + 60] = patches[thing]
             boxes.append([x, y, x + 60, y + 60])
         assert tracker.update(sv.Detections(np.array(boxes, np.float32)), frame).tracker_id.tolist() == [1, 2, 3, 4]
+
+
+def scored(*scores: object) -> sv.Detections:
+    """Boxes side by side with these scores, whatever they are."""
+    detections = sv.Detections(np.array([[40 * k, 0, 40 * k + 30, 60] for k in range(len(scores))], np.float32))
+    detections.confidence = np.array(scores)
+    return detections
+
+
+@pytest.mark.parametrize("preset", ["default", "appearance", "tao"])
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ([95, 12], r"scores must be probabilities, 0\.\.1, got 95 in row 0: percent: divide by 100"),
+        ([1.5, 0.2], "got 1.5 in row 0: percent: divide by 100"),
+        ([3, 251], r"got 251 in row 1: 0\.\.255: divide by 255"),
+        ([0.5, 3000], r"got 3000 in row 1: scale them to 0\.\.1"),
+        ([0.9, -1], "got -1 in row 1: -1 stands for 'no score' in MOTChallenge text"),
+        ([0.9, -1.7], "got -1.7 in row 1: negative scores may be logits: apply the sigmoid"),
+        ([40.0, -1.7], "got -1.7 in row 1: negative scores may be logits"),
+        ([0.9, np.nan], "scores must be finite numbers, got nan in row 1"),
+        (["0.9", "high"], "scores must be numbers, got '0.9'"),
+        ([None, 0.9], "scores must be numbers, got None"),
+    ],
+)
+def test_scores_that_are_no_probabilities(preset: str, scores: list, message: str) -> None:
+    tracker = MasaTracker(ByColour(), preset)
+    with pytest.raises(InputError, match=message):
+        tracker.update(scored(*scores), FRAME)
+    assert tracker.update(scored(1.0004, 1.0, 0.0), FRAME).tracker_id[:2].tolist() == [1, 2]  # rounding is no mistake
+
+
+@pytest.mark.parametrize("name", ["init_score_threshold", "object_score_threshold"])
+@pytest.mark.parametrize("preset", ["default", "appearance"])
+def test_a_threshold_in_percent(preset: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} must be at most 1, as scores are, got 40: percent: divide by 100"):
+        MasaTracker(ByColour(), preset, **{name: 40})
+
+
+@pytest.mark.parametrize("bad", [1e300, np.inf, np.nan, 2.5, 1e19])
+def test_classes_that_int64_cannot_hold(bad: float) -> None:
+    detections = scored(0.9, 0.9)
+    detections.class_id = np.array([3, bad])
+    with pytest.raises(InputError, match=r"labels must be whole numbers of 64 bits, got .* in row 1"):
+        MasaTracker(ByColour()).update(detections, FRAME)
+    detections.class_id = np.array([3, 2**64 - 1], np.uint64)
+    with pytest.raises(InputError, match="labels must be whole numbers of 64 bits, got 18446744073709551615"):
+        MasaTracker(ByColour()).update(detections, FRAME)
+
+
+@pytest.mark.parametrize("preset", ["default", "appearance"])
+def test_identities_cannot_wrap(preset: str) -> None:
+    with pytest.raises(InputError, match="first_id must be at most 4503599627370496, got 9223372036854775807"):
+        MasaTracker(ByColour(), preset, first_id=2**63 - 1)
+    detections, frame = painted([0, 1], [0, 1])
+    tracked = MasaTracker(ByColour(), preset, first_id=2**52).update(detections, frame)
+    assert tracked.tracker_id.tolist() == [2**52, 2**52 + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("views", 10**9), ("views", 10**400), ("fps", 10**400), ("init_score_threshold", 10**400)]
+)
+@pytest.mark.parametrize("preset", ["default", "appearance"])
+def test_options_of_absurd_size(preset: str, name: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"{name} must be"):
+        MasaTracker(ByColour(), preset, **{name: value})
+
+
+def warned(caplog: pytest.LogCaptureFixture, times: list[float | None], **options: object) -> list[str]:
+    """What the tracker says about frames of these times."""
+    caplog.clear()
+    tracker = MasaTracker(ByColour(), **options)
+    detections, frame = painted([0, 1], [0, 1])
+    for time in times:
+        tracker.update(detections, frame, time)
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize("preset", ["default", "appearance"])
+@pytest.mark.parametrize("fps", [10, 30, 60, 120])
+def test_milliseconds_are_noticed_once(fps: int, preset: str, caplog: pytest.LogCaptureFixture) -> None:
+    times = (1000 / fps * np.arange(1, 20)).tolist()
+    (said,) = warned(caplog, times, preset=preset)
+    assert "Are these milliseconds? Then divide by 1000" in said
+    assert warned(caplog, times[:3], preset=preset) == []  # two gaps may be chance
+    assert warned(caplog, (np.arange(1, 20) / fps).tolist(), preset=preset) == []
+
+
+def test_milliseconds_against_a_short_memory(caplog: pytest.LogCaptureFixture) -> None:
+    assert "3 frames in a row came more than 2 s" in warned(caplog, [0, 3, 6, 9, 12], memory_seconds=2.0)[0]
+    assert warned(caplog, [0, 3, 4, 7, 8, 11, 12], memory_seconds=2.0) == []  # not in a row
+    assert warned(caplog, [0, 3, 6, 9, 12]) == []
+    assert warned(caplog, [0, 100, 200, 300, 400], preset="tao") == []  # which leaves timestamps aside
+
+
+def test_seconds_divided_once_too_often(caplog: pytest.LogCaptureFixture) -> None:
+    (said,) = warned(caplog, (np.arange(1, 20) / 30 / 1000).tolist())
+    assert "came less than 0.0009 s after the one before" in said
+    assert warned(caplog, (np.arange(1, 20) / 1000).tolist()) == []  # a thousand frames a second
+
+
+@pytest.mark.parametrize("timestamp", ["1.5", "soon", None, b"2", True, np.datetime64("2026-01-01"), 10**400, [1, 2]])
+def test_timestamps_that_are_no_numbers(timestamp: object) -> None:
+    tracker = MasaTracker(ByColour())
+    detections, frame = painted([0, 1], [0, 1])
+    tracker.update(detections, frame, 1.0)
+    if timestamp is not None:
+        with pytest.raises(InputError, match="timestamp must be seconds, a finite number, got"):
+            tracker.update(detections, frame, timestamp)
+    assert tracker.update(detections, frame, np.float32(1.25)).tracker_id.tolist() == [1, 2]
+
+
+def test_timestamps_in_some_calls_only() -> None:
+    detections, frame = painted([0, 1], [0, 1])
+    tracker = MasaTracker(ByColour())
+    for _ in range(10):
+        tracker.update(detections, frame)
+    for timestamp in (0.1, 1.7e9):
+        with pytest.raises(InputError, match=r"timestamp must be given for each frame or for none, .* after 10 fra"):
+            tracker.update(detections, frame, timestamp)
+    assert tracker.update(detections, frame).tracker_id.tolist() == [1, 2]
+    tracker.reset()
+    tracker.update(detections, frame, 5.0)
+    for _ in range(3):
+        tracker.update(detections, frame)
+    with pytest.raises(InputError, match=r"timestamp must be later than the last frame's, got 5\.02 after 5\.1: 3 fra"):
+        tracker.update(detections, frame, 5.02)
+    assert tracker.update(detections, frame, 5.2).tracker_id.tolist() == [1, 2]
+
+
+def test_what_the_result_holds_is_not_the_callers() -> None:
+    given, frame = painted([0, 1], [0, 1])
+    given.metadata["camera"] = "door"
+    tracked = MasaTracker(ByColour()).update(given, frame)
+    tracked.data["name"] = np.array(["a", "b"])
+    tracked.metadata["camera"] = "yard"
+    assert list(given.data) == ["thing"]
+    assert given.metadata == {"camera": "door"}
+
+
+class Failing(ByColour):
+    """A model of which one call fails, or gives what the association refuses."""
+
+    def __init__(self) -> None:
+        self.how: object = None
+
+    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        how, self.how = self.how, None
+        if isinstance(how, BaseException):
+            raise how
+        return super().embed(frame, boxes) * (np.nan if how else 1)
+
+
+@pytest.mark.parametrize("how", [KeyboardInterrupt(), MemoryError(), "NaN"], ids=["ctrl-c", "memory", "refused"])
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_frame_that_fails_leaves_no_trace(how: object, timed: bool) -> None:
+    """Beside a tracker that never saw that frame: a picture of a camera that moved, with names never seen."""
+    rng = np.random.default_rng(0)
+    world = np.kron(rng.integers(0, 255, (40, 60, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+
+    def view(left: int, name: str) -> tuple[dict, np.ndarray]:
+        boxes = np.array([[200 - left, 50, 230 - left, 110], [240 - left, 50, 270 - left, 110]], np.float32)
+        names = [name, "a dog"]
+        return {"boxes": boxes, "scores": np.array([0.9, 0.9]), "labels": names}, world[:240, left : left + 320]
+
+    model = Failing()
+    tracker = MasaTracker(model, camera_motion=True)
+    untouched = MasaTracker(ByColour(), camera_motion=True)
+    times = [5.0, 5.1, 5.2, 5.3] if timed else [None] * 4
+    for left, time in zip((0, 10), times[:2], strict=True):
+        for each in (tracker, untouched):
+            each.update(*view(left, "a cat"), time)
+    model.how = how
+    with pytest.raises((KeyboardInterrupt, MemoryError, InputError)):
+        tracker.update(*view(100, "a bird"), times[2])
+    assert tracker.phrases == untouched.phrases == {"a cat": 0, "a dog": 1}
+    for left, time in zip((20, 30), times[2:], strict=True):
+        one, other = (each.update(*view(left, "a fox"), time) for each in (tracker, untouched))
+        assert one.tracker_id.tolist() == other.tracker_id.tolist() == [1, 2]
+        assert tracker._frames.number == untouched._frames.number
+        np.testing.assert_array_equal(tracker._associator.memory.states, untouched._associator.memory.states)
+    assert tracker.phrases == untouched.phrases

@@ -16,7 +16,7 @@ _FORGET = 0.98  # a frame; some fifty frames are looked back at
 _SMALLEST_STD = 0.03
 _FREEDOM = 4.0  # of Student's t: detectors slip more often than a normal distribution would have it
 _ENTRY = 0.5  # sizes from the border, within which things come in
-GAPS = np.array([0.0, 0.1, 0.3, 1.0, 3.0])  # seconds, knots of `AppearanceModel.alike`
+GAPS = np.array([0.0, 0.1, 0.3, 1.0, 3.0])  # seconds, knots of `AppearancePrior.same`
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from math import isfinite
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
+from masa_track.association.checks import MOST_FIRST_ID, finite_number, threshold_above_1
 from masa_track.errors import InputError
+
+MOST_VIEWS = 1000  # memory grows with tracks x views
 
 
 @dataclass(frozen=True)
@@ -111,14 +113,18 @@ class FusedOptions:
                 if not isinstance(value, bool):
                     raise InputError(f"{name} must be True or False, got {value!r}")
             elif kind == "int":
-                least = 1 if name == "views" else 0
+                least, most = (1, MOST_VIEWS) if name == "views" else (0, MOST_FIRST_ID)
                 if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                     raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}")
+                if int(value) > most:
+                    raise InputError(f"{name} must be at most {most}, got {value}")
             else:
-                if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+                if not finite_number(value):
                     raise InputError(f"{name} must be a finite number, got {value!r}")
                 if name in above_zero and value <= 0:
                     raise InputError(f"{name} must be above 0, got {value!r}")
+                if name in ("init_score_threshold", "high_score_threshold", "object_score_threshold") and value > 1:
+                    raise InputError(threshold_above_1(name, value))
                 if name in unit and not 0 <= float(value) <= 1:
                     raise InputError(f"{name} must be in 0..1, got {value!r}")
         for name in (

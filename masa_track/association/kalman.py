@@ -21,9 +21,11 @@ import numpy as np
 _SMALLEST = 1.0  # pixel that a box's width and height are taken for at least
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MotionNoise:
     """What the filter supposes of things that move. Lengths are in sizes, sqrt(width * height), of the box.
+
+    The values without a default here are options of ``FusedOptions``, which has their only defaults.
 
     Attributes:
         speed: standard deviation of the centre's velocity along x and along y, sizes a second.
@@ -34,12 +36,12 @@ class MotionNoise:
         extent: standard deviation of a detection's width and height, sizes.
     """
 
-    speed: float = 1.2
-    persistence: float = 2.5
+    speed: float
+    persistence: float
     growth: float = 0.25
     growth_persistence: float = 0.7
-    position: float = 0.05
-    extent: float = 0.07
+    position: float
+    extent: float
 
 
 def to_centres(boxes: np.ndarray) -> np.ndarray:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from math import isfinite
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
-from masa_track.association.fused_options import FusedOptions
+from masa_track.association.checks import MOST_FIRST_ID, finite_number, threshold_above_1
+from masa_track.association.fused_options import MOST_VIEWS, FusedOptions
+from masa_track.association.other_names import name_here
 from masa_track.association.similarity import METRICS
 from masa_track.errors import InputError, unknown_name
 
@@ -91,22 +92,32 @@ class AssociationOptions:
             value = getattr(self, name)
             if value is None and name in optional:
                 continue
-            if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
+            if not finite_number(value):
                 raise InputError(
                     f"{name} must be a finite number{' or None' if name in optional else ''}, got {value!r}"
                 )
             if name in unit and not 0 <= float(value) <= 1:
                 raise InputError(f"{name} must be in 0..1, got {value!r}")
-        for name, least in (("memory_frames", 0), ("backdrop_frames", 0), ("first_id", 0), ("views", 1)):
+        for name, least, most in (
+            ("memory_frames", 0, 2**52),
+            ("backdrop_frames", 0, 2**52),
+            ("first_id", 0, MOST_FIRST_ID),
+            ("views", 1, MOST_VIEWS),
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
                 raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}")
+            if int(value) > most:
+                raise InputError(f"{name} must be at most {most}, got {value}")
         for name in ("class_aware", "prune_before_matching"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         for name, known in (("match_metric", METRICS), ("assignment", ASSIGNMENTS), ("distractor_nms", DISTRACTOR_NMS)):
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
+        for name in ("init_score_threshold", "object_score_threshold"):
+            if getattr(self, name) > 1:
+                raise InputError(threshold_above_1(name, getattr(self, name)))
         if self.match_score_threshold < 0:
             raise InputError(f"match_score_threshold must be 0 or more, got {self.match_score_threshold!r}")
         if self.fps <= 0:
@@ -164,19 +175,23 @@ def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedO
             :class:`~masa_track.association.fused_options.FusedOptions`.
 
     Raises:
-        InputError: for an unknown preset or option (the nearest name is given), or a value that cannot be.
+        InputError: for an unknown preset or option (the nearest name is given; for an option of another tracker, ours
+            with the value converted), or a value that cannot be.
     """
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     options = PRESETS[preset]
     known = [f.name for f in fields(options)]
-    for name in overrides:
-        if name not in known:
-            raise (
-                unknown_name("option", name, known)
-                if get_close_matches(name, known)
-                else InputError(f"unknown option {name!r}: known are {', '.join(known)}")
-            )
+    unknown = [name for name in overrides if name not in known]
+    others = [text for name in unknown if (text := name_here(name, overrides, options))]
+    if others:
+        raise InputError("; ".join(others))
+    for name in unknown:
+        raise (
+            unknown_name("option", name, known)
+            if get_close_matches(name, known)
+            else InputError(f"unknown option {name!r}: known are {', '.join(known)}")
+        )
     return replace(options, **overrides)
 
 

@@ -216,7 +216,7 @@ def boxes_named(args: argparse.Namespace) -> list[str]:
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
-    """``["memory_seconds=10", "class_aware=True"]`` as ``{"memory_frames": 300, "class_aware": True}``."""
+    """``["memory_seconds=10", "class_aware=True"]`` as ``{"memory_seconds": 10, "class_aware": True}``."""
     options: dict[str, Any] = {}
     for pair in pairs:
         name, sign, text = pair.partition("=")

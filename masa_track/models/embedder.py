@@ -165,7 +165,7 @@ class Embedder:
 
     @torch.inference_mode()
     def backbone(self, frame: np.ndarray) -> Backbone:
-        """The backbone's maps of a frame, for official models. Those of the last frame are kept.
+        """The backbone's maps of a frame, for models that find boxes themselves. Those of the last frame are kept.
 
         So :meth:`detect`, a text detector on the same backbone, and :meth:`embed` run it once for a frame. Frames are
         told apart by their content, for cameras reuse their buffer.

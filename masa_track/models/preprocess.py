@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from masa_track.association.checks import as_floats
 from masa_track.errors import InputError
 
 
@@ -29,7 +30,7 @@ def check_boxes(boxes: np.ndarray) -> np.ndarray:
     Raises:
         InputError: if they are of another shape, not finite, or inverted.
     """
-    boxes = np.asarray(boxes, np.float32)
+    boxes = as_floats("boxes", boxes)
     if boxes.size == 0:
         return boxes.reshape(0, 4)
     if boxes.ndim != 2 or boxes.shape[1] != 4:

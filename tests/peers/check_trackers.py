@@ -128,3 +128,32 @@ def test_every_box_of_norfair_counts() -> None:
     """At full frame rate overlap alone follows everybody (1.00), if no identity is lost on the way to the score."""
     clip = SHARED / "clips" / "mot15" / "TUD-Campus"
     assert bench_adapters.idf1(clip, 1, bench_adapters.norfair(None, bench_adapters.GATE)) > 0.95
+
+
+def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``tests/examples/other_trackers.py`` as it stands, with a detector of random weights that finds something."""
+    import cv2
+    import torch
+    from ultralytics import YOLO
+    from ultralytics.utils import YAML
+    from ultralytics.utils.checks import check_yaml
+
+    monkeypatch.chdir(tmp_path)
+    writer = cv2.VideoWriter("street.mp4", cv2.VideoWriter_fourcc(*"mp4v"), 25, (320, 240))
+    picture = cv2.resize(np.random.default_rng(0).integers(0, 255, (12, 16, 3)).astype(np.uint8), (320, 240))
+    for _ in range(4):
+        writer.write(picture)
+    writer.release()
+    torch.manual_seed(0)
+    yolo = YOLO("yolo11n.yaml")
+    for branch in yolo.model.model[-1].cv3:
+        torch.nn.init.zeros_(branch[-1].bias)
+    yolo.save("yolo11n.pt")
+    YAML.save("reid.yaml", {**YAML.load(check_yaml("botsort.yaml")), "with_reid": True, "model": "auto"})
+    names: dict = {}
+    path = Path(__file__).resolve().parents[1] / "examples" / "other_trackers.py"
+    exec(compile(path.read_text(), path.name, "exec"), names)
+    assert len(names["found"]) > 0
+    assert names["by_deep_sort"].shape == (len(names["found"]),)
+    assert isinstance(names["by_boxmot"], np.ndarray)
+    assert isinstance(names["by_norfair"], list)  # empty: norfair gives no identity in four frames
