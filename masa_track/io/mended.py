@@ -38,9 +38,8 @@ def mended(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0) -> R
     masks = run.masks
     if masks:
         measured = filled == frames[source]
-        masks = tuple(
-            run.masks[i] if kept else None for i, kept in zip(source.tolist(), measured.tolist(), strict=True)
-        )
+        pairs = zip(source.tolist(), measured.tolist(), strict=True)
+        masks = tuple(run.masks[i] if kept else None for i, kept in pairs)
     return replace(
         run,
         rows=np.searchsorted(run.frames, filled),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import InputError
-from masa_track.io.rle import Rle, is_whole
+from masa_track.io.rle import Rle, compressed, is_whole
 
 FPS = 30.0  # where the run knows none: an image folder without seqinfo.ini
 
@@ -108,7 +108,9 @@ def read_run(path: str | Path) -> Run:
             classes=np.array([entry["category_id"] for entry in entries], np.int64),
             boxes=np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1),
             scores=np.array([entry.get("score", 1.0) for entry in entries], np.float64),
-            masks=_masks([entry.get("segmentation") for entry in entries], file),
+            masks=_masks(
+                [entry.get("segmentation") for entry in entries], (int(video["height"]), int(video["width"])), file
+            ),
         )
     except InputError:
         raise
@@ -122,11 +124,14 @@ def read_run(path: str | Path) -> Run:
     return run
 
 
-def _masks(segmentations: list[Any], file: Path) -> tuple[Rle | None, ...]:
+def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple[Rle | None, ...]:
     masks: list[Rle | None] = []
     for i, segmentation in enumerate(segmentations):
-        if segmentation is None:
+        if not segmentation:
             masks.append(None)
+            continue
+        if not (isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), str)):  # of another program
+            masks.append(compressed(segmentation, size))
             continue
         height, width = segmentation["size"]
         rle = {"size": [int(height), int(width)], "counts": segmentation["counts"].encode("ascii")}
