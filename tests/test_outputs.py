@@ -247,14 +247,15 @@ def test_a_full_disk_leaves_whole_files(tmp_path: Path, capsys: pytest.CaptureFi
     for size in (300, 1500, 3500, 9000, 16000):  # in turn other files are the first that cannot be written
         out = tmp_path / str(size)
         outcome = limited(images, out, size)
-        assert outcome.interrupted
-        assert 0 < outcome.frames < 40 or not outcome.files
+        assert outcome.faults
+        assert outcome.frames < 40 or not outcome.interrupted
         found = frames_in(out)
         assert {file.name for file in outcome.files} == set(os.listdir(out)) == set(found)
         assert all(abs(frames - outcome.frames) <= 1 for frames in found.values()), (size, found, outcome.frames)
         said = [line for line in capsys.readouterr().err.splitlines() if "masa-track: error" in line]
         assert len(said) == 1
-        assert "cannot be written: File too large: raise the limit on the size of files" in said[0]
+        assert "File too large" in said[0]
+        assert not outcome.interrupted or "cannot be written: File too large: raise the limit" in said[0]
     assert {"tracks.txt", "tracks.csv", "tracks.json"} <= set(found)
 
 
@@ -273,7 +274,7 @@ def test_a_video_that_cannot_be_opened_leaves_no_part(tmp_path: Path) -> None:
     images, out = made_images(tmp_path / "images", 2), tmp_path / "out"
     out.mkdir()
     (out / ".video.mp4.part").mkdir()
-    with pytest.raises(OSError, match="video.mp4.part"):
+    with pytest.raises(OSError, match=r"video\.mp4\.part"):
         track_video(job(images, out))
     assert os.listdir(out) == [".video.mp4.part"]
 

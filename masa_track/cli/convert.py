@@ -80,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         InputError: for a checkpoint that is none of the official ones, or an output that would overwrite it.
         OSError: the output cannot be written.
     """
+    if args.output is not None:
+        _check_output(args.output, args.checkpoint)
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -87,8 +89,6 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.io.files import PartFile, write_text
     from masa_track.models.checkpoints import convert
 
-    if args.output is not None:
-        _check_output(args.output, args.checkpoint)
     tensors, metadata, report = convert(args.checkpoint, args.model)
     output: Path = args.output or Path(f"{metadata['model']}.safetensors")
     _check_output(output, args.checkpoint)

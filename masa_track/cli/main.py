@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_standard_streams()
     args = build_parser().parse_args(argv)
     out, err = _Output(sys.stdout), _Output(sys.stderr)
-    with redirect_stdout(out), redirect_stderr(err):  # type: ignore[type-var]
+    with redirect_stdout(out), redirect_stderr(err):
         status = _run(args, sys.argv[1:] if argv is None else argv)
         out.flush()
         if out.error is not None:

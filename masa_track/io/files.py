@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from masa_track.errors import InputError
 
@@ -45,7 +46,7 @@ class PartFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.part = self.path.with_name(f".{self.path.name}.part")
-        self._created: tuple[int, int] | None = None
+        self._held: IO[bytes] | None = None  # kept open, so that no other file gets its inode
 
     def create(self) -> int:
         """Makes an empty part. One that a killed run left is removed first; a link in its place is not followed.
@@ -60,7 +61,7 @@ class PartFile:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         number = os.open(self.part, flags, 0o666)
-        self._created = _place(os.fstat(number))
+        self._held = open(os.dup(number), "wb", buffering=0)  # noqa: SIM115 (closed by commit and abandon)
         return number
 
     def commit(self) -> None:
@@ -70,16 +71,26 @@ class PartFile:
             OSError: the part is not there, another process has made its own, or ``path`` cannot be replaced.
         """
         with open(self.part, "rb+") as file:
-            if self._created not in (None, _place(os.fstat(file.fileno()))):
+            if not self._is_ours(os.fstat(file.fileno())):
                 raise OSError(errno.EBUSY, "another process writes the same file", str(self.path))
             os.fsync(file.fileno())  # else a power cut after the rename can leave an empty file under the good name
+        self._release()
         os.replace(self.part, self.path)
 
     def abandon(self) -> None:
         """Removes the part, if there is one; ``path`` is as it was. The part of another process stays."""
         with suppress(OSError):
-            if self._created in (None, _place(self.part.lstat())):
+            if self._is_ours(self.part.lstat()):
                 self.part.unlink()
+        self._release()
+
+    def _is_ours(self, status: os.stat_result) -> bool:
+        return self._held is None or _place(os.fstat(self._held.fileno())) == _place(status)
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -176,10 +187,10 @@ def check_overwriting(outputs: Iterable[tuple[str, str | Path]], inputs: Iterabl
     """
     written: dict[object, tuple[str, Path]] = {}
     for argument, output in outputs:
+        if _identity(Path(output)) is None:
+            continue
         for path in (Path(output), PartFile(output).part):
             identity = _identity(path)
-            if identity is None:
-                continue
             if identity in written:
                 other, _ = written[identity]
                 raise InputError(
