@@ -192,6 +192,16 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path: Path) -> None:
         assert (tmp_path / LOCK_NAME).read_text() == f"{os.getpid()}\n"
 
 
+def test_track_is_refused_where_another_run_is_at_work(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("o").mkdir()
+    Path("live").write_text("of the other run")
+    with locked_folder(Path("o")):
+        assert main(["track", "images", "--detector", "motion", "--jsonl", "live", "--out", "o"]) == 2
+        assert os.listdir("o") == [LOCK_NAME]
+    assert f"--out o is in use by another run (process {os.getpid()})" in capsys.readouterr().err
+    assert Path("live").read_text() == "of the other run"
+
+
 def test_a_second_run_leaves_the_jsonl_alone(tmp_path: Path) -> None:
     with JsonLinesWriter(tmp_path / "a") as lines:
         lines.write(1, 0.0, sv.Detections.empty())
