@@ -192,6 +192,7 @@ def test_a_second_run_in_the_folder_is_refused(tmp_path: Path) -> None:
         assert (tmp_path / LOCK_NAME).read_text() == f"{os.getpid()}\n"
 
 
+@pytest.mark.slow
 def test_track_is_refused_where_another_run_is_at_work(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("o").mkdir()
     Path("live").write_text("of the other run")
