@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from masa_track.errors import InputError
+from masa_track.io.files import fault_of
 from masa_track.io.json_lines import JsonLinesWriter
-from masa_track.io.report import ReportBuilder
+from masa_track.io.report import RESULT_FILES, ReportBuilder
 from masa_track.io.stop import Stop
 from masa_track.io.tracks import TrackWriters
 from masa_track.io.video import TrackDrawer, VideoWriter
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
 
+RESULTS = ("report.html", *RESULT_FILES)
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
@@ -62,7 +65,18 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What came of a job: frames done, frames skipped (unreadable, or boxes of no use), seconds, stopped or not."""
+    """What came of a job.
+
+    Attributes:
+        frames: done.
+        identities: in them.
+        seconds: it took.
+        broken: frames skipped: unreadable, or boxes of no use.
+        broken_listed: the first of them, with the reason.
+        interrupted: whether it ended before the source did: by a signal, or because a result could not be written.
+        files: the results that are in their places.
+        faults: what is wrong with the results: a full disk, a reader of ``lines`` that has left.
+    """
 
     frames: int = 0
     identities: int = 0
@@ -70,6 +84,8 @@ class Outcome:
     broken: int = 0
     broken_listed: list[str] = field(default_factory=list)
     interrupted: bool = False
+    files: list[Path] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
 
     @property
     def fps(self) -> float:
@@ -78,22 +94,30 @@ class Outcome:
 
 
 def track_video(job: Job) -> Outcome:
-    """Tracks the whole source. Ctrl-C (or SIGTERM) ends it after the frame in work, with whole files.
+    """Tracks the whole source. Ctrl-C (SIGTERM, SIGHUP) ends it after the frame in work, with whole files.
 
-    A frame that cannot be read, or whose boxes cannot be used, is reported and skipped. Whatever else goes wrong, the
-    frames done so far are in whole files before the error goes on.
+    A frame that cannot be read, or whose boxes cannot be used, is reported and skipped. A result that cannot be written
+    any more, as on a full disk, ends the run. Whatever else goes wrong, the frames done so far are in whole files
+    before the error goes on. The results of an earlier run are replaced together: none of them stays beside new ones.
 
     Returns:
         What came of it. The files are in ``job.folder``: tracks.txt, .json, .csv, report.html and video.mp4.
+
+    Raises:
+        OSError: a result cannot be opened; no part of any is left.
     """
     source, outcome = job.source, Outcome()
     width, height, fps, names = source.width, source.height, source.fps, job.class_names
     report = ReportBuilder(source.name, "", width, height, fps, names)
-    writers = TrackWriters(job.folder, source.name, width, height, fps, names)
-    video = VideoWriter(job.folder / "video.mp4", width, height, fps / job.stride) if job.with_video else None
     drawer = TrackDrawer(width, height, fps / job.stride, names)
-    started = time.perf_counter()
-    with _progress_bar(job) as bar, Stop() as stop:
+    with ExitStack() as opened:
+        writers = TrackWriters(job.folder, source.name, width, height, fps, names)
+        opened.callback(writers.abandon)  # nothing is left to abandon after close
+        video = VideoWriter(job.folder / "video.mp4", width, height, fps / job.stride) if job.with_video else None
+        if video is not None:
+            opened.callback(video.abandon)
+        started = time.perf_counter()
+        bar, stop = opened.enter_context(_progress_bar(job)), opened.enter_context(Stop())
 
         def report_broken(number: int, reason: str) -> None:
             outcome.broken += 1
@@ -105,6 +129,7 @@ def track_video(job: Job) -> Outcome:
             tqdm.write(f"{source.name}: {text}", file=sys.stderr)
 
         source.notice, source.stop_asked = say, lambda: stop.asked
+        lines = job.lines
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 try:
@@ -114,12 +139,26 @@ def track_video(job: Job) -> Outcome:
                     continue
                 if job.segmenter is not None:
                     tracked = job.segmenter.add_masks(tracked, frame.image)
-                writers.write(frame.number, frame.file_name, tracked)
-                if job.lines is not None:
-                    job.lines.write(frame.number, frame.timestamp, tracked)
+                if lines is not None:
+                    try:
+                        lines.write(frame.number, frame.timestamp, tracked)
+                    except BrokenPipeError:
+                        outcome.faults.append(f"the reader of --jsonl {lines.path} left at frame {frame.number}")
+                        say(f"{outcome.faults[-1]}; the run goes on without it")
+                        lines = None
+                    except OSError as error:
+                        _cannot_write(outcome, frame.number, error)
+                        break
+                try:
+                    writers.write(frame.number, frame.file_name, tracked)
+                    if video is not None:
+                        video.write(drawer.draw(frame.image, tracked))
+                except OSError as error:
+                    _cannot_write(outcome, frame.number, error)
+                    if video is not None and error.filename == str(video.file.path):
+                        video.abandon()  # a packet is missing
+                    break
                 report.add(frame.number, frame.timestamp, frame.image, tracked)
-                if video is not None:
-                    video.write(drawer.draw(frame.image, tracked))
                 outcome.frames += 1
                 bar.set_postfix(tracks=_live(tracked), refresh=False)
                 bar.update()
@@ -131,33 +170,56 @@ def track_video(job: Job) -> Outcome:
             outcome.seconds = time.perf_counter() - started
             if outcome.frames:
                 _finish(job, outcome, writers, video, report)
-            else:
-                writers.abandon()
-                if video is not None:
-                    video.abandon()
+            if outcome.faults:
+                tqdm.write(f"masa-track: error: {'; '.join(outcome.faults)}", file=sys.stderr)
     return outcome
+
+
+def _cannot_write(outcome: Outcome, number: int, error: OSError) -> None:
+    outcome.interrupted = True
+    outcome.faults.append(f"stopped at frame {number}, {error.filename} cannot be written: {fault_of(error)}")
 
 
 def _finish(
     job: Job, outcome: Outcome, writers: TrackWriters, video: VideoWriter | None, report: ReportBuilder
 ) -> None:
-    """Puts the files of the frames done so far in their places."""
-    writers.close()
-    if video is not None:
-        video.close()
+    """Puts the files of the frames done so far in their places, each for itself: one may fail alone."""
+    missing: dict[str, str] = {}
+    if video is not None:  # first: should it fail on a full disk, its room is free for the others
+        try:
+            if video.close():
+                outcome.files.append(video.file.path)
+            else:
+                missing[video.file.path.name] = ""
+        except OSError as error:
+            missing[video.file.path.name] = f" ({error.strerror or error})"
+    faults = writers.close()
+    missing.update({path.name: f" ({error.strerror or error})" for path, error in faults.items()})
+    outcome.files += [path for path in writers.paths if path not in faults]
     outcome.identities = report.identities
     facts = {**job.facts, "stopped early": "yes"} if outcome.interrupted else job.facts
     broken = [*outcome.broken_listed]
     if outcome.broken > len(broken):
         broken.append(f"and {outcome.broken - len(broken)} more")
-    files = [path.name for path in writers.paths]
-    report.write(
-        job.folder / "report.html",
-        facts,
-        processing_fps=outcome.fps,
-        broken_frames=broken,
-        files=[*(["video.mp4"] if video is not None else []), *files],
-    )
+    path = job.folder / "report.html"
+    try:
+        report.write(
+            path,
+            facts,
+            processing_fps=outcome.fps,
+            broken_frames=broken,
+            files=[path.name for path in outcome.files],
+        )
+        outcome.files.append(path)
+    except OSError as error:
+        missing[path.name] = f" ({error.strerror or error})"
+    if missing:
+        outcome.faults.append(f"not written: {', '.join(name + reason for name, reason in missing.items())}")
+    if outcome.files:
+        for name in RESULTS:
+            if job.folder / name not in outcome.files:
+                with suppress(OSError):
+                    (job.folder / name).unlink(missing_ok=True)
 
 
 def _live(tracked: sv.Detections) -> int:

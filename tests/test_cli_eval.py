@@ -88,11 +88,11 @@ def test_a_json_that_cannot_be_is_told_before_any_work(files, tmp_path, monkeypa
     for target, message in [
         (tmp_path / "none" / "s.json", "in a folder that is there, but there is no .*none"),
         (tmp_path, "must name a file, got .*, a folder"),
-        ("", "must name a file, got ''"),
-        (tracks, "must not be one of the files to score"),
+        (tracks, "would overwrite TRACKS"),
+        (gt / "gt" / "gt.txt", "would overwrite GT"),
     ]:
         with pytest.raises(InputError, match=f"^--json {message}|^--json must be {message}"):
-            eval_(gt, tracks, "--json", target)
+            eval_(gt, run, "--json", target)
     assert tracks.read_text() == SWITCHED
 
 

@@ -168,7 +168,7 @@ def test_a_broken_frame_is_reported_and_skipped(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.slow
 def test_an_error_in_the_middle_leaves_what_was_done(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A detector that dies takes the night's run with it, but not the night's results."""
     from masa_track.detectors.motion import MotionDetector
@@ -182,8 +182,11 @@ def test_an_error_in_the_middle_leaves_what_was_done(
         return detect(self, frame)
 
     monkeypatch.setattr(MotionDetector, "detect", dies)
-    with pytest.raises(RuntimeError, match="out of memory"):
-        main(["track", str(clip), "--detector", "motion", "--out", str(tmp_path)])
+    assert main(["track", str(clip), "--detector", "motion", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "RuntimeError: out of memory" in said
+    assert "This is a fault of masa-track" in said.splitlines()[-1]
+    assert "Reporting a fault" in said.splitlines()[-1]
     assert sorted(os.listdir(tmp_path)) == RESULTS
     assert len(json.loads((tmp_path / "tracks.json").read_text())["images"]) == 14
     with av.open(str(tmp_path / "video.mp4")) as container:
@@ -191,7 +194,7 @@ def test_an_error_in_the_middle_leaves_what_was_done(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_leaves_whole_files(number: signal.Signals, tmp_path: Path) -> None:
     clip = made_clip(tmp_path / "long", 300)
     out, lines = tmp_path / "out", tmp_path / "lines.jsonl"

@@ -280,6 +280,61 @@ def test_a_run_without_tracks(tmp_path):
     assert json.loads((tmp_path / "tao").read_text())["tracks"] == []
 
 
+def test_masks_reach_tao_and_are_said_to_be_left_out_elsewhere(tmp_path, capsys):
+    from masa_track.io.rle import compressed, decode_mask
+
+    masks = np.zeros((3, 2, HEIGHT, WIDTH), bool)
+    masks[0, 0, 20:40, 10:30] = masks[0, 1, 50:70, 90:99] = masks[2, 0, 20:41, 14:30] = True
+    writer = CocoVidWriter(tmp_path / "tracks.json", "street", WIDTH, HEIGHT, 25.0, NAMES)
+    for frame, ids in ((1, [1, 2]), (2, []), (3, [1, 2])):
+        rows = sv.Detections(
+            xyxy=np.array([box(10 + frame), box(90)])[: len(ids)].reshape(-1, 4),
+            mask=masks[frame - 1, : len(ids)],
+            class_id=np.full(len(ids), 2),
+            tracker_id=np.array(ids, int),
+        )
+        writer.write(frame, f"{frame:06d}.jpg", rows)
+    writer.close()
+    out = tmp_path / "tao.json"
+    assert export(tmp_path, "--format", "tao", "--fill-gaps", 1, "--out", out) == 0
+    rows = json.loads(out.read_text())["annotations"]
+    assert len(rows) == 6
+    found = {(row["image_id"], row["track_id"]): row for row in rows}
+    for frame in (1, 3):
+        for track in (1, 2):
+            rle = found[frame, track]["segmentation"]
+            mask = masks[frame - 1, track - 1]
+            np.testing.assert_array_equal(decode_mask(compressed(rle, (HEIGHT, WIDTH))), mask)
+            assert found[frame, track]["area"] == mask.sum()
+    assert "segmentation" not in found[2, 1]  # filled in: nothing was seen there
+    assert "left out" not in capsys.readouterr().out
+    results = tmp_path / "results.json"
+    assert export(tmp_path, "--format", "tao-results", "--truth", out, "--out", results) == 0
+    assert [row["segmentation"] for row in json.loads(results.read_text())] == [
+        found[key]["segmentation"] for key in ((1, 1), (3, 1), (1, 2), (3, 2))
+    ]
+    capsys.readouterr()
+    assert export(tmp_path, "--format", "mot", "--out", tmp_path / "a.txt") == 0
+    assert "masks are left out: mot has none" in capsys.readouterr().out
+
+    content = json.loads((tmp_path / "tracks.json").read_text())
+    content["annotations"][1]["segmentation"]["counts"] = "0"
+    (tmp_path / "tracks.json").write_text(json.dumps(content))
+    assert export(tmp_path, "--format", "tao", "--out", tmp_path / "b.json") == 2
+    assert "annotations[1]: the runs of its segmentation do not fill its size" in capsys.readouterr().err
+
+
+def test_the_truth_is_not_overwritten(tmp_path, capsys):
+    run, truth = made_run(tmp_path / "run"), tmp_path / "t.json"
+    assert export(run, "--format", "tao", "--out", truth) == 0
+    before = truth.read_bytes()
+    (tmp_path / "link.json").hardlink_to(truth)
+    for out in (truth, tmp_path / "run" / ".." / "t.json", tmp_path / "link.json"):
+        assert export(run, "--format", "tao-results", "--truth", truth, "--out", out) == 2
+        assert "--out would overwrite --truth" in capsys.readouterr().err
+    assert truth.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -293,8 +348,8 @@ def test_a_run_without_tracks(tmp_path):
             "--fill-gaps must be 0 or more seconds, got -1",
         ),
         (["run", "--format", "mot", "--smooth", "nan", "--out", "o"], "--smooth must be 0 or more seconds, got nan"),
-        (["run", "--format", "cvat", "--out", "none/o"], "--out must name a file in a folder that is there"),
-        (["run", "--format", "cvat", "--out", "run/tracks.json"], "must not be the run's own file"),
+        (["run", "--format", "cvat", "--out", "none/o"], "--out must be in a folder that is there"),
+        (["run", "--format", "cvat", "--out", "run/tracks.json"], "--out would overwrite RUN"),
         (["broken", "--format", "cvat", "--out", "o"], "broken.tracks.json is not COCO-VID json of one video"),
         (["run", "--format", "tao-results", "--truth", "none", "--out", "o"], "--truth none cannot be read"),
         (

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
+from masa_track.cli.arguments import path
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
@@ -56,9 +59,9 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("checkpoint", type=Path, metavar="PTH", help="the official checkpoint")
+    parser.add_argument("checkpoint", type=path, metavar="PTH", help="the official checkpoint")
     parser.add_argument(
-        "output", type=Path, nargs="?", metavar="OUT", help="the .safetensors file (default: MODEL.safetensors)"
+        "output", type=path, nargs="?", metavar="OUT", help="the .safetensors file (default: MODEL.safetensors)"
     )
     parser.add_argument("--model", metavar="NAME", help="refuse a checkpoint of any other model")
     parser.add_argument(
@@ -74,8 +77,11 @@ def run(args: argparse.Namespace) -> int:
     """Converts and prints what was done. Returns 0.
 
     Raises:
-        InputError: for a checkpoint that is none of the official ones, or an output that cannot be written.
+        InputError: for a checkpoint that is none of the official ones, or an output that would overwrite it.
+        OSError: the output cannot be written.
     """
+    if args.output is not None:
+        _check_output(args.output, args.checkpoint)
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -85,8 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
     tensors, metadata, report = convert(args.checkpoint, args.model)
     output: Path = args.output or Path(f"{metadata['model']}.safetensors")
-    if output.suffix != ".safetensors":
-        raise InputError(f"OUT must end in .safetensors, got {output}")
+    _check_output(output, args.checkpoint)
     dtype = getattr(torch, args.dtype)
     tensors = {key: value.to(dtype) if value.is_floating_point() else value for key, value in tensors.items()}
     card = _CARD.format(
@@ -101,13 +106,25 @@ def run(args: argparse.Namespace) -> int:
     )
     part = PartFile(output)
     try:
+        os.close(part.create())
         save_file(tensors, part.part, metadata)
         part.commit()
         write_text(output.with_suffix(".md"), card)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{output} cannot be written: {error}") from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(output)) from error
+    except SafetensorError as error:  # of the library's own writing, e.g. on a full disk
+        raise OSError(errno.EIO, str(error), str(output)) from error
     finally:
         part.abandon()
     print(f"{args.checkpoint}: {report}")
     print(f"{output}: {metadata['model']}, {output.stat().st_size / 1e6:,.0f} MB; card in {output.with_suffix('.md')}")
     return 0
+
+
+def _check_output(output: Path, checkpoint: Path) -> None:
+    from masa_track.io.files import check_file, check_overwriting
+
+    if output.suffix != ".safetensors":
+        raise InputError(f"OUT must end in .safetensors, got {output}")
+    outputs = [("OUT", check_file(file, "OUT")) for file in (output, output.with_suffix(".md"))]
+    check_overwriting(outputs, [("PTH", checkpoint)])

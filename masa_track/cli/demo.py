@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
+from masa_track.cli.arguments import path_text
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
@@ -19,7 +20,11 @@ def add_parser(commands: Any) -> None:
     """Adds ``demo`` to the command's subparsers."""
     parser = commands.add_parser("demo", help="track a real clip that is already here", description=_DESCRIPTION)
     parser.add_argument(
-        "--out", default="masa-track-demo", metavar="DIR", help="folder for the results (default: %(default)s)"
+        "--out",
+        type=path_text,
+        default="masa-track-demo",
+        metavar="DIR",
+        help="folder for the results (default: %(default)s)",
     )
     parser.add_argument(
         "--detector",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from masa_track.errors import InputError
+from masa_track.cli.arguments import path_text
 
 _DESCRIPTION = """\
 Scores tracks against the truth: HOTA (DetA: finding, AssA: keeping identities, LocA: placing),
@@ -52,8 +53,8 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("gt", metavar="GT", help="the truth")
-    parser.add_argument("tracks", metavar="TRACKS", help="the tracks to score")
+    parser.add_argument("gt", type=path_text, metavar="GT", help="the truth")
+    parser.add_argument("tracks", type=path_text, metavar="TRACKS", help="the tracks to score")
     parser.add_argument(
         "--metrics",
         default="hota,clear,idf1",
@@ -75,7 +76,7 @@ def add_parser(commands: Any) -> None:
         metavar="X",
         help="overlap from which MOTA, IDF1 and the counts accept a match (default: %(default)s)",
     )
-    parser.add_argument("--json", metavar="FILE", help="also write the scores, not rounded, to FILE")
+    parser.add_argument("--json", type=path_text, metavar="FILE", help="also write the scores, not rounded, to FILE")
     parser.set_defaults(run=run)
 
 
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         InputError: see :func:`masa_track.evaluation.metrics.measure`; or FILE cannot be written, told before any work.
+        OSError: FILE could not be written after all.
     """
     if args.json is not None:
         _check_json(args.json, args.gt, args.tracks)
@@ -107,22 +109,29 @@ def run(args: argparse.Namespace) -> int:
         try:
             write_text(args.json, json.dumps(measured.as_dict(), indent=2, allow_nan=False) + "\n")
         except OSError as error:
-            raise InputError(f"--json could not be written to {args.json}: {error.strerror or error}") from error
+            raise OSError(error.errno, error.strerror, args.json) from error
     return 0
 
 
-def _check_json(file: str, *inputs: str) -> None:
-    path = Path(file)
-    if not file or path.is_dir():
-        raise InputError(f"--json must name a file, got {file!r}" + (", a folder" if file else ""))
-    if any(path.exists() and path.samefile(place) for place in inputs if Path(place).exists()):
-        raise InputError(f"--json must not be one of the files to score, got {file}")
-    if not path.parent.is_dir():
-        raise InputError(f"--json must be in a folder that is there, but there is no {path.parent}")
-    try:
-        # Trying is the only sure test: permission bits mean nothing to root, on /proc or on a read-only mount.
-        with tempfile.NamedTemporaryFile(prefix=".masa-track-", dir=path.parent):
-            pass
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise InputError(f"--json must be in a folder that can be written, got {file}: {reason}") from error
+def _check_json(file: str, gt: str, tracks: str) -> None:
+    from masa_track.io.files import check_file, check_overwriting
+
+    check_file(file, "--json")
+    check_overwriting([("--json", file)], _files_read(Path(gt), Path(tracks)))
+
+
+def _files_read(gt: Path, tracks: Path) -> Iterator[tuple[str, Path]]:
+    """The files that are scored, also those in folders. What is wrong with them is told when they are read."""
+    from masa_track.evaluation.pairs import find_pairs
+
+    yield "GT", gt
+    yield "TRACKS", tracks
+    if gt.suffix.lower() != ".json":
+        for pair in find_pairs(gt, tracks):
+            yield from (("GT", pair.gt), ("TRACKS", pair.tracks))
+    elif (tracks / "tracks.json").is_file():
+        yield "TRACKS", tracks / "tracks.json"
+    elif tracks.is_dir():
+        with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
+            for name in {str(video["name"]) for video in json.loads(gt.read_bytes())["videos"]}:
+                yield from (("TRACKS", tracks / f"{name}.json"), ("TRACKS", tracks / name / "tracks.json"))

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from masa_track.cli.arguments import path, path_text
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,10 +50,12 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="folder made by `masa-track track`, or its tracks.json")
+    parser.add_argument(
+        "runs", type=path, metavar="RUN", nargs="+", help="folder made by `masa-track track`, or its tracks.json"
+    )
     parser.add_argument("--format", required=True, choices=FORMATS, help="which tool it is for")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the file to write")
-    parser.add_argument("--truth", metavar="FILE", help="for tao-results: TAO's annotations")
+    parser.add_argument("--out", required=True, type=path, metavar="FILE", help="the file to write")
+    parser.add_argument("--truth", type=path_text, metavar="FILE", help="for tao-results: TAO's annotations")
     parser.add_argument("--video", metavar="ADDRESS", help="for labelstudio: where the video is (default: its name)")
     parser.add_argument(
         "--fill-gaps",
@@ -77,9 +80,10 @@ def run(args: argparse.Namespace) -> int:
     """Reads, writes and says what was done. Returns 0.
 
     Raises:
-        InputError: a run is missing or broken, the options do not go together, or FILE cannot be written.
+        InputError: a run is missing or broken, the options do not go together, or FILE would overwrite what is read.
+        OSError: FILE cannot be written; an earlier one is as it was.
     """
-    from masa_track.io.files import write_text
+    from masa_track.io.files import check_file, check_overwriting, write_text
     from masa_track.io.mended import mended
     from masa_track.io.runs import read_run
 
@@ -94,11 +98,10 @@ def run(args: argparse.Namespace) -> int:
     if len(args.runs) > 1 and (not several or args.video is not None):
         alone = f"{args.format}{' with --video' if several else ''}"
         raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}")
-    if not args.out.parent.is_dir() or args.out.is_dir():
-        raise InputError(f"--out must name a file in a folder that is there, got {args.out}")
-    runs = [read_run(path) for path in args.runs]
-    if any(args.out.exists() and args.out.samefile(one.path) for one in runs):
-        raise InputError(f"--out must not be the run's own file, got {args.out}")
+    check_file(args.out, "--out")
+    read = [("RUN", place / "tracks.json" if place.is_dir() else place) for place in args.runs]
+    check_overwriting([("--out", args.out)], [*read, *([("--truth", Path(args.truth))] if args.truth else [])])
+    runs = [read_run(place) for place in args.runs]
     seen = sum(len(one.ids) for one in runs)
     if args.fill_gaps or args.smooth:
         runs = [mended(one, args.fill_gaps, args.smooth) for one in runs]
@@ -108,10 +111,12 @@ def run(args: argparse.Namespace) -> int:
         else:
             write_text(args.out, _text(runs, args))
     except OSError as error:
-        raise InputError(f"--out cannot be written to {args.out}: {error.strerror or error}") from error
+        raise OSError(error.errno, error.strerror, str(args.out)) from error
     boxes, tracks = sum(len(one.ids) for one in runs), sum(sum(1 for _ in one.tracks()) for one in runs)
     filled = f" ({boxes - seen:,} of them filled in)" if args.fill_gaps else ""
     print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {tracks:,} tracks, {boxes:,} boxes{filled}\nresults   {args.out}")
+    if args.format not in ("tao", "tao-results") and any(one.masks for one in runs):
+        print(f"masks are left out: {args.format} has none for tracks; --format tao and tao-results have")
     if args.format == "labelstudio":
         from masa_track.io.label_studio import label_studio_config
 
@@ -126,6 +131,8 @@ def _text(runs: list[Run], args: argparse.Namespace) -> str:
         from masa_track.io.cvat import cvat_xml
 
         return cvat_xml(runs[0])
+    if args.format not in ("tao", "tao-results") and any(one.masks for one in runs):
+        print(f"masks are left out: {args.format} has none for tracks; --format tao and tao-results have")
     if args.format == "labelstudio":
         from masa_track.io.label_studio import label_studio_task
 

@@ -1,14 +1,23 @@
-"""The `masa-track` command: finds the subcommand, runs it, turns a caller's mistake into one line and status 2."""
+"""The `masa-track` command: finds the subcommand, runs it, turns what goes wrong into one line and an exit status."""
 
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
+import platform
+import shlex
 import sys
+import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from typing import Any
 
 from masa_track import __version__
 from masa_track.errors import InputError
+
+_BAD_PATH = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -28,19 +37,124 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line. Returns the exit status: 0, 2 for bad input, 130 after Ctrl-C."""
+    """Runs the command line.
+
+    Returns:
+        The exit status: 0; 1 for what the surroundings lack (disk space, memory) and for an internal error; 2 for bad
+        input; 130 after Ctrl-C.
+    """
+    _open_standard_streams()
     args = build_parser().parse_args(argv)
+    out, err = _Output(sys.stdout), _Output(sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        status = _run(args, sys.argv[1:] if argv is None else argv)
+        out.flush()
+        if out.error is not None:
+            out.discard()
+            if not isinstance(out.error, BrokenPipeError):  # else the reader, e.g. `head`, has seen enough
+                reason = out.error.strerror or out.error
+                print(f"masa-track {args.command}: error: standard output cannot be written: {reason}", file=err)
+                status = status or 1
+        err.flush()
+        if err.error is not None:
+            err.discard()
+    return status
+
+
+def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    from masa_track.io.files import fault_of
+
     try:
         return int(args.run(args))
     except InputError as error:
-        print(f"masa-track {args.command}: error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe, e.g. `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _failed(args, str(error), 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        return _failed(args, f"there is not enough memory ({error}): close other programs", 1)
+    except OSError as error:
+        if not error.errno:  # not of the system, but of a library that uses the class for its own
+            return _internal(argv)
+        name = f"{error.filename}: " if error.filename else ""
+        return _failed(args, f"{name}{fault_of(error)}", 2 if error.errno in _BAD_PATH else 1)
+    except Exception as error:
+        if "torch" in sys.modules and isinstance(error, sys.modules["torch"].cuda.OutOfMemoryError):
+            said = str(error).split(". ")[0]
+            return _failed(args, f"the GPU has not enough memory ({said}): close other programs, or --device cpu", 1)
+        return _internal(argv)
+
+
+def _failed(args: argparse.Namespace, text: str, status: int) -> int:
+    print(f"masa-track {args.command}: error: {text}", file=sys.stderr)
+    return status
+
+
+def _internal(argv: Sequence[str]) -> int:
+    """Tells of an exception that nobody expected."""
+    traceback.print_exc(file=sys.stderr)
+    versions = f"masa-track {__version__}, Python {platform.python_version()}, {platform.platform()}"
+    for library in ("numpy", "torch", "supervision"):
+        if library in sys.modules:
+            versions += f", {library} {sys.modules[library].__version__}"
+    print(
+        f"This is a fault of masa-track, or of a library that it uses. Report it with the lines above, the command "
+        f"`masa-track {shlex.join(argv)}` and the versions ({versions}), "
+        'as CONTRIBUTING.md says in its section "Reporting a fault".',
+        file=sys.stderr,
+    )
+    return 1
+
+
+class _Output(io.TextIOBase):
+    """Standard output or error, whose reader or disk may fail: that ends no run, and is told at the end.
+
+    Args:
+        stream: what it stands for.
+
+    Attributes:
+        error: the first that was met; None if there was none.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.error: OSError | None = None
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # for what its encoding, e.g. ASCII, does not have
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except OSError as error:
+            self.error = self.error or error
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self.error = self.error or error
+
+    def discard(self) -> None:
+        """Sends what is left to nowhere: at its end Python would try to write it again, and print a traceback."""
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+def _open_standard_streams() -> None:
+    """Opens what the caller has closed (``2>&-``) to nowhere, so that no result file gets its number."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            while os.open(os.devnull, os.O_RDWR) < number:
+                pass
+        setattr(sys, name, open(os.devnull, "r" if number == 0 else "w", encoding="utf-8"))  # noqa: SIM115
 
 
 if __name__ == "__main__":

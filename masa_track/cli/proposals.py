@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from masa_track.cli.arguments import path, path_text
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
@@ -43,10 +44,10 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("images", metavar="IMAGES", help="folder, glob pattern or text file of paths")
-    add("--out", required=True, type=Path, metavar="FILE", help="the COCO json")
+    add("images", type=path_text, metavar="IMAGES", help="folder, glob pattern or text file of paths")
+    add("--out", required=True, type=path, metavar="FILE", help="the COCO json")
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--sam", type=Path, metavar="CHECKPOINT", help="a checkpoint of segment-anything, of any size")
+    how.add_argument("--sam", type=path, metavar="CHECKPOINT", help="a checkpoint of segment-anything, of any size")
     how.add_argument("--method", choices=("superpixels",), help="without weights")
     add("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
     add("--max-images", type=int, metavar="N", help="take the first N images only")
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: see :func:`masa_track.training.proposals.make_proposals`.
     """
+    from masa_track.io.files import check_overwriting
     from masa_track.training.image_list import list_images
     from masa_track.training.proposals import ProposalSettings, journal_path, make_proposals
 
@@ -73,6 +75,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --sam; superpixels have no such option")
     settings = ProposalSettings(args.sam, max_regions=args.max_regions, **given)
     images = list_images(args.images, args.max_images)
+    read = [("IMAGES", Path(args.images)), *(("IMAGES", images.root / name) for name in images.names)]
+    if args.sam is not None:
+        read.append(("--sam", args.sam))
+    check_overwriting([("--out", args.out), ("--out", journal_path(args.out))], read)
     outcome = make_proposals(images, settings, args.out, args.workers)
     if outcome.faults:
         shown = ", ".join(list(outcome.faults)[:5]) + (", ..." if len(outcome.faults) > 5 else "")

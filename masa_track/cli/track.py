@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Callable, Mapping
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from masa_track.cli.arguments import path, path_text
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ examples:
   masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
 
 Gaps are filled and boxes smoothed afterwards: masa-track export DIR --format mot --fill-gaps 1 --smooth --out FILE.
+Results of an earlier run in DIR are replaced together: with --no-video its video.mp4 is removed.
 Ctrl-C ends a run after the frame in work; the files are whole and hold what was done. A frame that
 cannot be read is reported and skipped. Detections in MOT text count frames and pixels from 1."""
 
@@ -62,9 +66,9 @@ def add_parser(commands: Any) -> None:
     )
     add = parser.add_argument
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
-    add("--out", required=True, type=Path, metavar="DIR", help="folder for the results")
+    add("--out", required=True, type=path, metavar="DIR", help="folder for the results")
     boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector own)")
-    boxes.add_argument("--detections", metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
+    boxes.add_argument("--detections", type=path_text, metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
@@ -85,7 +89,12 @@ def add_parser(commands: Any) -> None:
         help="what embeds the boxes: nano, one of the authors' (r50, sam-vitb, sam-vith, gdino-swinb, detic-swinb), or "
         "a file of weights (default: %(default)s)",
     )
-    add("--checkpoint", metavar="FILE", help="other weights for the model (.safetensors, or an official .pth)")
+    add(
+        "--checkpoint",
+        type=path_text,
+        metavar="FILE",
+        help="other weights for the model (.safetensors, or an official .pth)",
+    )
     add(
         "--preset",
         default="default",
@@ -101,7 +110,7 @@ def add_parser(commands: Any) -> None:
     )
     add(
         "--gallery",
-        type=Path,
+        type=path,
         metavar="FILE.npz",
         help="also save how the tracks looked that are remembered at the end",
     )
@@ -110,6 +119,7 @@ def add_parser(commands: Any) -> None:
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
     add(
         "--masks",
+        type=path_text,
         metavar="CHECKPOINT",
         help="add SAM's mask of each tracked box, by a checkpoint of segment-anything (sam_vit_b_01ec64.pth, or its "
         "larger ones): drawn in video.mp4, RLE in tracks.json",
@@ -122,7 +132,12 @@ def add_parser(commands: Any) -> None:
         metavar="SECONDS",
         help="when a live address stops giving pictures, try again for so long; 0: end, inf: never (default: 60)",
     )
-    add("--jsonl", metavar="FILE", help="also write each frame at once as a line of JSON, for others to follow")
+    add(
+        "--jsonl",
+        type=path_text,
+        metavar="FILE",
+        help="also write each frame at once as a line of JSON, for others to follow",
+    )
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
 
@@ -130,7 +145,7 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. Everything that can be wrong with the input is found before the first frame is tracked."""
     from masa_track.association import REFERENCE_PRESETS, any_options_of
-    from masa_track.io.files import prepare_folder
+    from masa_track.io.files import check_file, locked_folder, prepare_folder
     from masa_track.io.sources import open_source
 
     for name, value in (("--stride", args.stride), ("--max-frames", args.max_frames)):
@@ -142,6 +157,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     source = open_source(args.source, reconnect=args.reconnect)
+    check_outputs(args, source)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
     from masa_track.models import load
@@ -153,8 +169,6 @@ def run(args: argparse.Namespace) -> int:
         from masa_track.segmenters.sam import SamSegmenter
 
         segmenter = SamSegmenter(args.masks, args.device)
-    if args.gallery is not None and (args.preset != "default" or args.gallery.suffix != ".npz"):
-        raise InputError(f"--gallery needs the preset default and a file .npz, got {args.preset} and {args.gallery}")
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
     detect, class_names, start_score = boxes_from or detector_boxes(args, model)
     if args.preset in REFERENCE_PRESETS:
@@ -165,6 +179,8 @@ def run(args: argparse.Namespace) -> int:
         overrides.setdefault("init_score_threshold", start_score)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)
     folder = prepare_folder(args.out)
+    if args.gallery is not None:
+        check_file(args.gallery, "--gallery")
     facts = {
         "model": model.name,
         "checkpoint": args.checkpoint or "shipped",
@@ -179,6 +195,7 @@ def run(args: argparse.Namespace) -> int:
     }
     video, stride, most = not args.no_video, args.stride, args.max_frames
     with ExitStack() as open_files:
+        open_files.enter_context(locked_folder(folder))
         lines = None
         if args.jsonl is not None:
             from masa_track.io.json_lines import JsonLinesWriter
@@ -187,10 +204,57 @@ def run(args: argparse.Namespace) -> int:
         outcome = track_video(
             Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines)
         )
-    if args.gallery is not None and outcome.frames:
-        tracker.gallery().save(args.gallery)
-    print(summary(outcome, folder, not args.no_video))
-    return 130 if outcome.interrupted else 0 if outcome.frames else 1
+        failed = bool(outcome.faults)
+        if args.gallery is not None and outcome.frames:
+            try:
+                tracker.gallery().save(args.gallery)
+            except InputError as error:  # it was checked before: the disk got full
+                failed = True
+                print(f"masa-track track: error: {error}", file=sys.stderr)
+    print(summary(outcome, folder))
+    return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
+
+
+def check_outputs(args: argparse.Namespace, source: Source) -> None:
+    """Checks what can be wrong with the places of the results before any work is done.
+
+    Raises:
+        InputError: a result would overwrite what is read or another result, or cannot be put in its place.
+    """
+    from masa_track.io.files import check_file, check_overwriting
+    from masa_track.pipeline import RESULTS
+
+    for name in RESULTS:
+        if (args.out / name).exists() and not (args.out / name).is_file():
+            raise InputError(f"--out {args.out} holds {name}, which is no file: remove it, or name another folder")
+    if args.gallery is not None:
+        if args.preset != "default" or args.gallery.suffix != ".npz":
+            raise InputError(
+                f"--gallery needs the preset default and a file .npz, got {args.preset} and {args.gallery}"
+            )
+        if args.out.is_dir() or os.path.realpath(args.gallery.parent) != os.path.realpath(args.out):
+            check_file(args.gallery, "--gallery")
+    outputs = [("--out", args.out / name) for name in RESULTS]
+    outputs += [(f"--{name}", Path(value)) for name in ("jsonl", "gallery") if (value := getattr(args, name))]
+    check_overwriting(outputs, files_read(args, source))
+
+
+def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, Path]]:
+    """The files that a run reads, each with its argument; some of them may not exist."""
+    yield "SOURCE", Path(args.source)
+    for file in getattr(source, "paths", ()):  # of images
+        yield "SOURCE", file
+    yield "SOURCE", Path(args.source) / "seqinfo.ini"
+    for name in ("detections", "model", "checkpoint", "masks"):
+        if getattr(args, name) is not None:
+            yield f"--{name}", Path(getattr(args, name))
+    if args.detector is not None:
+        _, _, model = args.detector.partition(":")
+        for part in {model, *model.split(":")} - {""}:
+            place = Path(part)
+            yield "--detector", place
+            if place.is_dir():
+                yield from (("--detector", file) for file in place.iterdir())
 
 
 def check_boxes_from(args: argparse.Namespace) -> None:
@@ -262,17 +326,19 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
     return Boxes(lambda frame: detector.detect(frame.image), detector.class_names, detector.start_score)
 
 
-def summary(outcome: Outcome, folder: Path, with_video: bool) -> str:
+def summary(outcome: Outcome, folder: Path) -> str:
     """What to tell the user at the end."""
-    if not outcome.frames:
+    if not outcome.files:
         return f"no frame could be tracked ({outcome.broken} skipped): nothing was written"
     lines = [
         f"{outcome.frames} frames, {outcome.identities} identities, {outcome.fps:.1f} frames a second"
         + (f", {outcome.broken} frames skipped" if outcome.broken else "")
         + (" (stopped early: the files hold what was done)" if outcome.interrupted else ""),
-        f"look at   {folder / 'report.html'}",
     ]
-    if with_video:
-        lines.append(f"          {folder / 'video.mp4'}")
-    lines.append(f"results   {folder / 'tracks.txt'}, tracks.json, tracks.csv")
+    there = [file.name for file in outcome.files]
+    pages = [name for name in ("report.html", "video.mp4") if name in there]
+    tables = [name for name in there if name not in pages]
+    lines += [f"{'look at' if i == 0 else '':10}{folder / name}" for i, name in enumerate(pages)]
+    if tables:
+        lines.append(f"results   {folder / tables[0]}{''.join(f', {name}' for name in tables[1:])}")
     return "\n".join(lines)

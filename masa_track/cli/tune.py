@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from masa_track.cli.arguments import path, path_text
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
@@ -31,16 +33,16 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("sequences", nargs="+", type=Path, metavar="SEQUENCE", help="folder with frames, gt/gt.txt and det/det.txt")
+    add("sequences", nargs="+", type=path, metavar="SEQUENCE", help="folder with frames, gt/gt.txt and det/det.txt")
     add("--boxes", choices=("det", "gt"), default="det", help="boxes to track (default: %(default)s)")
     add("--score", choices=("idf1", "hota", "mota"), default="hota", help="what to maximise (default: %(default)s)")
     add("--trials", type=int, default=50, metavar="N", help="settings to try (default: %(default)s)")
     add("--strides", type=int, nargs="+", default=[1], metavar="N", help="the mean over these (default: 1)")
     add("--model", default="nano", metavar="NAME", help="what embeds the boxes (default: %(default)s)")
-    add("--checkpoint", metavar="FILE", help="other weights for the model")
+    add("--checkpoint", type=path_text, metavar="FILE", help="other weights for the model")
     add("--device", metavar="NAME", help="cpu, cuda, ...")
     add("--seed", type=int, default=0, help="of the search (default: %(default)s)")
-    add("--json", type=Path, metavar="FILE", help="also write the options to FILE")
+    add("--json", type=path, metavar="FILE", help="also write the options to FILE")
     parser.set_defaults(run=run)
 
 
@@ -49,8 +51,11 @@ def run(args: argparse.Namespace) -> int:
     for name, value in (("--trials", args.trials), ("--strides", min(args.strides))):
         if value < 1:
             raise InputError(f"{name} must be 1 or more, got {value}")
-    if args.json is not None and not args.json.absolute().parent.is_dir():
-        raise InputError(f"--json must be in a folder that is there, but there is no {args.json.parent}")
+    if args.json is not None:
+        from masa_track.io.files import check_file, check_overwriting
+
+        check_file(args.json, "--json")
+        check_overwriting([("--json", args.json)], _files_read(args))
     from masa_track.tuning import embed_sequence, search
 
     try:
@@ -75,3 +80,14 @@ def run(args: argparse.Namespace) -> int:
 
         write_text(args.json, json.dumps({"score": best, "preset_score": before, "options": options}, indent=2) + "\n")
     return 0
+
+
+def _files_read(args: argparse.Namespace) -> Iterator[tuple[str, Path]]:
+    """The files of the sequences and of the model; some may not exist."""
+    for folder in args.sequences:
+        for place in (folder, folder / "gt", folder / "det", folder / "img1"):
+            if place.is_dir():
+                yield from (("SEQUENCE", file) for file in place.iterdir())
+    yield "--model", Path(args.model)
+    if args.checkpoint is not None:
+        yield "--checkpoint", Path(args.checkpoint)

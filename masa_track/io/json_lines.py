@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import stat
+from contextlib import suppress
 from pathlib import Path
 
 import supervision as sv
 
 from masa_track.errors import InputError
+from masa_track.io.files import lock_file
 from masa_track.io.rows import ClassNames, class_ids, confidences, row_names, tracked_rows
 
 
@@ -25,22 +28,28 @@ class JsonLinesWriter:
         class_names: the names by class id.
 
     Raises:
-        InputError: the file cannot be opened.
+        InputError: the file cannot be opened, or another process writes it.
     """
 
     def __init__(self, path: str | Path, class_names: ClassNames = None) -> None:
         self.path = Path(path)
         self._class_names = class_names
         try:
-            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise InputError(f"--jsonl must be a file that can be written, got {path}: {error.strerror}") from error
+        if stat.S_ISREG(os.fstat(self._file).st_mode):
+            if not lock_file(self._file):
+                self.close()
+                raise InputError(f"--jsonl {path} is being written by another run: name another file, or stop that run")
+            os.ftruncate(self._file, 0)
 
     def write(self, frame_number: int, seconds: float, detections: sv.Detections) -> None:
-        """Adds one frame.
+        """Adds one frame. In a file it is there whole or not at all.
 
         Raises:
-            OSError: the disk is full, or nobody reads the pipe any more.
+            BrokenPipeError: nobody reads the pipe any more.
+            OSError: the disk is full, or the like.
         """
         rows = tracked_rows(detections)
         ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
@@ -58,8 +67,14 @@ class JsonLinesWriter:
         ]
         line = json.dumps({"frame": frame_number, "time": round(seconds, 4), "tracks": tracks}, allow_nan=False)
         data = memoryview(f"{line}\n".encode())
-        while data:  # a file takes all at once; a pipe may take a long line in parts
-            data = data[os.write(self._file, data) :]
+        size = os.fstat(self._file).st_size
+        try:
+            while data:  # a pipe may take a long line in parts, and a disk that gets full
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            with suppress(OSError):  # a pipe has no size
+                os.ftruncate(self._file, size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
     def close(self) -> None:
         """Closes the file; what was written stays."""

@@ -16,8 +16,9 @@ def mended(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0) -> R
     Args:
         run: as read.
         gap_seconds: a gap that lacks so much or less is filled, in the frames that were looked at; 0 fills none. A
-            filled box has the class and the score of the one before the gap.
+            filled box has the class and the score of the one before the gap, and no mask.
         smooth_seconds: each box becomes an average over some of so many seconds to both sides; 0 leaves the boxes.
+            Masks stay as they are.
 
     Returns:
         A run of the same frames and identities.
@@ -34,6 +35,11 @@ def mended(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0) -> R
     _, own = np.unique(np.concatenate((ids, new_ids)), return_inverse=True)
     keys = own[: len(ids)][order] * span + frames[order]
     source = order[np.searchsorted(keys, own[len(ids) :] * span + filled, side="right") - 1]
+    masks = run.masks
+    if masks:
+        measured = filled == frames[source]
+        pairs = zip(source.tolist(), measured.tolist(), strict=True)
+        masks = tuple(run.masks[i] if kept else None for i, kept in pairs)
     return replace(
         run,
         rows=np.searchsorted(run.frames, filled),
@@ -41,4 +47,5 @@ def mended(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0) -> R
         classes=run.classes[source],
         boxes=new_boxes,
         scores=run.scores[source],
+        masks=masks,
     )

@@ -154,7 +154,7 @@ def write_npz(
         arrays["mask_size"] = np.array(sizes[0], np.int64)
     file = PartFile(path)
     try:
-        with open(file.part, "wb") as out:
+        with open(file.create(), "wb") as out:
             np.savez_compressed(out, **arrays)  # type: ignore[arg-type]
         file.commit()
     except BaseException:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import InputError
+from masa_track.io.rle import Rle, compressed, is_whole
 
 FPS = 30.0  # where the run knows none: an image folder without seqinfo.ini
 
@@ -35,6 +36,7 @@ class Run:
         classes: (N,) int64.
         boxes: (N, 4) float64 xyxy, 0-based pixels.
         scores: (N,) float64.
+        masks: of each box as COCO's compressed RLE, None where it has none; empty where no box has one.
     """
 
     path: Path
@@ -50,6 +52,7 @@ class Run:
     classes: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    masks: tuple[Rle | None, ...] = ()
 
     def tracks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Each track's id, most frequent class (the smallest of several) and (n,) boxes' places, in order of ids."""
@@ -105,7 +108,12 @@ def read_run(path: str | Path) -> Run:
             classes=np.array([entry["category_id"] for entry in entries], np.int64),
             boxes=np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1),
             scores=np.array([entry.get("score", 1.0) for entry in entries], np.float64),
+            masks=_masks(
+                [entry.get("segmentation") for entry in entries], (int(video["height"]), int(video["width"])), file
+            ),
         )
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -116,11 +124,32 @@ def read_run(path: str | Path) -> Run:
     return run
 
 
+def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple[Rle | None, ...]:
+    masks: list[Rle | None] = []
+    for i, segmentation in enumerate(segmentations):
+        if not segmentation:
+            masks.append(None)
+            continue
+        if not (isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), str)):  # of another program
+            masks.append(compressed(segmentation, size))
+            continue
+        height, width = segmentation["size"]
+        rle = {"size": [int(height), int(width)], "counts": segmentation["counts"].encode("ascii")}
+        if not is_whole(rle):
+            raise InputError(f"{file}, annotations[{i}]: the runs of its segmentation do not fill its size")
+        masks.append(rle)
+    return tuple(masks) if any(mask is not None for mask in masks) else ()
+
+
 def _check(run: Run) -> None:
     if not len(run.frames) or (np.diff(run.frames) < 1).any():
         raise InputError(f"{run.path} must hold frames, each once")
     if not (np.isfinite(run.boxes).all() and math.isfinite(run.fps) and run.fps > 0 and min(run.width, run.height) > 0):
         raise InputError(f"{run.path} must hold finite boxes, and a size and an fps above 0")
+    for mask in run.masks:
+        if mask is not None and mask["size"] != [run.height, run.width]:
+            height, width = mask["size"]
+            raise InputError(f"{run.path} must hold masks of {run.width}x{run.height}, got one of {width}x{height}")
     if len(np.unique(np.column_stack((run.rows, run.ids)), axis=0)) < len(run.ids):
         raise InputError(f"{run.path} holds a track_id twice in one image")
 

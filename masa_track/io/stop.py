@@ -7,12 +7,15 @@ import threading
 from types import FrameType
 from typing import Any
 
+# SIGHUP: the terminal was closed. Windows has none.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
 
 class Stop:
-    """Turns the first Ctrl-C or SIGTERM into a wish that the loop can ask for; a second one stops at once.
+    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a wish that the loop can ask for; a second one stops at once.
 
     Once ``finishing`` is set, nothing stops any more: the files are being put in their places. Outside the main
-    thread signals cannot be caught, and the loop is never asked to stop.
+    thread signals cannot be caught, and the loop is never asked to stop. Under ``nohup`` SIGHUP stays ignored.
     """
 
     def __init__(self) -> None:
@@ -22,8 +25,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
+            for number in _SIGNALS:
+                if number.name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._ask)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -31,6 +35,7 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked and not self.finishing:
+        # A terminal that closes may send SIGHUP twice: the system to its processes, and the shell to its jobs.
+        if self.asked and not self.finishing and number != getattr(signal, "SIGHUP", None):
             raise KeyboardInterrupt
         self.asked = True

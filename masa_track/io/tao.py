@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from masa_track.errors import InputError
+from masa_track.io.rle import mask_api
 from masa_track.io.runs import Run
 
 
@@ -58,6 +59,7 @@ def tao_annotations(runs: list[Run]) -> dict[str, Any]:
                         "area": round(box[2] * box[3], 3),
                         "score": round(float(run.scores[place]), 4),
                         "iscrowd": 0,
+                        **_mask(run, place, with_area=True),
                     }
                 )
     content["categories"] = [{"id": i, "name": name, "synset": "unknown"} for i, name in sorted(names.items())]
@@ -107,18 +109,28 @@ def tao_results(runs: list[Run], truth: str | Path) -> list[dict[str, Any]]:
             if target is None:
                 raise InputError(f"--truth {truth} has no class {run.class_name(category)!r} of {run.path}")
             rows = list(_rows(run, places.tolist(), where))
-            for image_id, box, score in rows:
-                row = {"image_id": image_id, "category_id": target, "bbox": box, "score": score}
+            for image_id, place in rows:
+                row = {"image_id": image_id, "category_id": target, "bbox": _xywh(run, place)}
+                row |= {"score": round(float(run.scores[place]), 4), **_mask(run, place)}
                 results.append({**row, "track_id": next_id, "video_id": video})
             next_id += bool(rows)
     return results
 
 
-def _rows(run: Run, places: list[int], where: list[int | None]) -> Iterator[tuple[int, list[float], float]]:
+def _rows(run: Run, places: list[int], where: list[int | None]) -> Iterator[tuple[int, int]]:
     for place in places:
         image_id = where[int(run.rows[place])]
         if image_id is not None:
-            yield image_id, _xywh(run, place), round(float(run.scores[place]), 4)
+            yield image_id, place
+
+
+def _mask(run: Run, place: int, with_area: bool = False) -> dict[str, Any]:
+    """The fields of a box's mask; none where it has none."""
+    rle = run.masks[place] if run.masks else None
+    if rle is None:
+        return {}
+    mask = {"segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")}}
+    return {**mask, "area": int(mask_api().area(rle))} if with_area else mask
 
 
 def _video_of(run: Run, videos: Mapping[Any, str], truth: str | Path) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 import tempfile
@@ -9,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import supervision as sv
@@ -48,15 +50,17 @@ class MotWriter:
 
     def __init__(self, path: str | Path) -> None:
         self.file = PartFile(path)
-        self._out = open(self.file.part, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed by finish)
+        self._out = _Appender(_created(self.file))
 
     def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
         """Adds one frame; see :class:`TrackWriter`."""
         rows = tracked_rows(detections)
+        lines = []
         boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) 0-based xyxy
         for track_id, (x1, y1, x2, y2), score in zip(_ids(rows), boxes.tolist(), confidences(rows), strict=True):
             box = f"{x1 + 1:.3f},{y1 + 1:.3f},{x2 - x1:.3f},{y2 - y1:.3f}"
-            self._out.write(f"{frame_number},{track_id},{box},{score:.4f},-1,-1,-1\n")
+            lines.append(f"{frame_number},{track_id},{box},{score:.4f},-1,-1,-1\n")
+        self._out.append("".join(lines))
 
     def finish(self) -> None:
         """See :class:`TrackWriter`."""
@@ -77,7 +81,8 @@ class CocoVidWriter:
     """COCO-VID JSON: every processed frame is an image; boxes are ``[x, y, width, height]`` in 0-based pixels.
 
     Where the detections have masks, ``segmentation`` is one as compressed COCO RLE, and ``area`` is the mask's.
-    Images go straight into the file and annotations into a nameless spool beside it, joined at the end.
+    Images go straight into the file and annotations into a nameless spool beside it, joined at the end. A frame that
+    cannot be written whole is in neither.
     ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``.
 
     Args:
@@ -107,13 +112,19 @@ class CocoVidWriter:
         self._categories = {int(i): str(name) for i, name in known}
         self._annotations = 0
         self._last_frame = 0
-        self._out = open(self.file.part, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed by finish)
-        self._spool = tempfile.TemporaryFile("w+", encoding="utf-8", dir=self.file.path.parent)  # noqa: SIM115
+        self._out = _Appender(_created(self.file))
+        try:
+            spool = tempfile.TemporaryFile(buffering=0, dir=self.file.path.parent)  # noqa: SIM115 (closed by finish)
+        except BaseException:
+            self._out.close()
+            self.file.abandon()
+            raise
+        self._spool = _Appender(spool)
         info = {"description": "tracks in COCO-VID form", "version": "1.0", "contributor": f"masa-track {__version__}"}
         video: dict[str, object] = {"id": 1, "name": video_name, **self._size}
         if fps:
             video["fps"] = float(fps)
-        self._out.write(f'{{"info":{_json(info)},\n"videos":[{_json(video)}],\n"images":[')
+        self._head = f'{{"info":{_json(info)},\n"videos":[{_json(video)}],\n"images":['
 
     def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
         """Adds one frame; see :class:`TrackWriter`.
@@ -124,18 +135,18 @@ class CocoVidWriter:
         if frame_number <= self._last_frame:
             raise ValueError(f"frame_number must rise from 1, got {frame_number} after {self._last_frame}")
         image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name, **self._size}
-        self._out.write(("\n" if self._last_frame == 0 else ",\n") + _json(image))
-        self._last_frame = frame_number
 
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
+        pieces = []
+        count = self._annotations
         boxes = np.asarray(rows.xyxy, dtype=np.float64).tolist()  # (N, 4) 0-based xyxy
         fields = zip(_ids(rows), class_ids(rows).tolist(), names, boxes, confidences(rows).tolist(), strict=True)
         for row, (track_id, category_id, name, (x1, y1, x2, y2), score) in enumerate(fields):
             self._categories.setdefault(category_id, name)
-            self._annotations += 1
+            count += 1
             annotation: dict[str, object] = {
-                "id": self._annotations,
+                "id": count,
                 "image_id": frame_number,
                 "video_id": 1,
                 "category_id": category_id,
@@ -149,17 +160,25 @@ class CocoVidWriter:
             if rows.mask is not None:
                 annotation["segmentation"] = encode_mask(np.asarray(rows.mask[row]))
                 annotation["area"] = int(np.count_nonzero(rows.mask[row]))
-            self._spool.write(("\n" if self._annotations == 1 else ",\n") + _json(annotation))
+            pieces.append(("\n" if count == 1 else ",\n") + _json(annotation))
+        before = self._spool.size
+        self._spool.append("".join(pieces))
+        try:
+            self._out.append((self._head + "\n" if self._last_frame == 0 else ",\n") + _json(image))
+        except OSError:
+            self._spool.cut(before)
+            raise
+        self._annotations, self._last_frame = count, frame_number
 
     def finish(self) -> None:
         """See :class:`TrackWriter`."""
         if not self._categories:
             self._categories = {0: class_name(0, None)}
         categories = [{"id": i, "name": name} for i, name in sorted(self._categories.items())]
-        self._out.write('],\n"annotations":[')
-        self._spool.seek(0)
-        shutil.copyfileobj(self._spool, self._out)
-        self._out.write(f'],\n"categories":{_json(categories)}}}\n')
+        self._out.append((self._head if self._last_frame == 0 else "") + '],\n"annotations":[')
+        self._spool.file.seek(0)
+        shutil.copyfileobj(self._spool.file, self._out)
+        self._out.append(f'],\n"categories":{_json(categories)}}}\n')
         self._spool.close()
         self._out.close()
 
@@ -176,7 +195,7 @@ class CocoVidWriter:
 
 
 class CsvWriter:
-    """CSV with a header, by supervision's :class:`~supervision.CSVSink`: 0-based ``x_min,y_min,x_max,y_max`` and more.
+    """CSV with a header, rows as of supervision's :class:`~supervision.CSVSink`: 0-based ``x_min,y_min,x_max,y_max``...
 
     Args:
         path: the file, e.g. ``tracks.csv``.
@@ -186,23 +205,32 @@ class CsvWriter:
     def __init__(self, path: str | Path, class_names: ClassNames = None) -> None:
         self.file = PartFile(path)
         self._class_names = class_names
-        self._sink = sv.CSVSink(str(self.file.part))
-        self._sink.open()
-        # The sink takes its header from the first batch: this empty one gives a run without tracks its header too.
-        self._append(0, sv.Detections.empty())
+        self._columns: list[str] = sv.CSVSink.parse_field_names(self._named(sv.Detections.empty()), {"frame": 0})
+        self._out = _Appender(_created(self.file))
+        try:
+            self._append([dict(zip(self._columns, self._columns, strict=True))])
+        except BaseException:
+            self.abandon()
+            raise
 
     def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
         """Adds one frame; see :class:`TrackWriter`."""
-        self._append(frame_number, detections)
+        rows = self._named(detections)
+        self._append(sv.CSVSink.parse_detection_data(rows, {"frame": frame_number}))
 
-    def _append(self, frame_number: int, detections: sv.Detections) -> None:
+    def _named(self, detections: sv.Detections) -> sv.Detections:
         rows = tracked_rows(detections)
         rows.data = {"class_name": np.array(row_names(rows, self._class_names), dtype=object)}
-        self._sink.append(rows, custom_data={"frame": frame_number})
+        return rows
+
+    def _append(self, rows: list[dict[str, object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns).writerows(rows)
+        self._out.append(text.getvalue())
 
     def finish(self) -> None:
         """See :class:`TrackWriter`."""
-        self._sink.close()
+        self._out.close()
 
     def close(self) -> None:
         """See :class:`TrackWriter`."""
@@ -211,7 +239,7 @@ class CsvWriter:
     def abandon(self) -> None:
         """See :class:`TrackWriter`."""
         with suppress(OSError):
-            self._sink.close()
+            self._out.close()
         self.file.abandon()
 
 
@@ -265,23 +293,33 @@ class TrackWriters:
             frame_number: of the frame in the source, from 1, rising; it may skip.
             file_name: the frame's name, e.g. ``000001.jpg``.
             detections: its rows, in 0-based pixels of the source; those without an identity are not written.
+
+        Raises:
+            OSError: the disk is full, or the like; its ``filename`` is the result's. The files can still be closed:
+                each holds whole frames, some of them perhaps this one.
         """
         for writer in self._writers:
-            writer.write(frame_number, file_name, detections)
+            try:
+                writer.write(frame_number, file_name, detections)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(writer.file.path)) from error
 
-    def close(self) -> None:
-        """Completes all files, then renames them: a failure while completing leaves every earlier file as it was."""
+    def close(self) -> dict[Path, OSError]:
+        """Completes each file and puts it in its place; one that cannot be completed does not keep the others back.
+
+        Returns:
+            Why a file is not there, by its path; an earlier file of that name is as it was.
+        """
+        faults: dict[Path, OSError] = {}
         if self._closed:
-            return
+            return faults
         self._closed = True
-        try:
-            for writer in self._writers:
-                writer.finish()
-            for writer in self._writers:
-                writer.file.commit()
-        except BaseException:
-            self.abandon()
-            raise
+        for writer in self._writers:
+            try:
+                writer.close()
+            except OSError as error:
+                faults[writer.file.path] = error
+        return faults
 
     def abandon(self) -> None:
         """Removes the parts; earlier results are as they were. Does nothing after :meth:`close`."""
@@ -296,9 +334,60 @@ class TrackWriters:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt):
-            self.close()
+            for fault in self.close().values():
+                raise fault
         else:
             self.abandon()
+
+
+class _Appender:
+    """Adds pieces to a file, each whole or not at all, so that what is there can be used when the disk is full.
+
+    Args:
+        file: empty, unbuffered, open for writing.
+
+    Attributes:
+        file: the same.
+        size: bytes in it.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.size = 0
+
+    def append(self, text: str) -> None:
+        """Adds a text as UTF-8.
+
+        Raises:
+            OSError: the disk is full, or the like; the file is as it was.
+        """
+        self.write(text.encode())
+
+    def write(self, data: bytes) -> int:
+        """As :meth:`append`, for bytes."""
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[self.file.write(left) or 0 :]
+        except OSError:
+            self.cut(self.size)
+            raise
+        self.size += len(data)
+        return len(data)
+
+    def cut(self, size: int) -> None:
+        """Removes what is behind the first ``size`` bytes."""
+        self.file.truncate(size)
+        self.file.seek(size)
+        self.size = size
+
+    def close(self) -> None:
+        """Closes the file."""
+        self.file.close()
+
+
+def _created(file: PartFile) -> IO[bytes]:
+    return open(file.create(), "wb", buffering=0)
 
 
 def _close(writer: TrackWriter) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -52,9 +55,15 @@ class VideoWriter:
         self.height = int(height)
         self.frames = 0
         rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))  # 1001: NTSC rates stay exact
-        self._closed = False
+        self._closed = self._completed = False
         silence_ffmpeg()
-        self._container = av.open(str(self.file.part), "w", format="mp4", options={"movflags": "+faststart"})
+        os.close(self.file.create())
+        try:
+            with self._as_os_error():
+                self._container = av.open(str(self.file.part), "w", format="mp4", options={"movflags": "+faststart"})
+        except BaseException:
+            self.file.abandon()
+            raise
         try:
             self._stream = self._container.add_stream("libx264", rate=rate, options={"preset": PRESET, "crf": CRF})
             self._stream.width = self.width + self.width % 2
@@ -75,6 +84,7 @@ class VideoWriter:
 
         Raises:
             ValueError: it is not such an array.
+            OSError: the disk is full, or the like. The video cannot be completed then.
         """
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or frame.size == 0:
             raise ValueError(f"frame must be (H, W, 3) uint8 BGR, got {frame.shape} {frame.dtype}")
@@ -85,34 +95,54 @@ class VideoWriter:
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
         picture.pts = self.frames  # the stream's time base is 1 / rate
-        self._container.mux(self._stream.encode(picture))
+        with self._as_os_error():
+            self._container.mux(self._stream.encode(picture))
         self.frames += 1
 
-    def close(self) -> None:
-        """Completes the video and puts it in its place. Without a frame there is none: an earlier one stays."""
+    def close(self) -> bool:
+        """Completes the video and puts it in its place. Without a frame there is none: an earlier one stays.
+
+        Returns:
+            Whether it is there; False also after :meth:`abandon`.
+
+        Raises:
+            OSError: it cannot be completed, or not be put there; an earlier one is as it was.
+        """
         if self._closed:
-            return
+            return self._completed
         if self.frames == 0:
             self.abandon()
-            return
+            return False
         try:
-            self._container.mux(self._stream.encode(None))
-            self._container.close()
+            with self._as_os_error():
+                self._container.mux(self._stream.encode(None))
+                self._container.close()
             self._closed = True
             self.file.commit()
+            self._completed = True
         except BaseException:
             self.abandon()
             raise
+        return True
 
     def abandon(self) -> None:
         """Stops and removes the part; an earlier video is as it was. Does nothing after :meth:`close`."""
         self._closed = True
         try:
-            self._container.close()
-        except (av.FFmpegError, OSError):
-            pass  # a container without a packet, or on a full disk, cannot be completed, and need not
+            with suppress(av.FFmpegError, OSError):  # one without a packet, or on a full disk, cannot be completed
+                self._container.close()
         finally:
             self.file.abandon()
+
+    @contextmanager
+    def _as_os_error(self) -> Iterator[None]:
+        """FFmpeg's errors of reading and writing are no OSError in PyAV."""
+        try:
+            yield
+        except av.FFmpegError as error:
+            if isinstance(error, OSError):
+                raise
+            raise OSError(error.errno, error.strerror, str(self.file.path)) from error
 
     def __enter__(self) -> VideoWriter:
         return self

@@ -110,7 +110,7 @@ def _write_coco(out: Path, names: Sequence[str], journal: Journal, recorded: Map
     part, regions = PartFile(out), 0
     listed: list[dict[str, Any]] = []
     try:
-        with open(part.part, "w", encoding="ascii", newline="\n") as file:
+        with open(part.create(), "w", encoding="ascii", newline="\n") as file:
             file.write(f'{{"info":{_json(info)},\n"categories":[{_json(CATEGORY)}],\n"annotations":[')
             for name in names:
                 record = journal.record(name)
