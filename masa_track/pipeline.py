@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
 
+_FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
@@ -45,6 +46,7 @@ class Job:
         facts: settings to show in the report.
         segmenter: gives the tracked boxes masks; None for none.
         lines: gets each frame at once, for others to follow; None for none. It is closed by who opened it.
+        start_score: a box must score above it to start a track; boxes below are counted in the outcome.
     """
 
     source: Source
@@ -58,11 +60,25 @@ class Job:
     facts: dict[str, object] = field(default_factory=dict)
     segmenter: SamSegmenter | None = None
     lines: JsonLinesWriter | None = None
+    start_score: float = 0.0
 
 
 @dataclass
 class Outcome:
-    """What came of a job: frames done, frames skipped (unreadable, or boxes of no use), seconds, stopped or not."""
+    """What came of a job.
+
+    Attributes:
+        frames: done.
+        identities: found.
+        seconds: that it took.
+        broken: frames skipped, as they could not be read, or their boxes not be used.
+        broken_listed: the first of them, with the reason.
+        interrupted: whether it was stopped early.
+        boxes: given by the detector or the file.
+        weak_boxes: of these, those that score too little to start a track.
+        best_score: of all boxes; 0 without any.
+        cut_short: what is missing at the end of the source, in words; empty where nothing is known to be missing.
+    """
 
     frames: int = 0
     identities: int = 0
@@ -70,6 +86,18 @@ class Outcome:
     broken: int = 0
     broken_listed: list[str] = field(default_factory=list)
     interrupted: bool = False
+    boxes: int = 0
+    weak_boxes: int = 0
+    best_score: float = 0.0
+    cut_short: str = ""
+
+    def count_boxes(self, detections: sv.Detections, start_score: float) -> None:
+        """Takes note of a frame's boxes."""
+        self.boxes += len(detections)
+        if len(detections) and detections.confidence is not None:
+            scores = np.asarray(detections.confidence)
+            self.weak_boxes += int(np.count_nonzero(scores <= start_score))
+            self.best_score = max(self.best_score, float(scores.max()))
 
     @property
     def fps(self) -> float:
@@ -80,11 +108,14 @@ class Outcome:
 def track_video(job: Job) -> Outcome:
     """Tracks the whole source. Ctrl-C (or SIGTERM) ends it after the frame in work, with whole files.
 
-    A frame that cannot be read, or whose boxes cannot be used, is reported and skipped. Whatever else goes wrong, the
-    frames done so far are in whole files before the error goes on.
+    A frame that cannot be read, or at which the detector, the tracker or the segmenter raises InputError, is reported
+    and skipped. Whatever else goes wrong, the frames done so far are in whole files before the error goes on.
 
     Returns:
         What came of it. The files are in ``job.folder``: tracks.txt, .json, .csv, report.html and video.mp4.
+
+    Raises:
+        InputError: none of the first 10 frames could be used, so the setup is at fault; the first frame's error.
     """
     source, outcome = job.source, Outcome()
     width, height, fps, names = source.width, source.height, source.fps, job.class_names
@@ -104,22 +135,28 @@ def track_video(job: Job) -> Outcome:
         def say(text: str) -> None:
             tqdm.write(f"{source.name}: {text}", file=sys.stderr)
 
+        first_fault: InputError | None = None
+        faults = 0
         source.notice, source.stop_asked = say, lambda: stop.asked
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 try:
                     tracked = job.tracker.update(job.detect(frame), frame.image, frame.timestamp)
+                    if job.segmenter is not None:
+                        tracked = job.segmenter.add_masks(tracked, frame.image)
                 except InputError as error:
                     report_broken(frame.number, str(error))
+                    faults, first_fault = faults + 1, first_fault or error
+                    if not outcome.frames and faults == _FAULTY_SETUP:
+                        raise first_fault from None
                     continue
-                if job.segmenter is not None:
-                    tracked = job.segmenter.add_masks(tracked, frame.image)
+                outcome.count_boxes(tracked, job.start_score)
                 writers.write(frame.number, frame.file_name, tracked)
                 if job.lines is not None:
                     job.lines.write(frame.number, frame.timestamp, tracked)
                 report.add(frame.number, frame.timestamp, frame.image, tracked)
                 if video is not None:
-                    video.write(drawer.draw(frame.image, tracked))
+                    video.write(drawer.draw(frame.image, tracked), frame.timestamp)
                 outcome.frames += 1
                 bar.set_postfix(tracks=_live(tracked), refresh=False)
                 bar.update()
@@ -146,6 +183,7 @@ def _finish(
     if video is not None:
         video.close()
     outcome.identities = report.identities
+    outcome.cut_short = job.source.cut_short
     facts = {**job.facts, "stopped early": "yes"} if outcome.interrupted else job.facts
     broken = [*outcome.broken_listed]
     if outcome.broken > len(broken):
@@ -156,6 +194,7 @@ def _finish(
         facts,
         processing_fps=outcome.fps,
         broken_frames=broken,
+        cut_short=outcome.cut_short,
         files=[*(["video.mp4"] if video is not None else []), *files],
     )
 

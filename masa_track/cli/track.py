@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -144,6 +145,8 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.source, reconnect=args.reconnect)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
+    # Importing torch takes seconds, and so does loading a large model.
+    print(f"loading model {args.model}" + (f" on {args.device}" if args.device else ""), file=sys.stderr, flush=True)
     from masa_track.models import load
     from masa_track.pipeline import Job, track_video
     from masa_track.tracker import MasaTracker
@@ -177,6 +180,7 @@ def run(args: argparse.Namespace) -> int:
         **({"masks by": args.masks} if segmenter else {}),
         "device": str(model.device),
     }
+    threshold = any_options_of(args.preset, **overrides).init_score_threshold
     video, stride, most = not args.no_video, args.stride, args.max_frames
     with ExitStack() as open_files:
         lines = None
@@ -185,11 +189,11 @@ def run(args: argparse.Namespace) -> int:
 
             lines = open_files.enter_context(JsonLinesWriter(args.jsonl, class_names))
         outcome = track_video(
-            Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines)
+            Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines, threshold)
         )
     if args.gallery is not None and outcome.frames:
         tracker.gallery().save(args.gallery)
-    print(summary(outcome, folder, not args.no_video))
+    print(summary(outcome, folder, not args.no_video, threshold, args.detector))
     return 130 if outcome.interrupted else 0 if outcome.frames else 1
 
 
@@ -262,17 +266,54 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
     return Boxes(lambda frame: detector.detect(frame.image), detector.class_names, detector.start_score)
 
 
-def summary(outcome: Outcome, folder: Path, with_video: bool) -> str:
-    """What to tell the user at the end."""
+def summary(
+    outcome: Outcome, folder: Path, with_video: bool, start_score: float = 0.0, detector: str | None = None
+) -> str:
+    """What to tell the user at the end.
+
+    Args:
+        outcome: of the run.
+        folder: with the results.
+        with_video: whether ``video.mp4`` is one of them.
+        start_score: the score above which a box starts a track.
+        detector: the detector's name, if the boxes are of one.
+    """
     if not outcome.frames:
         return f"no frame could be tracked ({outcome.broken} skipped): nothing was written"
     lines = [
         f"{outcome.frames} frames, {outcome.identities} identities, {outcome.fps:.1f} frames a second"
         + (f", {outcome.broken} frames skipped" if outcome.broken else "")
         + (" (stopped early: the files hold what was done)" if outcome.interrupted else ""),
-        f"look at   {folder / 'report.html'}",
     ]
+    if outcome.cut_short:
+        lines.append(f"warning   the video is not whole: {outcome.cut_short}")
+    if not outcome.identities:
+        lines.append(f"warning   {why_no_identities(outcome, start_score, detector)}")
+    lines.append(f"look at   {folder / 'report.html'}")
     if with_video:
         lines.append(f"          {folder / 'video.mp4'}")
     lines.append(f"results   {folder / 'tracks.txt'}, tracks.json, tracks.csv")
     return "\n".join(lines)
+
+
+def why_no_identities(outcome: Outcome, start_score: float, detector: str | None) -> str:
+    """Why a run gave nothing an identity, and what to try."""
+    if not outcome.boxes and detector == "motion":
+        return (
+            "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "
+            "learn the background; try more frames, or a detector that finds objects by their looks, such as own"
+        )
+    if not outcome.boxes and detector is None:
+        return "there is no box on these frames: check that the detections are of this video"
+    if not outcome.boxes:
+        return "the detector found no box: try another detector, or a lower threshold of its own if it has one"
+    if outcome.weak_boxes == outcome.boxes:
+        return (
+            f"all {outcome.boxes} boxes score too little: a track starts above {start_score:g}, the best box has "
+            f"{outcome.best_score:.2f}; try --set init_score_threshold={outcome.best_score / 2:.2f}"
+        )
+    strong = outcome.boxes - outcome.weak_boxes
+    return (
+        f"{strong} of {outcome.boxes} boxes score above {start_score:g}, where a track starts, but no object was found "
+        "again in the frames after it; try more frames, or a smaller --stride"
+    )

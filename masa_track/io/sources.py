@@ -27,7 +27,8 @@ def open_source(source: str | os.PathLike[str], fps: float | None = None, reconn
 
     Args:
         source: a video file; an image folder, in natural order, where a MOTChallenge sequence folder stands for its
-            ``img1``; a glob pattern of images; the index of a camera, ``0``; or an address, ``rtsp://...``.
+            ``img1``, or for the one video in it; a glob pattern of images; the index of a camera, ``0``; or an
+            address, ``rtsp://...``.
         fps: frames per second instead of what the source says (an image folder without seqinfo.ini: 30). A video's
             timestamps follow it.
         reconnect: how many seconds to go on trying when a live address stops giving pictures; 0 ends there, and so it
