@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -208,7 +207,7 @@ class VideoSource(Source):
             return ""
         if not kind & {"mp4", "avi"} or ("mp4" in kind and index > stream.frames):  # or an MP4 of fragments
             seconds = self._seconds_missing(container, stream, read)
-            if seconds > 0.5 + 2 * 1 / self.fps:  # headers round, and count the last frame's duration or not
+            if seconds > 0.5 + 2 / self.fps:  # headers round, and count the last frame's duration or not
                 missing, about = max(missing, round(seconds * self.fps)), "about "
         if missing <= 0:
             return ""

@@ -35,7 +35,8 @@ class VideoWriter:
 
     H.264, yuv420p, index first (``+faststart``). yuv420p wants even sizes, so an odd one gains a copy of its last
     column or row. Frames with a time are shown at it, so that the video lasts as long as its source; those without
-    follow each other by 1 / fps. As a context manager it closes at the end and on Ctrl-C, and abandons on any other exception.
+    follow each other by 1 / fps. As a context manager it closes at the end and on Ctrl-C, and abandons on any other
+    exception.
 
     Args:
         path: the file, e.g. ``video.mp4``.
