@@ -41,7 +41,8 @@ class CameraMotion:
             one of another size, and where too few corners agree (a cut, a gap too long, nothing to see).
         """
         scale = min(1.0, _SIDE / max(frame.shape[:2]))
-        grey = cv2.cvtColor(cv2.resize(frame, None, fx=scale, fy=scale), cv2.COLOR_BGR2GRAY)
+        size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
+        grey = cv2.cvtColor(cv2.resize(frame, size), cv2.COLOR_BGR2GRAY)
         last, corners = self._grey, self._corners
         mask = np.full(grey.shape, 255, np.uint8)
         for x1, y1, x2, y2 in np.clip(np.round(boxes * scale), 0, 1e6).astype(int).tolist():
@@ -60,7 +61,12 @@ class CameraMotion:
 
 
 def whole_shift(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, float]:
-    """The shift (x, y) in pixels that two (H, W) grey pictures agree on as a whole, and how sure that is, 0..1."""
+    """The shift (x, y) in pixels that two (H, W) grey pictures agree on as a whole, and how sure that is, 0..1.
+
+    In pictures of a pixel's width or height there is none to find: 0, not sure at all.
+    """
+    if min(after.shape) < 2:
+        return np.zeros(2), 0.0
     window = cv2.createHanningWindow((after.shape[1], after.shape[0]), cv2.CV_32F)
     shift, sureness = cv2.phaseCorrelate(before.astype(np.float32), after.astype(np.float32), window)
     return np.array(shift), sureness

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from masa_track.tracker import MasaTracker
 
 RESULTS = ("report.html", *RESULT_FILES)
+_FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
@@ -48,6 +49,7 @@ class Job:
         facts: settings to show in the report.
         segmenter: gives the tracked boxes masks; None for none.
         lines: gets each frame at once, for others to follow; None for none. It is closed by who opened it.
+        start_score: a box must score above it to start a track; boxes below are counted in the outcome.
     """
 
     source: Source
@@ -61,6 +63,7 @@ class Job:
     facts: dict[str, object] = field(default_factory=dict)
     segmenter: SamSegmenter | None = None
     lines: JsonLinesWriter | None = None
+    start_score: float = 0.0
 
 
 @dataclass
@@ -69,13 +72,17 @@ class Outcome:
 
     Attributes:
         frames: done.
-        identities: in them.
-        seconds: it took.
-        broken: frames skipped: unreadable, or boxes of no use.
+        identities: found.
+        seconds: that it took.
+        broken: frames skipped, as they could not be read, or their boxes not be used.
         broken_listed: the first of them, with the reason.
         interrupted: whether it ended before the source did: by a signal, or because a result could not be written.
         files: the results that are in their places.
         faults: what is wrong with the results: a full disk, a reader of ``lines`` that has left.
+        boxes: given by the detector or the file.
+        weak_boxes: of these, those that score too little to start a track.
+        best_score: of all boxes; 0 without any.
+        cut_short: what is missing at the end of the source, in words; empty where nothing is known to be missing.
     """
 
     frames: int = 0
@@ -86,6 +93,18 @@ class Outcome:
     interrupted: bool = False
     files: list[Path] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    boxes: int = 0
+    weak_boxes: int = 0
+    best_score: float = 0.0
+    cut_short: str = ""
+
+    def count_boxes(self, detections: sv.Detections, start_score: float) -> None:
+        """Takes note of a frame's boxes."""
+        self.boxes += len(detections)
+        if len(detections) and detections.confidence is not None:
+            scores = np.asarray(detections.confidence)
+            self.weak_boxes += int(np.count_nonzero(scores <= start_score))
+            self.best_score = max(self.best_score, float(scores.max()))
 
     @property
     def fps(self) -> float:
@@ -96,15 +115,17 @@ class Outcome:
 def track_video(job: Job) -> Outcome:
     """Tracks the whole source. Ctrl-C (SIGTERM, SIGHUP) ends it after the frame in work, with whole files.
 
-    A frame that cannot be read, or whose boxes cannot be used, is reported and skipped. A result that cannot be written
-    any more, as on a full disk, ends the run. Whatever else goes wrong, the frames done so far are in whole files
-    before the error goes on. The results of an earlier run are replaced together: none of them stays beside new ones.
+    A frame that cannot be read, or at which the detector, the tracker or the segmenter raises InputError, is reported
+    and skipped. A result that cannot be written any more, as on a full disk, ends the run. Whatever else goes wrong,
+    the frames done so far are in whole files before the error goes on. The results of an earlier run are replaced
+    together: none of them stays beside new ones.
 
     Returns:
         What came of it. The files are in ``job.folder``: tracks.txt, .json, .csv, report.html and video.mp4.
 
     Raises:
         OSError: a result cannot be opened; no part of any is left.
+        InputError: none of the first 10 frames could be used, so the setup is at fault; the first frame's error.
     """
     source, outcome = job.source, Outcome()
     width, height, fps, names = source.width, source.height, source.fps, job.class_names
@@ -128,17 +149,23 @@ def track_video(job: Job) -> Outcome:
         def say(text: str) -> None:
             tqdm.write(f"{source.name}: {text}", file=sys.stderr)
 
+        first_fault: InputError | None = None
+        faults = 0
         source.notice, source.stop_asked = say, lambda: stop.asked
         lines = job.lines
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 try:
                     tracked = job.tracker.update(job.detect(frame), frame.image, frame.timestamp)
+                    if job.segmenter is not None:
+                        tracked = job.segmenter.add_masks(tracked, frame.image)
                 except InputError as error:
                     report_broken(frame.number, str(error))
+                    faults, first_fault = faults + 1, first_fault or error
+                    if not outcome.frames and faults == _FAULTY_SETUP:
+                        raise first_fault from None
                     continue
-                if job.segmenter is not None:
-                    tracked = job.segmenter.add_masks(tracked, frame.image)
+                outcome.count_boxes(tracked, job.start_score)
                 if lines is not None:
                     try:
                         lines.write(frame.number, frame.timestamp, tracked)
@@ -152,7 +179,7 @@ def track_video(job: Job) -> Outcome:
                 try:
                     writers.write(frame.number, frame.file_name, tracked)
                     if video is not None:
-                        video.write(drawer.draw(frame.image, tracked))
+                        video.write(drawer.draw(frame.image, tracked), frame.timestamp)
                 except OSError as error:
                     _cannot_write(outcome, frame.number, error)
                     if video is not None and error.filename == str(video.file.path):
@@ -197,6 +224,7 @@ def _finish(
     missing.update({path.name: f" ({error.strerror or error})" for path, error in faults.items()})
     outcome.files += [path for path in writers.paths if path not in faults]
     outcome.identities = report.identities
+    outcome.cut_short = job.source.cut_short
     facts = {**job.facts, "stopped early": "yes"} if outcome.interrupted else job.facts
     broken = [*outcome.broken_listed]
     if outcome.broken > len(broken):
@@ -208,6 +236,7 @@ def _finish(
             facts,
             processing_fps=outcome.fps,
             broken_frames=broken,
+            cut_short=outcome.cut_short,
             files=[path.name for path in outcome.files],
         )
         outcome.files.append(path)

@@ -57,8 +57,7 @@ def embed_sequence(folder: Path, kind: str, model: Embeds) -> EmbeddedSequence:
     from masa_track.io.detections import read_detections
     from masa_track.io.sources import open_source
 
-    video = next(iter([*folder.glob("*.avi"), *folder.glob("*.mp4")]), folder)
-    source = open_source(str(video))
+    source = open_source(folder)
     file = read_detections(str(folder / kind / f"{kind}.txt"), source)
     frames = []
     for frame in source.frames(1, None, lambda number, reason: None):

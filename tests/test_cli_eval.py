@@ -144,3 +144,19 @@ def test_on_real_video(shared, capsys):
     head, row = (line.split() for line in capsys.readouterr().out.splitlines()[:2])
     found = dict(zip(head, row, strict=True))
     assert (found["sequence"], found["IDF1"], found["frames"]) == ("TUD-Campus", "0.875", "8")
+
+
+def test_tracks_that_end_early_are_told(tmp_path, capsys):
+    """As after `track --max-frames 20`; and GT in a folder of any name is called as its video."""
+    rows = [f"{frame},1,10,10,20,30,1,-1,-1,-1" for frame in range(1, 41)]
+    gt, run = tmp_path / "new" / "gt.txt", tmp_path / "run"
+    gt.parent.mkdir()
+    run.mkdir()
+    (run / "tracks.json").write_text('{"info":{},\n"videos":[{"id":1,"name":"street","width":1}],\n"images":[]}')
+    gt.write_text("\n".join(rows))
+    for done, told in ((40, False), (37, False), (20, True)):
+        (run / "tracks.txt").write_text("\n".join(rows[:done]))
+        assert eval_(gt, run) == 0
+        said = capsys.readouterr()
+        assert "street" in said.out
+        assert ("note: tracks of street end at frame 20 of 40" in said.err) == told

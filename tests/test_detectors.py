@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from masa_track.detectors import coco, open_detector
 from masa_track.detectors.motion import MotionDetector
@@ -76,3 +77,28 @@ def test_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nobody listens there
     with pytest.raises(InputError, match=r"could not be fetched.*checkpoints, or use --detector motion"):
         open_detector("ssdlite320_mobilenet_v3_large")
+
+
+def test_torchvisions_masks_are_kept() -> None:
+    detector = coco.CocoDetector("ssdlite320_mobilenet_v3_large", "cpu", pretrained=False)
+    masks = torch.zeros(2, 1, 6, 8)
+    masks[0, 0, :3] = 0.9
+    boxes = torch.tensor([[0.0, 0, 8, 3], [0, 0, 4, 4]])
+    result = {"boxes": boxes, "scores": torch.tensor([0.8, 0.01]), "labels": torch.tensor([3, 1]), "masks": masks}
+    detector._network = lambda pictures: [result]
+    found = detector.detect(np.zeros((6, 8, 3), np.uint8))
+    assert found.class_id.tolist() == [3]
+    assert found.mask.shape == (1, 6, 8)
+    assert (found.mask[0] == (masks[0, 0].numpy() > 0.5)).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (16, 20000), (20000, 16), (3, 3), (1, 640)])
+def test_pictures_of_any_shape_have_motion_and_a_camera(shape: tuple[int, int]) -> None:
+    from masa_track.camera import CameraMotion
+
+    rng, detector, camera = np.random.default_rng(0), MotionDetector(), CameraMotion()
+    for _ in range(8):
+        frame = rng.integers(0, 255, (*shape, 3)).astype(np.uint8)
+        found = detector.detect(frame)
+        assert (found.xyxy <= [shape[1], shape[0]] * 2).all()
+        camera.estimate(frame, found.xyxy)

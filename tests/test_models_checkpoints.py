@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import socket
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -200,6 +202,19 @@ def test_offline_error_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
         fetch("sam-vith")
     with pytest.raises(InputError, match="did you mean 'sam-vitb'"):
         fetch("sam-vit-b")
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch):
+    """Not for 25 s, as hf_hub_download would."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # nobody listens
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/masa_r50.pth"
+        monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *args: url)
+        started = time.monotonic()
+        with pytest.raises(InputError, match=r"masa_r50\.pth of 'r50' could not be fetched"):
+            fetch("r50")
+    assert time.monotonic() - started < 4
 
 
 @pytest.mark.slow

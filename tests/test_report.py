@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 from html.parser import HTMLParser
@@ -363,3 +364,22 @@ def test_a_failing_write_leaves_the_earlier_page(tmp_path, monkeypatch):
         builder.write(tmp_path / "report.html", {"new": 1})
     assert os.listdir(tmp_path) == ["report.html"]
     assert (tmp_path / "report.html").read_bytes() == before
+
+
+def test_what_is_missing_is_shown(tmp_path):
+    builder = ReportBuilder("clip")
+    page_of(builder, tmp_path, cut_short="<84> frames are missing")
+    assert "The video is not whole:</b> &lt;84&gt; frames are missing" in (tmp_path / "report.html").read_text()
+    page_of(builder, tmp_path)
+    assert "not whole" not in (tmp_path / "report.html").read_text()
+
+
+def test_places_of_the_video_follow_the_clock(tmp_path):
+    """A click seeks by the frames' times, not by their numbers: here the camera stood still after frame 2."""
+    builder = ReportBuilder("clip")
+    for number, seconds in ((1, 3.0), (2, 3.1), (3, 9.0), (4, 9.1)):
+        builder.add(number, seconds, None, rows([1]))
+    builder.write(tmp_path / "report.html", {}, files=["video.mp4"])
+    text = (tmp_path / "report.html").read_text()
+    places = json.loads(re.search('data-places="([^"]*)"', text)[1])
+    assert places == [[0, 0], [0.25, 0.1], [0.5, 6.0], [0.75, 6.1]]

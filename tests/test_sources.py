@@ -7,15 +7,20 @@ import http.server
 import re
 import socket
 import threading
+import traceback
 import weakref
+from fractions import Fraction
 
 import av
 import cv2
 import numpy as np
 import pytest
 
+from masa_track.cli.main import main
 from masa_track.errors import InputError
 from masa_track.io import images, streams
+from masa_track.io.addresses import masked, masked_in
+from masa_track.io.frame_numbers import FrameNumbers
 from masa_track.io.sources import open_source
 
 WIDTH, HEIGHT = 160, 96
@@ -208,6 +213,114 @@ def test_half_a_file_with_its_index_at_the_end_is_refused(tmp_path):
         open_source(path)
 
 
+@pytest.mark.parametrize(("name", "about"), [("a.mp4", ""), ("a.mkv", "about "), ("a.flv", "about "), ("b.avi", "")])
+def test_a_video_cut_short_tells_how_much_is_missing(tmp_path, name, about):
+    path = write_video(tmp_path / name, codec="mjpeg" if name == "b.avi" else "libx264")
+    source = open_source(path)
+    read(source)
+    assert source.cut_short == "", "a whole one"
+    read(source, max_frames=5)
+    assert source.cut_short == "", "who stops early knows nothing about the end"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    source = open_source(path)
+    for stride in (1, 3):
+        got, broken = read(source, stride=stride)
+        told = re.fullmatch(
+            rf"its header announces {about}60 frames, but the file ends after frame (\d+): "
+            rf"{about}(\d+) frames are missing \(([\d.]+) s\); the file was cut short",
+            source.cut_short,
+        )
+        assert told
+        last, missing = int(told[1]), int(told[2])
+        assert last + missing == 60
+        assert last - stride < max(got[-1][0], *(n for n, _ in [(0, ""), *broken])) <= last
+        assert float(told[3]) == pytest.approx(missing / 25, abs=0.1)
+
+
+def test_sound_that_goes_on_after_the_pictures_is_no_cut(tmp_path):
+    for name in ("a.mkv", "a.flv", "a.mp4"):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("libx264", rate=25)
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            sound = container.add_stream("aac", rate=44100)
+            for number in range(1, 11):
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="bgr24")))
+            container.mux(stream.encode())
+            for number in range(130):  # 3 s
+                samples = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                samples.sample_rate, samples.pts = 44100, number * 1024
+                container.mux(sound.encode(samples))
+            container.mux(sound.encode())
+        source = open_source(tmp_path / name)
+        assert len(read(source)[0]) == 10
+        assert source.cut_short == ""
+
+
+def write_times(path, milliseconds, rate=30):
+    """A video with a frame at each of these times."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, at in enumerate(milliseconds, 1):
+            frame = av.VideoFrame.from_ndarray(picture(number), format="bgr24")
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_variable_frame_rate_is_no_cut(tmp_path, name):
+    times = np.cumsum([0, *np.random.default_rng(1).integers(20, 900, 20)]).tolist()
+    source = open_source(write_times(tmp_path / name, times))
+    assert [frame.timestamp for frame in source.frames()] == pytest.approx([t / 1000 for t in times], abs=2e-3)
+    assert source.cut_short == ""
+
+
+def packet(pts, dts=None, keyframe=True):
+    made = av.Packet(b"x")
+    made.pts, made.dts, made.is_keyframe = pts, pts if dts is None else dts, keyframe
+    return made
+
+
+@pytest.mark.parametrize(
+    ("clock", "wanted"),
+    [
+        ([0, 150, 300, 0, 150, 300], [0, 0.15, 0.3, 0.34, 0.49, 0.64]),  # started anew
+        ([1000, 1040, 0, 40], [0, 0.04, 0.08, 0.12]),
+        ([0, 40, 40, 80], [0, 0.04, 0.041, 0.08]),  # twice the same
+    ],
+)
+def test_times_rise_whatever_the_clock_does(clock, wanted):
+    numbers = FrameNumbers(counting=False, joined=False, time_base=1e-3, interval=0.04)
+    seconds = []
+    for pts in clock:
+        numbers.sent(packet(pts))
+        numbers.received(pts, corrupt=False)
+        seconds.append(numbers.seconds)
+    assert seconds == pytest.approx(wanted)
+
+
+def test_counting_goes_on_from_the_last_known_time():
+    numbers = FrameNumbers(counting=False, joined=False, time_base=1e-3, interval=0.04)
+    for pts in (0, 500, None, None):  # from 500 ms on the stream has no times
+        numbers.sent(packet(pts))
+        numbers.received(pts, corrupt=False)
+    assert (numbers.last, numbers.seconds) == (4, pytest.approx(0.58))
+
+
+def test_an_avi_counts_its_dropped_frames_as_time():
+    numbers = FrameNumbers(counting=True, joined=False, time_base=0.04, interval=0.04)
+    for slot in (0, 1, 4, 5):  # two chunks between are empty
+        numbers.sent(packet(None, slot))
+    seconds = []
+    for number in range(1, 5):
+        assert numbers.received(None, corrupt=False) == ([], number)
+        seconds.append(numbers.seconds)
+    assert seconds == pytest.approx([0, 0.04, 0.16, 0.2])
+
+
 def test_frames_are_upright(tmp_path):
     """A phone's video is stored lying, with a note how to turn it."""
     source = open_source(write_video(tmp_path / "a.mp4", count=3, rotation=90))
@@ -323,6 +436,30 @@ def test_grey_and_transparent_images_become_bgr(tmp_path, shape):
         assert image.shape == (HEIGHT, WIDTH, 3)
         assert image.dtype == np.uint8
         assert image.min() == 255
+
+
+def test_pixels_of_no_fixed_range_are_named(tmp_path):
+    cv2.imwrite(str(tmp_path / "1.tif"), np.full((20, 30, 3), 0.5, np.float32))
+    with pytest.raises(InputError, match=r"1\.tif has float32 pixels, .* save it with 8 or 16 bits a channel"):
+        open_source(tmp_path)
+
+
+def test_a_sequence_folder_may_hold_a_video(tmp_path):
+    folder = tmp_path / "walk"
+    (folder / "gt").mkdir(parents=True)
+    write_video(folder / "any.mp4", count=4)
+    source = open_source(folder)
+    assert (source.name, read(source)[0]) == ("walk", [(n, n) for n in range(1, 5)])
+    write_video(folder / "other.avi", count=4)
+    with pytest.raises(InputError, match=r"holds 2 videos: give one of them \(any.mp4, other.avi\)"):
+        open_source(folder)
+    write_images(folder / "img1", (1, 2, 3))
+    assert open_source(folder).length == 3, "images come first"
+    run = tmp_path / "run"  # of `masa-track track`: its video is a drawing
+    run.mkdir()
+    write_video(run / "video.mp4", count=4)
+    with pytest.raises(InputError, match="holds 1 files but no image"):
+        open_source(run)
 
 
 def test_mot_sequence_folder(tmp_path):
@@ -465,6 +602,64 @@ def test_address(tmp_path, served):
         assert read(source) == ([(n, n) for n in range(1, 61)], [])
     with pytest.raises(InputError, match="the address gives no video"):
         open_source(f"{served}/missing.mp4")
+
+
+SECRETS = ("password", "PWD", "pass", "passwd", "passphrase", "token", "access_token", "api_key", "key", "auth")
+SECRETS += ("secret", "sig", "X-Amz-Signature", "loginpas", "sessionId", "pw")
+
+
+@pytest.mark.parametrize(
+    ("address", "wanted"),
+    [
+        ("rtsp://h/x", "rtsp://h/x"),
+        ("rtsp://h:554/a_b=1?channel=2", "rtsp://h:554/a_b=1?channel=2"),
+        ("http://host/a@b.mp4", "http://host/a@b.mp4"),
+        ("http://h:80/x?mail=a@b", "http://h:80/x?mail=a@b"),
+        ("rtsp://u:PW@h/x", "rtsp://***@h/x"),
+        ("rtsp://u:P@W@h:1/x", "rtsp://***@h:1/x"),
+        ("rtsp://u:P/W@h", "rtsp://***@h"),
+        ("rtsp://u:1/PW@h", "rtsp://***@h"),
+        ("rtsp://u:P#?W@h", "rtsp://***@h"),
+        ("rtsp://u:P?W=1@h/a", "rtsp://***@h/a"),
+        ("rtsp:/u:PW@h", "rtsp:/***@h"),
+        ("rtsp:u:PW@h/1", "rtsp:***@h/1"),
+        ("rtsp//u:PW@h", "rtsp//***@h"),
+        ("rtsp://u:PW", "rtsp://u:***"),
+        ("u:PW@192.168.1.5:554/ch", "***@192.168.1.5:554/ch"),
+        ("http://u:PW@h/x?mail=a@b&token=PW", "http://***@h/x?mail=a@b&token=***"),
+        ("http://h/user=a_password=P_W_channel=1.mp4", "http://h/user=a_password=***_channel=1.mp4"),
+        ("user=a_password=PW_channel=1.mp4", "user=a_password=***_channel=1.mp4"),
+        *((f"http://h/x?a=1&{name}=P/W_x&b=2", f"http://h/x?a=1&{name}=***&b=2") for name in SECRETS),
+        ("http://h/x?password%3DPW&b=2", "http://h/x?password%3D***&b=2"),
+        ("C:\\clips\\me@home.mp4", "C:\\clips\\me@home.mp4"),
+        ("clips/a:b.mp4", "clips/a:b.mp4"),
+    ],
+)
+def test_passwords_are_masked(address, wanted):
+    assert masked(address) == wanted
+    assert masked_in(f"source {address!r}: no", ["x.mp4", address]) == f"source {wanted!r}: no"
+
+
+def test_no_message_and_no_name_holds_a_password(tmp_path, served, capsys):
+    write_video(tmp_path / "user=admin_password=hunter2_channel=1.mp4", count=3)
+    source = open_source(f"{served}/user=admin_password=hunter2_channel=1.mp4")
+    assert source.name == "user_admin_password__channel_1"
+    assert "hunter2" not in open_source(tmp_path / "user=admin_password=hunter2_channel=1.mp4").name
+    host = served.removeprefix("http://")
+    for address in (
+        f"{served}/none.mp4?password=hunter2",
+        f"http://me:hun/ter2@{host}/none.mp4",
+        f"rtsp:/me:hunter2@{host}",
+        f"me:hunter2@{host}/*.jpg",
+        f"ftp://me:hunter2@{host}",
+    ):
+        with pytest.raises(InputError) as caught:
+            open_source(address)
+        assert "ter2" not in "".join(traceback.format_exception(caught.value)).replace(repr(address), "")
+        assert main(["track", address, "--out", str(tmp_path / "out")]) == 2
+        with pytest.raises(SystemExit):  # argparse quotes what it does not know
+            main(["track", "a.mp4", address, f"--stride={address}", "--out", str(tmp_path / "out")])
+        assert "ter2" not in capsys.readouterr().err
 
 
 def test_joining_a_stream_begins_at_its_first_key_frame(tmp_path, served):

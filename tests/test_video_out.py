@@ -70,6 +70,38 @@ def test_reads_back(tmp_path, width, height, fps, wanted):
         assert np.abs(edge).mean() < 8, "an odd size is filled with its own edge, not black"
 
 
+@pytest.mark.parametrize(("fps", "step"), [(30, 0.2), (1, 0.24), (25, 0.04), (24000 / 1001, 1001 / 24000)])
+def test_frames_are_shown_at_their_times(tmp_path, fps, step):
+    """Also where the source's frame rate is not what it says."""
+    path = tmp_path / "video.mp4"
+    seconds = [100 + step * n for n in range(12)]
+    seconds[6:] = [at + 5 for at in seconds[6:]]  # a pause
+    with VideoWriter(path, 64, 48, fps) as writer:
+        for value, at in enumerate(seconds):
+            writer.write(picture(64, 48, value), at)
+    _, _, times = read(path)
+    assert times == pytest.approx([at - 100 for at in seconds], abs=1e-4)
+    with av.open(str(path)) as container:
+        assert container.duration / av.time_base == pytest.approx(12 * step + 5, abs=1e-3)
+
+
+def test_a_time_that_does_not_rise(tmp_path):
+    with VideoWriter(tmp_path / "v.mp4", 64, 48, 10) as writer:
+        for at in (1.0, 1.0, 0.5, 2.0):
+            writer.write(picture(64, 48), at)
+        with pytest.raises(ValueError, match="seconds must be finite, got nan"):
+            writer.write(picture(64, 48), float("nan"))
+    times = read(tmp_path / "v.mp4")[2]
+    assert times == pytest.approx([0, 0, 0, 1], abs=1e-3)
+    assert times == sorted(set(times))
+
+
+def test_a_frame_too_wide_for_the_coder_is_scaled(tmp_path):
+    with VideoWriter(tmp_path / "v.mp4", 20000, 16, 10) as writer:
+        writer.write(np.zeros((16, 20000, 3), np.uint8))
+    assert read(tmp_path / "v.mp4")[0].width == 16384
+
+
 def test_colours_survive(tmp_path):
     path = tmp_path / "video.mp4"
     color = np.array([30, 60, 200], np.uint8)

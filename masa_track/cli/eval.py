@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
     if measured.teta is not None:
         parts.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
     print("\n\n".join(parts))
+    for note in short_tracks(measured.last_frames):
+        print(note, file=sys.stderr)
     if args.json is not None:
         from masa_track.io.files import write_text
 
@@ -111,6 +114,20 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise OSError(error.errno, error.strerror, args.json) from error
     return 0
+
+
+def short_tracks(last_frames: Mapping[str, tuple[int, int]]) -> list[str]:
+    """A note for each sequence whose tracks end before nine tenths of its truth, as after `track --max-frames`.
+
+    Args:
+        last_frames: by sequence, the last frame with a track (0 without any) and the last with truth.
+    """
+    return [
+        f"note: tracks of {name} end at frame {found} of {truth}: all truth after it counts as missed. "
+        f"If only {found} frames were tracked, shorten GT to them, or track the whole video"
+        for name, (found, truth) in last_frames.items()
+        if 0 < found < 0.9 * truth
+    ]
 
 
 def _check_json(file: str, gt: str, tracks: str) -> None:

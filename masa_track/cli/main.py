@@ -12,10 +12,30 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from masa_track import __version__
 from masa_track.errors import InputError
+from masa_track.io.addresses import masked_in
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors quote no password."""
+
+    _given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        super().error(_without_passwords(message, self._given))
+
+
+def _without_passwords(message: str, given: Sequence[str]) -> str:
+    """The message, with the passwords masked of all arguments and of the values of ``--option=value``."""
+    return masked_in(message, [*given, *(text.partition("=")[2] for text in given if text.startswith("-"))])
+
 
 _BAD_PATH = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
 
@@ -24,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; each subcommand module adds its own part."""
     from masa_track.cli import convert, demo, eval, export, proposals, track, tune
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="masa-track",
         description="Makes any detector track anything: give it a video and boxes, get identities.",
         epilog="Start with `masa-track demo`; `masa-track COMMAND --help` explains each command.",
@@ -44,10 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         input; 130 after Ctrl-C.
     """
     _open_standard_streams()
+    argv = sys.argv[1:] if argv is None else list(argv)
     args = build_parser().parse_args(argv)
     out, err = _Output(sys.stdout), _Output(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
-        status = _run(args, sys.argv[1:] if argv is None else argv)
+        status = _run(args, argv)
         out.flush()
         if out.error is not None:
             out.discard()
@@ -67,7 +88,7 @@ def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
     try:
         return int(args.run(args))
     except InputError as error:
-        return _failed(args, str(error), 2)
+        return _failed(args, _without_passwords(str(error), argv), 2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

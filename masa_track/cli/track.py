@@ -160,6 +160,8 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(args, source)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
+    # Importing torch takes seconds, and so does loading a large model.
+    print(f"loading model {args.model}" + (f" on {args.device}" if args.device else ""), file=sys.stderr, flush=True)
     from masa_track.models import load
     from masa_track.pipeline import Job, track_video
     from masa_track.tracker import MasaTracker
@@ -193,6 +195,7 @@ def run(args: argparse.Namespace) -> int:
         **({"masks by": args.masks} if segmenter else {}),
         "device": str(model.device),
     }
+    threshold = any_options_of(args.preset, **overrides).init_score_threshold
     video, stride, most = not args.no_video, args.stride, args.max_frames
     with ExitStack() as open_files:
         open_files.enter_context(locked_folder(folder))
@@ -202,7 +205,7 @@ def run(args: argparse.Namespace) -> int:
 
             lines = open_files.enter_context(JsonLinesWriter(args.jsonl, class_names))
         outcome = track_video(
-            Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines)
+            Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines, threshold)
         )
         failed = bool(outcome.faults)
         if args.gallery is not None and outcome.frames:
@@ -211,7 +214,7 @@ def run(args: argparse.Namespace) -> int:
             except InputError as error:  # it was checked before: the disk got full
                 failed = True
                 print(f"masa-track track: error: {error}", file=sys.stderr)
-    print(summary(outcome, folder))
+    print(summary(outcome, folder, threshold, args.detector))
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
 
 
@@ -326,8 +329,15 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
     return Boxes(lambda frame: detector.detect(frame.image), detector.class_names, detector.start_score)
 
 
-def summary(outcome: Outcome, folder: Path) -> str:
-    """What to tell the user at the end."""
+def summary(outcome: Outcome, folder: Path, start_score: float = 0.0, detector: str | None = None) -> str:
+    """What to tell the user at the end.
+
+    Args:
+        outcome: of the run.
+        folder: with the results.
+        start_score: the score above which a box starts a track.
+        detector: the detector's name, if the boxes are of one.
+    """
     if not outcome.files:
         return f"no frame could be tracked ({outcome.broken} skipped): nothing was written"
     lines = [
@@ -335,6 +345,10 @@ def summary(outcome: Outcome, folder: Path) -> str:
         + (f", {outcome.broken} frames skipped" if outcome.broken else "")
         + (" (stopped early: the files hold what was done)" if outcome.interrupted else ""),
     ]
+    if outcome.cut_short:
+        lines.append(f"warning   the video is not whole: {outcome.cut_short}")
+    if not outcome.identities:
+        lines.append(f"warning   {why_no_identities(outcome, start_score, detector)}")
     there = [file.name for file in outcome.files]
     pages = [name for name in ("report.html", "video.mp4") if name in there]
     tables = [name for name in there if name not in pages]
@@ -342,3 +356,26 @@ def summary(outcome: Outcome, folder: Path) -> str:
     if tables:
         lines.append(f"results   {folder / tables[0]}{''.join(f', {name}' for name in tables[1:])}")
     return "\n".join(lines)
+
+
+def why_no_identities(outcome: Outcome, start_score: float, detector: str | None) -> str:
+    """Why a run gave nothing an identity, and what to try."""
+    if not outcome.boxes and detector == "motion":
+        return (
+            "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "
+            "learn the background; try more frames, or a detector that finds objects by their looks, such as own"
+        )
+    if not outcome.boxes and detector is None:
+        return "there is no box on these frames: check that the detections are of this video"
+    if not outcome.boxes:
+        return "the detector found no box: try another detector, or a lower threshold of its own if it has one"
+    if outcome.weak_boxes == outcome.boxes:
+        return (
+            f"all {outcome.boxes} boxes score too little: a track starts above {start_score:g}, the best box has "
+            f"{outcome.best_score:.2f}; try --set init_score_threshold={outcome.best_score / 2:.2f}"
+        )
+    strong = outcome.boxes - outcome.weak_boxes
+    return (
+        f"{strong} of {outcome.boxes} boxes score above {start_score:g}, where a track starts, but no object was found "
+        "again in the frames after it; try more frames, or a smaller --stride"
+    )

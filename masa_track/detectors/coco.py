@@ -10,6 +10,7 @@ import torch
 
 from masa_track.errors import InputError
 from masa_track.models.embedder import choose_device
+from masa_track.results import to_detections
 
 _LOWEST_SCORE = 0.05
 
@@ -60,9 +61,10 @@ class CocoDetector:
 
     @torch.inference_mode()
     def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame."""
+        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; with masks if the network gives them."""
         pixels = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)  # (3, H, W) RGB
         result = self._network([pixels.to(self._device).float().div_(255)])[0]
         kept = result["scores"] > _LOWEST_SCORE
-        boxes, scores, labels = (result[key][kept].cpu().numpy() for key in ("boxes", "scores", "labels"))
-        return sv.Detections(xyxy=boxes, confidence=scores, class_id=labels.astype(np.int64))
+        return to_detections(
+            {key: result[key][kept] for key in ("boxes", "labels", "scores", "masks") if key in result}
+        )

@@ -45,7 +45,8 @@ class MotionDetector:
         """Boxes (N, 4) xyxy pixels of what moves in a (H, W, 3) BGR uint8 frame."""
         height, width = frame.shape[:2]
         scale = min(1.0, _WORKING_SIDE / max(height, width))
-        small = cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        size = max(1, round(width * scale)), max(1, round(height * scale))  # at least a pixel, of a narrow picture too
+        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (5, 5), 0)
         self._notice_cut(small)
         shift = self._shake(small)  # (2,) pixels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Measured:
         teta: TETA, if asked for.
         class_names: by class id; empty for MOT text.
         exhaustive: how TETA took the truth.
+        last_frames: by sequence, the last frame that has a track (0 without any), and the last with truth.
     """
 
     metrics: tuple[str, ...]
@@ -35,6 +36,7 @@ class Measured:
     teta: TetaResult | None
     class_names: dict[int, str]
     exhaustive: bool
+    last_frames: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as nested dicts, ready for JSON; what was not asked for is left out."""
@@ -88,7 +90,10 @@ def measure(
     full = videos.exhaustive if exhaustive is None else exhaustive
     if "teta" in metrics:
         teta = score_teta(kept.values(), full)
-    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full)
+    ends = {
+        name: (int(found.frames.max(initial=0)), int(truth.frames.max())) for name, (truth, found) in with_truth.items()
+    }
+    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends)
 
 
 def _every(tracks: ClassTracks, stride: int) -> ClassTracks:

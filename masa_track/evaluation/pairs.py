@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,10 +48,11 @@ def find_pairs(gt: str | Path, tracks: str | Path) -> list[Pair]:
         raise InputError(f"TRACKS must be a MOT text file or a folder, but there is no {place}")
     if len(truths) == 1:
         ((name, truth),) = truths.items()
-        if place.is_file():
-            return [Pair(name, truth, place)]
-        if (place / "tracks.txt").is_file():
-            return [Pair(name, truth, place / "tracks.txt")]
+        file = place if place.is_file() else place / "tracks.txt"
+        if file.is_file():
+            if truth.name == "gt.txt" and truth.resolve().parent.name != "gt":  # in a folder of any name
+                name = _video_name(file) or name
+            return [Pair(name, truth, file)]
     elif place.is_file():
         names = _listed(list(truths))
         raise InputError(f"TRACKS must be a folder, as GT has {len(truths)} sequences ({names}), but {place} is a file")
@@ -84,6 +87,17 @@ def _name(file: Path) -> str:
         name = folder.parent.name if folder.name == "gt" else folder.name
         return name or file.stem
     return file.stem
+
+
+def _video_name(tracks: Path) -> str:
+    """The video's name in the ``tracks.json`` beside a run's ``tracks.txt``; empty if there is none."""
+    try:
+        with open(tracks.with_suffix(".json"), encoding="utf-8") as file:
+            head = file.read(4096)  # the name stands before the images
+    except (OSError, UnicodeDecodeError):
+        return ""
+    found = re.search(r'"videos":\[\{"id":1,"name":("(?:[^"\\]|\\.)*")', head)
+    return str(json.loads(found[1])) if found else ""
 
 
 def _tracks_of(name: str, folder: Path) -> Path | None:

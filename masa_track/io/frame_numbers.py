@@ -22,14 +22,26 @@ class FrameNumbers:
         joined: the video may begin in the middle of a stream. Packets before the first key frame are then differences
             to a picture nobody has, and no frames of this video unless they decode after all.
         time_base: seconds per unit of pts.
+        interval: seconds from one frame to the next where no timestamp tells.
+
+    Attributes:
+        last: the highest number given.
+        seconds: the time of the last frame received, since the first one. It rises from frame to frame, also where
+            the clock is set back.
     """
 
-    def __init__(self, counting: bool, joined: bool, time_base: float) -> None:
+    def __init__(self, counting: bool, joined: bool, time_base: float, interval: float) -> None:
         self.counting = counting
         self.waiting: list[tuple[int, int, bool]] = []  # packets: (epoch, pts, is a frame of the video), sorted
         self.last = 0
         self.seconds = 0.0
         self._time_base = time_base
+        self._interval = interval
+        self._known: tuple[int, float] | None = None  # the last frame whose time was known: number, seconds
+        # dts of packets without a frame, where frames are counted from the start (AVI). Each chunk of an AVI takes one
+        # interval, also an empty one, which stands for a dropped frame: the n-th frame is shown at the n-th dts.
+        self._slots: deque[int] = deque(maxlen=MAX_PENDING)
+        self._first_slot: int | None = None
         self._given_up: deque[int] = deque(maxlen=256)  # the latest pts without a frame
         self._epoch = 0  # of the clock: a live stream may set it back
         self._dts: int | None = None
@@ -38,7 +50,11 @@ class FrameNumbers:
 
     def sent(self, packet: Any) -> list[int]:
         """Takes note of a packet; gives the numbers of frames to give up for want of room."""
-        if self.counting or packet.is_discard:
+        if self.counting:
+            if packet.dts is not None:
+                self._slots.append(packet.dts)
+            return []
+        if packet.is_discard:
             return []
         if packet.pts is None:
             self._count_from_now()
@@ -69,9 +85,14 @@ class FrameNumbers:
         own = self._give_up(1, received=True)[0]
         assert self._origin is not None
         assert pts is not None
-        if epoch > self._origin[0]:  # the clock was set back: go on from the last frame's time
-            self._origin = (epoch, pts - self.seconds / self._time_base)
+        before = None if self._known is None else self.seconds
+        if epoch > self._origin[0]:  # the clock was set back: go on one interval after the last frame
+            following = 0.0 if before is None else before + self._interval
+            self._origin = (epoch, pts - following / self._time_base)
         self.seconds = (pts - self._origin[1]) * self._time_base
+        if before is not None and self.seconds <= before:  # two frames of one time, or set back by less than an epoch
+            self.seconds = before + min(self._interval, 1e-3)
+        self._known = (own, self.seconds)
         return lost, own
 
     def failed(self) -> list[int]:
@@ -93,8 +114,18 @@ class FrameNumbers:
 
     def _next(self) -> int:
         self.last += 1
+        if self.counting:
+            number, seconds = self._known or (1, 0.0)
+            self.seconds = seconds + (self.last - number) * self._interval
+            if self._slots:
+                slot = self._slots.popleft()
+                self._first_slot = slot if self._first_slot is None else self._first_slot
+                self.seconds = (slot - self._first_slot) * self._time_base
+                self._known = (self.last, self.seconds)
         return self.last
 
     def _count_from_now(self) -> None:
-        self.counting = True
-        self.waiting.clear()
+        if not self.counting:
+            self.counting = True
+            self.waiting.clear()
+            self._slots = deque(maxlen=0)  # the dts of packets sent from now on belong to later frames

@@ -7,7 +7,7 @@ import glob
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,10 @@ import numpy as np
 from masa_track.errors import InputError
 from masa_track.io.opencv import quiet_opencv
 from masa_track.io.source import DEFAULT_FPS, Frame, OnBroken, Source, file_stem
+from masa_track.io.streams import VideoSource
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".ts"}  # looked for in a sequence's folder
 
 
 class ImageSource(Source):
@@ -82,17 +84,36 @@ def read_image(path: Path) -> np.ndarray:
     except cv2.error as error:
         raise BrokenImageError(f"cannot be decoded: {error.err}") from error
     if image is None:
+        depth = _unusual_depth(data)
+        if depth:
+            raise BrokenImageError(
+                f"has {depth} pixels, and nothing says which value is white: save it with 8 or 16 bits a channel"
+            )
         raise BrokenImageError("cannot be decoded, it is damaged or cut short" if data.size else "is empty (0 bytes)")
     return image
 
 
-def open_folder(folder: Path, fps: float | None) -> ImageSource:
-    """A folder of images, or of a MOTChallenge sequence; see :func:`masa_track.io.sources.open_source`."""
+def _unusual_depth(data: np.ndarray) -> str:
+    """The type of an image's pixels, where that is the reason why it is not given as BGR; else empty."""
+    try:
+        with quiet_opencv():
+            image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:
+        return ""
+    return "" if image is None or image.dtype in (np.uint8, np.uint16) else image.dtype.name
+
+
+def open_folder(folder: Path, fps: float | None) -> Source:
+    """A folder of images, or of a MOTChallenge sequence; see :func:`masa_track.io.sources.open_source`.
+
+    A sequence may hold a video in place of its images.
+    """
     shown = str(folder)
     folder = folder.resolve()
     if folder.name == "img1" and (folder.parent / "seqinfo.ini").is_file():
         folder = folder.parent
     name, images, last_number = folder.name, folder, None
+    is_sequence = any((folder / part).exists() for part in ("seqinfo.ini", "gt", "det"))
     if (folder / "seqinfo.ini").is_file():
         info = _read_seqinfo(folder / "seqinfo.ini")
         name, images = info.get("name") or name, folder / (info.get("imdir") or "img1")
@@ -100,16 +121,31 @@ def open_folder(folder: Path, fps: float | None) -> ImageSource:
         last_number = int(_positive(info, "seqlength", folder / "seqinfo.ini") or 0)
     elif (folder / "img1").is_dir():
         images = folder / "img1"
+    if is_sequence and not (images.is_dir() and any(_images_in(images))):
+        videos = sorted(path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file())
+        if len(videos) > 1:
+            names = ", ".join(path.name for path in videos)
+            raise InputError(f"source {shown!r} holds {len(videos)} videos: give one of them ({names})")
+        if videos:
+            video = VideoSource(str(videos[0]), fps)
+            video.name = file_stem(name)
+            return video
     if not images.is_dir():
         raise InputError(f"source {shown!r}: its seqinfo.ini names images in {images}, which is not there")
-    files = [path for path in images.iterdir() if not path.name.startswith(".") and path.is_file()]
-    paths = sorted((path for path in files if path.suffix.lower() in IMAGE_SUFFIXES), key=natural_order)
+    paths = sorted(_images_in(images), key=natural_order)
     if not paths:
+        files = [path for path in images.iterdir() if not path.name.startswith(".") and path.is_file()]
         held = f"{len(files)} files but no image" if files else "no file"
         raise InputError(
             f"source {shown!r}: {images} holds {held}; give a folder of {', '.join(sorted(IMAGE_SUFFIXES))} files"
         )
     return ImageSource(name, paths, fps or DEFAULT_FPS, shown, last_number)
+
+
+def _images_in(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file():
+            yield path
 
 
 def open_glob(pattern: str, fps: float | None) -> ImageSource:

@@ -80,6 +80,7 @@ class ReportBuilder:
         *,
         processing_fps: float | None = None,
         broken_frames: Sequence[object] = (),
+        cut_short: str = "",
         files: Sequence[str] | None = None,
     ) -> None:
         """Writes the page, whole or not at all; the builder can go on and write again.
@@ -89,6 +90,7 @@ class ReportBuilder:
             facts: the run's settings by name, in the order to show: model, preset, detector...
             processing_fps: frames per second of the run itself.
             broken_frames: numbers or descriptions of the frames that could not be read.
+            cut_short: what is missing at the end of the source, in words; empty if nothing is.
             files: names of the results beside it to link to; ``video.mp4`` is embedded. By default those that exist.
 
         Raises:
@@ -101,6 +103,7 @@ class ReportBuilder:
         run.facts = {str(name): str(value) for name, value in facts.items()}
         run.processing_fps = processing_fps
         run.broken_frames = [str(frame) for frame in broken_frames]
+        run.cut_short = cut_short
         run.files = list(files)
         run.identities = self.identities
         run.median_length, run.mean_length = self._tracks.lengths()

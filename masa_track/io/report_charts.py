@@ -57,6 +57,17 @@ class Axis:
         """The seconds of a frame number, between the bins' own by interpolation."""
         return float(np.interp(frame, self.frames, self.times))
 
+    def video_places(self) -> list[tuple[float, float]]:
+        """Where the video is at which time: (0..1 of the width, seconds of the video), both rising.
+
+        A frame is shown from its time on, and on the axis from half a frame before its number. Without a clock only
+        the start is known.
+        """
+        if not self.has_clock:
+            return [(0.0, 0.0)]
+        steps = zip(self.frames[:-1].tolist(), self.times[:-1].tolist(), strict=True)
+        return [(round(self.percent(f - 0.5) / 100, 5), round(t - float(self.times[0]), 3)) for f, t in steps]
+
     def when(self, first: float, last: float) -> str:
         """A stretch in words: frames, and times where there are any."""
         one = first == last

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -37,6 +38,7 @@ class Run:
         processing_fps: frames per second of the run.
         broken_frames: what could not be read.
         files: names of the results beside the page.
+        cut_short: what is missing at the end of the source.
     """
 
     title: str
@@ -54,6 +56,7 @@ class Run:
     processing_fps: float | None = None
     broken_frames: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+    cut_short: str = ""
 
 
 def render_page(run: Run, records: Sequence[TrackRecord], bins: Sequence[Bin]) -> str:
@@ -68,7 +71,7 @@ def render_page(run: Run, records: Sequence[TrackRecord], bins: Sequence[Bin]) -
         HTML that needs no other file but those it links to beside itself.
     """
     axis = Axis.of(bins) if bins else None
-    body = [_header(run, axis), _tiles(run, bins, axis), _broken(run), _video_and_facts(run)]
+    body = [_header(run, axis), _tiles(run, bins, axis), _cut_short(run), _broken(run), _video_and_facts(run, axis)]
     if records and axis:
         body += [_timeline(run, records, bins, axis), _gallery(run, records)]
     else:
@@ -131,6 +134,10 @@ def _pace(run: Run) -> str:
     return f"{run.processing_fps / run.fps:.2g}&times; the source's"
 
 
+def _cut_short(run: Run) -> str:
+    return f'<div class="note"><b>The video is not whole:</b> {escape(run.cut_short)}</div>' if run.cut_short else ""
+
+
 def _broken(run: Run) -> str:
     if not run.broken_frames:
         return ""
@@ -143,7 +150,7 @@ def _broken(run: Run) -> str:
     )
 
 
-def _video_and_facts(run: Run) -> str:
+def _video_and_facts(run: Run, axis: Axis | None) -> str:
     facts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in run.facts.items())
     links = "".join(f'<a href="{quote(name)}">{escape(name)}</a>' for name in run.files)
     links = f'<div class="files">{links}</div>' if links else ""
@@ -151,7 +158,10 @@ def _video_and_facts(run: Run) -> str:
     video = next((name for name in run.files if name.endswith(".mp4")), None)
     if video is None:
         return settings if facts or links else ""
-    player = f'<video controls muted playsinline preload="metadata" src="{quote(video)}"></video>'
+    places = json.dumps(axis.video_places() if axis else [(0, 0)])
+    player = (
+        f'<video controls muted playsinline preload="metadata" src="{quote(video)}" data-places="{places}"></video>'
+    )
     return f'<section class="split"><div class="panel player">{player}</div>{settings}</section>'
 
 

@@ -88,11 +88,20 @@ const video = document.querySelector('video'), plots = document.querySelectorAll
 if (video) {
   const line = () => Object.assign(document.createElement('div'), {className: 'now'});
   const lines = [...plots].map(plot => plot.appendChild(line()));
-  const show = () => lines.forEach(line => line.style.left = 100 * video.currentTime / (video.duration || 1) + '%');
+  const places = () => [...JSON.parse(video.dataset.places || '[[0,0]]'), [1, video.duration || 1]];
+  const mapped = (value, from, to) => {
+    const all = places();
+    let next = all.findIndex(place => place[from] > value);
+    next = next < 0 ? all.length - 1 : Math.max(next, 1);
+    const [before, after] = [all[next - 1], all[next]], length = after[from] - before[from];
+    return before[to] + (length > 0 ? (value - before[from]) / length : 0) * (after[to] - before[to]);
+  };
+  const show = () => lines.forEach(line => line.style.left = 100 * mapped(video.currentTime, 1, 0) + '%');
   ['timeupdate', 'seeking', 'loadedmetadata'].forEach(name => video.addEventListener(name, show));
   plots.forEach(plot => plot.addEventListener('click', event => {
     const box = plot.getBoundingClientRect();
-    if (video.duration) video.currentTime = video.duration * (event.clientX - box.left) / box.width;
+    // A thousandth of a second later, as times are rounded: else a click could show the frame before.
+    if (video.duration) video.currentTime = mapped((event.clientX - box.left) / box.width, 0, 1) + .001;
   }));
 }
 addEventListener('beforeprint', () => document.querySelectorAll('details').forEach(fold => fold.open = true));

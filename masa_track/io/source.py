@@ -49,6 +49,8 @@ class Source(ABC):
             It is above ``length`` where a MOTChallenge folder holds only the first images of its sequence.
         file_names: of all frames, in order; empty for anything but images.
         live: whether frames come when they happen.
+        cut_short: what is missing at the end, in words; set when reading has come to the end. Empty where nothing is
+            known to be missing.
         notice: told what else happens, e.g. that a connection broke; nobody, until another function is put here.
         stop_asked: asked while waiting for a connection whether to give up; no, until another function is put here.
     """
@@ -61,6 +63,7 @@ class Source(ABC):
     last_number: int | None = None
     file_names: Sequence[str] = ()
     live: bool = False
+    cut_short: str = ""
     notice: Callable[[str], None] = staticmethod(lambda text: None)
     stop_asked: Callable[[], bool] = staticmethod(lambda: False)
 

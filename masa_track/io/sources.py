@@ -13,10 +13,11 @@ import re
 from pathlib import Path
 
 from masa_track.errors import InputError
+from masa_track.io.addresses import SCHEMES, masked
 from masa_track.io.cameras import CameraSource
 from masa_track.io.images import IMAGE_SUFFIXES, ImageSource, open_folder, open_glob
 from masa_track.io.source import DEFAULT_FPS, Frame, OnBroken, Source
-from masa_track.io.streams import SCHEMES, VideoSource, without_password
+from masa_track.io.streams import VideoSource
 
 __all__ = ["Frame", "OnBroken", "Source", "open_source"]
 
@@ -26,7 +27,8 @@ def open_source(source: str | os.PathLike[str], fps: float | None = None, reconn
 
     Args:
         source: a video file; an image folder, in natural order, where a MOTChallenge sequence folder stands for its
-            ``img1``; a glob pattern of images; the index of a camera, ``0``; or an address, ``rtsp://...``.
+            ``img1``, or for the one video in it; a glob pattern of images; the index of a camera, ``0``; or an
+            address, ``rtsp://...``.
         fps: frames per second instead of what the source says (an image folder without seqinfo.ini: 30). A video's
             timestamps follow it.
         reconnect: how many seconds to go on trying when a live address stops giving pictures; 0 ends there, and so it
@@ -41,16 +43,16 @@ def open_source(source: str | os.PathLike[str], fps: float | None = None, reconn
     if not reconnect >= 0:
         raise InputError(f"reconnect must be 0 or more seconds, got {reconnect}")
     text = os.fspath(source)
+    if not text or "\0" in text:
+        raise InputError(f"source must name a video, an image folder, a camera or an address, got {text!r}")
     scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
     if scheme:
         if scheme[1].lower() not in SCHEMES:
-            raise InputError(f"source {without_password(text)!r}: addresses begin with {'://, '.join(SCHEMES)}://")
+            raise InputError(f"source {masked(text)!r}: addresses begin with {'://, '.join(SCHEMES)}://")
         return VideoSource(text, fps, reconnect)
     if re.fullmatch(r"[0-9]+", text):
         return CameraSource(int(text), fps)
     path = Path(text)
-    if not text or "\0" in text:
-        raise InputError(f"source must name a video, an image folder, a camera or an address, got {text!r}")
     if path.is_dir():
         return open_folder(path, fps)
     if path.exists():
@@ -59,4 +61,7 @@ def open_source(source: str | os.PathLike[str], fps: float | None = None, reconn
         return VideoSource(text, fps)
     if glob.has_magic(text):
         return open_glob(text, fps)
-    raise InputError(f"source {text!r}: there is no such file or folder; check the path")
+    hint = "check the path"
+    if re.match(rf"(?:{'|'.join(SCHEMES)})\b\W", text, re.IGNORECASE) or masked(text) != text:
+        hint = "an address needs a scheme and two slashes: rtsp://user:password@host/path"
+    raise InputError(f"source {masked(text)!r}: there is no such file or folder; {hint}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,13 +15,13 @@ import av
 import numpy as np
 
 from masa_track.errors import InputError
+from masa_track.io.addresses import HIDDEN, masked
 from masa_track.io.ffmpeg import silence_ffmpeg
 from masa_track.io.frame_numbers import FrameNumbers
 from masa_track.io.opencv import fitted
 from masa_track.io.reconnect import kept_alive
 from masa_track.io.source import DEFAULT_FPS, Frame, OnBroken, Source, file_stem
 
-SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt")
 TIMEOUT_SECONDS = 10.0  # for an address to answer, and then to send each packet
 THREADS = min(4, os.cpu_count() or 1)  # each one holds a frame; and damage at the very end can cost as many frames
 
@@ -35,11 +34,11 @@ class VideoSource(Source):
         self._ended = (0, "")  # after which frame reading ended before its time, and why
         self._remote = "://" in text
         self._url = text if self._remote else f"file:{text}"  # else a colon in a file's name would be a protocol's
-        self._shown = without_password(text)
+        self._shown = masked(text)
         self._fps_given = fps is not None
-        self.name = file_stem(Path(text).stem)
+        self.name = file_stem(Path(self._shown).stem)
         if self._remote:
-            address = without_password(text).partition("://")[2].removeprefix("***@")
+            address = self._shown.partition("://")[2].removeprefix(f"{HIDDEN}@")
             host, _, path = address.partition("?")[0].partition("/")
             self.name = file_stem(Path(path).stem or host.partition(":")[0])
         self.width = self.height = 0
@@ -70,7 +69,8 @@ class VideoSource(Source):
         except (av.error.FFmpegError, OSError) as error:
             why = _reason(error)
             if self._remote:
-                raise InputError(f"source {self._shown!r}: the address gives no video ({why}); check it") from error
+                # Not "from error": FFmpeg's error quotes the address, and so its password.
+                raise InputError(f"source {self._shown!r}: the address gives no video ({why}); check it") from None
             if os.path.getsize(self._url[5:]) == 0:
                 why = "the file is empty"
             raise InputError(f"source {self._shown!r} is not a video, or not a whole one ({why})") from error
@@ -101,7 +101,7 @@ class VideoSource(Source):
         Raises:
             InputError: it cannot be opened.
         """
-        self._ended = (0, "")
+        self._ended, self.cut_short = (0, ""), ""
         with self._open() as (container, stream):
             yield from self._decode(container, stream, stride, report)
 
@@ -115,6 +115,7 @@ class VideoSource(Source):
             counting=container.format.name == "avi",
             joined=self.live or container.format.name == "mpegts",
             time_base=float(stream.time_base or 0),
+            interval=1 / self.fps,
         )
         size: tuple[int, ...] = ()  # of the last picture that had another than the video's
         for number, picture in self._pictures(container, stream, numbers, report):
@@ -131,8 +132,7 @@ class VideoSource(Source):
                 elif fault:
                     report(number, fault)
                     continue
-                counted = self._fps_given or numbers.counting
-                seconds = (number - 1) / self.fps if counted else numbers.seconds
+                seconds = (number - 1) / self.fps if self._fps_given else numbers.seconds
                 yield Frame(number, image, seconds, f"{number:06d}.jpg")
                 del image  # not held while the next one is decoded
 
@@ -144,6 +144,7 @@ class VideoSource(Source):
         if rtsp:
             packets = _mended(_until_silent(packets))
         packet: Any = True
+        read = _Read()
         why = "could not be decoded"
         ended = ""
         while packet is not None:
@@ -153,6 +154,7 @@ class VideoSource(Source):
                 ended = f"reading ended here: {_reason(error)}"
                 packet = None
             if packet is not None:
+                read.add(packet)
                 if packet.size == 0:  # PyAV's mark of the end, or an empty one, which the decoder takes for that
                     continue
                 for number in numbers.sent(packet):
@@ -179,6 +181,57 @@ class VideoSource(Source):
         if rtsp and (self.live or numbers.last + self.fps < (self.length or 0)):
             ended = ended or "the address stopped giving pictures"
         self._ended = (numbers.last + 1, ended)
+        if not self.live:
+            self.cut_short = self._missing(container, stream, read, numbers.last)
+
+    def _missing(self, container: Any, stream: Any, read: _Read, last: int) -> str:
+        """What the header announces and the file does not hold; empty where nothing is missing, or nothing tells.
+
+        Only headers that are written with the file are believed. MPEG-TS and others have none: there FFmpeg's length
+        is itself read from the end of the file.
+
+        Args:
+            container: the video, read to its end.
+            stream: its stream of pictures.
+            read: what was read of it.
+            last: the number of the last frame.
+        """
+        kind, about = set(container.format.name.split(",")), ""
+        index = len(getattr(stream, "index_entries", ()))  # of an MP4: all packets; since PyAV 13
+        missing = 0
+        if "mp4" in kind:
+            missing = index - read.packets
+        elif "avi" in kind and read.last_dts is not None:
+            missing = stream.frames - (read.last_dts + 1)  # a chunk each, also for dropped frames
+        elif not kind & {"matroska", "flv", "asf"}:
+            return ""
+        if not kind & {"mp4", "avi"} or ("mp4" in kind and index > stream.frames):  # or an MP4 of fragments
+            seconds = self._seconds_missing(container, stream, read)
+            if seconds > 0.5 + 2 / self.fps:  # headers round, and count the last frame's duration or not
+                missing, about = max(missing, round(seconds * self.fps)), "about "
+        if missing <= 0:
+            return ""
+        return (
+            f"its header announces {about}{last + missing} frames, but the file ends after frame {last}: "
+            f"{about}{missing} frames are missing ({missing / self.fps:.1f} s); the file was cut short"
+        )
+
+    def _seconds_missing(self, container: Any, stream: Any, read: _Read) -> float:
+        """Seconds from the end of what was read to the length in the header; sound may go on after the pictures."""
+        length = 0.0
+        if stream.duration:
+            length = float(stream.duration * stream.time_base)
+        elif container.duration:
+            length = container.duration / av.time_base
+        if length <= read.end:
+            return 0.0
+        with suppress(InputError, av.error.FFmpegError), self._open() as (again, _):
+            again.seek(max(0, int((read.end - 1) * av.time_base)))
+            rest = _Read()
+            for packet in again.demux():
+                rest.add(packet)
+            return length - max(read.end, rest.end)
+        return length - read.end
 
     def _tail(self, numbers: FrameNumbers, had: set[int]) -> list[Any]:
         """The last frames again, by one thread: an error at the end costs several threads their good frames too."""
@@ -194,6 +247,32 @@ class VideoSource(Source):
                         p for p in stream.codec_context.decode(packet if packet.size else None) if p.pts in wanted
                     ]
         return found
+
+
+class _Read:
+    """How much of a video was read.
+
+    Attributes:
+        packets: how many.
+        last_dts: the highest dts, in the stream's time base; None before the first.
+        end: seconds at which the last packet ends.
+    """
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.last_dts: int | None = None
+        self.end = 0.0
+
+    def add(self, packet: Any) -> None:
+        """Takes note of a packet; PyAV's mark of the end is none."""
+        if packet.size == 0 and packet.dts is None:
+            return
+        self.packets += 1
+        if packet.dts is not None:
+            self.last_dts = packet.dts if self.last_dts is None else max(self.last_dts, packet.dts)
+        start = packet.dts if packet.pts is None else packet.pts
+        if start is not None and packet.time_base:
+            self.end = max(self.end, float((start + (packet.duration or 0)) * packet.time_base))
 
 
 def _until_silent(packets: Iterator[Any]) -> Iterator[Any]:
@@ -267,9 +346,4 @@ def _stream_fps(stream: Any) -> float:
 def _reason(error: BaseException) -> str:
     if isinstance(error, av.error.ExitError | av.error.TimeoutError):
         return f"no answer within {TIMEOUT_SECONDS:g} s"
-    return getattr(error, "strerror", None) or str(error)  # str() would hold the address, and so its password
-
-
-def without_password(text: str) -> str:
-    """An address without its password."""
-    return re.sub(r"(?<=://)[^/]*@", "***@", text)
+    return getattr(error, "strerror", None) or type(error).__name__  # str() would hold the address and its password

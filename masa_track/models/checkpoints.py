@@ -21,6 +21,7 @@ from masa_track.models.official import OFFICIAL, build_official
 from masa_track.models.official_keys import COUNTER, LoadReport, looks_like, official_name
 
 REPOSITORY = "dereksiyuanli/masa"  # on Hugging Face
+HUB_TIMEOUT_SECONDS = 5.0  # for the hub to answer before a download
 
 
 class _Inert:
@@ -48,7 +49,7 @@ def fetch(name: str) -> Path:
         f'masa_track.load("path/to/{file}")'
     )
     try:
-        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise InputError(f'to fetch {name!r}, pip install "masa-track[hub]"; or {by_hand}') from error
@@ -56,6 +57,11 @@ def fetch(name: str) -> Path:
     if isinstance(cached, str):
         return Path(cached)  # no question to the hub when there is nothing to ask
     try:
+        try:
+            # Asked once: without a network hf_hub_download would go on trying for 25 s, which tells nobody more.
+            get_hf_file_metadata(hf_hub_url(REPOSITORY, file), timeout=HUB_TIMEOUT_SECONDS)
+        except Exception as error:  # of requests, httpx or httpx2, whichever the installed hub uses
+            raise OSError(str(error) or type(error).__name__) from error
         return Path(hf_hub_download(REPOSITORY, file))
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).splitlines()[0]

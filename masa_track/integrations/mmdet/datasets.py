@@ -13,7 +13,7 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from masa_track.errors import InputError
-from masa_track.io.images import open_folder
+from masa_track.io.images import ImageSource, open_folder
 
 BDD_CLASSES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 
@@ -145,6 +145,8 @@ class MotFolderDataset(_Videos):
         videos = []
         for number, folder in enumerate(sequence_folders(str(self.data_root), self.sequences), 1):
             source = open_folder(folder, None)
+            if not isinstance(source, ImageSource):
+                raise InputError(f"{folder} must hold images, but it holds a video: extract its frames into img1")
             images = [
                 {
                     "img_id": number * 1_000_000 + place,

@@ -1,0 +1,104 @@
+"""The loop over frames: what a fault of a frame, of the setup or of the source does, and what is said at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+import supervision as sv
+
+from masa_track.cli.main import main
+from masa_track.cli.track import summary
+from masa_track.errors import InputError
+from masa_track.io.sources import Frame, open_source
+from masa_track.pipeline import Job, Outcome, track_video
+from masa_track.tracker import MasaTracker
+
+
+class Grey:
+    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        return np.ones((len(boxes), 4), np.float32)
+
+
+class Segmenter:
+    """Raises on the frames that its function picks by the number of the call."""
+
+    def __init__(self, fails: Callable[[int], bool]) -> None:
+        self.calls, self.fails = 0, fails
+
+    def add_masks(self, tracked: sv.Detections, frame: np.ndarray) -> sv.Detections:
+        self.calls += 1
+        if self.fails(self.calls):
+            raise InputError(f"no mask in call {self.calls}")
+        return tracked
+
+
+def a_box(frame: Frame) -> sv.Detections:
+    return sv.Detections(np.array([[2.0, 2, 20, 20]]), confidence=np.array([0.9]), class_id=np.array([0]))
+
+
+def job(folder: Path, count: int = 14, detect: Callable[[Frame], sv.Detections] = a_box, **options) -> Job:
+    frames = folder / "frames"
+    frames.mkdir()
+    for number in range(1, count + 1):
+        cv2.imwrite(str(frames / f"{number:03d}.png"), np.zeros((32, 48, 3), np.uint8))
+    return Job(open_source(frames), detect, {}, MasaTracker(Grey()), folder, with_video=False, **options)
+
+
+@pytest.mark.parametrize("of", ["detector", "segmenter"])
+def test_a_frames_fault_is_skipped_and_a_setups_fault_ends_the_run(tmp_path: Path, of: str) -> None:
+    """Whoever raises it."""
+
+    def run(name: str, fails: Callable[[int], bool]) -> Outcome:
+        folder = tmp_path / name
+        folder.mkdir()
+        segmenter = Segmenter(fails)
+        if of == "segmenter":
+            return track_video(job(folder, segmenter=segmenter))
+        return track_video(job(folder, detect=lambda frame: segmenter.add_masks(a_box(frame), frame.image)))
+
+    some = run("some", lambda call: call in (1, 5, 14))
+    assert (some.frames, some.broken) == (11, 3)
+    assert some.broken_listed[0] == "1: no mask in call 1"
+    later = run("later", lambda call: call > 9)
+    assert (later.frames, later.broken) == (9, 5)
+    with pytest.raises(InputError, match=r"^no mask in call 1$"):
+        run("all", lambda call: True)
+    assert not (tmp_path / "all" / "tracks.txt").exists()
+
+
+def test_a_video_cut_short_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        noise = np.random.default_rng(0)
+        for _ in range(20):
+            image = noise.integers(0, 255, (48, 64, 3)).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert main(["track", str(path), "--detector", "motion", "--no-video", "--out", str(tmp_path / "o")]) == 0
+    said = capsys.readouterr()
+    assert "warning   the video is not whole: its header announces 20 frames, but the file ends after frame" in said.out
+    assert "the file was cut short" in (tmp_path / "o" / "report.html").read_text()
+    assert "loading model nano\n" in said.err
+
+
+def test_no_identities_are_explained(tmp_path: Path) -> None:
+    def said(outcome: Outcome, detector: str | None = "motion") -> str:
+        return summary(outcome, tmp_path, False, 0.5, detector).replace("\n", " ")
+
+    assert "the detector found no box: motion needs a camera that stands still" in said(Outcome(frames=9))
+    assert "check that the detections are of this video" in said(Outcome(frames=9), None)
+    weak = track_video(job(tmp_path, start_score=0.95))
+    assert (weak.boxes, weak.weak_boxes, weak.best_score) == (14, 14, 0.9)
+    weak.identities = 0
+    assert "all 14 boxes score too little: a track starts above 0.5, the best box has 0.90" in said(weak)
+    assert "try --set init_score_threshold=0.45" in said(weak)
+    assert "1 of 2 boxes score above 0.5" in said(Outcome(frames=9, boxes=2, weak_boxes=1))
+    assert "warning" not in said(Outcome(frames=9, identities=1))
