@@ -16,7 +16,10 @@ import supervision as sv
 
 from masa_track.io.files import PartFile
 from masa_track.io.rle import encode_mask
-from masa_track.io.rows import ClassNames, class_ids, class_name, confidences, row_names, tracked_rows
+from masa_track.io.rows import ClassNames, class_ids, class_name, confidences, plain_text, row_names, tracked_rows
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
 
 
 class TrackWriter(Protocol):
@@ -104,7 +107,7 @@ class CocoVidWriter:
         self._size = {"width": int(width), "height": int(height)}
         self._class_names = class_names
         known = class_names.items() if isinstance(class_names, Mapping) else enumerate(class_names or ())
-        self._categories = {int(i): str(name) for i, name in known}
+        self._categories = {int(i): plain_text(name) for i, name in known}
         self._annotations = 0
         self._last_frame = 0
         self._out = open(self.file.part, "w", encoding="utf-8", newline="\n")  # noqa: SIM115 (closed by finish)
@@ -178,6 +181,9 @@ class CocoVidWriter:
 class CsvWriter:
     """CSV with a header, by supervision's :class:`~supervision.CSVSink`: 0-based ``x_min,y_min,x_max,y_max`` and more.
 
+    A class name that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-``, ``@``, a tab or a line
+    break) gets an apostrophe before it, as OWASP advises (https://owasp.org/www-community/attacks/CSV_Injection).
+
     Args:
         path: the file, e.g. ``tracks.csv``.
         class_names: the names by class id.
@@ -197,7 +203,8 @@ class CsvWriter:
 
     def _append(self, frame_number: int, detections: sv.Detections) -> None:
         rows = tracked_rows(detections)
-        rows.data = {"class_name": np.array(row_names(rows, self._class_names), dtype=object)}
+        names = ["'" + name if name.startswith(_FORMULA) else name for name in row_names(rows, self._class_names)]
+        rows.data = {"class_name": np.array(names, dtype=object)}
         self._sink.append(rows, custom_data={"frame": frame_number})
 
     def finish(self) -> None:
