@@ -5,8 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from math import isfinite
 from numbers import Integral, Real
+from typing import Any
 
 from masa_track.errors import InputError
+
+MOST_VIEWS = 1000  # memory is set aside for each track's views
+MOST_WHOLE = 2**53  # identities count on from the first, and are int64
+
+
+def check_whole(name: str, value: Any, least: int, most: int) -> None:
+    """Raises InputError unless the option is a whole number of ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise InputError(f"{name} must be a whole number of {least} or more, got {value!r:.60}")
+    if int(value) > most:
+        raise InputError(f"{name} must be {most} or less, got {value!r:.60}")
 
 
 @dataclass(frozen=True)
@@ -106,8 +118,7 @@ class FusedOptions:
                     raise InputError(f"{name} must be True or False, got {value!r}")
             elif kind == "int":
                 least = 1 if name == "views" else 0
-                if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                    raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}")
+                check_whole(name, value, least, MOST_VIEWS if name == "views" else MOST_WHOLE)
             else:
                 if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value):
                     raise InputError(f"{name} must be a finite number, got {value!r}")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from math import isfinite
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
-from masa_track.association.fused_options import FusedOptions
+from masa_track.association.fused_options import MOST_VIEWS, MOST_WHOLE, FusedOptions, check_whole
 from masa_track.association.similarity import METRICS
 from masa_track.errors import InputError, unknown_name
 
@@ -98,9 +98,7 @@ class AssociationOptions:
             if name in unit and not 0 <= float(value) <= 1:
                 raise InputError(f"{name} must be in 0..1, got {value!r}")
         for name, least in (("memory_frames", 0), ("backdrop_frames", 0), ("first_id", 0), ("views", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}")
+            check_whole(name, getattr(self, name), least, MOST_VIEWS if name == "views" else MOST_WHOLE)
         for name in ("class_aware", "prune_before_matching"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")

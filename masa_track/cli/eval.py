@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
@@ -88,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: see :func:`masa_track.evaluation.metrics.measure`; or FILE cannot be written, told before any work.
     """
+    check_counts(args, "stride")
     if args.json is not None:
         _check_json(args.json, args.gt, args.tracks)
     from masa_track.evaluation.metrics import measure

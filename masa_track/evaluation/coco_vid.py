@@ -22,7 +22,8 @@ class ClassVideos:
     """Videos to be scored with their classes.
 
     Attributes:
-        pairs: truth and tracks by the video's name; frames count from 1.
+        pairs: truth and tracks by the video's name; frames count from 1, which is the first frame that the truth lists:
+            some files count from 0, some from 1, and some videos begin in the middle.
         class_names: by class id, as the truth has them.
         exhaustive: whether the truth claims to hold every thing of its classes: TAO's lists of classes that are not
             exhaustive say it does not.
@@ -60,7 +61,9 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
         ours, crowd = truth.rows(video_id)
         theirs = found.get(video_id, ClassTracks.from_frames([]))
         listed = np.isin(theirs.frames, truth.frames(video_id))
-        pairs[name] = (ours, without_ignored(ours, crowd, _only(theirs, listed)))
+        theirs = without_ignored(ours, crowd, _only(theirs, listed))
+        before = min(truth.frames(video_id), default=1) - 1
+        pairs[name] = (_earlier(ours, before), _earlier(theirs, before))
     return ClassVideos(pairs, truth.class_names, truth.exhaustive)
 
 
@@ -80,6 +83,11 @@ def without_ignored(truth: ClassTracks, ignored: ClassTracks, tracks: ClassTrack
         inside[matched] = False
         keep[here[inside]] = False
     return _only(tracks, keep)
+
+
+def _earlier(tracks: ClassTracks, frames: int) -> ClassTracks:
+    """The tracks with frame numbers that are lower by ``frames``."""
+    return ClassTracks(tracks.frames - frames, tracks.ids, tracks.classes, tracks.boxes)
 
 
 def _only(tracks: ClassTracks, keep: np.ndarray) -> ClassTracks:

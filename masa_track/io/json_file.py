@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from masa_track.errors import InputError
 
@@ -49,7 +49,7 @@ def is_finite(value: Any) -> bool:
     return is_number(value) and math.isfinite(value)
 
 
-def is_key(value: Any) -> bool:
+def is_key(value: Any) -> TypeGuard[int | str]:
     """Whether it can be an id in json: a number or a text, so not a list."""
     return isinstance(value, str) or is_finite(value)
 

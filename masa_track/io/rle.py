@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, missing_extra
 
 Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as pycocotools takes it
 
@@ -23,7 +23,7 @@ def mask_api(extra: str = "sam") -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise InputError(f'pycocotools is needed for masks: pip install "masa-track[{extra}]"') from error
+        raise missing_extra("pycocotools", extra, "for masks") from error
     return mask
 
 
@@ -79,7 +79,7 @@ def compressed(segmentation: Any, size: tuple[int, int]) -> Rle:
             counts = segmentation["counts"]
             rle = {"size": segmentation["size"], "counts": counts.encode() if isinstance(counts, str) else counts}
         rle = {"size": [int(side) for side in rle["size"]], "counts": bytes(rle["counts"])}
-    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError, MemoryError) as error:
         raise InputError(
             f"segmentation must be polygons or an RLE of size and counts, got {segmentation!r:.60}"
         ) from error

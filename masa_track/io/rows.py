@@ -68,7 +68,8 @@ def class_name(class_id: int, class_names: ClassNames) -> str:
         class_names: the names by id, or None where the detector knows none.
 
     Returns:
-        The name, see :func:`plain_text`; ``object`` for the one class of a detector without names, ``class N`` for any other unnamed class.
+        The name, see :func:`plain_text`; ``object`` for the one class of a detector without names, ``class N`` for any
+        other unnamed class.
     """
     if class_names is None:
         return "object" if class_id == 0 else f"class {class_id}"

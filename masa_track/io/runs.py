@@ -120,7 +120,8 @@ def read_run(path: str | Path) -> Run:
 def _check(run: Run) -> None:
     if not len(run.frames) or (np.diff(run.frames) < 1).any():
         raise InputError(f"{run.path} must hold frames, each once")
-    if not (np.isfinite(run.boxes).all() and math.isfinite(run.fps) and run.fps > 0 and min(run.width, run.height) > 0 and np.isfinite(run.scores).all()):
+    finite = np.isfinite(run.boxes).all() and np.isfinite(run.scores).all() and math.isfinite(run.fps)
+    if not (finite and run.fps > 0 and min(run.width, run.height) > 0):
         raise InputError(f"{run.path} must hold finite boxes and scores, and a size and an fps above 0")
     if len(np.unique(np.column_stack((run.rows, run.ids)), axis=0)) < len(run.ids):
         raise InputError(f"{run.path} holds a track_id twice in one image")

@@ -18,7 +18,6 @@ from masa_track.io.files import PartFile
 from masa_track.io.rle import encode_mask
 from masa_track.io.rows import ClassNames, class_ids, class_name, confidences, plain_text, row_names, tracked_rows
 
-
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
 
 

@@ -128,7 +128,9 @@ def _coco(path: Path, content: dict[str, Any]) -> list[ImageRegions]:
         place = f"annotations[{i}]"
         identity = region.get("image_id")
         if not is_key(identity) or identity not in found:
-            raise InputError(f"{path}, {place}: image_id {shown(identity)} is not among its images; add it or remove this")
+            raise InputError(
+                f"{path}, {place}: image_id {shown(identity)} is not among its images; add it or remove this"
+            )
         number = whole(region, "id", f"{path}, {place}")
         if number in seen:
             raise InputError(f"{path}, {place}: id {number} repeats; regions must have ids of their own")
@@ -169,7 +171,7 @@ def _csv_boxes(path: Path) -> list[ImageRegions]:
 
 
 def _plain(path: Path, name: str, boxes: Any) -> ImageRegions:
-    _check_name(path, repr(name), name)
+    _checked_name(path, shown(name), name)
     if not isinstance(boxes, list):
         raise InputError(f"{path}, {name!r}: must be a list of [x1, y1, x2, y2], got {boxes!r:.60}; give {FORMATS}")
     checked = [_box(path, f"{name!r}[{i}]", box, 0, 0, "x1, y1, x2, y2") for i, box in enumerate(boxes)]
@@ -188,8 +190,7 @@ def _plain(path: Path, name: str, boxes: Any) -> ImageRegions:
 
 
 def _image(path: Path, image: dict[str, Any], rows: list[tuple[str, dict[str, Any]]], label: str) -> ImageRegions:
-    name = image.get("file_name")
-    _check_name(path, label, name)
+    name = _checked_name(path, label, image.get("file_name"))
     width, height = (image.get(key, 0) for key in ("width", "height"))
     if not all(isinstance(side, int) and 0 <= side < 2**31 for side in (width, height)):
         raise InputError(
@@ -259,14 +260,15 @@ def _numbers(box: list[float]) -> str:
     return ", ".join(f"{value:g}" for value in box)
 
 
-def _check_name(path: Path, place: str, name: Any) -> None:
-    """Raises InputError unless a file can be called so."""
+def _checked_name(path: Path, place: str, name: Any) -> str:
+    """The name; raises InputError unless a file can be called so."""
     try:
         good = isinstance(name, str) and bool(name) and b"\0" not in os.fsencode(name)
     except UnicodeEncodeError:  # half of a surrogate pair
         good = False
     if not good:
         raise InputError(f"{path}, {place}: file_name must be a text that names a file, got {shown(name)}")
+    return str(name)
 
 
 def _dicts(path: Path, value: Any, label: str) -> list[dict[str, Any]]:
