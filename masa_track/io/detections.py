@@ -18,6 +18,7 @@ from masa_track.io.npz_detections import read_npz
 # sets a box reaches 1.37 x the height (ETH-Pedcross2) and 1.25 x the width (MOT17-05), but none lies wholly outside.
 MAX_EXTENT = 1.5
 MAX_OUTSIDE = 0.02
+MAX_NUMBER = 1e38  # what float32 holds, with room to add two of them
 
 MOT_LINE = "frame,id,left,top,width,height,confidence"
 
@@ -112,7 +113,8 @@ def _check_rows(path: Path, rows: Rows) -> None:
             raise InputError(f"{path}, {rows.place(i)}: {say(i)}")
 
     numbers = np.column_stack((rows.frames, rows.xywh, rows.scores))
-    refuse(~np.isfinite(numbers).all(axis=1), lambda i: "holds NaN or an infinite number; mend or remove it")
+    beyond = ~(np.abs(numbers) <= MAX_NUMBER).all(axis=1)
+    refuse(beyond, lambda i: "holds NaN or an infinite number; mend or remove it")
     refuse(
         (rows.xywh[:, 2:] <= 0).any(axis=1),
         lambda i: f"width and height must be above 0, got {rows.xywh[i, 2]:g} x {rows.xywh[i, 3]:g}; mend or remove it",

@@ -236,7 +236,7 @@ def _box(
 ) -> tuple[float, float, float, float]:
     """The box as four numbers; an xyxy box is clipped to the picture if its size is known, and cannot be empty."""
     four = isinstance(box, list) and len(box) == 4
-    if not four or not all(is_finite(v) for v in box):
+    if not four or not all(is_finite(v) and abs(v) < 1e38 for v in box):  # they become float32
         raise InputError(f"{path}, {place}: without a mask, bbox must be four numbers {names}, got {shown(box)}")
     a, b, c, d = map(float, box)
     if xywh:
