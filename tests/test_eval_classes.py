@@ -178,7 +178,7 @@ def test_a_stride_counts_from_the_first_frame_that_the_truth_lists(tmp_path, fir
     gt, tracks = written(tmp_path, "gt.json", truth), written(tmp_path, "tracks.json", found)
     measured = measure(gt, tracks, ALL, stride=2)
     assert measured.evaluation.combined.idf1 == measured.teta.overall.teta == 1
-    assert measured.evaluation.combined.gt_boxes == len(found) == 8
+    assert measured.evaluation.combined.truth_boxes == len(found) == 8
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,7 @@ def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nano", "nano-untrained"])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float16", marks=pytest.mark.slow), "bfloat16"])
 def test_every_shipped_model_in_every_type(name: str, dtype: str) -> None:
     frame = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
     boxes = np.array([[10, 10, 50, 80], [60, 5, 120, 90], [-20, -20, 30, 30]], np.float32)

@@ -249,16 +249,15 @@ def file_boxes(path: str, source: Source) -> Boxes:
     from masa_track.io.detections import read_detections
 
     file = read_detections(path, source)
-    if not any(file.masks):
-        return Boxes(lambda frame: file.at(frame.number), file.class_names)
-    masks = read_masks(file, source)
+    masks_at = read_masks(file, source) if any(file.masks) else None
 
-    def boxes_with_masks(frame: Frame) -> sv.Detections:
+    def boxes_at(frame: Frame) -> sv.Detections:
         boxes = file.at(frame.number)
-        boxes.mask = masks(frame.number)
+        if masks_at is not None:
+            boxes.mask = masks_at(frame.number)
         return boxes
 
-    return Boxes(boxes_with_masks if masks is not None else lambda frame: file.at(frame.number), file.class_names)
+    return Boxes(boxes_at, file.class_names)
 
 
 def read_masks(file: DetectionFile, source: Source) -> Callable[[int], np.ndarray] | None:
