@@ -11,7 +11,7 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-# What a plain `pip install masa-track` needs to track a video offline.
+# What a plain `pip install .` needs to track a video offline.
 CORE = [
     "torch>=2.4",
     "torchvision>=0.19",

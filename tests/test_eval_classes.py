@@ -167,6 +167,20 @@ def test_merged_categories_of_tao(tmp_path):
     assert set(measure(gt, tracks, ["teta"]).teta.classes) == {3}
 
 
+@pytest.mark.parametrize("first", [0, 1, 7])
+def test_a_stride_counts_from_the_first_frame_that_the_truth_lists(tmp_path, first):
+    """As the data sets of mmdet thin a video: some files count frames from 1, some begin in the middle."""
+    truth = truth_dict()
+    for image in truth["images"]:
+        image["frame_id"] += first
+    kept = {image["id"] for image in truth["images"] if (image["frame_id"] - first) % 2 == 0}
+    found = [row for row in results(truth) if row["image_id"] in kept]
+    gt, tracks = written(tmp_path, "gt.json", truth), written(tmp_path, "tracks.json", found)
+    measured = measure(gt, tracks, ALL, stride=2)
+    assert measured.evaluation.combined.idf1 == measured.teta.overall.teta == 1
+    assert measured.evaluation.combined.truth_boxes == len(found) == 8
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -279,5 +279,7 @@ def test_what_is_missing_is_named(checkpoint: Path, monkeypatch: pytest.MonkeyPa
     import sys
 
     monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
-    with pytest.raises(InputError, match=r'pycocotools.* is needed for masks: pip install "masa-track\[sam\]"'):
+    with pytest.raises(
+        InputError, match=r'pycocotools.* is needed for masks: run `pip install "\.\[sam\]"` in a checkout'
+    ):
         load_sam(checkpoint)

@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "masa_track"
 # Left to right: a room may import from those on its left and from itself.
 ROOMS = [
     "errors",
+    "npz",
     "association",
     "models",
     "camera",

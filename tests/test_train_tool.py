@@ -355,7 +355,7 @@ def test_help_teaches_and_a_missing_mmengine_is_named(config: Path) -> None:
     blocked += f"runpy.run_path({str(ROOT / 'tools' / 'train.py')!r}, run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, env=environment)
     assert done.returncode == 2
-    assert 'pip install "masa-track[train]"' in done.stderr
+    assert 'pip install ".[train]"' in done.stderr
 
 
 @pytest.mark.slow

@@ -628,7 +628,7 @@ def test_other_mistakes_stop_before_the_start(folder: Path, tmp_path: Path) -> N
 
 def test_masks_without_pycocotools_name_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pycocotools", None)
-    with pytest.raises(InputError, match=r'pip install "masa-track\[train\]"'):
+    with pytest.raises(InputError, match=r'pip install "\.\[train\]"'):
         read_regions(folder / "regions.json")
     TwoViews(None, folder / "images", random_boxes=2, **ITEM)[0]
 

@@ -6,7 +6,7 @@ threshold, so that as many tracks as detections are kept. Ours gets embeddings o
 them alone; the others match by motion (BoT-SORT without camera motion and re-identification). What is timed is the
 call of `update`, nothing else.
 
-    pip install "masa-track[bench]"
+    pip install ".[bench]"
     python tools/bench_association.py
 """
 

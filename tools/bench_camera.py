@@ -6,7 +6,7 @@ half or more is inside, cut at its border). It sweeps to and fro, or shakes. Tru
 and without `camera_motion`, by motion alone and with the shipped model, beside BoT-SORT of `trackers` with and without
 its own compensation. Some .4 s a frame on two cores, .05 s with `--model none`.
 
-    pip install "masa-track[bench]"
+    pip install ".[bench]"
     python tools/bench_camera.py ../shared/clips/mot15/TUD-Campus ../shared/clips/mot15/PETS09-S3-MF1
 """
 

@@ -6,7 +6,7 @@ identity of the scene before is wrong. `back` goes from a clip to another and ba
 again. True boxes, every frame. IDF1 with the shipped model beside the trackers of `trackers`, and how many identities
 things of two clips have had. Each frame is embedded once: some three minutes on two cores for the four clips below.
 
-    pip install "masa-track[bench]"
+    pip install ".[bench]"
     python tools/bench_cuts.py ../shared/clips/mot15/* ../shared/clips/collage_dev
 """
 

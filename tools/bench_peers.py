@@ -5,7 +5,7 @@ ByteTrack, OC-SORT and BoT-SORT (its camera-motion compensation on) run with the
 tracker gets the same boxes, in an order drawn at random for each frame, since true boxes come sorted by identity.
 Clips without frames are tracked by motion alone. Prints Markdown: the rows where we lose are marked.
 
-    pip install "masa-track[bench]"
+    pip install ".[bench]"
     python tools/bench_peers.py ../shared/clips --out runs/peers.json
 """
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, missing_extra
 
 EPILOG = """
 in the work folder:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             parser = make_parser()
         except ImportError as error:
-            raise InputError('mmengine is needed here: pip install "masa-track[mmdet]"') from error
+            raise missing_extra("mmengine", "mmdet") from error
         args = parser.parse_args(arguments)
         if args.device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks; mmengine takes whatever GPU it sees

@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, missing_extra
 
 EPILOG = """
 in the work folder:
@@ -99,7 +99,7 @@ def train(args: argparse.Namespace) -> int:
     except ImportError as error:
         if error.name is None or error.name.startswith("masa_track"):
             raise
-        raise InputError(f'{error.name} is needed here: pip install "masa-track[train]"') from error
+        raise missing_extra(f"{error.name}", "train") from error
     import torch
 
     if args.device == "cuda" and not torch.cuda.is_available():

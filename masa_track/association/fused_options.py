@@ -12,6 +12,14 @@ from masa_track.errors import InputError
 MOST_VIEWS = 1000  # memory grows with tracks x views
 
 
+def check_whole(name: str, value: Any, least: int, most: int) -> None:
+    """Raises InputError unless the option is a whole number of ``least`` to ``most``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
+        raise InputError(f"{name} must be a whole number of {least} or more, got {value!r:.60}")
+    if int(value) > most:
+        raise InputError(f"{name} must be at most {most}, got {value!r:.60}")
+
+
 @dataclass(frozen=True)
 class FusedOptions:
     """The options of one :class:`~masa_track.association.fused.FusedAssociator`. Odds are natural logarithms.
@@ -114,10 +122,7 @@ class FusedOptions:
                     raise InputError(f"{name} must be True or False, got {value!r}")
             elif kind == "int":
                 least, most = (1, MOST_VIEWS) if name == "views" else (0, MOST_FIRST_ID)
-                if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                    raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}")
-                if int(value) > most:
-                    raise InputError(f"{name} must be at most {most}, got {value}")
+                check_whole(name, value, least, most)
             else:
                 if not finite_number(value):
                     raise InputError(f"{name} must be a finite number, got {value!r}")

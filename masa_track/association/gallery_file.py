@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import numpy as np
 from masa_track.association.gallery import unit
 from masa_track.association.matching import most_evidence
 from masa_track.errors import InputError
+from masa_track.npz import read_arrays
 
 _COMMON_TRUST = 5.0  # tracks that must be seen before half of their common look is taken away
 _ARRAYS = ("ids", "classes", "counts", "vectors")
@@ -68,14 +68,11 @@ class TrackGallery:
         Raises:
             InputError: there is no such file, or it is no gallery.
         """
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                missing = [name for name in _ARRAYS if name not in file]
-                if missing:
-                    raise InputError(f"{path} is no gallery: it has no {', '.join(missing)}")
-                arrays = {name: file[name] for name in _ARRAYS}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"gallery {path} cannot be read: {error}") from error
+        layout = {name: (3 if name == "vectors" else 1, "numbers") for name in _ARRAYS}
+        arrays = read_arrays(path, layout, "gallery")
+        missing = [name for name in _ARRAYS if name not in arrays]
+        if missing:
+            raise InputError(f"{path} is no gallery: it has no {', '.join(missing)}")
         return cls(**arrays)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from numbers import Integral
 from typing import Any
 
 from masa_track.association.checks import MOST_FIRST_ID, finite_number, threshold_above_1
-from masa_track.association.fused_options import MOST_VIEWS, FusedOptions
+from masa_track.association.fused_options import MOST_VIEWS, FusedOptions, check_whole
 from masa_track.association.other_names import name_here
 from masa_track.association.similarity import METRICS
 from masa_track.errors import InputError, unknown_name
@@ -99,16 +98,12 @@ class AssociationOptions:
             if name in unit and not 0 <= float(value) <= 1:
                 raise InputError(f"{name} must be in 0..1, got {value!r}")
         for name, least, most in (
-            ("memory_frames", 0, 2**52),
-            ("backdrop_frames", 0, 2**52),
+            ("memory_frames", 0, MOST_FIRST_ID),
+            ("backdrop_frames", 0, MOST_FIRST_ID),
             ("first_id", 0, MOST_FIRST_ID),
             ("views", 1, MOST_VIEWS),
         ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
-                raise InputError(f"{name} must be a whole number of {least} or more, got {value!r}")
-            if int(value) > most:
-                raise InputError(f"{name} must be at most {most}, got {value}")
+            check_whole(name, getattr(self, name), least, most)
         for name in ("class_aware", "prune_before_matching"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")

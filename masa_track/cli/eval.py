@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from masa_track.cli.arguments import path_text
+from masa_track.cli.counts import check_counts
 
 _DESCRIPTION = """\
 Scores tracks against the truth: HOTA (DetA: finding, AssA: keeping identities, LocA: placing),
@@ -91,6 +92,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: see :func:`masa_track.evaluation.metrics.measure`; or FILE cannot be written, told before any work.
         OSError: FILE could not be written after all.
     """
+    check_counts(args, "stride")
     if args.json is not None:
         _check_json(args.json, args.gt, args.tracks)
     from masa_track.evaluation.metrics import measure

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from masa_track.cli.arguments import path, path_text
+from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
@@ -69,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.training.image_list import list_images
     from masa_track.training.proposals import ProposalSettings, journal_path, make_proposals
 
+    check_counts(args, "workers", "max_images", "max_regions", "points_per_side")
     names = ("points_per_side", "least_iou", "least_stability", "device")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.sam is None and given:

@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.cli.arguments import path, path_text
+from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import supervision as sv
 
     from masa_track.detectors import Detector
+    from masa_track.io.detection_file import DetectionFile
     from masa_track.io.sources import Frame, Source
     from masa_track.models import Embedder
     from masa_track.pipeline import Outcome
@@ -148,9 +151,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.io.files import check_file, locked_folder, prepare_folder
     from masa_track.io.sources import open_source
 
-    for name, value in (("--stride", args.stride), ("--max-frames", args.max_frames)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} must be 1 or more, got {value}")
+    check_counts(args, "stride", "max_frames")
     check_boxes_from(args)
     overrides = parse_options(args.set)
     any_options_of(args.preset, **overrides)
@@ -282,6 +283,9 @@ def boxes_named(args: argparse.Namespace) -> list[str]:
     return [*([args.detections] if args.detections else []), *detector, *([f"text {args.text!r}"] if args.text else [])]
 
 
+_LONGEST_OPTION = 200
+
+
 def parse_options(pairs: list[str]) -> dict[str, Any]:
     """``["memory_seconds=10", "class_aware=True"]`` as ``{"memory_seconds": 10, "class_aware": True}``."""
     options: dict[str, Any] = {}
@@ -289,9 +293,11 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
         name, sign, text = pair.partition("=")
         if not sign or not name:
             raise InputError(f"--set takes OPTION=VALUE, got {pair!r}, e.g. --set memory_seconds=10")
+        if len(pair) > _LONGEST_OPTION:  # Python's parser fails on thousands of signs or brackets
+            raise InputError(f"--set takes OPTION=VALUE of at most {_LONGEST_OPTION} characters, got {pair[:40]}...")
         try:
             options[name.strip()] = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             options[name.strip()] = text.strip()
     return options
 
@@ -309,7 +315,52 @@ def file_boxes(path: str, source: Source) -> Boxes:
     from masa_track.io.detections import read_detections
 
     file = read_detections(path, source)
-    return Boxes(lambda frame: file.at(frame.number), file.class_names)
+    masks_at = read_masks(file, source) if any(file.masks) else None
+
+    def boxes_at(frame: Frame) -> sv.Detections:
+        boxes = file.at(frame.number)
+        if masks_at is not None:
+            boxes.mask = masks_at(frame.number)
+        return boxes
+
+    return Boxes(boxes_at, file.class_names)
+
+
+def read_masks(file: DetectionFile, source: Source) -> Callable[[int], np.ndarray] | None:
+    """The masks of a file of detections, checked; None, and a line that says so, where pycocotools is missing.
+
+    Returns:
+        By frame number, those of the frame's boxes: (N, H, W) bool, all False for a box without a mask.
+
+    Raises:
+        InputError: a mask is damaged, or of another size than the video.
+    """
+    import numpy as np
+
+    from masa_track.io.rle import compressed, decode_mask, mask_api
+
+    try:
+        mask_api()
+    except InputError as error:
+        print(f"{file.path}: its masks are left out: {error}", file=sys.stderr)
+        return None
+    size = source.height, source.width
+    whole = []
+    for number, mask in zip(file.frames.tolist(), file.masks, strict=True):
+        try:
+            whole.append(compressed(mask, size) if mask else None)
+        except InputError as error:
+            raise InputError(f"{file.path}, frame {number}: {error}") from error
+
+    def masks_at(number: int) -> np.ndarray:
+        start, stop = np.searchsorted(file.frames, [number, number + 1])
+        found = np.zeros((stop - start, *size), bool)
+        for row, rle in enumerate(whole[start:stop]):
+            if rle is not None:
+                found[row] = decode_mask(rle)
+        return found
+
+    return masks_at
 
 
 def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from masa_track.cli.arguments import path, path_text
-from masa_track.errors import InputError
+from masa_track.cli.counts import check_counts
+from masa_track.errors import InputError, missing_extra
 
 _DESCRIPTION = """\
 Searches the options of the preset `default` on sequences whose truth is known, and prints those
 that did best as --set arguments for `masa-track track`. Each sequence's frames are embedded once;
-then a trial takes seconds. Needs optuna: pip install "masa-track[tune]"."""
+then a trial takes seconds. Needs optuna: pip install ".[tune]" in a checkout of masa-track."""
 
 _EPILOG = """\
 SEQUENCE is a MOTChallenge folder: img1/*.jpg or a video, gt/gt.txt, det/det.txt.
@@ -48,9 +49,8 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs ``tune``; what can be wrong with the input is found before anything is embedded."""
-    for name, value in (("--trials", args.trials), ("--strides", min(args.strides))):
-        if value < 1:
-            raise InputError(f"{name} must be 1 or more, got {value}")
+    check_counts(args, "trials", "strides")
+    check_counts(args, "seed", least=0)
     if args.json is not None:
         from masa_track.io.files import check_file, check_overwriting
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        raise InputError('optuna is needed here: pip install "masa-track[tune]"') from error
+        raise missing_extra("optuna", "tune") from error
     from masa_track.models import load
 
     for folder in args.sequences:

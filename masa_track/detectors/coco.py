@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from urllib.error import URLError
-
 import numpy as np
 import supervision as sv
 import torch
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, first_line
 from masa_track.models.embedder import choose_device
 from masa_track.results import to_detections
 
@@ -46,10 +44,11 @@ class CocoDetector:
                 network = models.get_model(name, weights=weights)
             else:
                 network = models.get_model(name, weights=None, weights_backbone=None, num_classes=91)
-        except (URLError, OSError) as error:
+        except Exception as error:  # no network, or a damaged file in the cache
             raise InputError(
-                f"the weights of detector {name!r} could not be fetched ({error}): download {weights.url} on another "
-                f"machine and put it into {torch.hub.get_dir()}/checkpoints, or use --detector motion"
+                f"the weights of detector {name!r} could not be fetched or read ({first_line(error)}): download "
+                f"{weights.url} on another machine and put it into {torch.hub.get_dir()}/checkpoints, or use "
+                "--detector motion"
             ) from error
         self.class_names = {
             index: label

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, first_line, missing_extra
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 WEIGHTS = "IDEA-Research/grounding-dino-base"  # on Hugging Face; the Swin-B that MASA was trained on
 TOKENIZER = "google-bert/bert-base-uncased"
 MAX_TOKENS = 256
-_NEEDED = 'transformers is needed for text prompts: pip install "masa-track[gdino]"'
 
 
 class GivenMaps(nn.Module):
@@ -164,7 +163,7 @@ def open_text_detector(embedder: Embedder, text: str, threshold: float = 0.3) ->
     try:
         from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer
     except ImportError as error:
-        raise InputError(_NEEDED) from error
+        raise missing_extra("transformers", "gdino", "for text prompts") from error
     try:
         if embedder.checkpoint is not None and embedder.checkpoint.suffix != ".safetensors":
             from masa_track.models.checkpoints import read_checkpoint
@@ -174,9 +173,11 @@ def open_text_detector(embedder: Embedder, text: str, threshold: float = 0.3) ->
         else:
             network = AutoModelForZeroShotObjectDetection.from_pretrained(WEIGHTS)
             tokenizer = AutoTokenizer.from_pretrained(WEIGHTS)
-    except OSError as error:
+    except InputError:
+        raise
+    except Exception as error:  # not there, or damaged
         raise InputError(
-            f"Grounding DINO's weights or vocabulary could not be fetched ({str(error).splitlines()[0]}): with a "
+            f"Grounding DINO's weights or vocabulary could not be fetched or read ({first_line(error)}): with a "
             f"network, run `hf download {TOKENIZER}` and `hf download {WEIGHTS}` once; they are then used offline"
         ) from error
     return TextDetector(embedder, network, tokenizer, text, threshold)

@@ -12,13 +12,12 @@ import supervision as sv
 import torch
 
 from masa_track.detectors.grounded import START_SCORE, phrase_scores, split_phrases, tokenize
-from masa_track.errors import InputError
+from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.models.embedder import choose_device
 from masa_track.results import to_detections
 
 GROUNDED = ("grounding-dino", "mm-grounding-dino")  # a score for each token of the text
 QUERIED = ("owlvit", "owlv2")  # a score for each phrase
-_NEEDED = 'transformers is needed for this detector: pip install "masa-track[transformers]"'
 
 
 class TransformersDetector:
@@ -42,7 +41,7 @@ class TransformersDetector:
         try:
             import transformers
         except ImportError as error:
-            raise InputError(_NEEDED) from error
+            raise missing_extra("transformers", "transformers", "for this detector") from error
         try:
             config = transformers.AutoConfig.from_pretrained(name)
             self.kind = config.model_type
@@ -58,11 +57,11 @@ class TransformersDetector:
             network = kind.from_pretrained(name)
             reader = transformers.AutoProcessor if takes_text else transformers.AutoImageProcessor
             self.processor: Any = reader.from_pretrained(name)
-        except (OSError, ValueError) as error:
-            if isinstance(error, InputError):
-                raise
+        except InputError:
+            raise
+        except Exception as error:  # a damaged file: SafetensorError, which is no ValueError, and what else
             raise InputError(
-                f"detector 'transformers:{name}' cannot be loaded ({str(error).splitlines()[0]}): give the name of a "
+                f"detector 'transformers:{name}' cannot be loaded ({first_line(error)}): give the name of a "
                 f"detector on the Hugging Face Hub (fetched once by `hf download {name}`) or a folder"
             ) from error
         self.device = choose_device(device)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import numpy as np
 import supervision as sv
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, first_line
 from masa_track.models.embedder import choose_device
 from masa_track.results import to_detections
 
@@ -34,11 +34,12 @@ class MmdetDetector:
             from mmdet.apis import inference_detector, init_detector
         except ImportError as error:
             raise InputError(_NEEDED) from error
+        place = str(choose_device(device))
         try:
-            self.network = init_detector(config, checkpoint, device=str(choose_device(device)))
-        except OSError as error:
+            self.network = init_detector(config, checkpoint, device=place)
+        except Exception as error:  # mmengine runs the configuration and unpickles the weights
             raise InputError(
-                f"detector 'mmdet:{config}:{checkpoint}' cannot be loaded ({str(error).splitlines()[0]}): give a "
+                f"detector 'mmdet:{config}:{checkpoint}' cannot be loaded ({first_line(error)}): give a "
                 "configuration and its weights"
             ) from error
         self.class_names = dict(enumerate(self.network.dataset_meta["classes"]))

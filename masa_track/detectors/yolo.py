@@ -9,10 +9,8 @@ from __future__ import annotations
 import numpy as np
 import supervision as sv
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.results import to_detections
-
-_NEEDED = 'ultralytics is needed for this detector: pip install "masa-track[ultralytics]"'
 
 
 class YoloDetector:
@@ -33,12 +31,12 @@ class YoloDetector:
         try:
             from ultralytics import YOLO
         except ImportError as error:
-            raise InputError(_NEEDED) from error
+            raise missing_extra("ultralytics", "ultralytics", "for this detector") from error
         try:
             self.network = YOLO(weights, verbose=False)
-        except (OSError, ConnectionError) as error:
+        except Exception as error:  # unpickling a damaged file raises anything
             raise InputError(
-                f"detector 'ultralytics:{weights}' cannot be loaded ({str(error).splitlines()[0]}): give a file, or a "
+                f"detector 'ultralytics:{weights}' cannot be loaded ({first_line(error)}): give a file, or a "
                 "name that ultralytics can fetch, e.g. yolo11n.pt"
             ) from error
         if self.network.task not in ("detect", "segment", "pose", "obb"):

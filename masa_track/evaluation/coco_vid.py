@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -14,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from masa_track.errors import InputError
 from masa_track.evaluation.teta import ClassTracks, box_iou
+from masa_track.io.json_file import MAX_FRAME, is_finite, is_key, objects, parse_json, shown, whole
 
 IGNORED = 0.5  # the part of a box inside a crowd from which it is not scored, as BDD100K and the TETA authors do
 
@@ -23,7 +22,8 @@ class ClassVideos:
     """Videos to be scored with their classes.
 
     Attributes:
-        pairs: truth and tracks by the video's name; frames count from 1.
+        pairs: truth and tracks by the video's name; frames count from 1, which is the first frame that the truth lists:
+            some files count from 0, some from 1, and some videos begin in the middle.
         class_names: by class id, as the truth has them.
         exhaustive: whether the truth claims to hold every thing of its classes: TAO's lists of classes that are not
             exhaustive say it does not.
@@ -61,7 +61,9 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
         ours, crowd = truth.rows(video_id)
         theirs = found.get(video_id, ClassTracks.from_frames([]))
         listed = np.isin(theirs.frames, truth.frames(video_id))
-        pairs[name] = (ours, without_ignored(ours, crowd, _only(theirs, listed)))
+        theirs = without_ignored(ours, crowd, _only(theirs, listed))
+        before = min(truth.frames(video_id), default=1) - 1
+        pairs[name] = (_earlier(ours, before), _earlier(theirs, before))
     return ClassVideos(pairs, truth.class_names, truth.exhaustive)
 
 
@@ -81,6 +83,11 @@ def without_ignored(truth: ClassTracks, ignored: ClassTracks, tracks: ClassTrack
         inside[matched] = False
         keep[here[inside]] = False
     return _only(tracks, keep)
+
+
+def _earlier(tracks: ClassTracks, frames: int) -> ClassTracks:
+    """The tracks with frame numbers that are lower by ``frames``."""
+    return ClassTracks(tracks.frames - frames, tracks.ids, tracks.classes, tracks.boxes)
 
 
 def _only(tracks: ClassTracks, keep: np.ndarray) -> ClassTracks:
@@ -143,10 +150,10 @@ class _File:
 
     def __post_init__(self) -> None:
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8-sig"))
+            content = parse_json(self.path.read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise InputError(f"cannot read {self.path}: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise InputError(f"{self.argument} must be json (as GT is), but {self.path} is not: {error}") from error
         self.is_list = isinstance(content, list)
         annotations: Any
@@ -169,7 +176,7 @@ class _File:
             annotations, label = content, "result "
         self._rows: dict[Any, dict[bool, list[tuple[int, int, int, list[float]]]]] = {}
         seen: set[tuple[Any, int, int]] = set()
-        for i, entry in enumerate(self._dicts(annotations, label)):
+        for i, entry in enumerate(objects(annotations, f"{self.path}: {label.strip()}")):
             self._add(entry, f"{self.path}, {label}[{i}]", seen)
 
     def rows(self, video_id: Any) -> tuple[ClassTracks, ClassTracks]:
@@ -185,58 +192,58 @@ class _File:
         """The frames listed of a video by the last part of their file names."""
         return self._files.get(video_id, {})
 
-    def _dicts(self, value: Any, label: str) -> list[dict[str, Any]]:
-        if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-            raise InputError(f"{self.path}: {label.strip()} must be a list of objects")
-        return value
-
     def _read_head(self, content: Mapping[str, Any]) -> None:
-        for category in self._dicts(content.get("categories", []), "categories"):
-            self.class_names[_whole(category, "id", f"{self.path}, categories")] = str(category.get("name"))
-            for other in category.get("merged", []):
-                self._merged[other["id"]] = category["id"]
-        for video in self._dicts(content.get("videos", []), "videos"):
+        def listed(key: str) -> list[dict[str, Any]]:
+            return objects(content.get(key, []), f"{self.path}: {key}")
+
+        for i, category in enumerate(listed("categories")):
+            place = f"{self.path}, categories[{i}]"
+            number = whole(category, "id", place)
+            self.class_names[number] = str(category.get("name"))
+            for other in objects(category.get("merged", []), f"{place}: merged"):
+                self._merged[whole(other, "id", f"{place}: merged")] = number
+        for i, video in enumerate(listed("videos")):
             name = str(video.get("name", video.get("id")))
             if name in self.videos.values():
                 raise InputError(f"{self.path}: two videos are called {name!r}")
-            self.videos[video.get("id")] = name
+            self.videos[_key(video, f"{self.path}, videos[{i}]")] = name
             self.exhaustive &= "not_exhaustive_category_ids" not in video
-        images = self._dicts(content.get("images", []), "images")
+        images = listed("images")
         named = [key for key in ("frame_id", "frame_index") if all(key in image for image in images)]
         key = named[0] if named else ""
         taken: set[tuple[Any, int]] = set()
         for i, image in enumerate(images):
             owner = image.get("video_id")
-            if not isinstance(owner, int | str) or owner not in self.videos:
-                raise InputError(f"{self.path}, images[{i}]: video_id {owner!r} is not among its videos")
-            listed = self._frames.setdefault(owner, [])
-            frame = _whole(image, key, f"{self.path}, images[{i}]") + 1 if key else len(listed) + 1
-            listed.append(frame)
+            if not is_key(owner) or owner not in self.videos:
+                raise InputError(f"{self.path}, images[{i}]: video_id {shown(owner)} is not among its videos")
+            frames = self._frames.setdefault(owner, [])
+            frame = whole(image, key, f"{self.path}, images[{i}]", MAX_FRAME) + 1 if key else len(frames) + 1
+            frames.append(frame)
             if (owner, frame) in taken:
                 raise InputError(f"{self.path}, images[{i}]: {key} {frame - 1} is twice in video {owner!r}")
             taken.add((owner, frame))
-            self._images[image.get("id")] = (owner, frame)
+            self._images[_key(image, f"{self.path}, images[{i}]")] = (owner, frame)
             name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
             self._files.setdefault(owner, {})[name] = frame
 
     def _add(self, entry: Mapping[str, Any], place: str, seen: set[tuple[Any, int, int]]) -> None:
         image = entry.get("image_id")
-        if not isinstance(image, int | str) or image not in self._images:
-            raise InputError(f"{place}: image_id {image!r} is not among {'GT' if self.is_list else 'its'} images")
+        if not is_key(image) or image not in self._images:
+            raise InputError(f"{place}: image_id {shown(image)} is not among {'GT' if self.is_list else 'its'} images")
         video, frame = self._images[image]
         key = next((key for key in ("track_id", "instance_id") if key in entry), "track_id")
         crowd = bool(entry.get("iscrowd") or entry.get("ignore"))
-        track_id = 0 if crowd and key not in entry else _whole(entry, key, place)
+        track_id = 0 if crowd and key not in entry else whole(entry, key, place)
         box = entry.get("bbox")
-        if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-            raise InputError(f"{place}: bbox must be four finite numbers x, y, width, height, got {box!r}")
+        if not isinstance(box, list) or len(box) != 4 or not all(is_finite(value) for value in box):
+            raise InputError(f"{place}: bbox must be four finite numbers x, y, width, height, got {shown(box)}")
         if min(box[2:]) < 0:
             raise InputError(f"{place}: width and height must not be below 0, got {box[2]} and {box[3]}")
         if not crowd:
             if (video, frame, track_id) in seen:
                 raise InputError(f"{place}: {key} {track_id} is twice in image {image!r}")
             seen.add((video, frame, track_id))
-        category = _whole(entry, "category_id", place)
+        category = whole(entry, "category_id", place)
         x, y, width, height = box
         row = (frame, track_id, self._merged.get(category, category), [x, y, x + width, y + height])
         self._rows.setdefault(video, {}).setdefault(crowd, []).append(row)
@@ -250,14 +257,8 @@ def _columns(rows: Iterable[tuple[int, int, int, list[float]]]) -> ClassTracks:
     return ClassTracks(frames, ids, classes, np.array([row[3] for row in rows], np.float64).reshape(-1, 4))
 
 
-def _whole(entry: Mapping[str, Any], key: str, place: str) -> int:
-    value: Any = entry.get(key)
-    if isinstance(value, str) and value.isdecimal() and len(value) < 19:
-        return int(value)
-    if not _is_number(value) or value != int(value):
-        raise InputError(f"{place}: {key} must be a whole number, got {value!r}")
-    return int(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _key(entry: Mapping[str, Any], place: str) -> int | str:
+    value: Any = entry.get("id")
+    if not is_key(value):
+        raise InputError(f"{place}: id must be a number or a text, got {shown(value)}")
+    return value

@@ -130,7 +130,7 @@ def _number(name: str, field: str) -> float:
     except ValueError:
         raise InputError(f"{name} must be a number, got {_short(field)}") from None
     if not math.isfinite(value):
-        raise InputError(f"{name} must be finite, got {field.strip()}")
+        raise InputError(f"{name} must be finite, got {value}")
     return value
 
 

@@ -79,7 +79,7 @@ class Rows:
     frames: np.ndarray  # (N,) float64, 1-based
     xywh: np.ndarray  # (N, 4) float64, 0-based
     scores: np.ndarray  # (N,) float64
-    class_ids: np.ndarray  # (N,) int64
+    class_ids: np.ndarray  # (N,) float64, checked to be whole by `read_detections`
     place: Callable[[int], str]
     class_names: dict[int, str] = field(default_factory=dict)
     masks: list[Any] = field(default_factory=list)  # N of them, or none

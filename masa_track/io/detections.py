@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
@@ -13,12 +11,14 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.detection_file import DetectionFile, Rows, Video
+from masa_track.io.json_file import MAX_FRAME, is_key, is_number, parse_json, shown, whole
 from masa_track.io.npz_detections import read_npz
 
 # Boxes partly outside the picture are normal in truth that completes hidden people: in the MOT15 and MOT17 training
 # sets a box reaches 1.37 x the height (ETH-Pedcross2) and 1.25 x the width (MOT17-05), but none lies wholly outside.
 MAX_EXTENT = 1.5
 MAX_OUTSIDE = 0.02
+MAX_NUMBER = 1e38  # what float32 holds, with room to add two of them
 
 MOT_LINE = "frame,id,left,top,width,height,confidence"
 
@@ -62,7 +62,7 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
         frames=rows.frames[order].astype(np.int64),
         boxes=xyxy[order].astype(np.float32),
         scores=np.where(rows.scores == -1, 1.0, rows.scores)[order].astype(np.float32),
-        class_ids=rows.class_ids[order],
+        class_ids=rows.class_ids[order].astype(np.int64),
         masks=tuple(rows.masks[i] for i in order) if rows.masks else (),
     )
 
@@ -113,13 +113,18 @@ def _check_rows(path: Path, rows: Rows) -> None:
             raise InputError(f"{path}, {rows.place(i)}: {say(i)}")
 
     numbers = np.column_stack((rows.frames, rows.xywh, rows.scores))
-    refuse(~np.isfinite(numbers).all(axis=1), lambda i: "holds NaN or an infinite number; mend or remove it")
+    beyond = ~(np.abs(numbers) <= MAX_NUMBER).all(axis=1)
+    refuse(beyond, lambda i: "holds NaN or an infinite number; mend or remove it")
     refuse(
         (rows.xywh[:, 2:] <= 0).any(axis=1),
         lambda i: f"width and height must be above 0, got {rows.xywh[i, 2]:g} x {rows.xywh[i, 3]:g}; mend or remove it",
     )
     refuse(
-        (rows.frames < 1) | (rows.frames != np.floor(rows.frames)) | (rows.frames > 2**53),
+        ~(np.abs(rows.class_ids) <= MAX_FRAME),
+        lambda i: f"class must be a whole number of at most {MAX_FRAME}, got {rows.class_ids[i]:g}; fix it",
+    )
+    refuse(
+        (rows.frames < 1) | (rows.frames != np.floor(rows.frames)) | (rows.frames > MAX_FRAME),
         lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; mend it",
     )
 
@@ -165,7 +170,7 @@ def _check_video(path: Path, rows: Rows, video: Video) -> None:
 
 
 def _read_mot(path: Path, text: str) -> Rows:
-    lines = text.split("\n")
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     numbers = np.array([number for number, line in enumerate(lines, 1) if line.strip()])
     try:
         # All at once is five times as fast as a line at a time, but its errors name no line.
@@ -182,9 +187,9 @@ def _read_mot(path: Path, text: str) -> Rows:
         if not keep.any():
             raise InputError(f"{path} holds no detections: confidence is 0, to be ignored, in all {len(table)} lines")
     table, scores, numbers = table[keep], scores[keep], numbers[keep]
-    classes = np.zeros(len(table), np.int64)
+    classes = np.zeros(len(table))
     if columns > 7 and (table[:, 7] >= 1).all() and (table[:, 7] == np.floor(table[:, 7])).all():
-        classes = table[:, 7].astype(np.int64)
+        classes = table[:, 7]
     return Rows(table[:, 0], table[:, 2:6] - [1, 1, 0, 0], scores, classes, lambda i: f"line {numbers[i]}")
 
 
@@ -219,8 +224,8 @@ def _short(line: str) -> str:
 
 def _read_coco(path: Path, text: str, video: Video) -> Rows:
     try:
-        content = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise InputError(f"{path} is not whole json ({error}): write it anew") from error
     names: dict[int, str] = {}
     label = ""
@@ -229,7 +234,8 @@ def _read_coco(path: Path, text: str, video: Video) -> Rows:
         label = "annotations"
         results = content.get("annotations")
         for i, category in enumerate(_dicts(path, content.get("categories", []), "categories")):
-            names[_whole(path, category, "id", f"categories[{i}]")] = str(category.get("name", category["id"]))
+            number = whole(category, "id", f"{path}, categories[{i}]", MAX_FRAME)
+            names[number] = str(category.get("name", number))
     results = _dicts(path, results, label)
     images = content.get("images") if isinstance(content, dict) else None
     frames_of = _frames_of_images(path, content, video) if images else {}
@@ -243,23 +249,24 @@ def _read_coco(path: Path, text: str, video: Video) -> Rows:
         place = f"{label}[{i}]" if label else f"result [{i}]"
         image = result.get("image_id")
         if images:
-            frame = frames_of.get(image) if isinstance(image, int | str) else None
+            frame = frames_of.get(image) if is_key(image) else None
             if frame is None:
-                raise InputError(f"{path}, {place}: image_id {image!r} is not among its images; mend it")
+                raise InputError(f"{path}, {place}: image_id {shown(image)} is not among its images; mend it")
         elif isinstance(image, str) and image in by_name:
             frame = by_name[image]
         else:
-            frame = _whole(path, result, "image_id", place)
+            frame = whole(result, "image_id", f"{path}, {place}", MAX_FRAME)
         if (frame == 0 and images) or result.get("iscrowd"):  # frame 0: another video's
             continue
         box = result.get("bbox")
-        if not (isinstance(box, list) and len(box) == 4 and all(_is_number(value) for value in box)):
-            raise InputError(f"{path}, {place}: bbox must be four numbers x, y, width, height, got {box!r}")
+        if not (isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box)):
+            raise InputError(f"{path}, {place}: bbox must be four numbers x, y, width, height, got {shown(box)}")
         score = result.get("score")
-        if score is not None and not _is_number(score):
-            raise InputError(f"{path}, {place}: score must be a number, got {score!r}")
+        if score is not None and not is_number(score):
+            raise InputError(f"{path}, {place}: score must be a number, got {shown(score)}")
         table.append((frame, *box, 1.0 if score is None else score))
-        classes.append(_whole(path, result, "category_id", place) if "category_id" in result else 0)
+        has_class = "category_id" in result
+        classes.append(whole(result, "category_id", f"{path}, {place}", MAX_FRAME) if has_class else 0)
         places.append(place)
         masks.append(result.get("segmentation"))
     array = np.array(table, dtype=np.float64).reshape(-1, 6)
@@ -267,16 +274,21 @@ def _read_coco(path: Path, text: str, video: Video) -> Rows:
     if not images and (frames == 0).any():
         frames = frames + 1
     masks = masks if any(masks) else []
-    return Rows(frames, array[:, 1:5], array[:, 5], np.array(classes, np.int64), places.__getitem__, names, masks)
+    return Rows(frames, array[:, 1:5], array[:, 5], np.array(classes, np.float64), places.__getitem__, names, masks)
 
 
 def _frames_of_images(path: Path, content: dict[str, Any], video: Video) -> dict[int | str, int]:
     """Frame numbers by image id; 0 for the images of other videos in the same file."""
     images = _dicts(path, content["images"], "images")
     ours = images
+    for i, image in enumerate(images):
+        for key in ("id", "video_id"):
+            if not is_key(image.get(key, 0)):
+                raise InputError(f"{path}, images[{i}]: {key} must be a number or a text, got {shown(image[key])}")
     videos = sorted({image["video_id"] for image in images if "video_id" in image}, key=str)
     if len(videos) > 1:
-        called = {v.get("id"): str(v.get("name")) for v in _dicts(path, content.get("videos", []), "videos")}
+        listed_videos = _dicts(path, content.get("videos", []), "videos")
+        called = {v["id"]: str(v.get("name")) for v in listed_videos if is_key(v.get("id"))}
         wanted = [v for v in videos if video.name in (called.get(v), PurePosixPath(called.get(v, "")).stem)]
         if len(wanted) != 1:
             listed = ", ".join(called.get(v, str(v)) for v in videos[:5])
@@ -293,13 +305,13 @@ def _frames_of_images(path: Path, content: dict[str, Any], video: Video) -> dict
     by_frame_id = not by_file and all("frame_id" in image for image in ours)
     for i, (image, name) in enumerate(zip(ours, files, strict=True)):
         identity = image.get("id")
-        if not isinstance(identity, int | str):
-            raise InputError(f"{path}, an image {name!r}: id must be a number or a text, got {identity!r}")
+        if not is_key(identity):
+            raise InputError(f"{path}, an image {name!r}: id must be a number or a text, got {shown(identity)}")
         frame = i + 1
         if by_file:
             frame = position[name]
         elif by_frame_id:
-            frame = _whole(path, image, "frame_id", f"image {identity}") + 1
+            frame = whole(image, "frame_id", f"{path}, image {identity}", MAX_FRAME - 1) + 1
             if frame < 1:
                 raise InputError(f"{path}, image {identity}: frame_id counts from 0, got {frame - 1}; mend it")
         if frame in holder:
@@ -317,18 +329,5 @@ def _dicts(path: Path, value: Any, label: str) -> list[dict[str, Any]]:
         raise InputError(f"{path} is not COCO json: {what} must be a list, got {type(value).__name__}")
     for i, entry in enumerate(value):
         if not isinstance(entry, dict):
-            raise InputError(f"{path} is not COCO json: {label}[{i}] must be an object, got {entry!r:.60}")
+            raise InputError(f"{path} is not COCO json: {label}[{i}] must be an object, got {shown(entry)}")
     return value
-
-
-def _whole(path: Path, entry: dict[str, Any], key: str, place: str) -> int:
-    value: Any = entry.get(key)
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,15}", value):
-        value = int(value)
-    if not _is_number(value) or value != value or abs(value) > 2**53 or value != int(value):
-        raise InputError(f"{path}, {place}: {key} must be a whole number, got {value!r}; mend it")
-    return int(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -16,7 +16,6 @@ array              shape       what it is
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -25,11 +24,12 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.files import PartFile
+from masa_track.io.json_file import MAX_FRAME
 from masa_track.io.rle import Rle
+from masa_track.npz import read_arrays
 
-_SHAPES = {"boxes": 2, "frames": 1, "scores": 1, "labels": 1, "file_names": 1, "class_names": 1}
-_SHAPES |= {"masks": 1, "mask_size": 1}
-_TEXT = ("file_names", "class_names")
+_LAYOUT = {"boxes": (2, "numbers"), "frames": (1, "numbers"), "scores": (1, "numbers"), "labels": (1, "numbers")}
+_LAYOUT |= {"file_names": (1, "text"), "class_names": (1, "text"), "masks": (1, "bytes"), "mask_size": (1, "numbers")}
 
 
 @dataclass(frozen=True)
@@ -73,22 +73,7 @@ def read_npz(path: str | Path) -> NpzDetections:
         InputError: the file cannot be read, lacks an array, holds another or one of another shape or kind.
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise InputError(f"detections {str(path)!r} cannot be read: {error.strerror or error}") from error
-    except (ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
-        raise InputError(f"{path} is no npz of plain arrays: {error}") from error
-    for name, array in arrays.items():
-        if name not in _SHAPES:
-            raise InputError(f"{path}: unknown array {name!r}; an npz of detections has {', '.join(_SHAPES)}")
-        wanted = "UT" if name in _TEXT else "S" if name == "masks" else "iuf"
-        if array.ndim != _SHAPES[name] or array.dtype.kind not in wanted:
-            kind = {"UT": "text", "S": "bytes", "iuf": "numbers"}[wanted]
-            raise InputError(
-                f"{path}: {name} must be {_SHAPES[name]}-dimensional {kind}, got {array.shape} {array.dtype}"
-            )
+    arrays = read_arrays(path, _LAYOUT, "detections")
     for name in ("boxes", "frames"):
         if name not in arrays:
             raise InputError(f"{path}: an npz of detections must have {name}, got {', '.join(arrays) or 'nothing'}")
@@ -100,13 +85,16 @@ def read_npz(path: str | Path) -> NpzDetections:
     for name in ("frames", "scores", "labels"):
         if len(arrays[name]) != count:
             raise InputError(f"{path}: {name} must have a value a box ({count}), got {len(arrays[name])}")
-        if name != "scores" and (arrays[name] != np.floor(arrays[name])).any():
-            raise InputError(f"{path}: {name} must be whole numbers")
+        values = arrays[name].astype(np.float64)
+        if name != "scores" and not ((values == np.floor(values)) & (np.abs(values) <= MAX_FRAME)).all():
+            raise InputError(f"{path}: {name} must be whole numbers of at most {MAX_FRAME}")
     masks: list[Rle | None] = []
     if "masks" in arrays:
         size = arrays.get("mask_size", np.zeros(0))
         if len(arrays["masks"]) != count or len(size) != 2:
             raise InputError(f"{path}: masks must be one a box ({count}), with mask_size (height, width)")
+        if not ((size >= 1) & (size <= MAX_FRAME)).all():
+            raise InputError(f"{path}: mask_size must be height and width in pixels, got {size}")
         sides = [int(side) for side in size]
         masks = [{"size": sides, "counts": counts} if counts else None for counts in arrays["masks"].tolist()]
     names = tuple(str(name) for name in arrays.get("file_names", ()))

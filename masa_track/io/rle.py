@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, missing_extra
 
 Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as pycocotools takes it
 
@@ -23,7 +23,7 @@ def mask_api(extra: str = "sam") -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise InputError(f'pycocotools is needed for masks: pip install "masa-track[{extra}]"') from error
+        raise missing_extra("pycocotools", extra, "for masks") from error
     return mask
 
 
@@ -72,14 +72,20 @@ def compressed(segmentation: Any, size: tuple[int, int]) -> Rle:
         if isinstance(segmentation, np.ndarray) and segmentation.ndim == 2:
             rle = api.encode(np.asfortranarray(segmentation, dtype=np.uint8))
         elif isinstance(segmentation, list):
+            _check_polygons(segmentation, size)
             rle = api.merge(api.frPyObjects(segmentation, *size))
-        elif isinstance(segmentation["counts"], list):
-            rle = api.frPyObjects(dict(segmentation), *segmentation["size"])
         else:
-            counts = segmentation["counts"]
-            rle = {"size": segmentation["size"], "counts": counts.encode() if isinstance(counts, str) else counts}
-        rle = {"size": [int(side) for side in rle["size"]], "counts": bytes(rle["counts"])}
-    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
+            sides, counts = [int(side) for side in segmentation["size"]], segmentation["counts"]
+            if isinstance(counts, list) and sides == list(size):
+                if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != size[0] * size[1]:
+                    raise ValueError("the runs do not fill the picture")
+                rle = api.frPyObjects({"size": sides, "counts": counts}, *sides)
+            else:
+                rle = {"size": sides, "counts": counts.encode() if isinstance(counts, str) else counts}
+        rle = {"size": [int(side) for side in rle["size"]], "counts": rle["counts"]}
+        if rle["size"] == list(size) and not isinstance(rle["counts"], bytes):
+            raise TypeError("counts must be text, bytes or a list")
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise InputError(
             f"segmentation must be polygons or an RLE of size and counts, got {segmentation!r:.60}"
         ) from error
@@ -91,6 +97,17 @@ def compressed(segmentation: Any, size: tuple[int, int]) -> Rle:
     if not is_whole(rle):
         raise InputError("the mask's runs do not fill its image, they are damaged; make it anew")
     return rle
+
+
+def _check_polygons(polygons: list[Any], size: tuple[int, int]) -> None:
+    """Raises ValueError for points far outside: pycocotools takes memory for each pixel along a polygon's sides."""
+    most = 3 * max(size)
+    for polygon in polygons:
+        points = np.array(polygon, np.float64)
+        if points.ndim != 1 or len(points) < 6 or len(points) % 2 or not (np.abs(points) <= most).all():
+            raise ValueError("a polygon must be x, y of three points or more, near the picture")
+    if not polygons:
+        raise ValueError("no polygon")
 
 
 def decode_mask(rle: Rle) -> np.ndarray:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import supervision as sv
 
 ClassNames = Mapping[int, str] | Sequence[str] | None
+# Not allowed in XML 1.0 (https://www.w3.org/TR/xml/#charsets); UTF-8 cannot hold the surrogates either.
+_NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def tracked_rows(detections: sv.Detections) -> sv.Detections:
@@ -52,6 +55,11 @@ def class_ids(detections: sv.Detections) -> np.ndarray:
     return np.asarray(detections.class_id, dtype=np.int64)
 
 
+def plain_text(value: object) -> str:
+    """A name as text that every format can hold: control characters and lone surrogates become U+FFFD."""
+    return _NO_TEXT.sub("\ufffd", str(value))
+
+
 def class_name(class_id: int, class_names: ClassNames) -> str:
     """What a class is called.
 
@@ -60,18 +68,19 @@ def class_name(class_id: int, class_names: ClassNames) -> str:
         class_names: the names by id, or None where the detector knows none.
 
     Returns:
-        The name; ``object`` for the one class of a detector without names, ``class N`` for any other unnamed class.
+        The name, see :func:`plain_text`; ``object`` for the one class of a detector without names, ``class N`` for any
+        other unnamed class.
     """
     if class_names is None:
         return "object" if class_id == 0 else f"class {class_id}"
     if isinstance(class_names, Mapping):
-        return str(class_names.get(class_id, f"class {class_id}"))
-    return str(class_names[class_id]) if 0 <= class_id < len(class_names) else f"class {class_id}"
+        return plain_text(class_names.get(class_id, f"class {class_id}"))
+    return plain_text(class_names[class_id]) if 0 <= class_id < len(class_names) else f"class {class_id}"
 
 
 def row_names(detections: sv.Detections, class_names: ClassNames) -> list[str]:
     """The class name of each row, (N,): the detector's own ``data["class_name"]`` goes before ``class_names``."""
     own = detections.data.get("class_name") if detections.data else None
     if own is not None:
-        return [str(name) for name in own]
+        return [plain_text(name) for name in own]
     return [class_name(int(i), class_names) for i in class_ids(detections)]

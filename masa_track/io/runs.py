@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +12,9 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import InputError
+from masa_track.io.json_file import MAX_FRAME, parse_json, whole
 from masa_track.io.rle import Rle, compressed, is_whole
+from masa_track.io.rows import plain_text
 
 FPS = 30.0  # where the run knows none: an image folder without seqinfo.ini
 
@@ -87,25 +88,25 @@ def read_run(path: str | Path) -> Run:
     if not file.is_file():
         raise InputError(f"RUN must be a folder made by `masa-track track`, or its tracks.json, but there is no {file}")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         (video,) = content["videos"]
         images = sorted(content["images"], key=lambda image: image["frame_id"])
-        frames = np.array([image["frame_id"] + 1 for image in images], np.int64)
+        frames = np.array([whole(image, "frame_id", "an image", MAX_FRAME) + 1 for image in images], np.int64)
         place = {image["id"]: i for i, image in enumerate(images)}
         entries = sorted(content["annotations"], key=lambda entry: place[entry["image_id"]])
         xywh = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
         run = Run(
             path=file,
-            name=str(video["name"]),
-            width=int(video["width"]),
-            height=int(video["height"]),
+            name=plain_text(video["name"]),
+            width=whole(video, "width", "the video", 2**31),
+            height=whole(video, "height", "the video", 2**31),
             fps=float(video.get("fps") or FPS),
-            class_names={int(one["id"]): str(one["name"]) for one in content["categories"]},
+            class_names={whole(one, "id", "a category"): plain_text(one["name"]) for one in content["categories"]},
             frames=frames,
             file_names=[str(image.get("file_name", "")) for image in images],
             rows=np.array([place[entry["image_id"]] for entry in entries], np.int64),
-            ids=np.array([entry["track_id"] for entry in entries], np.int64),
-            classes=np.array([entry["category_id"] for entry in entries], np.int64),
+            ids=np.array([whole(entry, "track_id", "an annotation") for entry in entries], np.int64),
+            classes=np.array([whole(entry, "category_id", "an annotation") for entry in entries], np.int64),
             boxes=np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1),
             scores=np.array([entry.get("score", 1.0) for entry in entries], np.float64),
             masks=_masks(
@@ -116,7 +117,7 @@ def read_run(path: str | Path) -> Run:
         raise
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} is not COCO-VID json of one video, as `masa-track track` writes it ({_said(error)})"
         ) from error
@@ -144,8 +145,9 @@ def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple
 def _check(run: Run) -> None:
     if not len(run.frames) or (np.diff(run.frames) < 1).any():
         raise InputError(f"{run.path} must hold frames, each once")
-    if not (np.isfinite(run.boxes).all() and math.isfinite(run.fps) and run.fps > 0 and min(run.width, run.height) > 0):
-        raise InputError(f"{run.path} must hold finite boxes, and a size and an fps above 0")
+    finite = np.isfinite(run.boxes).all() and np.isfinite(run.scores).all() and math.isfinite(run.fps)
+    if not (finite and run.fps > 0 and min(run.width, run.height) > 0):
+        raise InputError(f"{run.path} must hold finite boxes and scores, and a size and an fps above 0")
     for mask in run.masks:
         if mask is not None and mask["size"] != [run.height, run.width]:
             height, width = mask["size"]

@@ -5,12 +5,12 @@ Source: Dave et al., TAO, ECCV 2020; the fields are those of the TAO toolkit, ``
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from masa_track.errors import InputError
+from masa_track.io.json_file import MAX_FRAME, objects, parse_json, whole
 from masa_track.io.rle import mask_api
 from masa_track.io.runs import Run
 
@@ -79,19 +79,7 @@ def tao_results(runs: list[Run], truth: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: the file cannot be read, or a run's video, frames or classes are not in it.
     """
-    try:
-        content = json.loads(Path(truth).read_text(encoding="utf-8"))
-        videos = {video["id"]: str(video["name"]) for video in content["videos"]}
-        classes = {str(one["name"]): int(one["id"]) for one in content["categories"]}
-        images: dict[Any, dict[str, int]] = {}
-        by_frame: dict[Any, dict[int, int]] = {}
-        for image in content["images"]:
-            images.setdefault(image["video_id"], {})[_stem(image["file_name"])] = image["id"]
-            by_frame.setdefault(image["video_id"], {})[image["frame_index"] + 1] = image["id"]
-    except OSError as error:
-        raise InputError(f"--truth {truth} cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"--truth {truth} is not TAO's json of annotations: {error!r}") from error
+    videos, classes, images, by_frame = _read_truth(Path(truth))
     results: list[dict[str, Any]] = []
     next_id = 1
     for run in runs:
@@ -115,6 +103,37 @@ def tao_results(runs: list[Run], truth: str | Path) -> list[dict[str, Any]]:
                 results.append({**row, "track_id": next_id, "video_id": video})
             next_id += bool(rows)
     return results
+
+
+def _read_truth(
+    path: Path,
+) -> tuple[dict[int, str], dict[str, int], dict[int, dict[str, int]], dict[int, dict[int, int]]]:
+    """TAO's annotations: videos' names by id, class ids by name, image ids of a video by file name and by frame."""
+    try:
+        content = parse_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"--truth {path} cannot be read: {error.strerror or error}") from error
+    except ValueError as error:
+        raise InputError(f"--truth {path} is not TAO's json of annotations: {error}") from error
+    if not isinstance(content, dict) or not {"videos", "images", "categories"} <= content.keys():
+        raise InputError(f"--truth {path} is not TAO's json of annotations: it needs videos, images and categories")
+    place = f"--truth {path}"
+    videos = {whole(one, "id", f"{place}, videos"): str(one.get("name")) for one in _listed(content, place, "videos")}
+    classes = {
+        str(one.get("name")): whole(one, "id", f"{place}, categories") for one in _listed(content, place, "categories")
+    }
+    by_name: dict[int, dict[str, int]] = {}
+    by_frame: dict[int, dict[int, int]] = {}
+    for i, image in enumerate(_listed(content, place, "images")):
+        here = f"{place}, images[{i}]"
+        video, number = whole(image, "video_id", here), whole(image, "id", here)
+        by_name.setdefault(video, {})[_stem(str(image.get("file_name")))] = number
+        by_frame.setdefault(video, {})[whole(image, "frame_index", here, MAX_FRAME) + 1] = number
+    return videos, classes, by_name, by_frame
+
+
+def _listed(content: dict[str, Any], place: str, key: str) -> list[dict[str, Any]]:
+    return objects(content[key], f"{place}: {key}")
 
 
 def _rows(run: Run, places: list[int], where: list[int | None]) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,9 @@ import supervision as sv
 
 from masa_track.io.files import PartFile
 from masa_track.io.rle import encode_mask
-from masa_track.io.rows import ClassNames, class_ids, class_name, confidences, row_names, tracked_rows
+from masa_track.io.rows import ClassNames, class_ids, class_name, confidences, plain_text, row_names, tracked_rows
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
 
 
 class TrackWriter(Protocol):
@@ -109,7 +111,7 @@ class CocoVidWriter:
         self._size = {"width": int(width), "height": int(height)}
         self._class_names = class_names
         known = class_names.items() if isinstance(class_names, Mapping) else enumerate(class_names or ())
-        self._categories = {int(i): str(name) for i, name in known}
+        self._categories = {int(i): plain_text(name) for i, name in known}
         self._annotations = 0
         self._last_frame = 0
         self._out = _Appender(_created(self.file))
@@ -197,6 +199,9 @@ class CocoVidWriter:
 class CsvWriter:
     """CSV with a header, rows as of supervision's :class:`~supervision.CSVSink`: 0-based ``x_min,y_min,x_max,y_max``...
 
+    A class name that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-``, ``@``, a tab or a line
+    break) gets an apostrophe before it, as OWASP advises (https://owasp.org/www-community/attacks/CSV_Injection).
+
     Args:
         path: the file, e.g. ``tracks.csv``.
         class_names: the names by class id.
@@ -220,7 +225,8 @@ class CsvWriter:
 
     def _named(self, detections: sv.Detections) -> sv.Detections:
         rows = tracked_rows(detections)
-        rows.data = {"class_name": np.array(row_names(rows, self._class_names), dtype=object)}
+        names = ["'" + name if name.startswith(_FORMULA) else name for name in row_names(rows, self._class_names)]
+        rows.data = {"class_name": np.array(names, dtype=object)}
         return rows
 
     def _append(self, rows: list[dict[str, object]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,12 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from masa_track.errors import InputError, unknown_name
+from masa_track.errors import InputError, first_line, missing_extra, unknown_name
 from masa_track.models.official import OFFICIAL, build_official
 from masa_track.models.official_keys import COUNTER, LoadReport, looks_like, official_name
 
 REPOSITORY = "dereksiyuanli/masa"  # on Hugging Face
 HUB_TIMEOUT_SECONDS = 5.0  # for the hub to answer before a download
+
+
+_FOREIGN = re.compile(r"GLOBAL (\S+)")  # in what torch says of a pickle that names something else than tensors
 
 
 class _Inert:
@@ -52,7 +56,7 @@ def fetch(name: str) -> Path:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        raise InputError(f'to fetch {name!r}, pip install "masa-track[hub]"; or {by_hand}') from error
+        raise InputError(f"{missing_extra('huggingface-hub', 'hub', f'to fetch {name!r}')}; or {by_hand}") from error
     cached = try_to_load_from_cache(REPOSITORY, file)
     if isinstance(cached, str):
         return Path(cached)  # no question to the hub when there is nothing to ask
@@ -83,8 +87,15 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
     size = path.stat().st_size
     try:
         content = _load(path)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, ValueError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # a damaged pickle raises anything
+        foreign = _FOREIGN.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
+        if foreign is not None:
+            raise InputError(
+                f"{path} is refused: it names {foreign[1]}, and only tensors and plain containers are read; nothing of "
+                "it was run. Get a file with the weights alone, from an origin you trust"
+            ) from error
+        # torch's own message advises to read the file without weights_only: that would run what it says.
+        reason = "its pickle is damaged" if isinstance(error, pickle.UnpicklingError) else first_line(error)
         raise InputError(
             f"{path} is not a whole torch checkpoint of weights ({size:,} bytes; {reason}): download it again"
         ) from error
@@ -156,6 +167,7 @@ def convert(path: str | Path, name: str | None = None) -> tuple[dict[str, Tensor
         InputError: as :func:`read_checkpoint` and :func:`identify`, or if it is another model than ``name``.
     """
     state = read_checkpoint(path)
+    check_finite(state, path)
     if name is not None:
         check_name(state, name, path)
     name = identify(state, path)
@@ -170,6 +182,13 @@ def convert(path: str | Path, name: str | None = None) -> tuple[dict[str, Tensor
         "license": "Apache-2.0",
     }
     return tensors, metadata, report
+
+
+def check_finite(state_dict: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raises InputError if a weight is NaN or infinite: no embedding or box of such a network is of use."""
+    for key, value in state_dict.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise InputError(f"{path}: the weights {key!r} hold NaN or infinite numbers: take another checkpoint")
 
 
 def sha256(path: Path) -> str:

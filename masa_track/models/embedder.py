@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from masa_track.errors import InputError, unknown_name
+from masa_track.errors import InputError, first_line, unknown_name
 from masa_track.models.official_keys import LoadReport
 from masa_track.models.preprocess import check_boxes, check_frame, to_input
 
@@ -236,8 +236,7 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.zeros(1, device=chosen).item()  # "meta" makes tensors, but holds no numbers
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"device {str(device)!r} cannot be used here ({reason}): cpu always can") from error
+        raise InputError(f"device {str(device)!r} cannot be used here ({first_line(error)}): cpu always can") from error
     return chosen

@@ -13,13 +13,13 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import roi_align
 
 from masa_track.errors import InputError
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.lite0 import CENTRED_CHANNELS, CHANNELS, CentredLite0
 from masa_track.models.nano_adapter import NanoAdapter
 from masa_track.models.nano_detector import NanoDetector
+from masa_track.models.roi import align
 
 WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
 STRIDES = (4, 8, 16, 32)  # of the levels that boxes are read from
@@ -45,8 +45,7 @@ def read_boxes(levels: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor
     """
     found = []
     for level, stride, grid, samples in zip(levels, STRIDES, GRIDS, SAMPLES, strict=False):
-        own = [b.to(level.dtype) for b in boxes]
-        found.append(roi_align(level, own, grid, 1 / stride, samples, aligned=True).flatten(1))
+        found.append(align(level, list(boxes), grid, stride, samples).flatten(1))
     return found
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import roi_align
+
+from masa_track.models.roi import align
 
 STRIDES = (8, 16, 32)
 GRID = (4, 2)  # rows and columns of cells that a box is read in; things are more often tall than wide
@@ -65,7 +66,6 @@ class UntrainedNano(nn.Module):
         """
         parts = []
         for level, stride in zip(levels, STRIDES, strict=True):
-            own = [b.to(level.dtype) for b in boxes]
-            regions = roi_align(level, own, GRID, spatial_scale=1 / stride, sampling_ratio=2, aligned=True)
+            regions = align(level, boxes, GRID, stride, sampling_ratio=2)
             parts.append(functional.normalize(regions.flatten(1), dim=1))  # (N, C * 4 * 2)
         return torch.cat(parts, dim=1) * (LENGTH / len(parts) ** 0.5)

@@ -15,7 +15,7 @@ from torch import nn
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.models import nano
-from masa_track.models.checkpoints import check_name, fetch, identify, read_checkpoint
+from masa_track.models.checkpoints import check_finite, check_name, fetch, identify, read_checkpoint
 from masa_track.models.embedder import Embedder, choose_device, choose_dtype
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.nano_untrained import UntrainedNano
@@ -84,6 +84,7 @@ def load(
         path = fetch(name)
     if path.suffix == ".safetensors":
         tensors, metadata = _read(path)
+        check_finite(tensors, path)
         if name is None:
             name = metadata.get("model", "")
         if name not in BUILDERS:
@@ -92,6 +93,7 @@ def load(
         _fill(network, tensors, metadata, path, name)
     else:
         state = read_checkpoint(path)
+        check_finite(state, path)
         if name is not None:
             check_name(state, name, path)
         name = identify(state, path)
@@ -112,7 +114,7 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
 
 

@@ -37,6 +37,26 @@ def with_batch_index(boxes: Sequence[Tensor]) -> Tensor:
     return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)])
 
 
+def align(
+    level: Tensor, boxes: Tensor | list[Tensor], grid: int | tuple[int, int], stride: int, sampling_ratio: int
+) -> Tensor:
+    """RoIAlign of boxes on one level, in the level's type; torchvision's has no bfloat16, so that goes by float32.
+
+    Args:
+        level: (B, C, H, W).
+        boxes: (K, 5) with the image's index first, or B tensors (N_b, 4); xyxy pixels of the network's input.
+        grid: rows and columns of cells.
+        stride: pixels of the input per pixel of the level.
+        sampling_ratio: points a cell's side; 0: as many as there are positions.
+
+    Returns:
+        (K, C, rows, columns).
+    """
+    maps = level.float() if level.dtype == torch.bfloat16 else level
+    rois = boxes.to(maps.dtype) if isinstance(boxes, Tensor) else [b.to(maps.dtype) for b in boxes]
+    return roi_align(maps, rois, grid, 1 / stride, sampling_ratio, aligned=True).to(level.dtype)
+
+
 def roi_features(levels: Sequence[Tensor], boxes: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
     """RoIAlign 7x7 of every box on the level of its size.
 
@@ -50,13 +70,10 @@ def roi_features(levels: Sequence[Tensor], boxes: Sequence[Tensor], strides: Seq
     """
     rois = with_batch_index(boxes).float()
     level_of = roi_levels(rois[:, 1:], len(strides))
-    dtype = levels[0].dtype
     features = levels[0].new_zeros((len(rois), levels[0].shape[1], ROI_SIZE, ROI_SIZE))
     for index, stride in enumerate(strides):
         rows = (level_of == index).nonzero().squeeze(1)
         if len(rows) == 0:
             continue
-        level = levels[index].float() if dtype == torch.bfloat16 else levels[index]  # roi_align has no bfloat16
-        aligned = roi_align(level, rois[rows].to(level.dtype), ROI_SIZE, 1 / stride, sampling_ratio=0, aligned=True)
-        features = features.index_copy(0, rows, aligned.to(dtype))
+        features = features.index_copy(0, rows, align(levels[index], rois[rows], ROI_SIZE, stride, 0))
     return features

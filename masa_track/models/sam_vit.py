@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, missing_extra
 
 IMAGE_SIDE = 1024  # pixels: the encoder's positions are learnt for this square
 STRIDE = 16
@@ -38,7 +38,7 @@ class SamTaps(nn.Module):
         try:
             from segment_anything.modeling import ImageEncoderViT
         except ImportError as error:
-            raise InputError('segment-anything is needed here: pip install "masa-track[sam]"') from error
+            raise missing_extra("segment-anything", "sam") from error
         self.encoder = ImageEncoderViT(**encoder_options(dim, depth, heads, taps))
         self.encoder.neck = nn.Identity()
         self.taps = tuple(taps)

@@ -34,9 +34,10 @@ class SamSegmenter:
     """
 
     def __init__(self, path: str | Path, device: str | torch.device | None = None) -> None:
+        sam = load_sam(path, device)  # says so if segment-anything is missing
         from segment_anything import SamPredictor
 
-        self._predictor = SamPredictor(load_sam(path, device))
+        self._predictor = SamPredictor(sam)
 
     def segment(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """The masks of boxes.

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from masa_track.errors import InputError
-from masa_track.models.checkpoints import read_checkpoint
+from masa_track.errors import InputError, missing_extra
+from masa_track.models.checkpoints import check_finite, read_checkpoint
 from masa_track.models.embedder import choose_device
 from masa_track.models.official_keys import looks_like
 
@@ -66,6 +66,7 @@ def load_sam(path: str | Path, device: str | torch.device | None = None) -> Sam:
             f"{path} is not SAM as segment-anything has it: {len(missing)} tensors are missing, {len(extra)} are not "
             f"known, {len(misfit)} are of another shape, e.g. {(missing + extra + misfit)[0]!r}"
         )
+    check_finite(state, path)
     sam.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     # Buffers that no checkpoint holds stay on the meta device above.
     sam.register_buffer("pixel_mean", torch.tensor(_IMAGE_MEAN).view(-1, 1, 1), persistent=False)
@@ -79,7 +80,7 @@ def require_sam() -> None:
         import pycocotools.mask  # noqa: F401
         import segment_anything  # noqa: F401
     except ImportError as error:
-        raise InputError(f'{error.name} is needed for masks: pip install "masa-track[sam]"') from error
+        raise missing_extra(f"{error.name}", "sam", "for masks") from error
 
 
 def _read(path: Path) -> dict[str, Tensor]:

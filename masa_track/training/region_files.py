@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.io.files import write_text
+from masa_track.io.json_file import is_finite, is_key, objects, parse_json, shown, whole
 from masa_track.io.rle import Rle, compressed, mask_api
 from masa_track.training.regions import ImageRegions, Regions
 
@@ -104,10 +106,10 @@ def write_regions(path: str | Path, regions: Regions) -> None:
 
 def _parse(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"regions {str(path)!r} cannot be read: {error.strerror}; check the path") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(f"{path} is not whole json ({error}): write it anew, or give {FORMATS}") from error
 
 
@@ -115,8 +117,8 @@ def _coco(path: Path, content: dict[str, Any]) -> list[ImageRegions]:
     images: dict[int | str, dict[str, Any]] = {}
     for i, image in enumerate(_dicts(path, content["images"], "images")):
         identity = image.get("id")
-        if not isinstance(identity, int | str):
-            raise InputError(f"{path}, images[{i}]: id must be a number or a text, got {identity!r}")
+        if not is_key(identity):
+            raise InputError(f"{path}, images[{i}]: id must be a number or a text, got {shown(identity)}")
         if identity in images:
             raise InputError(f"{path}, images[{i}]: id {identity!r} repeats; images must have ids of their own")
         images[identity] = image
@@ -125,9 +127,11 @@ def _coco(path: Path, content: dict[str, Any]) -> list[ImageRegions]:
     for i, region in enumerate(_dicts(path, content.get("annotations"), "annotations")):
         place = f"annotations[{i}]"
         identity = region.get("image_id")
-        if not isinstance(identity, int | str) or identity not in found:
-            raise InputError(f"{path}, {place}: image_id {identity!r} is not among its images; add it or remove this")
-        number = _id(path, place, region)
+        if not is_key(identity) or identity not in found:
+            raise InputError(
+                f"{path}, {place}: image_id {shown(identity)} is not among its images; add it or remove this"
+            )
+        number = whole(region, "id", f"{path}, {place}")
         if number in seen:
             raise InputError(f"{path}, {place}: id {number} repeats; regions must have ids of their own")
         seen.add(number)
@@ -167,6 +171,7 @@ def _csv_boxes(path: Path) -> list[ImageRegions]:
 
 
 def _plain(path: Path, name: str, boxes: Any) -> ImageRegions:
+    _checked_name(path, shown(name), name)
     if not isinstance(boxes, list):
         raise InputError(f"{path}, {name!r}: must be a list of [x1, y1, x2, y2], got {boxes!r:.60}; give {FORMATS}")
     checked = [_box(path, f"{name!r}[{i}]", box, 0, 0, "x1, y1, x2, y2") for i, box in enumerate(boxes)]
@@ -185,15 +190,15 @@ def _plain(path: Path, name: str, boxes: Any) -> ImageRegions:
 
 
 def _image(path: Path, image: dict[str, Any], rows: list[tuple[str, dict[str, Any]]], label: str) -> ImageRegions:
-    name = image.get("file_name")
-    if not isinstance(name, str) or not name:
-        raise InputError(f"{path}, {label}: file_name must be a text, got {name!r}")
+    name = _checked_name(path, label, image.get("file_name"))
     width, height = (image.get(key, 0) for key in ("width", "height"))
-    if not all(isinstance(side, int) and side >= 0 for side in (width, height)):
-        raise InputError(f"{path}, {label}: width and height must be whole numbers, got {width!r} and {height!r}")
+    if not all(isinstance(side, int) and 0 <= side < 2**31 for side in (width, height)):
+        raise InputError(
+            f"{path}, {label}: width and height must be whole numbers, got {shown(width)} and {shown(height)}"
+        )
     ids, boxes, masks = [], [], []
     for place, row in rows:
-        number = _id(path, place, row)
+        number = whole(row, "id", f"{path}, {place}")
         if number in ids:
             raise InputError(f"{path}, {place}: id {number} repeats; regions must have ids of their own")
         rle = _mask(path, place, row.get("segmentation"), width, height)
@@ -230,9 +235,9 @@ def _box(
     path: Path, place: str, box: Any, width: int, height: int, names: str, xywh: bool = False
 ) -> tuple[float, float, float, float]:
     """The box as four numbers; an xyxy box is clipped to the picture if its size is known, and cannot be empty."""
-    whole = isinstance(box, list) and len(box) == 4
-    if not whole or not all(isinstance(v, int | float) and math.isfinite(v) for v in box):
-        raise InputError(f"{path}, {place}: without a mask, bbox must be four numbers {names}, got {box!r:.60}")
+    four = isinstance(box, list) and len(box) == 4
+    if not four or not all(is_finite(v) and abs(v) < 1e38 for v in box):  # they become float32
+        raise InputError(f"{path}, {place}: without a mask, bbox must be four numbers {names}, got {shown(box)}")
     a, b, c, d = map(float, box)
     if xywh:
         return a, b, c, d
@@ -255,14 +260,16 @@ def _numbers(box: list[float]) -> str:
     return ", ".join(f"{value:g}" for value in box)
 
 
-def _id(path: Path, place: str, row: dict[str, Any]) -> int:
-    value = row.get("id")
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise InputError(f"{path}, {place}: id must be a whole number, got {value!r}")
-    return value
+def _checked_name(path: Path, place: str, name: Any) -> str:
+    """The name; raises InputError unless a file can be called so."""
+    try:
+        good = isinstance(name, str) and bool(name) and b"\0" not in os.fsencode(name)
+    except UnicodeEncodeError:  # half of a surrogate pair
+        good = False
+    if not good:
+        raise InputError(f"{path}, {place}: file_name must be a text that names a file, got {shown(name)}")
+    return str(name)
 
 
 def _dicts(path: Path, value: Any, label: str) -> list[dict[str, Any]]:
-    if not isinstance(value, list) or not all(isinstance(entry, dict) for entry in value):
-        raise InputError(f"{path}: {label} must be a list of objects, got {value!r:.60}; give {FORMATS}")
-    return value
+    return objects(value, f"{path}: {label}")

@@ -9,7 +9,7 @@ Raises:
 
 from __future__ import annotations
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, missing_extra
 
 BUILD_MMCV = (
     'pip install "setuptools>=80,<82" wheel ninja psutil packaging && '
@@ -24,7 +24,7 @@ def check_mmdet() -> None:
         import mmcv
     except ImportError as error:
         raise InputError(
-            f'mmdet is needed here, and mmcv for it ({error}): {BUILD_MMCV} && pip install "masa-track[mmdet]" '
+            f"{missing_extra('mmdet', 'mmdet')}, after its mmcv ({error}): {BUILD_MMCV} "
             "(builds mmcv once, some nine minutes on two cores; torch 2.8 is known to work)"
         ) from error
     try:
@@ -36,7 +36,7 @@ def check_mmdet() -> None:
     try:
         import mmdet.models  # noqa: F401
     except (ImportError, AssertionError) as error:  # mmdet asserts which mmcv it was made for
-        raise InputError(f'mmdet is needed here ({error}): pip install "masa-track[mmdet]"') from error
+        raise InputError(f"{missing_extra('mmdet', 'mmdet')} ({error})") from error
 
 
 check_mmdet()

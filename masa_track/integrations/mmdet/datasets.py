@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch.utils.data import Sampler
 
 from masa_track.errors import InputError
 from masa_track.io.images import ImageSource, open_folder
+from masa_track.io.json_file import parse_json
 
 BDD_CLASSES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 
@@ -216,7 +216,7 @@ def read_json(path: str) -> dict[str, Any]:
         InputError: it cannot be read, or is no such thing.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"ann_file cannot be read: {path} ({error.strerror})") from error
     except ValueError as error:

@@ -10,7 +10,7 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from masa_track.errors import InputError
+from masa_track.errors import missing_extra
 from masa_track.integrations.mmdet.parts import must_be
 
 
@@ -42,7 +42,7 @@ class SamMasa(BaseModule):
 
             from masa_track.integrations.mmdet.sam_taps import TappedEncoder
         except ImportError as error:
-            raise InputError('segment-anything is needed here: pip install "masa-track[sam]"') from error
+            raise missing_extra("segment-anything", "sam") from error
         usual = {"img_size": 1024, "patch_size": 16, "window_size": 14, "use_rel_pos": True, "qkv_bias": True}
         must_be("SamMasa.backbone", backbone, **usual, out_chans=256)
         taps = list(backbone["out_indices"])
