@@ -14,6 +14,7 @@ release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_reference"]
 exclude_patterns = ["_build"]
+smartquotes = False  # "--option" in the commands' descriptions must stay as it is
 html_theme = "furo"
 html_title = f"masa-track {release}"
 

@@ -124,10 +124,14 @@ def test_what_is_not_run_imports_what_exists(block: Block) -> None:
 def test_commands_parse(page: Path) -> None:
     for block in BLOCKS[page]:
         for arguments in block.tracks():
+            place = f"{name_of(page)}:{block.line}: masa-track {shlex.join(arguments)}"
             try:
-                build_parser().parse_args(arguments)
+                args = build_parser().parse_args(arguments)
             except SystemExit:
-                pytest.fail(f"{name_of(page)}:{block.line}: masa-track {shlex.join(arguments)}")
+                pytest.fail(place)
+            options = {word.split("=")[0] for word in arguments if word.startswith("--")}
+            known = subparsers()[args.command]._option_string_actions
+            assert options <= known.keys(), place  # argparse itself takes abbreviations
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

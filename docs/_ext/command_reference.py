@@ -69,9 +69,9 @@ def _item(command: str, parser: argparse.ArgumentParser, action: argparse.Action
     values = {**vars(action), "prog": parser.prog}
     text = (action.help or "") % {key: getattr(value, "__name__", value) for key, value in values.items()}
     if action.choices is not None:
-        text += f" One of: {', '.join(map(str, action.choices))}."
+        text += f" (one of: {', '.join(map(str, action.choices))})"
     if action.required and action.option_strings:
-        text += " Required."
+        text += " (required)"
     return nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph("", text)))
 
 
