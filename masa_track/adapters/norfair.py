@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def with_embeddings(model: Embeds, detections: Any, frame: np.ndarray) -> list[Any]:
-    """The frame's ``norfair.Detection``s, in the order of the rows.
+    """The frame's ``norfair.Detection`` objects, in the order of the rows.
 
     Args:
         model: e.g. ``masa_track.load("nano")``.
