@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 __all__ = ["MasaTracker", "__version__", "load"]
 
 if TYPE_CHECKING:
-    from masa_track.models import load
+    from masa_track.encoders.loading import load
     from masa_track.tracker import MasaTracker
 
 
@@ -22,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return MasaTracker
     if name == "load":
-        from masa_track.models import load
+        from masa_track.encoders.loading import load
 
         return load
     raise AttributeError(f"module 'masa_track' has no attribute {name!r}")

@@ -5,19 +5,20 @@ from __future__ import annotations
 import copy
 import logging
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from masa_track.association import REFERENCE_PRESETS, FusedAssociator, TrackGallery, open_associator
 from masa_track.association.checks import check_labels, check_scores
+from masa_track.contracts import Embeds
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
     import supervision as sv
     import torch
 
-    from masa_track.camera import CameraMotion
+    from masa_track.video.camera_motion import CameraMotion
 
 
 LOG = logging.getLogger("masa_track")
@@ -44,14 +45,6 @@ class _Frames(NamedTuple):
     camera: CameraMotion | None = None
     far: int = 0
     near: int = 0
-
-
-class Embeds(Protocol):
-    """What the tracker needs of a model."""
-
-    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """(N, D) float32 embeddings of (N, 4) xyxy boxes of a (H, W, 3) BGR uint8 frame."""
-        ...
 
 
 class MasaTracker:
@@ -96,7 +89,7 @@ class MasaTracker:
         if hasattr(model, "embed"):
             self.model: Embeds = model
         else:
-            from masa_track.models import load
+            from masa_track.encoders.loading import load
 
             self.model = load(model, device=device)
         if camera_motion and not isinstance(self._associator, FusedAssociator):
@@ -111,7 +104,7 @@ class MasaTracker:
         self._associator.reset()
         camera = None
         if self._camera_motion:
-            from masa_track.camera import CameraMotion
+            from masa_track.video.camera_motion import CameraMotion
 
             camera = CameraMotion()
         self._frames = _Frames(camera=camera)
@@ -125,8 +118,8 @@ class MasaTracker:
 
         Args:
             detections: N boxes, xyxy pixels of the frame, as :class:`supervision.Detections` or as a detector's own
-                result (ultralytics, torchvision, transformers, mmdet, inference: see :mod:`masa_track.results`).
-                Without a confidence each counts as 1, without a class as 0.
+                result (ultralytics, torchvision, transformers, mmdet, inference: see
+                :mod:`masa_track.formats.results`). Without a confidence each counts as 1, without a class as 0.
             frame: (H, W, 3) BGR uint8.
             timestamp: seconds since any fixed moment; if given, motion and memory are counted in time, otherwise in
                 calls, ``fps`` a second.
@@ -139,8 +132,9 @@ class MasaTracker:
             InputError: for a frame or boxes of another form, NaN, scores outside 0..1, classes that are not whole
                 numbers, or a timestamp that is not later than the last. A frame that raises leaves no trace.
         """
-        from masa_track.models.preprocess import check_boxes, check_frame
-        from masa_track.results import to_detections, with_identities
+        from masa_track.boxes import check_boxes
+        from masa_track.encoders.preprocessing import check_frame
+        from masa_track.formats.results import to_detections, with_identities
 
         check_frame(frame)
         phrases = dict(self.phrases)

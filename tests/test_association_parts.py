@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from masa_track.association import matching
-from masa_track.association.boxes import distance_weights, hidden_by_better
 from masa_track.association.memory import Backdrops, TrackMemory, lengths
+from masa_track.association.reference import distance_weights
 from masa_track.association.similarity import METRICS, Scratch, dot_products, similar_pairs
+from masa_track.boxes import hidden_by_better
 
 
 @np.errstate(over="ignore")

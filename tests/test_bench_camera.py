@@ -11,9 +11,9 @@ import pytest
 import supervision as sv
 
 from masa_track import MasaTracker
-from masa_track.camera import CameraMotion
 from masa_track.errors import InputError
 from masa_track.evaluation import score_sequences
+from masa_track.video.camera_motion import CameraMotion
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 

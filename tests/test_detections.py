@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from masa_track.errors import InputError
-from masa_track.io.detections import read_detections
-from masa_track.io.sources import open_source
+from masa_track.formats.detections import read_detections
+from masa_track.video.sources import open_source
 
 
 def video(width=640, height=480, length=None, last_number=None, file_names=(), name="clip"):

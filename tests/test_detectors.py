@@ -94,7 +94,7 @@ def test_torchvisions_masks_are_kept() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 1), (16, 20000), (20000, 16), (3, 3), (1, 640)])
 def test_pictures_of_any_shape_have_motion_and_a_camera(shape: tuple[int, int]) -> None:
-    from masa_track.camera import CameraMotion
+    from masa_track.video.camera_motion import CameraMotion
 
     rng, detector, camera = np.random.default_rng(0), MotionDetector(), CameraMotion()
     for _ in range(8):

@@ -16,7 +16,7 @@ from masa_track.cli.main import main
 from masa_track.detectors import open_detector
 from masa_track.detectors.huggingface import TransformersDetector
 from masa_track.errors import InputError
-from masa_track.results import to_detections
+from masa_track.formats.results import to_detections
 
 transformers = pytest.importorskip("transformers")
 TEXT = "A red car. a dog"

@@ -10,9 +10,10 @@ import motmetrics
 import numpy as np
 import pytest
 
+from masa_track.boxes import box_iou_xywh
 from masa_track.errors import InputError
 from masa_track.evaluation import MotRows, evaluate, find_pairs, format_table, read_mot, score_sequences
-from masa_track.evaluation.scores import box_iou_xywh, sequence_data
+from masa_track.evaluation.scores import sequence_data
 
 Row = tuple  # frame, id, left, top, width, height[, flag]
 

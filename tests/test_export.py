@@ -16,7 +16,7 @@ import supervision as sv
 
 from masa_track.cli.main import main
 from masa_track.evaluation import measure, read_mot
-from masa_track.io.tracks import CocoVidWriter
+from masa_track.formats.coco_vid import CocoVidWriter
 
 NAMES = {2: "car", 7: 'a <big> "van" & co'}
 WIDTH, HEIGHT = 200, 100
@@ -281,7 +281,7 @@ def test_a_run_without_tracks(tmp_path):
 
 
 def test_masks_reach_tao_and_are_said_to_be_left_out_elsewhere(tmp_path, capsys):
-    from masa_track.io.rle import compressed, decode_mask
+    from masa_track.masks import compressed, decode_mask
 
     masks = np.zeros((3, 2, HEIGHT, WIDTH), bool)
     masks[0, 0, 20:40, 10:30] = masks[0, 1, 50:70, 90:99] = masks[2, 0, 20:41, 14:30] = True

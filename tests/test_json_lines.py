@@ -16,7 +16,7 @@ from test_cli_track import made_clip
 
 from masa_track.cli.main import main
 from masa_track.errors import InputError
-from masa_track.io.json_lines import JsonLinesWriter
+from masa_track.formats.jsonl import JsonLinesWriter
 
 
 def rows(ids, **more) -> sv.Detections:

@@ -15,11 +15,11 @@ import torch
 from test_cli_track import made_clip
 
 from masa_track.cli.main import main
+from masa_track.drawing.colours import track_color
+from masa_track.drawing.tracks import TrackDrawer
 from masa_track.errors import InputError
-from masa_track.io.colors import track_color
-from masa_track.io.rle import encode_mask
-from masa_track.io.tracks import CocoVidWriter
-from masa_track.io.video import TrackDrawer
+from masa_track.formats.coco_vid import CocoVidWriter
+from masa_track.masks import encode_mask
 
 pytest.importorskip("segment_anything")
 coco = pytest.importorskip("pycocotools.mask")

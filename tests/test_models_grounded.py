@@ -15,8 +15,8 @@ from masa_track.detectors.grounded import (
     split_phrases,
     tokenize,
 )
+from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
-from masa_track.models import Embedder
 from masa_track.models.grounding_keys import to_transformers
 from masa_track.models.official import build_official
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
-from masa_track.models import Embedder
 from masa_track.models.official import build_official
 
 RANDOM = np.random.default_rng(0)

@@ -8,22 +8,15 @@ import numpy as np
 import pytest
 
 from masa_track import MasaTracker
-from masa_track.association import (
-    Associator,
-    FusedAssociator,
-    FusedOptions,
-    fused,
-    kalman,
-    open_associator,
-    options_of,
-)
-from masa_track.association.boxes import coverage
-from masa_track.association.evidence import AppearanceEvidence, AppearancePrior
+from masa_track.association import Associator, FusedAssociator, FusedOptions, open_associator, options_of
+from masa_track.association.evidence import fused, kalman
+from masa_track.association.evidence.appearance import AppearanceEvidence, AppearancePrior
+from masa_track.association.evidence.detection_probability import Presence
 from masa_track.association.gallery import Gallery, unit
 from masa_track.association.matching import most_evidence
-from masa_track.association.presence import Presence
-from masa_track.camera import CameraMotion
+from masa_track.boxes import coverage
 from masa_track.errors import InputError
+from masa_track.video.camera_motion import CameraMotion
 
 RNG = np.random.default_rng
 LOOKS = unit(RNG(5).normal(size=(40, 64)))  # things that look nothing alike

@@ -13,20 +13,20 @@ from safetensors.torch import save_file
 from torchvision.ops import box_iou, roi_align
 
 import masa_track
+from masa_track.encoders.embedder import to_input
 from masa_track.errors import InputError
 from masa_track.models import build_model, lite0, nano, nano_untrained
-from masa_track.models.colour import ColourBins, lab
+from masa_track.models.colour_histograms import ColourBins, lab
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.lite0 import CHANNELS, CentredLite0
 from masa_track.models.nano_detector import MAX_DETECTIONS, OVERLAP
-from masa_track.models.preprocess import to_input
 from masa_track.training.export import export
 
 BOXES = np.array([[20, 30, 90, 200], [200, 40, 330, 160], [0, 0, 40, 40]], np.float32)
 
 
 @pytest.fixture(scope="module")
-def model() -> masa_track.models.Embedder:
+def model() -> masa_track.encoders.embedder.Embedder:
     return masa_track.load("nano", device="cpu")
 
 
@@ -41,7 +41,7 @@ def frame() -> np.ndarray:
     return np.clip(picture / 4, 0, 255).astype(np.uint8)
 
 
-def test_shape_type_and_length(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+def test_shape_type_and_length(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
     embeddings = model.embed(frame, BOXES)
     assert embeddings.dtype == np.float32
     assert embeddings.shape == (3, model.dimension) == (3, 40 * 6 + (40 + 64 + 128) * 8)
@@ -75,10 +75,10 @@ def test_the_frozen_backbone_is_the_published_one_in_half_precision(frame: np.nd
     assert [v.shape for v in values[: len(names)]] == [own[k].shape for k in names]
     full.load_state_dict(dict(zip(names, values, strict=False)), strict=False)
     shipped = masa_track.load("nano-untrained", device="cpu")
-    expected = masa_track.models.Embedder(full, "full precision", "cpu").embed(frame, BOXES)
+    expected = masa_track.encoders.embedder.Embedder(full, "full precision", "cpu").embed(frame, BOXES)
     got = shipped.embed(frame, BOXES)
     assert np.abs(got - expected).max() <= 1e-2 * np.abs(expected).max()
-    shuffled = masa_track.models.Embedder(build_model("nano-untrained"), "random", "cpu").embed(frame, BOXES)
+    shuffled = masa_track.encoders.embedder.Embedder(build_model("nano-untrained"), "random", "cpu").embed(frame, BOXES)
     assert np.abs(shuffled - expected).max() > 0.1 * np.abs(expected).max()
 
 
@@ -121,7 +121,7 @@ def test_a_fresh_model_is_its_centred_features(frame: np.ndarray) -> None:
     torch.testing.assert_close(lengths, torch.full((3,), nano.TRAINING_LENGTH))
 
 
-def test_own_boxes_are_in_the_frame_and_sorted(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+def test_own_boxes_are_in_the_frame_and_sorted(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
     boxes, scores = model.detect(frame)
     assert 0 < len(boxes) <= MAX_DETECTIONS
     assert (np.diff(scores) <= 0).all()
@@ -162,7 +162,7 @@ def test_folding_batch_norms_changes_nothing(frame: np.ndarray, name: str) -> No
 
 
 def test_the_same_thing_elsewhere_is_more_alike_than_another(
-    model: masa_track.models.Embedder, frame: np.ndarray
+    model: masa_track.encoders.embedder.Embedder, frame: np.ndarray
 ) -> None:
     moved = np.roll(frame, (16, 24), axis=(0, 1))
     here = model.embed(frame, BOXES[:2])
@@ -172,7 +172,7 @@ def test_the_same_thing_elsewhere_is_more_alike_than_another(
     assert cosines[1, 1] > cosines[1, 0] + 0.1
 
 
-def test_boxes_do_not_depend_on_each_other(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+def test_boxes_do_not_depend_on_each_other(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
     together = model.embed(frame, BOXES)
     np.testing.assert_allclose(model.embed(frame, BOXES[::-1])[::-1], together, atol=1e-4)
     np.testing.assert_allclose(model.embed(frame, BOXES[1:2]), together[1:2], atol=1e-4)
@@ -186,13 +186,13 @@ def test_no_box_does_not_run_the_network(frame: np.ndarray, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (3, 900), (2160, 3840)])
-def test_any_size_of_frame(model: masa_track.models.Embedder, size: tuple[int, int]) -> None:
+def test_any_size_of_frame(model: masa_track.encoders.embedder.Embedder, size: tuple[int, int]) -> None:
     picture = np.full((*size, 3), 127, np.uint8)
     embeddings = model.embed(picture, np.array([[0, 0, size[1], size[0]]]))
     assert np.isfinite(embeddings).all()
 
 
-def test_boxes_beyond_the_frame_and_of_no_area(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+def test_boxes_beyond_the_frame_and_of_no_area(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
     beyond = np.array([[-50, -50, 30, 30], [470, 230, 900, 700], [5000, 5000, 5010, 5010], [50, 50, 50, 50]])
     assert np.isfinite(model.embed(frame, beyond)).all()
 
@@ -210,7 +210,9 @@ def test_boxes_beyond_the_frame_and_of_no_area(model: masa_track.models.Embedder
         (np.zeros((9, 9, 3), np.uint8), [[5, 0, 1, 1]], "x1 <= x2.*row 0"),
     ],
 )
-def test_bad_arguments(model: masa_track.models.Embedder, frame: object, boxes: object, message: str) -> None:
+def test_bad_arguments(
+    model: masa_track.encoders.embedder.Embedder, frame: object, boxes: object, message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         model.embed(frame, boxes)  # type: ignore[arg-type]
 
@@ -292,7 +294,7 @@ def test_colour_bins_equal_loops() -> None:
             np.testing.assert_allclose(got[0, :, row, column].numpy(), total**0.5, atol=2e-3)
 
 
-def test_another_coat_is_another_thing(model: masa_track.models.Embedder, frame: np.ndarray) -> None:
+def test_another_coat_is_another_thing(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
     """The same shapes in other colours are less alike than in the same."""
     red, blue = (np.clip(frame // 2 + np.array(tint), 0, 255).astype(np.uint8) for tint in ((0, 0, 90), (90, 0, 0)))
     here, same, recoloured = model.embed(red, BOXES), model.embed(red.copy(), BOXES), model.embed(blue, BOXES)

@@ -23,12 +23,13 @@ from masa_track.cli.main import main
 from masa_track.errors import InputError
 from masa_track.evaluation.coco_vid import read_class_videos
 from masa_track.evaluation.mot import read_mot
-from masa_track.io.cvat import cvat_xml
-from masa_track.io.detections import read_detections
-from masa_track.io.label_studio import label_studio_config
-from masa_track.io.runs import read_run
-from masa_track.io.tao import tao_results
-from masa_track.io.tracks import CsvWriter, TrackWriters
+from masa_track.formats.csv import CsvWriter
+from masa_track.formats.cvat import cvat_xml
+from masa_track.formats.detections import read_detections
+from masa_track.formats.label_studio import label_studio_config
+from masa_track.formats.run import read_run
+from masa_track.formats.tao import tao_results
+from masa_track.formats.tracks import TrackWriters
 from masa_track.training.region_files import read_regions
 
 VIDEO = SimpleNamespace(name="clip", width=640, height=480, length=None, last_number=None, file_names=())

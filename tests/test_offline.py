@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from masa_track.association.offline import fill_gaps, smooth
 from masa_track.errors import InputError
+from masa_track.runs.postprocess import fill_gaps, smooth
 
 
 def walk(frames: list[int], step: float = 2.0) -> np.ndarray:

@@ -21,12 +21,12 @@ import supervision as sv
 
 from masa_track.cli.main import main
 from masa_track.errors import InputError
-from masa_track.io.files import LOCK_NAME, PartFile, check_file, check_overwriting, locked_folder
-from masa_track.io.json_lines import JsonLinesWriter
-from masa_track.io.sources import open_source
-from masa_track.io.video import VideoWriter
-from masa_track.pipeline import Job, Outcome, track_video
+from masa_track.files import LOCK_NAME, PartFile, check_file, check_overwriting, locked_folder
+from masa_track.formats.jsonl import JsonLinesWriter
+from masa_track.pipeline.stages import Job, Outcome, track_video
 from masa_track.tracker import MasaTracker
+from masa_track.video.sources import open_source
+from masa_track.video.writer import VideoWriter
 
 RESULTS = {"report.html", "tracks.csv", "tracks.json", "tracks.txt", "video.mp4"}
 SIZE = 64
@@ -378,7 +378,7 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_outputs import job
-from masa_track.pipeline import track_video
+from masa_track.pipeline.stages import track_video
 work = job(Path(sys.argv[2]), Path(sys.argv[3]))
 detect = work.detect
 def slow(frame):

@@ -14,9 +14,9 @@ import supervision as sv
 from masa_track.cli.main import main
 from masa_track.cli.track import summary
 from masa_track.errors import InputError
-from masa_track.io.sources import Frame, open_source
-from masa_track.pipeline import Job, Outcome, track_video
+from masa_track.pipeline.stages import Job, Outcome, track_video
 from masa_track.tracker import MasaTracker
+from masa_track.video.sources import Frame, open_source
 
 
 class Grey:

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from masa_track.errors import InputError
-from masa_track.io.detections import read_detections
-from masa_track.io.npz_detections import read_npz, write_npz
-from masa_track.io.rle import decode_mask
-from masa_track.io.safe_pickle import read_pickle
+from masa_track.formats.detections import read_detections
+from masa_track.formats.npz import read_npz, write_npz
+from masa_track.formats.safe_pickle import read_pickle
+from masa_track.masks import decode_mask
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOL = ROOT / "tools" / "convert_public_detections.py"

@@ -17,8 +17,8 @@ from test_rtsp import TICKS, Answers, encode, in_rtp, picture, said
 
 from masa_track.cli.main import main
 from masa_track.errors import InputError
-from masa_track.io import reconnect, streams
-from masa_track.io.sources import open_source
+from masa_track.video import reconnect, streams
+from masa_track.video.sources import open_source
 
 
 class Camera(socketserver.ThreadingTCPServer):

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from masa_track.io import report_records
-from masa_track.io.report import ReportBuilder
-from masa_track.io.report_charts import Axis, clock
-from masa_track.io.report_records import (
+from masa_track.report import records as report_records
+from masa_track.report.charts import Axis, clock
+from masa_track.report.records import (
     MAX_BINS,
     MAX_SEGMENTS,
     MAX_TRACKS,
@@ -26,6 +25,7 @@ from masa_track.io.report_records import (
     TrackRecord,
     TrackRecords,
 )
+from masa_track.report.report import ReportBuilder
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -359,7 +359,7 @@ def test_a_failing_write_leaves_the_earlier_page(tmp_path, monkeypatch):
     builder = build({1: [1]}, 1)
     builder.write(tmp_path / "report.html", {})
     before = (tmp_path / "report.html").read_bytes()
-    monkeypatch.setattr("masa_track.io.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
+    monkeypatch.setattr("masa_track.files.os.replace", lambda *_: (_ for _ in ()).throw(OSError("disk")))
     with pytest.raises(OSError, match="disk"):
         builder.write(tmp_path / "report.html", {"new": 1})
     assert os.listdir(tmp_path) == ["report.html"]

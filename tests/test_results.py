@@ -17,8 +17,8 @@ from torchvision import models
 
 from masa_track import MasaTracker
 from masa_track.errors import InputError
-from masa_track.io.detections import read_detections
-from masa_track.results import to_detections
+from masa_track.formats.detections import read_detections
+from masa_track.formats.results import to_detections
 
 FRAME = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
 BOXES = torch.tensor([[5.0, 5, 60, 100], [70, 20, 150, 110], [0, 0, 30, 30]])

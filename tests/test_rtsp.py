@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from masa_track.errors import InputError
-from masa_track.io import streams
-from masa_track.io.sources import open_source
+from masa_track.video import streams
+from masa_track.video.sources import open_source
 
 TICKS = 3600  # of RTP's 90 kHz clock from frame to frame: 25 a second
 SDP = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=x\r\nt=0 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"

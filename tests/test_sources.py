@@ -18,10 +18,10 @@ import pytest
 
 from masa_track.cli.main import main
 from masa_track.errors import InputError
-from masa_track.io import images, streams
-from masa_track.io.addresses import masked, masked_in
-from masa_track.io.frame_numbers import FrameNumbers
-from masa_track.io.sources import open_source
+from masa_track.video import images, streams
+from masa_track.video.addresses import masked, masked_in
+from masa_track.video.frame_numbers import FrameNumbers
+from masa_track.video.sources import open_source
 
 WIDTH, HEIGHT = 160, 96
 

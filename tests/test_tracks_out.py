@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from masa_track import files
 from masa_track.errors import InputError
-from masa_track.io import files, tracks
-from masa_track.io.files import PartFile, prepare_folder, write_text
-from masa_track.io.rows import class_name, tracked_rows
-from masa_track.io.tracks import CocoVidWriter, CsvWriter, MotWriter, TrackWriters
+from masa_track.files import PartFile, prepare_folder, write_text
+from masa_track.formats import coco_vid
+from masa_track.formats.coco_vid import CocoVidWriter
+from masa_track.formats.csv import CsvWriter
+from masa_track.formats.mot import MotWriter
+from masa_track.formats.rows import class_name, tracked_rows
+from masa_track.formats.tracks import TrackWriters
 
 NAMES = ("tracks.txt", "tracks.json", "tracks.csv")
 
@@ -237,7 +241,7 @@ def test_a_file_that_cannot_be_completed_keeps_no_other_back(tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tracks.shutil, "copyfileobj", full)
+    monkeypatch.setattr(coco_vid.shutil, "copyfileobj", full)
     faults = writers.close()
     assert {path.name: str(error) for path, error in faults.items()} == {
         "tracks.json": "[Errno 28] No space left on device"

@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from masa_track.errors import InputError
-from masa_track.io.rle import mask_api
+from masa_track.masks import mask_api
 from masa_track.training import composites
 from masa_track.training.batch import prepare
 from masa_track.training.composites import Composites, paste_all

@@ -11,7 +11,7 @@ import pytest
 from masa_track.association import FusedAssociator
 from masa_track.cli.main import main
 from masa_track.evaluation import MotRows
-from masa_track.tuning import EmbeddedSequence, embed_sequence, score, search
+from masa_track.pipeline.tuning import EmbeddedSequence, embed_sequence, score, search
 
 
 class Grey:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import supervision as sv
 
-from masa_track.io.colors import TRACK_COLORS
-from masa_track.io.video import TrackDrawer, VideoWriter
+from masa_track.drawing.colours import TRACK_COLORS
+from masa_track.drawing.tracks import TrackDrawer
+from masa_track.video.writer import VideoWriter
 
 
 def picture(width: int, height: int, value: int = 0) -> np.ndarray:

@@ -29,7 +29,7 @@ import supervision as sv
 from masa_track import load
 from masa_track.evaluation.mot import MotRows, read_mot
 from masa_track.evaluation.scores import score_sequences
-from masa_track.io.sources import open_source
+from masa_track.video.sources import open_source
 
 GATE = 0.7  # the largest cosine distance at which a thing may still be the same, for the shipped `nano`
 Step = Callable[[sv.Detections, np.ndarray], np.ndarray]  # a frame's boxes and picture -> (N,) ids, -1 = none

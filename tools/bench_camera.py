@@ -24,9 +24,9 @@ from tqdm import tqdm
 
 import masa_track
 from masa_track.association import FusedAssociator
-from masa_track.camera import CameraMotion
 from masa_track.errors import InputError
 from masa_track.evaluation import MotRows, read_mot, score_sequences
+from masa_track.video.camera_motion import CameraMotion
 
 WINDOW = 2 / 3  # of the picture's width and height
 # name: pixels a frame of the sweep, standard deviation in pixels of the shaking

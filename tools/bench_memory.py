@@ -21,7 +21,7 @@ from pathlib import Path
 import av
 
 from masa_track.cli.demo import demo_clip
-from masa_track.io.sources import open_source
+from masa_track.video.sources import open_source
 
 
 def looped(clip: Path, frames: int, path: Path) -> None:

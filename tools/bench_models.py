@@ -17,9 +17,11 @@ import numpy as np
 import torch
 from torchvision.ops import deform_conv2d
 
-from masa_track.models import Embedder, build_model
+from masa_track.encoders.embedder import Embedder
+from masa_track.encoders.loading import SHIPPED, load
+from masa_track.models import build_model
 from masa_track.models.deform_conv import modulated_deform_conv
-from masa_track.models.registry import BUILDERS, SHIPPED, load
+from masa_track.models.registry import BUILDERS
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:

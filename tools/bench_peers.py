@@ -46,7 +46,7 @@ def boxes_of(clip: Path, kind: str) -> dict[int, Boxes]:
 
 def frames_of(clip: Path) -> tuple[float, int, tuple[int, int], Iterator[tuple[int, np.ndarray | None]]]:
     """Frame rate, length, size and pictures (None where there are none) of a sequence."""
-    from masa_track.io.sources import open_source
+    from masa_track.video.sources import open_source
 
     video = next(iter([*clip.glob("*.avi"), *clip.glob("*.mp4")]), clip)
     if video is clip and not (clip / "img1").is_dir():

@@ -18,9 +18,9 @@ import cv2
 import numpy as np
 import supervision as sv
 
+from masa_track.drawing.colours import TRACK_COLORS
 from masa_track.errors import InputError
-from masa_track.io.colors import TRACK_COLORS
-from masa_track.io.files import prepare_folder, write_text
+from masa_track.files import prepare_folder, write_text
 from masa_track.training.dataset import TwoViews
 from masa_track.training.mixing import View
 from masa_track.training.settings import PRESETS

@@ -24,7 +24,7 @@ from torchvision.ops import box_iou
 from tqdm import tqdm
 
 import masa_track
-from masa_track.io.files import PartFile
+from masa_track.files import PartFile
 from masa_track.training.region_files import read_regions
 from masa_track.training.regions import split
 

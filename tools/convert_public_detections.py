@@ -3,7 +3,7 @@
 
 The authors give a pickle a frame (``VIDEO/FRAME.pth``: a dict of ``det_bboxes`` (N, 4) or (N, 5) xyxy and score,
 ``det_labels`` (N,), perhaps ``det_masks``); this writes ``OUT/VIDEO.npz``, a file a video, in the layout of
-`masa_track/io/npz_detections.py`, which `masa-track track --detections` and `tools/test_mot.py` read. Folders above the
+`masa_track/formats/npz.py`, which `masa-track track --detections` and `tools/test_mot.py` read. Folders above the
 videos are kept. A single pickle of a dict with such entries by ``VIDEO/FRAME`` does as well. ``det_masks`` (COCO RLEs
 or arrays, H x W) are kept as RLEs.
 
@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import InputError
-from masa_track.io.npz_detections import write_npz
-from masa_track.io.rle import Rle, compressed
-from masa_track.io.safe_pickle import read_pickle
+from masa_track.formats.npz import write_npz
+from masa_track.formats.safe_pickle import read_pickle
+from masa_track.masks import Rle, compressed
 
 SUFFIXES = (".pth", ".pkl", ".pickle")
 

@@ -2,7 +2,7 @@
 """Fits what the preset `default` supposes of a model's cosines, from clips with true identities.
 
 For another model, or other weights, run this and put what it prints into `AppearancePrior`
-(masa_track/association/evidence.py), or give it to `FusedAssociator(prior=...)`.
+(masa_track/association/evidence/appearance.py), or give it to `FusedAssociator(prior=...)`.
 
     python tools/fit_appearance.py ../shared/clips/mot15/* ../shared/clips/collage_dev --model nano
 """
@@ -16,12 +16,12 @@ import numpy as np
 
 import masa_track
 from masa_track.association import FusedOptions
-from masa_track.association.boxes import coverage
-from masa_track.association.evidence import GAPS
-from masa_track.association.fused import COMMON_TRUST
+from masa_track.association.evidence.appearance import GAPS
+from masa_track.association.evidence.fused import COMMON_TRUST
 from masa_track.association.gallery import Gallery, unit
+from masa_track.boxes import coverage
 from masa_track.evaluation import MotRows
-from masa_track.tuning import EmbeddedSequence, embed_sequence
+from masa_track.pipeline.tuning import EmbeddedSequence, embed_sequence
 
 _MOST = 500  # pairs of a clip and stride, so that a long clip weighs no more
 

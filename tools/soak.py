@@ -27,8 +27,8 @@ import numpy as np
 import supervision as sv
 
 from masa_track import MasaTracker
-from masa_track.association.fused_options import FusedOptions
-from masa_track.io.json_lines import JsonLinesWriter
+from masa_track.association.evidence.options import FusedOptions
+from masa_track.formats.jsonl import JsonLinesWriter
 
 WIDTH, HEIGHT, DIMENSION = 1280, 720, 128
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from masa_track.adapters.directions import unit_length
+from masa_track.adapters.normalize import unit_length
 
 if TYPE_CHECKING:
-    from masa_track.tracker import Embeds
+    from masa_track.contracts import Embeds
 
 
 class ReIDModel:

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masa_track.results import to_detections, with_identities
+from masa_track.formats.results import to_detections, with_identities
 
 if TYPE_CHECKING:
     import supervision as sv
 
-    from masa_track.tracker import Embeds
+    from masa_track.contracts import Embeds
 
 
 def update_tracks(tracker: Any, model: Embeds, detections: Any, frame: np.ndarray) -> sv.Detections:

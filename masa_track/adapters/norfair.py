@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masa_track.adapters.directions import unit_length
+from masa_track.adapters.normalize import unit_length
 from masa_track.errors import InputError
-from masa_track.results import to_detections
+from masa_track.formats.results import to_detections
 
 if TYPE_CHECKING:
-    from masa_track.tracker import Embeds
+    from masa_track.contracts import Embeds
 
 
 def with_embeddings(model: Embeds, detections: Any, frame: np.ndarray) -> list[Any]:

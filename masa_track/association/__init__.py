@@ -1,19 +1,19 @@
 """Association: from embedded boxes to identities. Needs numpy and scipy only.
 
-Two engines give the detections of a frame their identities. :class:`Associator` goes by embeddings, as the authors'
-trackers do: :mod:`boxes` (which detections hide others), :mod:`similarity`, :mod:`matching`, :mod:`memory`.
-:class:`FusedAssociator`, the preset ``default``, joins motion and appearance: :mod:`kalman`, :mod:`gallery`,
-:mod:`evidence`, :mod:`fused_memory`. :mod:`presets` and :mod:`fused_options` say what they can be told.
+Two engines give the detections of a frame their identities. :class:`Associator` (:mod:`reference`) uses embeddings
+only, as the authors' trackers do: :mod:`similarity`, :mod:`matching`, :mod:`memory`. :class:`FusedAssociator`
+(:mod:`evidence`), the preset ``default``, adds up log-odds of motion and appearance. Both use :mod:`gallery`.
+:mod:`presets` holds the named sets of options.
 """
 
 from typing import Any
 
-from masa_track.association.associator import Associator
-from masa_track.association.evidence import AppearancePrior
-from masa_track.association.fused import FusedAssociator
-from masa_track.association.fused_options import FusedOptions
+from masa_track.association.evidence.appearance import AppearancePrior
+from masa_track.association.evidence.fused import FusedAssociator
+from masa_track.association.evidence.options import FusedOptions
 from masa_track.association.gallery_file import TrackGallery, match_galleries
 from masa_track.association.presets import PRESETS, REFERENCE_PRESETS, AssociationOptions, any_options_of, options_of
+from masa_track.association.reference import Associator
 
 __all__ = [
     "PRESETS",

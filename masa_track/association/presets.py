@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from masa_track.association.checks import MOST_FIRST_ID, finite_number, threshold_above_1
-from masa_track.association.fused_options import MOST_VIEWS, FusedOptions, check_whole
+from masa_track.association.evidence.options import MOST_VIEWS, FusedOptions, check_whole
 from masa_track.association.other_names import name_here
 from masa_track.association.similarity import METRICS
 from masa_track.errors import InputError, unknown_name
@@ -167,7 +167,7 @@ def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedO
     Args:
         preset: a name in :data:`PRESETS`.
         **overrides: fields of the preset's options, :class:`AssociationOptions` or, for ``default``,
-            :class:`~masa_track.association.fused_options.FusedOptions`.
+            :class:`~masa_track.association.evidence.options.FusedOptions`.
 
     Raises:
         InputError: for an unknown preset or option (the nearest name is given; for an option of another tracker, ours

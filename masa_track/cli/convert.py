@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    from masa_track.io.files import PartFile, write_text
+    from masa_track.files import PartFile, write_text
     from masa_track.models.checkpoints import convert
 
     tensors, metadata, report = convert(args.checkpoint, args.model)
@@ -122,7 +122,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_output(output: Path, checkpoint: Path) -> None:
-    from masa_track.io.files import check_file, check_overwriting
+    from masa_track.files import check_file, check_overwriting
 
     if output.suffix != ".safetensors":
         raise InputError(f"OUT must end in .safetensors, got {output}")

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     for note in short_tracks(measured.last_frames):
         print(note, file=sys.stderr)
     if args.json is not None:
-        from masa_track.io.files import write_text
+        from masa_track.files import write_text
 
         try:
             write_text(args.json, json.dumps(measured.as_dict(), indent=2, allow_nan=False) + "\n")
@@ -133,7 +133,7 @@ def short_tracks(last_frames: Mapping[str, tuple[int, int]]) -> list[str]:
 
 
 def _check_json(file: str, gt: str, tracks: str) -> None:
-    from masa_track.io.files import check_file, check_overwriting
+    from masa_track.files import check_file, check_overwriting
 
     check_file(file, "--json")
     check_overwriting([("--json", file)], _files_read(Path(gt), Path(tracks)))

@@ -12,7 +12,7 @@ from masa_track.cli.arguments import path, path_text
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
-    from masa_track.io.runs import Run
+    from masa_track.formats.run import Run
 
 FORMATS = ("cvat", "labelstudio", "tao", "tao-results", "mot", "csv")
 SMOOTH_SECONDS = 0.1
@@ -83,9 +83,9 @@ def run(args: argparse.Namespace) -> int:
         InputError: a run is missing or broken, the options do not go together, or FILE would overwrite what is read.
         OSError: FILE cannot be written; an earlier one is as it was.
     """
-    from masa_track.io.files import check_file, check_overwriting, write_text
-    from masa_track.io.mended import mended
-    from masa_track.io.runs import read_run
+    from masa_track.files import check_file, check_overwriting, write_text
+    from masa_track.formats.run import read_run
+    from masa_track.runs.postprocess import mended
 
     for option, value in (("--fill-gaps", args.fill_gaps), ("--smooth", args.smooth)):
         if not 0 <= value < math.inf:
@@ -118,7 +118,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format not in ("tao", "tao-results") and any(one.masks for one in runs):
         print(f"masks are left out: {args.format} has none for tracks; --format tao and tao-results have")
     if args.format == "labelstudio":
-        from masa_track.io.label_studio import label_studio_config
+        from masa_track.formats.label_studio import label_studio_config
 
         print("\nThe project's labelling interface must be (Settings > Labeling Interface > Code):\n")
         print(label_studio_config(runs), end="")
@@ -128,21 +128,21 @@ def run(args: argparse.Namespace) -> int:
 def _text(runs: list[Run], args: argparse.Namespace) -> str:
     content: object
     if args.format == "cvat":
-        from masa_track.io.cvat import cvat_xml
+        from masa_track.formats.cvat import cvat_xml
 
         return cvat_xml(runs[0])
     if args.format not in ("tao", "tao-results") and any(one.masks for one in runs):
         print(f"masks are left out: {args.format} has none for tracks; --format tao and tao-results have")
     if args.format == "labelstudio":
-        from masa_track.io.label_studio import label_studio_task
+        from masa_track.formats.label_studio import label_studio_task
 
         content = [label_studio_task(one, args.video or one.name) for one in runs]
     elif args.format == "tao":
-        from masa_track.io.tao import tao_annotations
+        from masa_track.formats.tao import tao_annotations
 
         content = tao_annotations(runs)
     else:
-        from masa_track.io.tao import tao_results
+        from masa_track.formats.tao import tao_results
 
         content = tao_results(runs, args.truth)
     return json.dumps(content, separators=(",", ":"), allow_nan=False) + "\n"
@@ -152,7 +152,9 @@ def _copy(run: Run, form: str, out: Path) -> None:
     import numpy as np
     import supervision as sv
 
-    from masa_track.io.tracks import CsvWriter, MotWriter, TrackWriter
+    from masa_track.formats.csv import CsvWriter
+    from masa_track.formats.mot import MotWriter
+    from masa_track.formats.writer import TrackWriter
 
     writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, run.class_names)
     try:

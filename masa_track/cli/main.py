@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from masa_track import __version__
 from masa_track.errors import InputError
-from masa_track.io.addresses import masked_in
+from masa_track.video.addresses import masked_in
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    from masa_track.io.files import fault_of
+    from masa_track.files import fault_of
 
     try:
         return int(args.run(args))

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: see :func:`masa_track.training.proposals.make_proposals`.
     """
-    from masa_track.io.files import check_overwriting
+    from masa_track.files import check_overwriting
     from masa_track.training.image_list import list_images
     from masa_track.training.proposals import ProposalSettings, journal_path, make_proposals
 

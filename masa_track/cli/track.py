@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.detectors import Detector
-    from masa_track.io.detection_file import DetectionFile
-    from masa_track.io.sources import Frame, Source
-    from masa_track.models import Embedder
-    from masa_track.pipeline import Outcome
+    from masa_track.encoders.embedder import Embedder
+    from masa_track.formats.detection_file import DetectionFile
+    from masa_track.pipeline.stages import Outcome
+    from masa_track.video.sources import Frame, Source
 
 _DESCRIPTION = """\
 Gives the things in a video identities. The boxes come from a file (--detections), from a detector
@@ -148,8 +148,8 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. Everything that can be wrong with the input is found before the first frame is tracked."""
     from masa_track.association import REFERENCE_PRESETS, any_options_of
-    from masa_track.io.files import check_file, locked_folder, prepare_folder
-    from masa_track.io.sources import open_source
+    from masa_track.files import check_file, locked_folder, prepare_folder
+    from masa_track.video.sources import open_source
 
     check_counts(args, "stride", "max_frames")
     check_boxes_from(args)
@@ -163,8 +163,8 @@ def run(args: argparse.Namespace) -> int:
 
     # Importing torch takes seconds, and so does loading a large model.
     print(f"loading model {args.model}" + (f" on {args.device}" if args.device else ""), file=sys.stderr, flush=True)
-    from masa_track.models import load
-    from masa_track.pipeline import Job, track_video
+    from masa_track.encoders.loading import load
+    from masa_track.pipeline.stages import Job, track_video
     from masa_track.tracker import MasaTracker
 
     segmenter = None
@@ -202,7 +202,7 @@ def run(args: argparse.Namespace) -> int:
         open_files.enter_context(locked_folder(folder))
         lines = None
         if args.jsonl is not None:
-            from masa_track.io.json_lines import JsonLinesWriter
+            from masa_track.formats.jsonl import JsonLinesWriter
 
             lines = open_files.enter_context(JsonLinesWriter(args.jsonl, class_names))
         outcome = track_video(
@@ -225,8 +225,8 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
     Raises:
         InputError: a result would overwrite what is read or another result, or cannot be put in its place.
     """
-    from masa_track.io.files import check_file, check_overwriting
-    from masa_track.pipeline import RESULTS
+    from masa_track.files import check_file, check_overwriting
+    from masa_track.pipeline.stages import RESULTS
 
     for name in RESULTS:
         if (args.out / name).exists() and not (args.out / name).is_file():
@@ -312,7 +312,7 @@ class Boxes(NamedTuple):
 
 def file_boxes(path: str, source: Source) -> Boxes:
     """The boxes of a file, checked against the source."""
-    from masa_track.io.detections import read_detections
+    from masa_track.formats.detections import read_detections
 
     file = read_detections(path, source)
     masks_at = read_masks(file, source) if any(file.masks) else None
@@ -337,7 +337,7 @@ def read_masks(file: DetectionFile, source: Source) -> Callable[[int], np.ndarra
     """
     import numpy as np
 
-    from masa_track.io.rle import compressed, decode_mask, mask_api
+    from masa_track.masks import compressed, decode_mask, mask_api
 
     try:
         mask_api()

@@ -52,17 +52,17 @@ def run(args: argparse.Namespace) -> int:
     check_counts(args, "trials", "strides")
     check_counts(args, "seed", least=0)
     if args.json is not None:
-        from masa_track.io.files import check_file, check_overwriting
+        from masa_track.files import check_file, check_overwriting
 
         check_file(args.json, "--json")
         check_overwriting([("--json", args.json)], _files_read(args))
-    from masa_track.tuning import embed_sequence, search
+    from masa_track.pipeline.tuning import embed_sequence, search
 
     try:
         import optuna  # noqa: F401
     except ImportError as error:
         raise missing_extra("optuna", "tune") from error
-    from masa_track.models import load
+    from masa_track.encoders.loading import load
 
     for folder in args.sequences:
         for part in ("gt/gt.txt", f"{args.boxes}/{args.boxes}.txt"):
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json is not None:
         import json
 
-        from masa_track.io.files import write_text
+        from masa_track.files import write_text
 
         write_text(args.json, json.dumps({"score": best, "preset_score": before, "options": options}, indent=2) + "\n")
     return 0

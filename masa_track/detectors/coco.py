@@ -7,8 +7,8 @@ import supervision as sv
 import torch
 
 from masa_track.errors import InputError, first_line
-from masa_track.models.embedder import choose_device
-from masa_track.results import to_detections
+from masa_track.formats.results import to_detections
+from masa_track.models.devices import choose_device
 
 _LOWEST_SCORE = 0.05
 

@@ -21,7 +21,7 @@ from masa_track.errors import InputError, first_line, missing_extra
 if TYPE_CHECKING:
     import supervision as sv
 
-    from masa_track.models import Embedder
+    from masa_track.encoders.embedder import Embedder
 
 WEIGHTS = "IDEA-Research/grounding-dino-base"  # on Hugging Face; the Swin-B that MASA was trained on
 TOKENIZER = "google-bert/bert-base-uncased"

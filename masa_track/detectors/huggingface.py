@@ -13,8 +13,8 @@ import torch
 
 from masa_track.detectors.grounded import START_SCORE, phrase_scores, split_phrases, tokenize
 from masa_track.errors import InputError, first_line, missing_extra
-from masa_track.models.embedder import choose_device
-from masa_track.results import to_detections
+from masa_track.formats.results import to_detections
+from masa_track.models.devices import choose_device
 
 GROUNDED = ("grounding-dino", "mm-grounding-dino")  # a score for each token of the text
 QUERIED = ("owlvit", "owlv2")  # a score for each phrase

@@ -8,8 +8,8 @@ import numpy as np
 import supervision as sv
 
 from masa_track.errors import InputError, first_line
-from masa_track.models.embedder import choose_device
-from masa_track.results import to_detections
+from masa_track.formats.results import to_detections
+from masa_track.models.devices import choose_device
 
 _NEEDED = "mmdet is needed for this detector: install mmdet (or onedl-mmdetection) and mmcv as their pages say"
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from masa_track.camera import whole_shift
+from masa_track.video.camera_motion import whole_shift
 
 # The picture is worked on at this size, which is enough for boxes and makes the cost independent of the camera.
 _WORKING_SIDE = 480

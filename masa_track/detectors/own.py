@@ -11,7 +11,7 @@ from masa_track.errors import InputError
 if TYPE_CHECKING:
     import supervision as sv
 
-    from masa_track.models import Embedder
+    from masa_track.encoders.embedder import Embedder
 
 
 class OwnDetector:

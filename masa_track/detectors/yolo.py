@@ -10,7 +10,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.errors import InputError, first_line, missing_extra
-from masa_track.results import to_detections
+from masa_track.formats.results import to_detections
 
 
 class YoloDetector:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from masa_track.boxes import box_iou
 from masa_track.errors import InputError
-from masa_track.evaluation.teta import ClassTracks, box_iou
-from masa_track.io.json_file import MAX_FRAME, is_finite, is_key, objects, parse_json, shown, whole
+from masa_track.evaluation.teta import ClassTracks
+from masa_track.formats.json_file import MAX_FRAME, is_finite, is_key, objects, parse_json, shown, whole
 
 IGNORED = 0.5  # the part of a box inside a crowd from which it is not scored, as BDD100K and the TETA authors do
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from masa_track.boxes import box_iou_xywh
 from masa_track.errors import InputError
 from masa_track.evaluation.mot import MotRows, read_mot
 from masa_track.evaluation.pairs import find_pairs
@@ -206,25 +207,6 @@ def sequence_data(truth: MotRows, tracks: MotRows) -> dict[str, Any]:
         "num_gt_dets": len(truth),
         "num_tracker_dets": len(tracks),
     }
-
-
-def box_iou_xywh(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of every pair.
-
-    Its own, because ``motmetrics.distances.iou_matrix`` (1.4.0) calls ``np.asfarray``, which numpy 2 has no more.
-
-    Args:
-        boxes: (N, 4) float64 left, top, width, height; sizes above 0.
-        others: (M, 4) likewise.
-
-    Returns:
-        (N, M) float64, 0 to 1.
-    """
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
-    overlap = np.maximum(high - low, 0).prod(axis=2)  # (N, M)
-    areas = boxes[:, 2:].prod(axis=1)[:, None] + others[:, 2:].prod(axis=1)[None]
-    return np.clip(overlap / (areas - overlap), 0, 1)
 
 
 def _accumulator(data: dict[str, Any], iou: float) -> Any:

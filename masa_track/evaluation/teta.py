@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from masa_track.boxes import box_iou
+
 THRESHOLDS = np.arange(20) * 0.05  # of localisation and association
 FIRST_CLASS_THRESHOLD = 10  # classification is asked from IoU .5 on
 CLUSTER_IOU = 0.5  # the cluster's margin, r in the paper
@@ -272,16 +274,6 @@ def _by_frame(truth: ClassTracks, found: ClassTracks, numbers: np.ndarray) -> li
         return []
     pairs = zip(rows(truth), rows(found), strict=True)
     return [_Frame(these, those, box_iou(truth.boxes[these], found.boxes[those])) for these, those in pairs]
-
-
-def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of every pair, (N, 4) and (M, 4) xyxy to (N, M); 0 where both are empty."""
-    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    overlap = np.maximum(high - low, 0).prod(axis=2)  # (N, M)
-    areas = [np.maximum(side[:, 2:] - side[:, :2], 0).prod(axis=1) for side in (boxes, others)]
-    union = areas[0][:, None] + areas[1][None] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
 
 
 def _classes_assigned(truth: ClassTracks, found: ClassTracks, frames: list[_Frame]) -> np.ndarray:

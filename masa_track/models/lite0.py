@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masa_track.models.colour import ColourBins
+from masa_track.models.colour_histograms import ColourBins
 
 CHANNELS = (24, 40, 112, 320)  # of the network's maps at strides 4 to 32
 # What is centred: the colours at stride 4, and the maps at strides 8, 16 and 32.

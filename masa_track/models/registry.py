@@ -1,23 +1,15 @@
-"""The models by name, and how one is loaded."""
+"""The networks by name, and where the weights are that the package ships."""
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.models import nano
-from masa_track.models.checkpoints import check_finite, check_name, fetch, identify, read_checkpoint
-from masa_track.models.embedder import Embedder, choose_device, choose_dtype
-from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.nano_untrained import UntrainedNano
 from masa_track.models.official import OFFICIAL, build_official
 
@@ -26,7 +18,6 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "nano-untrained": UntrainedNano,
     **{name: partial(build_official, name) for name in OFFICIAL},
 }
-SHIPPED: dict[str, Path] = {"nano": nano.WEIGHTS, "nano-untrained": nano.WEIGHTS}
 
 
 def build_model(name: str, **options: Any) -> nn.Module:
@@ -45,105 +36,3 @@ def build_model(name: str, **options: Any) -> nn.Module:
         return BUILDERS[name](**options)
     except TypeError as error:
         raise InputError(f"model {name!r} cannot be built with {sorted(options)}: {error}") from error
-
-
-def load(
-    name_or_path: str | Path = "nano",
-    device: str | torch.device | None = None,
-    checkpoint: str | Path | None = None,
-    dtype: str | torch.dtype | None = None,
-) -> Embedder:
-    """Loads a model, ready to embed.
-
-    What became of an official checkpoint's keys is logged (logger ``masa_track``) and kept as ``report``.
-
-    Args:
-        name_or_path: ``nano`` (shipped, works offline), ``nano-untrained`` (its backbone alone); an official model,
-            ``r50``, ``sam-vitb``, ``sam-vith``, ``gdino-swinb`` or ``detic-swinb``, fetched once; or a file: an
-            official .pth, told by its own keys, or a .safetensors that says which model it is of.
-        device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU if there is one.
-        checkpoint: other weights for a named model, a .safetensors or an official .pth.
-        dtype: what it computes in: ``float32`` (also when None), ``float16`` or ``bfloat16``.
-
-    Raises:
-        InputError: for an unknown name, a missing or broken file, weights of another model, an unusable device.
-    """
-    given = str(name_or_path)
-    choose_device(device)  # a mistake is named before the weights are read
-    choose_dtype(dtype)
-    name = given if given in BUILDERS else None
-    if name is None and Path(given).suffix not in (".safetensors", ".pth", ".pt") and not Path(given).exists():
-        raise unknown_name("model", given, BUILDERS)
-    if checkpoint is not None:
-        path = Path(checkpoint)
-    elif name is None:
-        path = Path(given)
-    elif name in SHIPPED:
-        path = SHIPPED[name]
-    else:
-        path = fetch(name)
-    if path.suffix == ".safetensors":
-        tensors, metadata = _read(path)
-        check_finite(tensors, path)
-        if name is None:
-            name = metadata.get("model", "")
-        if name not in BUILDERS:
-            raise InputError(f"{path} does not say which model it is of: its metadata holds no known 'model'")
-        network, report = build_model(name, **_options(metadata, path)), None
-        _fill(network, tensors, metadata, path, name)
-    else:
-        state = read_checkpoint(path)
-        check_finite(state, path)
-        if name is not None:
-            check_name(state, name, path)
-        name = identify(state, path)
-        official = build_official(name)
-        network, report = official, official.load_official_state_dict(state)
-        logging.getLogger("masa_track").info("%s: %s, %s", path, name, report)
-    if name.startswith("nano"):  # their children run in the order they are listed
-        fold_batch_norms(network.eval())
-    embedder = Embedder(network, name, device, dtype, report)
-    embedder.checkpoint = path
-    return embedder
-
-
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a .safetensors file."""
-    if not path.is_file():
-        raise InputError(f"no such checkpoint: {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
-
-
-def _options(metadata: dict[str, str], path: Path) -> dict[str, Any]:
-    """How the network of a file was built, where training built it another way than by default."""
-    try:
-        options = json.loads(metadata.get("options", "{}"))
-    except ValueError as error:
-        raise InputError(f"{path}: its metadata's 'options' are no json ({error})") from error
-    if not isinstance(options, dict):
-        raise InputError(f"{path}: its metadata's 'options' are no dict, got {options!r}")
-    return options
-
-
-def _fill(
-    network: nn.Module, tensors: dict[str, torch.Tensor], metadata: dict[str, str], path: Path, name: str
-) -> None:
-    """Puts a file's weights into the network; they must fit exactly."""
-    if name == "nano-untrained" and metadata.get("model") == "nano":
-        features = "backbone.features."
-        tensors = {k.replace(features, "backbone."): v for k, v in tensors.items() if k.startswith(features)}
-    wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    misfit = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
-    if missing or extra or misfit:
-        other = metadata.get("model", "unknown")
-        raise InputError(
-            f"{path} does not fit the model {name!r} (it says it is of {other!r}): {len(missing)} tensors are "
-            f"missing, {len(extra)} are not known, {len(misfit)} are of another shape, e.g. "
-            f"{(missing + extra + misfit)[0]!r}"
-        )
-    network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)

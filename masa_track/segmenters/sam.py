@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from masa_track.models.preprocess import check_boxes, check_frame
+from masa_track.boxes import check_boxes
+from masa_track.encoders.preprocessing import check_frame
 from masa_track.segmenters.sam_checkpoint import load_sam
 
 if TYPE_CHECKING:

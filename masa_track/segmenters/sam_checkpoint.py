@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from masa_track.errors import InputError, missing_extra
 from masa_track.models.checkpoints import check_finite, read_checkpoint
-from masa_track.models.embedder import choose_device
+from masa_track.models.devices import choose_device
 from masa_track.models.official_keys import looks_like
 
 if TYPE_CHECKING:

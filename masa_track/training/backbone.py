@@ -10,10 +10,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from masa_track.encoders.loading import SHIPPED
 from masa_track.errors import InputError
 from masa_track.models.checkpoints import read_checkpoint
 from masa_track.models.official_keys import COUNTER, our_key
-from masa_track.models.registry import SHIPPED
 from masa_track.models.swin import unfold_to_torchvision
 
 PREFIXES = ("detector.backbone.", "backbone.", "image_encoder.", "")  # MASA's, mmdet's and nano's, SAM's, timm's

@@ -12,13 +12,13 @@ import torch
 from torch.utils.data import Dataset
 
 from masa_track.errors import InputError
-from masa_track.io.opencv import quiet_opencv
 from masa_track.training.geometry import Placed
 from masa_track.training.mixing import Photo, View
 from masa_track.training.region_files import read_regions
 from masa_track.training.regions import ImageRegions, Regions, check_images, decode_masks, image_folder
 from masa_track.training.settings import ViewSettings, view_settings
 from masa_track.training.views import make_views, random_regions
+from masa_track.video.opencv import quiet_opencv
 
 LOG = logging.getLogger("masa_track")
 

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from masa_track.errors import InputError
-from masa_track.io.files import PartFile
+from masa_track.files import PartFile
 from masa_track.models.official_keys import COUNTER
 from masa_track.training.backbone import checksum, read_safetensors
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from masa_track.models.preprocess import check_frame
+from masa_track.encoders.preprocessing import check_frame
 from masa_track.training.superpixels import Superpixels
 
 MAX_REGIONS = 100

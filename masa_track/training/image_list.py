@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from masa_track.errors import InputError
-from masa_track.io.images import IMAGE_SUFFIXES
+from masa_track.video.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from masa_track.errors import InputError
-from masa_track.io.files import PartFile, prepare_folder
-from masa_track.io.stop import Stop
+from masa_track.files import PartFile, prepare_folder
+from masa_track.stop import Stop
 from masa_track.training.image_list import ImageList
 from masa_track.training.journal import Journal
 from masa_track.training.proposers import ProposalSettings

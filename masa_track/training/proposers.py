@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import InputError
-from masa_track.io.rle import encode_mask
+from masa_track.masks import encode_mask
 
 Region = dict[str, Any]  # segmentation (RLE), bbox (xywh), area and the scores of a region
 Proposer = Callable[[np.ndarray], list[Region]]  # of a (H, W, 3) BGR uint8 picture

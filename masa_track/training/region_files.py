@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import InputError
-from masa_track.io.files import write_text
-from masa_track.io.json_file import is_finite, is_key, objects, parse_json, shown, whole
-from masa_track.io.rle import Rle, compressed, mask_api
+from masa_track.files import write_text
+from masa_track.formats.json_file import is_finite, is_key, objects, parse_json, shown, whole
+from masa_track.masks import Rle, compressed, mask_api
 from masa_track.training.regions import ImageRegions, Regions
 
 FORMATS = "COCO json, SA-1B's json (a file or a folder of them), or plain boxes (json or csv)"

@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 
 from masa_track.errors import InputError
-from masa_track.io.images import IMAGE_SUFFIXES
-from masa_track.io.rle import Rle, mask_api
+from masa_track.masks import Rle, mask_api
+from masa_track.video.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)

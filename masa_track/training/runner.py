@@ -10,7 +10,7 @@ from mmengine.registry import LOOPS, RUNNERS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from masa_track.errors import InputError
-from masa_track.io.files import PartFile
+from masa_track.files import PartFile
 from masa_track.training.backbone import checksum
 from masa_track.training.checkpoint import (
     BACKBONE,

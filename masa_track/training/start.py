@@ -15,7 +15,7 @@ from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
 from masa_track.errors import InputError, unknown_name
-from masa_track.io.files import prepare_folder
+from masa_track.files import prepare_folder
 from masa_track.training import hooks, order  # registers what configurations name
 from masa_track.training.model import TrainingModel
 from masa_track.training.runner import TrainingRunner

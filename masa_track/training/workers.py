@@ -17,8 +17,8 @@ import cv2
 import torch
 
 from masa_track.errors import InputError
-from masa_track.io.images import BrokenImageError, read_image
 from masa_track.training.proposers import ProposalSettings, Proposer, open_proposer
+from masa_track.video.images import BrokenImageError, read_image
 
 _proposer: Proposer | None = None  # of a worker's process
 

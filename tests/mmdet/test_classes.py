@@ -11,7 +11,7 @@ from bdd_coco import CLASSES, bdd_coco
 from mot_clips import ROOT, run_tool
 
 from masa_track.evaluation.metrics import measure
-from masa_track.io.npz_detections import write_npz
+from masa_track.formats.npz import write_npz
 
 CONFIG = """
 _base_ = {base!r}

@@ -18,7 +18,7 @@ from masa_track import MasaTracker
 from masa_track.cli.main import main
 from masa_track.detectors import open_detector
 from masa_track.errors import InputError
-from masa_track.results import to_detections
+from masa_track.formats.results import to_detections
 
 OFFICIAL = Path(mmdet.__file__).parent / ".mim" / "configs"
 RNG = np.random.default_rng(0)

@@ -19,9 +19,9 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.registry import init_default_scope
 
+from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
 from masa_track.integrations.mmdet.masa import detector_config, load_detector
-from masa_track.models.embedder import Embedder
 
 DETECTORS = {
     "faster_rcnn": "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py",

@@ -19,9 +19,9 @@ from mmengine.registry import init_default_scope
 from mot_clips import ROOT, run_tool
 
 from masa_track.errors import InputError
+from masa_track.formats.npz import write_npz
 from masa_track.integrations.mmdet.masa import detector_config
-from masa_track.io.npz_detections import write_npz
-from masa_track.io.rle import compressed, decode_mask, encode_mask
+from masa_track.masks import compressed, decode_mask, encode_mask
 
 HEIGHT, WIDTH, FRAMES = 96, 128, 3
 CONFIG = """

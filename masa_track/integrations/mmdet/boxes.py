@@ -20,9 +20,9 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 
 from masa_track.errors import InputError
+from masa_track.formats.detections import DetectionFile, read_detections
 from masa_track.integrations.mmdet.masks import bool_masks
-from masa_track.io.detections import DetectionFile, read_detections
-from masa_track.io.images import IMAGE_SUFFIXES, natural_order
+from masa_track.video.images import IMAGE_SUFFIXES, natural_order
 
 PUBLIC_PLACES = ("{}.npz", "{}.json", "{}.txt", "{}/det/det.txt")  # below public_det_path, by the video's name
 
@@ -119,7 +119,7 @@ def own_boxes(frame: FrameInput) -> InstanceData:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A video as :func:`~masa_track.io.detections.read_detections` needs to know it."""
+    """A video as :func:`~masa_track.formats.detections.read_detections` needs to know it."""
 
     name: str
     width: int

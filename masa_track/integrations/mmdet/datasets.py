@@ -12,8 +12,8 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from masa_track.errors import InputError
-from masa_track.io.images import ImageSource, open_folder
-from masa_track.io.json_file import parse_json
+from masa_track.formats.json_file import parse_json
+from masa_track.video.images import ImageSource, open_folder
 
 BDD_CLASSES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
 

@@ -11,10 +11,10 @@ from mmdet.registry import HOOKS, VISUALIZERS
 from mmdet.visualization import TrackLocalVisualizer
 from mmengine.hooks import Hook
 
+from masa_track.drawing.tracks import TrackDrawer
+from masa_track.files import prepare_folder
 from masa_track.integrations.mmdet.results import FrameTracks
-from masa_track.io.files import prepare_folder
-from masa_track.io.images import read_image
-from masa_track.io.video import TrackDrawer
+from masa_track.video.images import read_image
 
 
 @VISUALIZERS.register_module()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from masa_track.errors import InputError
-from masa_track.io.rle import compressed, decode_mask
+from masa_track.masks import compressed, decode_mask
 
 
 def bool_masks(masks: Any, count: int, size: tuple[int, int], name: str) -> Tensor:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.evaluation import format_table, read_mot, score_sequences
+from masa_track.files import write_text
 from masa_track.integrations.mmdet.datasets import read_json, sequence_folders
 from masa_track.integrations.mmdet.results import TAO_FILE, FrameTracks, VideoFiles, majority_classes
-from masa_track.io.files import write_text
-from masa_track.io.rle import encode_mask
+from masa_track.masks import encode_mask
 
 NAMES = {"HOTA": "hota", "CLEAR": "clear", "Identity": "idf1", "IDF1": "idf1", "TETA": "teta"}
 OF_METRIC = {"hota": ("hota", "det_a", "ass_a", "loc_a"), "clear": ("mota", "switches"), "idf1": ("idf1",)}

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import nn
 
+from masa_track.encoders.loading import SHIPPED, load
 from masa_track.errors import InputError, unknown_name
 from masa_track.integrations.mmdet.parts import assemble, build_part
-from masa_track.models.registry import BUILDERS, SHIPPED, build_model, load
+from masa_track.models.registry import BUILDERS, build_model
 
 
 def make_network(

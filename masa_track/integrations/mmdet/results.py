@@ -11,8 +11,8 @@ import numpy as np
 import supervision as sv
 
 from masa_track.errors import InputError
-from masa_track.io.files import prepare_folder, write_text
-from masa_track.io.tracks import MotWriter
+from masa_track.files import prepare_folder, write_text
+from masa_track.formats.mot import MotWriter
 
 TAO_FILE = "tao_track.json"
 RUN_FILE = "run.json"

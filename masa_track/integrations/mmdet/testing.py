@@ -17,14 +17,14 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import masa_track
+from masa_track.encoders.loading import SHIPPED
 from masa_track.errors import InputError, unknown_name
+from masa_track.files import prepare_folder, write_text
 from masa_track.integrations.mmdet import datasets, metrics
 from masa_track.integrations.mmdet.masa import MASA
 from masa_track.integrations.mmdet.results import TAO_FILE, VideoFiles
-from masa_track.io.files import prepare_folder, write_text
 from masa_track.models.checkpoints import read_checkpoint, sha256
 from masa_track.models.official_keys import COUNTER
-from masa_track.models.registry import SHIPPED
 
 SHARED_KEYS = ("data_root", "sequences", "ann_file", "stride")  # what data set and metric must agree on
 

@@ -1,0 +1,1 @@
+"""Drawing: tracks on frames, and the colour of each identity."""

@@ -1,0 +1,105 @@
+"""Draws the tracks of a frame: masks, boxes, labels and traces."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import cv2
+import numpy as np
+import supervision as sv
+
+from masa_track.drawing.colours import TRACK_COLORS
+from masa_track.formats.rows import ClassNames, row_names, tracked_rows
+
+MASK_OPACITY = 0.45  # what is below a mask can still be told
+
+
+class TrackDrawer:
+    """Draws masks where there are any, boxes, ``#id class`` labels and short traces, a colour per identity.
+
+    Keeps the box centres of the last ``trace_seconds``, nothing else.
+
+    Args:
+        width: of the frames, in pixels; with ``height`` it sets the thickness of lines and the size of text.
+        height: of the frames, in pixels.
+        fps: processed frames per second.
+        class_names: the names by class id.
+        trace_seconds: how far back a trace goes.
+    """
+
+    def __init__(
+        self, width: int, height: int, fps: float, class_names: ClassNames = None, trace_seconds: float = 1.5
+    ) -> None:
+        side = min(width, height)
+        line = max(1, round(side / 310))  # 2 at 480 and 720, 3 at 1080, 7 at 2160
+        self._text_scale = max(0.38, side / 1600)  # of OpenCV's font; below 0.38 digits cannot be read
+        self._text_thickness = max(1, round(self._text_scale * 1.6))
+        self._text_padding = max(2, round(self._text_scale * 8))
+        self._class_names = class_names
+        self._trace_frames = min(max(2, round(fps * trace_seconds)), 240)
+        palette = sv.ColorPalette.from_hex(list(TRACK_COLORS))
+        by_track = sv.ColorLookup.TRACK
+        self._traces = sv.TraceAnnotator(
+            palette, sv.Position.CENTER, trace_length=self._trace_frames, thickness=line, color_lookup=by_track
+        )
+        self._masks = sv.MaskAnnotator(palette, opacity=MASK_OPACITY, color_lookup=by_track)
+        self._boxes = sv.BoxAnnotator(palette, thickness=line, color_lookup=by_track)
+        self._labels = sv.LabelAnnotator(
+            palette,
+            color_lookup=by_track,
+            text_color=sv.ColorPalette.from_hex([_ink(color) for color in TRACK_COLORS]),
+            text_scale=self._text_scale,
+            text_thickness=self._text_thickness,
+            text_padding=self._text_padding,
+        )
+
+    def draw(self, frame: np.ndarray, detections: sv.Detections) -> np.ndarray:
+        """Draws one frame's tracks; call it for each processed frame in turn, also for those without tracks.
+
+        Args:
+            frame: (H, W, 3) uint8 BGR; it is not altered.
+            detections: its rows, in pixels of the frame; those without an identity are not drawn.
+
+        Returns:
+            The drawing, (H, W, 3) uint8 BGR, a new array.
+        """
+        picture = np.ascontiguousarray(frame).copy()
+        height, width = picture.shape[:2]
+        rows = tracked_rows(detections)
+        boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) xyxy
+        boxes = np.clip(boxes, 0, [width - 1, height - 1, width - 1, height - 1])
+        seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # the others are outside the picture
+        rows.xyxy = boxes
+        rows = cast(sv.Detections, rows[seen])
+
+        trace = self._traces.trace  # supervision prunes by frames that held a track; forget by elapsed frames
+        recent = trace.frame_id > trace.current_frame_id - self._trace_frames
+        trace.frame_id, trace.xy, trace.tracker_id = trace.frame_id[recent], trace.xy[recent], trace.tracker_id[recent]
+        if len(rows) and rows.mask is not None:
+            self._masks.annotate(picture, rows)
+        self._traces.annotate(picture, rows)
+        if len(rows) == 0:
+            return picture
+
+        self._boxes.annotate(picture, rows)
+        ids = rows.tracker_id if rows.tracker_id is not None else ()
+        labels = [f"#{i} {name}" for i, name in zip(ids, row_names(rows, self._class_names), strict=True)]
+        rows.xyxy = self._label_places(rows.xyxy, labels, width)
+        self._labels.annotate(picture, rows, labels=labels)
+        return picture
+
+    def _label_places(self, boxes: np.ndarray, labels: list[str], width: int) -> np.ndarray:
+        """The boxes, (N, 4), moved so that the label above each top left corner is inside the picture."""
+        places = boxes.copy()
+        for place, label in zip(places, labels, strict=True):
+            font = (cv2.FONT_HERSHEY_SIMPLEX, self._text_scale, self._text_thickness)
+            (text_width, text_height), _ = cv2.getTextSize(label, *font)
+            place[0] = max(0, min(place[0], width - text_width - 2 * self._text_padding))
+            place[1] = max(place[1], text_height + 2 * self._text_padding)
+        return places
+
+
+def _ink(color: str) -> str:
+    """Black or white, whichever is easier to read on ``#rrggbb`` (WCAG's relative luminance, simplified)."""
+    red, green, blue = (int(color[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return "#101418" if 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2 > 0.28 else "#ffffff"

@@ -1,0 +1,269 @@
+"""COCO json: detections in, tracks out in COCO-VID form."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import supervision as sv
+
+from masa_track.errors import InputError
+from masa_track.files import PartFile
+from masa_track.formats.detection_file import Rows, Video
+from masa_track.formats.json_file import MAX_FRAME, is_key, is_number, parse_json, shown, whole
+from masa_track.formats.rows import (
+    ClassNames,
+    class_ids,
+    class_name,
+    confidences,
+    plain_text,
+    row_names,
+    track_ids,
+    tracked_rows,
+)
+from masa_track.formats.writer import Appender, close_writer, create_part
+from masa_track.masks import encode_mask
+
+
+def read_coco_detections(path: Path, text: str, video: Video) -> Rows:
+    """The rows of a COCO json, a list of results or a whole data set.
+
+    Raises:
+        InputError: it is not COCO json, or of another video.
+    """
+    try:
+        content = parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not whole json ({error}): write it anew") from error
+    names: dict[int, str] = {}
+    label = ""
+    results = content
+    if isinstance(content, dict):
+        label = "annotations"
+        results = content.get("annotations")
+        for i, category in enumerate(_dicts(path, content.get("categories", []), "categories")):
+            number = whole(category, "id", f"{path}, categories[{i}]", MAX_FRAME)
+            names[number] = str(category.get("name", number))
+    results = _dicts(path, results, label)
+    images = content.get("images") if isinstance(content, dict) else None
+    frames_of = _frames_of_images(path, content, video) if images else {}
+    by_name = {name: number for number, file in enumerate(video.file_names, 1) for name in (file, Path(file).stem)}
+
+    table: list[tuple[float, ...]] = []
+    classes: list[int] = []
+    places: list[str] = []
+    masks: list[Any] = []
+    for i, result in enumerate(results):
+        place = f"{label}[{i}]" if label else f"result [{i}]"
+        image = result.get("image_id")
+        if images:
+            frame = frames_of.get(image) if is_key(image) else None
+            if frame is None:
+                raise InputError(f"{path}, {place}: image_id {shown(image)} is not among its images; mend it")
+        elif isinstance(image, str) and image in by_name:
+            frame = by_name[image]
+        else:
+            frame = whole(result, "image_id", f"{path}, {place}", MAX_FRAME)
+        if (frame == 0 and images) or result.get("iscrowd"):  # frame 0: another video's
+            continue
+        box = result.get("bbox")
+        if not (isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box)):
+            raise InputError(f"{path}, {place}: bbox must be four numbers x, y, width, height, got {shown(box)}")
+        score = result.get("score")
+        if score is not None and not is_number(score):
+            raise InputError(f"{path}, {place}: score must be a number, got {shown(score)}")
+        table.append((frame, *box, 1.0 if score is None else score))
+        has_class = "category_id" in result
+        classes.append(whole(result, "category_id", f"{path}, {place}", MAX_FRAME) if has_class else 0)
+        places.append(place)
+        masks.append(result.get("segmentation"))
+    array = np.array(table, dtype=np.float64).reshape(-1, 6)
+    frames = array[:, 0]
+    if not images and (frames == 0).any():
+        frames = frames + 1
+    masks = masks if any(masks) else []
+    return Rows(frames, array[:, 1:5], array[:, 5], np.array(classes, np.float64), places.__getitem__, names, masks)
+
+
+def _frames_of_images(path: Path, content: dict[str, Any], video: Video) -> dict[int | str, int]:
+    """Frame numbers by image id; 0 for the images of other videos in the same file."""
+    images = _dicts(path, content["images"], "images")
+    ours = images
+    for i, image in enumerate(images):
+        for key in ("id", "video_id"):
+            if not is_key(image.get(key, 0)):
+                raise InputError(f"{path}, images[{i}]: {key} must be a number or a text, got {shown(image[key])}")
+    videos = sorted({image["video_id"] for image in images if "video_id" in image}, key=str)
+    if len(videos) > 1:
+        listed_videos = _dicts(path, content.get("videos", []), "videos")
+        called = {v["id"]: str(v.get("name")) for v in listed_videos if is_key(v.get("id"))}
+        wanted = [v for v in videos if video.name in (called.get(v), PurePosixPath(called.get(v, "")).stem)]
+        if len(wanted) != 1:
+            listed = ", ".join(called.get(v, str(v)) for v in videos[:5])
+            raise InputError(
+                f"{path} holds {len(videos)} videos ({listed}{', ...' if len(videos) > 5 else ''}), "
+                f"none called {video.name!r}; rename the source, or give a file of this video only"
+            )
+        ours = [image for image in images if image.get("video_id") == wanted[0]]
+    position = {name: number for number, name in enumerate(video.file_names, 1)}
+    files = [PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name for image in ours]
+    frames: dict[int | str, int] = {image.get("id", -1): 0 for image in images}
+    holder: dict[int, str] = {}
+    by_file = all(name in position for name in files)
+    by_frame_id = not by_file and all("frame_id" in image for image in ours)
+    for i, (image, name) in enumerate(zip(ours, files, strict=True)):
+        identity = image.get("id")
+        if not is_key(identity):
+            raise InputError(f"{path}, an image {name!r}: id must be a number or a text, got {shown(identity)}")
+        frame = i + 1
+        if by_file:
+            frame = position[name]
+        elif by_frame_id:
+            frame = whole(image, "frame_id", f"{path}, image {identity}", MAX_FRAME - 1) + 1
+            if frame < 1:
+                raise InputError(f"{path}, image {identity}: frame_id counts from 0, got {frame - 1}; mend it")
+        if frame in holder:
+            raise InputError(
+                f"{path}: images {holder[frame]} and {identity} are both frame {frame}; give a file of one video only"
+            )
+        holder[frame] = str(identity)
+        frames[identity] = frame
+    return frames
+
+
+def _dicts(path: Path, value: Any, label: str) -> list[dict[str, Any]]:
+    what = f"its {label}" if label else "it"
+    if not isinstance(value, list):
+        raise InputError(f"{path} is not COCO json: {what} must be a list, got {type(value).__name__}")
+    for i, entry in enumerate(value):
+        if not isinstance(entry, dict):
+            raise InputError(f"{path} is not COCO json: {label}[{i}] must be an object, got {shown(entry)}")
+    return value
+
+
+class CocoVidWriter:
+    """COCO-VID JSON: every processed frame is an image; boxes are ``[x, y, width, height]`` in 0-based pixels.
+
+    Where the detections have masks, ``segmentation`` is one as compressed COCO RLE, and ``area`` is the mask's.
+    Images go straight into the file and annotations into a nameless spool beside it, joined at the end. A frame that
+    cannot be written whole is in neither.
+    ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``.
+
+    Args:
+        path: the file, e.g. ``tracks.json``.
+        video_name: the name of the one video.
+        width: of the video, in pixels.
+        height: of the video, in pixels.
+        fps: frames per second of the source, where it has them.
+        class_names: the names by class id; those of classes never seen are listed too.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        video_name: str,
+        width: int,
+        height: int,
+        fps: float | None = None,
+        class_names: ClassNames = None,
+    ) -> None:
+        from masa_track import __version__
+
+        self.file = PartFile(path)
+        self._size = {"width": int(width), "height": int(height)}
+        self._class_names = class_names
+        known = class_names.items() if isinstance(class_names, Mapping) else enumerate(class_names or ())
+        self._categories = {int(i): plain_text(name) for i, name in known}
+        self._annotations = 0
+        self._last_frame = 0
+        self._out = Appender(create_part(self.file))
+        try:
+            spool = tempfile.TemporaryFile(buffering=0, dir=self.file.path.parent)  # noqa: SIM115 (closed by finish)
+        except BaseException:
+            self._out.close()
+            self.file.abandon()
+            raise
+        self._spool = Appender(spool)
+        info = {"description": "tracks in COCO-VID form", "version": "1.0", "contributor": f"masa-track {__version__}"}
+        video: dict[str, object] = {"id": 1, "name": video_name, **self._size}
+        if fps:
+            video["fps"] = float(fps)
+        self._head = f'{{"info":{_json(info)},\n"videos":[{_json(video)}],\n"images":['
+
+    def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
+        """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`.
+
+        Raises:
+            ValueError: the number is not above that of the frame before, so the image's id would not be its own.
+        """
+        if frame_number <= self._last_frame:
+            raise ValueError(f"frame_number must rise from 1, got {frame_number} after {self._last_frame}")
+        image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name, **self._size}
+
+        rows = tracked_rows(detections)
+        names = row_names(rows, self._class_names)
+        pieces = []
+        count = self._annotations
+        boxes = np.asarray(rows.xyxy, dtype=np.float64).tolist()  # (N, 4) 0-based xyxy
+        fields = zip(track_ids(rows), class_ids(rows).tolist(), names, boxes, confidences(rows).tolist(), strict=True)
+        for row, (track_id, category_id, name, (x1, y1, x2, y2), score) in enumerate(fields):
+            self._categories.setdefault(category_id, name)
+            count += 1
+            annotation: dict[str, object] = {
+                "id": count,
+                "image_id": frame_number,
+                "video_id": 1,
+                "category_id": category_id,
+                "track_id": track_id,
+                "instance_id": track_id,
+                "bbox": [round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3)],
+                "area": round((x2 - x1) * (y2 - y1), 3),
+                "score": round(score, 4),
+                "iscrowd": 0,
+            }
+            if rows.mask is not None:
+                annotation["segmentation"] = encode_mask(np.asarray(rows.mask[row]))
+                annotation["area"] = int(np.count_nonzero(rows.mask[row]))
+            pieces.append(("\n" if count == 1 else ",\n") + _json(annotation))
+        before = self._spool.size
+        self._spool.append("".join(pieces))
+        try:
+            self._out.append((self._head + "\n" if self._last_frame == 0 else ",\n") + _json(image))
+        except OSError:
+            self._spool.cut(before)
+            raise
+        self._annotations, self._last_frame = count, frame_number
+
+    def finish(self) -> None:
+        """See :class:`~masa_track.formats.writer.TrackWriter`."""
+        if not self._categories:
+            self._categories = {0: class_name(0, None)}
+        categories = [{"id": i, "name": name} for i, name in sorted(self._categories.items())]
+        self._out.append((self._head if self._last_frame == 0 else "") + '],\n"annotations":[')
+        self._spool.file.seek(0)
+        shutil.copyfileobj(self._spool.file, self._out)
+        self._out.append(f'],\n"categories":{_json(categories)}}}\n')
+        self._spool.close()
+        self._out.close()
+
+    def close(self) -> None:
+        """See :class:`~masa_track.formats.writer.TrackWriter`."""
+        close_writer(self)
+
+    def abandon(self) -> None:
+        """See :class:`~masa_track.formats.writer.TrackWriter`."""
+        for file in (self._spool, self._out):
+            with suppress(OSError):
+                file.close()
+        self.file.abandon()
+
+
+def _json(value: object) -> str:
+    # ASCII only: a file name that is no UTF-8 reaches us with lone surrogates, which only an escape can carry.
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,70 @@
+"""CSV: tracks out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import supervision as sv
+
+from masa_track.files import PartFile
+from masa_track.formats.rows import ClassNames, row_names, tracked_rows
+from masa_track.formats.writer import Appender, close_writer, create_part
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
+
+
+class CsvWriter:
+    """CSV with a header, rows as of supervision's :class:`~supervision.CSVSink`: 0-based ``x_min,y_min,x_max,y_max``...
+
+    A class name that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-``, ``@``, a tab or a line
+    break) gets an apostrophe before it, as OWASP advises (https://owasp.org/www-community/attacks/CSV_Injection).
+
+    Args:
+        path: the file, e.g. ``tracks.csv``.
+        class_names: the names by class id.
+    """
+
+    def __init__(self, path: str | Path, class_names: ClassNames = None) -> None:
+        self.file = PartFile(path)
+        self._class_names = class_names
+        self._columns: list[str] = sv.CSVSink.parse_field_names(self._named(sv.Detections.empty()), {"frame": 0})
+        self._out = Appender(create_part(self.file))
+        try:
+            self._append([dict(zip(self._columns, self._columns, strict=True))])
+        except BaseException:
+            self.abandon()
+            raise
+
+    def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
+        """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`."""
+        rows = self._named(detections)
+        self._append(sv.CSVSink.parse_detection_data(rows, {"frame": frame_number}))
+
+    def _named(self, detections: sv.Detections) -> sv.Detections:
+        rows = tracked_rows(detections)
+        names = ["'" + name if name.startswith(_FORMULA) else name for name in row_names(rows, self._class_names)]
+        rows.data = {"class_name": np.array(names, dtype=object)}
+        return rows
+
+    def _append(self, rows: list[dict[str, object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns).writerows(rows)
+        self._out.append(text.getvalue())
+
+    def finish(self) -> None:
+        """See :class:`~masa_track.formats.writer.TrackWriter`."""
+        self._out.close()
+
+    def close(self) -> None:
+        """See :class:`~masa_track.formats.writer.TrackWriter`."""
+        close_writer(self)
+
+    def abandon(self) -> None:
+        """See :class:`~masa_track.formats.writer.TrackWriter`."""
+        with suppress(OSError):
+            self._out.close()
+        self.file.abandon()

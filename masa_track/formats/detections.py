@@ -1,0 +1,165 @@
+"""Detections in: MOTChallenge text, COCO json or npz, read and checked against the video before any work is done."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masa_track.errors import InputError
+from masa_track.formats.coco_vid import read_coco_detections
+from masa_track.formats.detection_file import DetectionFile, Rows, Video
+from masa_track.formats.json_file import MAX_FRAME
+from masa_track.formats.mot import read_mot_detections
+from masa_track.formats.npz import read_npz
+
+# Boxes partly outside the picture are normal in truth that completes hidden people: in the MOT15 and MOT17 training
+# sets a box reaches 1.37 x the height (ETH-Pedcross2) and 1.25 x the width (MOT17-05), but none lies wholly outside.
+MAX_EXTENT = 1.5
+MAX_OUTSIDE = 0.02
+MAX_NUMBER = 1e38  # what float32 holds, with room to add two of them
+
+
+def read_detections(path: str | Path, video: Video) -> DetectionFile:
+    """Reads a file of detections and checks that they can be this video's.
+
+    MOTChallenge text is ``frame,id,left,top,width,height[,confidence[,class,...]]`` with 1-based frames and pixels:
+    ``det.txt``, ``gt.txt`` or a tracker's results. Where the ids are not all -1, rows with confidence 0 are those
+    MOTChallenge ignores, and left out. The eighth column is the class only if it is a whole number of at least 1 in
+    every row; otherwise (-1, or MOT15's world coordinates) the class is 0.
+
+    COCO json is a bare list of results (``image_id`` is the 1-based frame number, 0-based if any is 0; or the name of
+    an image), or a dict of images, annotations and categories. Its images are the video's by ``file_name`` where the
+    video is made of images of those names, else by COCO-VID's 0-based ``frame_id``, else by their order. Boxes are
+    0-based xywh; crowd annotations are left out.
+
+    An npz has the arrays that :mod:`masa_track.formats.npz` lists. Its masks, and ``segmentation`` of COCO json,
+    are kept as they are.
+
+    A confidence of exactly -1, or none, becomes 1.
+
+    Args:
+        path: the file.
+        video: an open source.
+
+    Raises:
+        InputError: the file cannot be read or holds no detections, a row of it makes no sense, or its frames or boxes
+            are not of this video. The message names the file and the line, or the annotation.
+    """
+    path = Path(path)
+    rows = _read_npz(path, video) if zipfile.is_zipfile(path) else _read_text(path, video)
+    _check_rows(path, rows)
+    _check_video(path, rows, video)
+    order = np.argsort(rows.frames, kind="stable")
+    xyxy = rows.xywh.copy()
+    xyxy[:, 2:] += xyxy[:, :2]
+    return DetectionFile(
+        path=path,
+        class_names=rows.class_names,
+        frames=rows.frames[order].astype(np.int64),
+        boxes=xyxy[order].astype(np.float32),
+        scores=np.where(rows.scores == -1, 1.0, rows.scores)[order].astype(np.float32),
+        class_ids=rows.class_ids[order].astype(np.int64),
+        masks=tuple(rows.masks[i] for i in order) if rows.masks else (),
+    )
+
+
+def _read_text(path: Path, video: Video) -> Rows:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"detections {str(path)!r} cannot be read: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz") from error
+    if "\0" in text:
+        raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz")
+    if not text.strip():
+        raise InputError(f"{path} is empty: give MOTChallenge text, COCO json or npz")
+    return read_coco_detections(path, text, video) if text.lstrip()[0] in "[{" else read_mot_detections(path, text)
+
+
+def _read_npz(path: Path, video: Video) -> Rows:
+    found = read_npz(path)
+    frames = found.frames
+    ours = {Path(name).stem: number for number, name in enumerate(video.file_names, 1)}
+    if found.file_names and ours:
+        missing = [name for name in found.file_names if name not in ours]
+        if missing:
+            raise InputError(
+                f"{path}: its images are not this video's: {missing[0]!r} ({len(missing)} of {len(found.file_names)}) "
+                "is not among them; give the file made on this video, or all its images"
+            )
+        frames = np.array([ours[name] for name in found.file_names])[frames - 1]
+    xywh = found.boxes.copy()
+    xywh[:, 2:] -= xywh[:, :2]
+    where = "box {}".format
+    return Rows(frames.astype(np.float64), xywh, found.scores, found.labels, where, found.class_names, found.masks)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Checks
+
+
+def _check_rows(path: Path, rows: Rows) -> None:
+    if not len(rows.frames):
+        raise InputError(f"{path} holds no detections: nothing could be tracked")
+
+    def refuse(bad: Any, say: Callable[[int], str]) -> None:
+        if bad.any():
+            i = int(bad.argmax())
+            raise InputError(f"{path}, {rows.place(i)}: {say(i)}")
+
+    numbers = np.column_stack((rows.frames, rows.xywh, rows.scores))
+    beyond = ~(np.abs(numbers) <= MAX_NUMBER).all(axis=1)
+    refuse(beyond, lambda i: "holds NaN or an infinite number; mend or remove it")
+    refuse(
+        (rows.xywh[:, 2:] <= 0).any(axis=1),
+        lambda i: f"width and height must be above 0, got {rows.xywh[i, 2]:g} x {rows.xywh[i, 3]:g}; mend or remove it",
+    )
+    refuse(
+        ~(np.abs(rows.class_ids) <= MAX_FRAME),
+        lambda i: f"class must be a whole number of at most {MAX_FRAME}, got {rows.class_ids[i]:g}; fix it",
+    )
+    refuse(
+        (rows.frames < 1) | (rows.frames != np.floor(rows.frames)) | (rows.frames > MAX_FRAME),
+        lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; mend it",
+    )
+
+
+def _check_video(path: Path, rows: Rows, video: Video) -> None:
+    first, last = int(rows.frames.min()), int(rows.frames.max())
+    known = video.last_number or video.length
+    if known and first > known:
+        raise InputError(
+            f"{path} has no detections for this video: its frames run {first}..{last}, the video has {known}; "
+            "give the file made on this video"
+        )
+    if video.last_number and last > video.last_number:
+        i = int((rows.frames > video.last_number).argmax())
+        raise InputError(
+            f"{path}, {rows.place(i)}: frame {int(rows.frames[i])}, but the video has {video.last_number}; "
+            "give the file made on this video, or all its images"
+        )
+    low, size = rows.xywh[:, :2], np.array([video.width, video.height])
+    high = low + rows.xywh[:, 2:]
+    if high.max() <= MAX_EXTENT and rows.xywh[:, 2:].max() <= 1:
+        raise InputError(f"{path}: boxes reach {high.max():g} only: are they fractions of the picture? Give pixels")
+    outside = ((high <= 0) | (low >= size)).any(axis=1)  # wholly
+    for axis, name in enumerate(("wide", "high")):
+        i = int(high[:, axis].argmax())
+        reach = high[i, axis]
+        beyond = (low[:, axis] >= size[axis]).sum()
+        if reach > MAX_EXTENT * size[axis] or beyond > max(1, MAX_OUTSIDE * len(low)):
+            raise InputError(
+                f"{path}, {rows.place(i)}: boxes reach {'xy'[axis]}={reach:g}, but the video is {size[axis]} {name}: "
+                "were they made on another size? Give the file made on this video, or scale it"
+            )
+    if outside.sum() > max(1, MAX_OUTSIDE * len(low)):
+        i = int(outside.argmax())
+        raise InputError(
+            f"{path}, {rows.place(i)}: {outside.sum()} of {len(low)} boxes lie outside the picture, "
+            f"{video.width}x{video.height}; they must be pixels from its top left corner"
+        )

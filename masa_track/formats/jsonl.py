@@ -1,0 +1,89 @@
+"""Tracks as JSON lines, a line a frame, for a process that follows the file while it grows."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+import supervision as sv
+
+from masa_track.errors import InputError
+from masa_track.files import lock_file
+from masa_track.formats.rows import ClassNames, class_ids, confidences, row_names, tracked_rows
+
+
+class JsonLinesWriter:
+    """Writes each frame as one whole line that is in the file when :meth:`write` returns.
+
+    ``{"frame": 12, "time": 0.44, "tracks": [{"id": 3, "class_id": 2, "class": "car", "score": 0.91,
+    "box": [x1, y1, x2, y2]}]}``: frames count from 1, time is in seconds since the first, boxes are 0-based pixels.
+    A frame without tracks is a line too. A line is handed over in one piece, so whoever reads up to the last newline
+    reads whole frames. Unlike the other results it is not written beside its place; an earlier file is emptied.
+
+    Args:
+        path: a file, or a named pipe.
+        class_names: the names by class id.
+
+    Raises:
+        InputError: the file cannot be opened, or another process writes it.
+    """
+
+    def __init__(self, path: str | Path, class_names: ClassNames = None) -> None:
+        self.path = Path(path)
+        self._class_names = class_names
+        try:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise InputError(f"--jsonl must be a file that can be written, got {path}: {error.strerror}") from error
+        if stat.S_ISREG(os.fstat(self._file).st_mode):
+            if not lock_file(self._file):
+                self.close()
+                raise InputError(f"--jsonl {path} is being written by another run: name another file, or stop that run")
+            os.ftruncate(self._file, 0)
+
+    def write(self, frame_number: int, seconds: float, detections: sv.Detections) -> None:
+        """Adds one frame. In a file it is there whole or not at all.
+
+        Raises:
+            BrokenPipeError: nobody reads the pipe any more.
+            OSError: the disk is full, or the like.
+        """
+        rows = tracked_rows(detections)
+        ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
+        names = row_names(rows, self._class_names)
+        columns = zip(ids, class_ids(rows).tolist(), names, confidences(rows).tolist(), rows.xyxy.tolist(), strict=True)
+        tracks = [
+            {
+                "id": track_id,
+                "class_id": number,
+                "class": name,
+                "score": round(score, 4),
+                "box": [round(side, 2) for side in box],
+            }
+            for track_id, number, name, score, box in columns
+        ]
+        line = json.dumps({"frame": frame_number, "time": round(seconds, 4), "tracks": tracks}, allow_nan=False)
+        data = memoryview(f"{line}\n".encode())
+        size = os.fstat(self._file).st_size
+        try:
+            while data:  # a pipe may take a long line in parts, and a disk that gets full
+                data = data[os.write(self._file, data) :]
+        except OSError as error:
+            with suppress(OSError):  # a pipe has no size
+                os.ftruncate(self._file, size)
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def close(self) -> None:
+        """Closes the file; what was written stays."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> JsonLinesWriter:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

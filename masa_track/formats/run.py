@@ -1,0 +1,160 @@
+"""A finished run, read back from its ``tracks.json``, for other formats to be made of it."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masa_track.errors import InputError
+from masa_track.formats.json_file import MAX_FRAME, parse_json, whole
+from masa_track.formats.rows import plain_text
+from masa_track.masks import Rle, compressed, is_whole
+
+FPS = 30.0  # where the run knows none: an image folder without seqinfo.ini
+
+
+@dataclass(frozen=True)
+class Run:
+    """The tracks of one video.
+
+    Attributes:
+        path: of the ``tracks.json``.
+        name: of the video.
+        width: in pixels.
+        height: in pixels.
+        fps: frames a second of the video.
+        class_names: by class id.
+        frames: (F,) int64, the frames that were looked at, from 1, rising.
+        file_names: of these frames.
+        rows: (N,) int64, index into ``frames`` of each box, rising.
+        ids: (N,) int64.
+        classes: (N,) int64.
+        boxes: (N, 4) float64 xyxy, 0-based pixels.
+        scores: (N,) float64.
+        masks: of each box as COCO's compressed RLE, None where it has none; empty where no box has one.
+    """
+
+    path: Path
+    name: str
+    width: int
+    height: int
+    fps: float
+    class_names: dict[int, str]
+    frames: np.ndarray
+    file_names: list[str]
+    rows: np.ndarray
+    ids: np.ndarray
+    classes: np.ndarray
+    boxes: np.ndarray
+    scores: np.ndarray
+    masks: tuple[Rle | None, ...] = ()
+
+    def tracks(self) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Each track's id, most frequent class (the smallest of several) and (n,) boxes' places, in order of ids."""
+        order = np.argsort(self.ids, kind="stable")
+        ids, starts = np.unique(self.ids[order], return_index=True)
+        if not len(ids):
+            return
+        for track_id, places in zip(ids.tolist(), np.split(order, starts[1:]), strict=True):
+            votes = Counter(self.classes[places].tolist())
+            yield track_id, min(votes, key=lambda number: (-votes[number], number)), places
+
+    def class_name(self, number: int) -> str:
+        """What a class is called."""
+        return self.class_names.get(number, f"class {number}")
+
+    def spells(self, places: np.ndarray) -> list[np.ndarray]:
+        """A track's boxes in stretches without a gap: it is in each of the frames looked at between first and last."""
+        return np.split(places, np.flatnonzero(np.diff(self.rows[places]) > 1) + 1)
+
+
+def read_run(path: str | Path) -> Run:
+    """Reads a run.
+
+    Args:
+        path: its folder, or its ``tracks.json``.
+
+    Raises:
+        InputError: there is none, or it is not COCO-VID json of one video as ``masa-track track`` writes it.
+    """
+    path = Path(path)
+    file = path / "tracks.json" if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"RUN must be a folder made by `masa-track track`, or its tracks.json, but there is no {file}")
+    try:
+        content = parse_json(file.read_text(encoding="utf-8"))
+        (video,) = content["videos"]
+        images = sorted(content["images"], key=lambda image: image["frame_id"])
+        frames = np.array([whole(image, "frame_id", "an image", MAX_FRAME) + 1 for image in images], np.int64)
+        place = {image["id"]: i for i, image in enumerate(images)}
+        entries = sorted(content["annotations"], key=lambda entry: place[entry["image_id"]])
+        xywh = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
+        run = Run(
+            path=file,
+            name=plain_text(video["name"]),
+            width=whole(video, "width", "the video", 2**31),
+            height=whole(video, "height", "the video", 2**31),
+            fps=float(video.get("fps") or FPS),
+            class_names={whole(one, "id", "a category"): plain_text(one["name"]) for one in content["categories"]},
+            frames=frames,
+            file_names=[str(image.get("file_name", "")) for image in images],
+            rows=np.array([place[entry["image_id"]] for entry in entries], np.int64),
+            ids=np.array([whole(entry, "track_id", "an annotation") for entry in entries], np.int64),
+            classes=np.array([whole(entry, "category_id", "an annotation") for entry in entries], np.int64),
+            boxes=np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1),
+            scores=np.array([entry.get("score", 1.0) for entry in entries], np.float64),
+            masks=_masks(
+                [entry.get("segmentation") for entry in entries], (int(video["height"]), int(video["width"])), file
+            ),
+        )
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{file} is not COCO-VID json of one video, as `masa-track track` writes it ({_said(error)})"
+        ) from error
+    _check(run)
+    return run
+
+
+def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple[Rle | None, ...]:
+    masks: list[Rle | None] = []
+    for i, segmentation in enumerate(segmentations):
+        if not segmentation:
+            masks.append(None)
+            continue
+        if not (isinstance(segmentation, dict) and isinstance(segmentation.get("counts"), str)):  # of another program
+            masks.append(compressed(segmentation, size))
+            continue
+        height, width = segmentation["size"]
+        rle = {"size": [int(height), int(width)], "counts": segmentation["counts"].encode("ascii")}
+        if not is_whole(rle):
+            raise InputError(f"{file}, annotations[{i}]: the runs of its segmentation do not fill its size")
+        masks.append(rle)
+    return tuple(masks) if any(mask is not None for mask in masks) else ()
+
+
+def _check(run: Run) -> None:
+    if not len(run.frames) or (np.diff(run.frames) < 1).any():
+        raise InputError(f"{run.path} must hold frames, each once")
+    finite = np.isfinite(run.boxes).all() and np.isfinite(run.scores).all() and math.isfinite(run.fps)
+    if not (finite and run.fps > 0 and min(run.width, run.height) > 0):
+        raise InputError(f"{run.path} must hold finite boxes and scores, and a size and an fps above 0")
+    for mask in run.masks:
+        if mask is not None and mask["size"] != [run.height, run.width]:
+            height, width = mask["size"]
+            raise InputError(f"{run.path} must hold masks of {run.width}x{run.height}, got one of {width}x{height}")
+    if len(np.unique(np.column_stack((run.rows, run.ids)), axis=0)) < len(run.ids):
+        raise InputError(f"{run.path} holds a track_id twice in one image")
+
+
+def _said(error: Any) -> str:
+    return f"no {error}" if isinstance(error, KeyError) else str(error)

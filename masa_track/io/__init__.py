@@ -1,1 +1,0 @@
-"""Video, images and detections in; tracks, video and report out."""

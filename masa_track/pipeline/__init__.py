@@ -1,0 +1,1 @@
+"""The pipeline: a video through a detector and a tracker to files, and the search of options."""

@@ -1,0 +1,110 @@
+"""The one-page report of a run: fed frame by frame, written once, opened from anywhere without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import supervision as sv
+
+from masa_track.files import write_text
+from masa_track.formats.rows import ClassNames, confidences, row_names, tracked_rows
+from masa_track.report.page import Run, render_page
+from masa_track.report.records import LiveCurve, TrackRecords, consider_crop
+
+RESULT_FILES = ("video.mp4", "tracks.txt", "tracks.json", "tracks.csv")
+
+
+class ReportBuilder:
+    """Collects what ``report.html`` shows. Its memory is bounded: see :mod:`masa_track.report.records`.
+
+    Args:
+        title: what was tracked, e.g. the source's file name.
+        source: where it came from, e.g. the whole path; may be empty.
+        width: of the frames, in pixels, where known.
+        height: of the frames, in pixels, where known.
+        fps: frames per second of the source, where known.
+        class_names: the names by class id.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        source: str = "",
+        width: int | None = None,
+        height: int | None = None,
+        fps: float | None = None,
+        class_names: ClassNames = None,
+    ) -> None:
+        self._run = Run(title=title, source=source, width=width, height=height, fps=fps)
+        self._class_names = class_names
+        self._tracks = TrackRecords()
+        self._curve = LiveCurve()
+
+    @property
+    def identities(self) -> int:
+        """How many different identities there were."""
+        return self._tracks.identities
+
+    def add(
+        self, frame_number: int, timestamp: float | None, image: np.ndarray | None, detections: sv.Detections
+    ) -> None:
+        """Takes one processed frame; neither the image nor the detections are kept or altered.
+
+        Args:
+            frame_number: of the frame in the source, from 1, rising; it may skip.
+            timestamp: its time in seconds, or None where the source has no clock.
+            image: the frame, (H, W, 3) uint8 BGR, without drawings; None gives no thumbnails.
+            detections: all its rows, in pixels of the image; those without an identity are only counted.
+        """
+        index = self._run.frames
+        rows = tracked_rows(detections)
+        names = row_names(rows, self._class_names)
+        ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
+        for track_id, name, box, score in zip(ids, names, rows.xyxy.tolist(), confidences(rows).tolist(), strict=True):
+            record = self._tracks.get(track_id, name, frame_number, timestamp)
+            record.extend(index, frame_number, timestamp, name, score)
+            if image is not None:
+                consider_crop(record, image, tuple(box), score)
+        self._tracks.prune(index)
+        self._curve.add(frame_number, timestamp, len(ids))
+        self._run.frames += 1
+        self._run.detections += len(detections)
+        self._run.boxes += len(ids)
+
+    def write(
+        self,
+        path: str | Path,
+        facts: Mapping[str, object],
+        *,
+        processing_fps: float | None = None,
+        broken_frames: Sequence[object] = (),
+        cut_short: str = "",
+        files: Sequence[str] | None = None,
+    ) -> None:
+        """Writes the page, whole or not at all; the builder can go on and write again.
+
+        Args:
+            path: the file, e.g. ``report.html``.
+            facts: the run's settings by name, in the order to show: model, preset, detector...
+            processing_fps: frames per second of the run itself.
+            broken_frames: numbers or descriptions of the frames that could not be read.
+            cut_short: what is missing at the end of the source, in words; empty if nothing is.
+            files: names of the results beside it to link to; ``video.mp4`` is embedded. By default those that exist.
+
+        Raises:
+            OSError: the file cannot be written; an earlier one is as it was.
+        """
+        path = Path(path)
+        if files is None:
+            files = [name for name in RESULT_FILES if (path.parent / name).is_file()]
+        run = self._run
+        run.facts = {str(name): str(value) for name, value in facts.items()}
+        run.processing_fps = processing_fps
+        run.broken_frames = [str(frame) for frame in broken_frames]
+        run.cut_short = cut_short
+        run.files = list(files)
+        run.identities = self.identities
+        run.median_length, run.mean_length = self._tracks.lengths()
+        write_text(path, render_page(run, self._tracks.longest(), self._curve.bins))

@@ -1,0 +1,1 @@
+"""Frames in, from files, images, cameras and addresses; video out; and how the camera moved."""

@@ -1,0 +1,96 @@
+"""Keeps reading a live source whose connection breaks: connects again, ever more patiently, and says so."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from masa_track.errors import InputError
+from masa_track.video.source import Frame, OnBroken
+
+FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before an attempt: 1, 2, 4, ..., 30, 30, ...
+
+
+class Connects(Protocol):
+    """A source that can be connected to again.
+
+    Attributes:
+        fps: frames per second.
+        notice: told what happens.
+        stop_asked: whether the user wants to end.
+    """
+
+    fps: float
+    notice: Callable[[str], None]
+    stop_asked: Callable[[], bool]
+
+    def connection(self, stride: int, report: OnBroken) -> Iterator[Frame]:
+        """Connects anew and reads to the end; raises InputError if that is not possible."""
+
+    def why_ended(self) -> str:
+        """What ended the last connection."""
+
+
+def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken) -> Iterator[Frame]:
+    """The frames of one connection after another.
+
+    Numbers and timestamps go on where they were: the time without a picture counts, in frames of 1 / ``fps``, so that
+    a memory in frames or seconds forgets what it should.
+
+    Args:
+        source: what to read.
+        patience: seconds to go on trying without a picture.
+        stride: gives frames 1, 1 + stride, ...
+        report: told of broken frames, and of the end.
+    """
+    number_shift, seconds_shift = 0, 0.0
+    number, seconds, seen = 0, 0.0, time.monotonic()  # of the last picture
+    wait, attempts = FIRST_WAIT, 0
+    reason, since = "", seen
+    while True:
+
+        def report_shifted(own: int, text: str, shift: int = number_shift) -> None:
+            report(own + shift, text)
+
+        try:
+            for frame in source.connection(stride, report_shifted):
+                if attempts:
+                    tries = f"{attempts} attempt{'s' * (attempts > 1)}"
+                    source.notice(f"connected again after {time.monotonic() - seen:.1f} s, {tries}")
+                    wait, attempts = FIRST_WAIT, 0
+                number, seconds = frame.number + number_shift, frame.timestamp + seconds_shift
+                yield replace(frame, number=number, timestamp=seconds, file_name=f"{number:06d}.jpg")
+                seen = time.monotonic()
+                del frame  # not held while the next one is decoded
+            lost = source.why_ended() or "the address stopped giving pictures"
+        except InputError as error:
+            lost = str(error)
+        if not attempts:
+            reason, since = lost, time.monotonic()
+            limit = f" for up to {patience:g} s" if math.isfinite(patience) else ""
+            source.notice(f"after frame {number}: {reason}; connecting again{limit}")
+        left = since + patience - time.monotonic()
+        if not _waited(min(wait, left), source.stop_asked):
+            report(number + 1, reason)
+            return
+        if left <= wait and attempts:
+            report(number + 1, f"{reason}; {attempts} attempts in {patience:g} s to connect again failed")
+            return
+        attempts += 1
+        wait = min(2 * wait, LONGEST_WAIT)
+        gap = time.monotonic() - seen
+        number_shift = math.ceil((number + round(gap * source.fps)) / stride) * stride
+        seconds_shift = seconds + gap
+
+
+def _waited(seconds: float, stop_asked: Callable[[], bool]) -> bool:
+    """Waits; False if the user wants to end."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if stop_asked():
+            return False
+        time.sleep(min(0.1, max(0.0, until - time.monotonic())))
+    return not stop_asked()

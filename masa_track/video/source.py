@@ -1,0 +1,106 @@
+"""What every source of frames gives and promises: :class:`Frame` and :class:`Source`."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from masa_track.errors import InputError
+
+OnBroken = Callable[[int, str], None]
+
+DEFAULT_FPS = 30.0  # of a source that says nothing: a folder of images, some cameras and streams
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        number: 1-based position in the source; a stride does not change it.
+        image: (H, W, 3) uint8 BGR.
+        timestamp: seconds since frame 1.
+        file_name: the image file's name, or one made up for a video, ``000001.jpg``.
+    """
+
+    number: int
+    image: np.ndarray
+    timestamp: float
+    file_name: str
+
+
+class Source(ABC):
+    """Where frames come from. Made by :func:`masa_track.video.sources.open_source`.
+
+    Attributes:
+        name: a stem for output files, e.g. ``MOT17-05-FRCNN``.
+        width: of every frame, in pixels.
+        height: of every frame, in pixels.
+        fps: frames per second.
+        length: how many frames there are: exact for images, a hint for videos, None for live or unknown.
+        last_number: the highest frame number that annotations of it can bear, when that is sure; None otherwise.
+            It is above ``length`` where a MOTChallenge folder holds only the first images of its sequence.
+        file_names: of all frames, in order; empty for anything but images.
+        live: whether frames come when they happen.
+        cut_short: what is missing at the end, in words; set when reading has come to the end. Empty where nothing is
+            known to be missing.
+        notice: told what else happens, e.g. that a connection broke; nobody, until another function is put here.
+        stop_asked: asked while waiting for a connection whether to give up; no, until another function is put here.
+    """
+
+    name: str
+    width: int
+    height: int
+    fps: float
+    length: int | None = None
+    last_number: int | None = None
+    file_names: Sequence[str] = ()
+    live: bool = False
+    cut_short: str = ""
+    notice: Callable[[str], None] = staticmethod(lambda text: None)
+    stop_asked: Callable[[], bool] = staticmethod(lambda: False)
+
+    def frames(
+        self, stride: int = 1, max_frames: int | None = None, on_broken: OnBroken | None = None
+    ) -> Iterator[Frame]:
+        """Reads from the start. Closing the iterator closes the file or the connection.
+
+        Args:
+            stride: gives frames 1, 1 + stride, 1 + 2 * stride, ...
+            max_frames: ends after so many frames given; None gives all.
+            on_broken: told the number of each frame that cannot be given, and why. Default: they are passed over.
+
+        Raises:
+            InputError: stride or max_frames is below 1; or, on reading, the source has gone since it was opened.
+        """
+        if stride < 1:
+            raise InputError(f"stride must be at least 1, got {stride}")
+        if max_frames is not None and max_frames < 1:
+            raise InputError(f"max_frames must be at least 1, got {max_frames}")
+        return self._limited(stride, max_frames, on_broken or (lambda number, reason: None))
+
+    def _limited(self, stride: int, max_frames: int | None, report: OnBroken) -> Iterator[Frame]:
+        with closing(self._read(stride, report)) as frames:
+            yield from islice(frames, max_frames)
+
+    @abstractmethod
+    def _read(self, stride: int, report: OnBroken) -> Any:
+        """The generator behind :meth:`frames`."""
+
+    def _size_fault(self, image: np.ndarray) -> str:
+        height, width = image.shape[:2]
+        if (width, height) == (self.width, self.height):
+            return ""
+        return f"is {width}x{height}, the video is {self.width}x{self.height}"
+
+
+def file_stem(text: str) -> str:
+    """A file name without surprises."""
+    return re.sub(r"[^\w.+-]+", "_", text).strip("._") or "video"

@@ -1,0 +1,349 @@
+"""Video files and addresses in, decoded by PyAV."""
+
+from __future__ import annotations
+
+import errno
+import math
+import os
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from masa_track.errors import InputError
+from masa_track.video.addresses import HIDDEN, masked
+from masa_track.video.ffmpeg import silence_ffmpeg
+from masa_track.video.frame_numbers import FrameNumbers
+from masa_track.video.opencv import fitted
+from masa_track.video.reconnect import kept_alive
+from masa_track.video.source import DEFAULT_FPS, Frame, OnBroken, Source, file_stem
+
+TIMEOUT_SECONDS = 10.0  # for an address to answer, and then to send each packet
+THREADS = min(4, os.cpu_count() or 1)  # each one holds a frame; and damage at the very end can cost as many frames
+
+
+class VideoSource(Source):
+    """A video file or an address; see :func:`masa_track.video.sources.open_source`."""
+
+    def __init__(self, text: str, fps: float | None, reconnect: float = 0.0) -> None:
+        self._reconnect = reconnect
+        self._ended = (0, "")  # after which frame reading ended before its time, and why
+        self._remote = "://" in text
+        self._url = text if self._remote else f"file:{text}"  # else a colon in a file's name would be a protocol's
+        self._shown = masked(text)
+        self._fps_given = fps is not None
+        self.name = file_stem(Path(self._shown).stem)
+        if self._remote:
+            address = self._shown.partition("://")[2].removeprefix(f"{HIDDEN}@")
+            host, _, path = address.partition("?")[0].partition("/")
+            self.name = file_stem(Path(path).stem or host.partition(":")[0])
+        self.width = self.height = 0
+        reasons: list[str] = []
+        with self._open() as (container, stream):
+            self.fps = float(fps or _stream_fps(stream))
+            seconds = container.duration / av.time_base if container.duration else 0.0
+            self.length = stream.frames or round(seconds * _stream_fps(stream)) or None
+            self.live = self._remote and not seconds
+            with closing(self._decode(container, stream, 1, lambda number, reason: reasons.append(reason))) as frames:
+                first = next(frames, None)
+        if first is None:
+            reasons += [self._ended[1]] if self._ended[1] else []
+            why = f" ({reasons[-1]})" if reasons else ""
+            raise InputError(f"source {self._shown!r}: no frame of it can be decoded{why}; it is damaged or cut short")
+        self.height, self.width = first.image.shape[:2]
+
+    @contextmanager
+    def _open(self, threads: int = THREADS) -> Iterator[tuple[Any, Any]]:
+        options: dict[str, Any] = {}
+        if self._remote:
+            options["timeout"] = (TIMEOUT_SECONDS, TIMEOUT_SECONDS)
+            if self._url.lower().startswith("rtsp"):
+                options["options"] = {"rtsp_transport": "tcp"}  # over udp a busy network tears pictures
+        try:
+            silence_ffmpeg()
+            container: Any = av.open(self._url, **options)
+        except (av.error.FFmpegError, OSError) as error:
+            why = _reason(error)
+            if self._remote:
+                # Not "from error": FFmpeg's error quotes the address, and so its password.
+                raise InputError(f"source {self._shown!r}: the address gives no video ({why}); check it") from None
+            if os.path.getsize(self._url[5:]) == 0:
+                why = "the file is empty"
+            raise InputError(f"source {self._shown!r} is not a video, or not a whole one ({why})") from error
+        with container:
+            attached = av.stream.Disposition.attached_pic  # an album's cover
+            streams = [s for s in container.streams.video if not s.disposition & attached]
+            if not streams or container.format.name == "tty":  # tty: FFmpeg draws text files as pictures
+                raise InputError(f"source {self._shown!r} holds no video ({container.format.long_name}); give a video")
+            stream = streams[0]
+            if stream.codec_context is None:
+                raise InputError(f"source {self._shown!r} is coded in a way that cannot be decoded here; convert it")
+            stream.thread_type = "AUTO"
+            stream.codec_context.thread_count = threads
+            yield container, stream
+
+    def _read(self, stride: int, report: OnBroken) -> Any:
+        if self.live and self._reconnect > 0:
+            yield from kept_alive(self, self._reconnect, stride, report)
+            return
+        yield from self.connection(stride, report)
+        number, why = self._ended
+        if why:
+            report(number, why)
+
+    def connection(self, stride: int, report: OnBroken) -> Iterator[Frame]:
+        """The frames of one connection, or of the file, numbered from 1.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        self._ended, self.cut_short = (0, ""), ""
+        with self._open() as (container, stream):
+            yield from self._decode(container, stream, stride, report)
+
+    def why_ended(self) -> str:
+        """What ended the last connection before its time; empty if nothing did."""
+        return self._ended[1]
+
+    def _decode(self, container: Any, stream: Any, stride: int, report: OnBroken) -> Any:
+        numbers = FrameNumbers(
+            # AVI has no pts: what FFmpeg makes up for a file with B-frames is not in the order of showing.
+            counting=container.format.name == "avi",
+            joined=self.live or container.format.name == "mpegts",
+            time_base=float(stream.time_base or 0),
+            interval=1 / self.fps,
+        )
+        size: tuple[int, ...] = ()  # of the last picture that had another than the video's
+        for number, picture in self._pictures(container, stream, numbers, report):
+            if picture.is_corrupt:
+                report(number, "is damaged")
+            elif (number - 1) % stride == 0:
+                image = _upright(picture)
+                fault = self._size_fault(image) if self.width else ""
+                if fault and self.live:  # a camera that was set anew goes on so
+                    if image.shape != size:
+                        self.notice(f"frame {number} {fault}: scaled from here on")
+                    size = image.shape
+                    image = fitted(image, self.width, self.height)
+                elif fault:
+                    report(number, fault)
+                    continue
+                seconds = (number - 1) / self.fps if self._fps_given else numbers.seconds
+                yield Frame(number, image, seconds, f"{number:06d}.jpg")
+                del image  # not held while the next one is decoded
+
+    def _pictures(
+        self, container: Any, stream: Any, numbers: FrameNumbers, report: OnBroken
+    ) -> Iterator[tuple[int, Any]]:
+        packets = container.demux(stream)
+        rtsp = container.format.name == "rtsp"
+        if rtsp:
+            packets = _mended(_until_silent(packets))
+        packet: Any = True
+        read = _Read()
+        why = "could not be decoded"
+        ended = ""
+        while packet is not None:
+            try:
+                packet = next(packets, None)
+            except av.error.FFmpegError as error:
+                ended = f"reading ended here: {_reason(error)}"
+                packet = None
+            if packet is not None:
+                read.add(packet)
+                if packet.size == 0:  # PyAV's mark of the end, or an empty one, which the decoder takes for that
+                    continue
+                for number in numbers.sent(packet):
+                    report(number, why)
+            pictures: list[Any] = []
+            try:
+                pictures = stream.codec_context.decode(packet)
+            except av.error.FFmpegError as error:
+                why = f"could not be decoded: {_reason(error)}"
+                for number in numbers.failed():
+                    report(number, why)
+            if packet is None and numbers.waiting and not self._remote:
+                pictures += self._tail(numbers, {picture.pts for picture in pictures if picture.pts is not None})
+            for picture in pictures:
+                lost, own = numbers.received(picture.pts, picture.is_corrupt)
+                for number in lost:
+                    report(number, why)
+                    why = "could not be decoded"
+                if own is not None:
+                    yield own, picture
+        for number in numbers.rest():
+            report(number, why)
+        # FFmpeg takes a server that is gone for the end, so only RTSP's own word, of how long it is, can tell.
+        if rtsp and (self.live or numbers.last + self.fps < (self.length or 0)):
+            ended = ended or "the address stopped giving pictures"
+        self._ended = (numbers.last + 1, ended)
+        if not self.live:
+            self.cut_short = self._missing(container, stream, read, numbers.last)
+
+    def _missing(self, container: Any, stream: Any, read: _Read, last: int) -> str:
+        """What the header announces and the file does not hold; empty where nothing is missing, or nothing tells.
+
+        Only headers that are written with the file are believed. MPEG-TS and others have none: there FFmpeg's length
+        is itself read from the end of the file.
+
+        Args:
+            container: the video, read to its end.
+            stream: its stream of pictures.
+            read: what was read of it.
+            last: the number of the last frame.
+        """
+        kind, about = set(container.format.name.split(",")), ""
+        index = len(getattr(stream, "index_entries", ()))  # of an MP4: all packets; since PyAV 13
+        missing = 0
+        if "mp4" in kind:
+            missing = index - read.packets
+        elif "avi" in kind and read.last_dts is not None:
+            missing = stream.frames - (read.last_dts + 1)  # a chunk each, also for dropped frames
+        elif not kind & {"matroska", "flv", "asf"}:
+            return ""
+        if not kind & {"mp4", "avi"} or ("mp4" in kind and index > stream.frames):  # or an MP4 of fragments
+            seconds = self._seconds_missing(container, stream, read)
+            if seconds > 0.5 + 2 / self.fps:  # headers round, and count the last frame's duration or not
+                missing, about = max(missing, round(seconds * self.fps)), "about "
+        if missing <= 0:
+            return ""
+        return (
+            f"its header announces {about}{last + missing} frames, but the file ends after frame {last}: "
+            f"{about}{missing} frames are missing ({missing / self.fps:.1f} s); the file was cut short"
+        )
+
+    def _seconds_missing(self, container: Any, stream: Any, read: _Read) -> float:
+        """Seconds from the end of what was read to the length in the header; sound may go on after the pictures."""
+        length = 0.0
+        if stream.duration:
+            length = float(stream.duration * stream.time_base)
+        elif container.duration:
+            length = container.duration / av.time_base
+        if length <= read.end:
+            return 0.0
+        with suppress(InputError, av.error.FFmpegError), self._open() as (again, _):
+            again.seek(max(0, int((read.end - 1) * av.time_base)))
+            rest = _Read()
+            for packet in again.demux():
+                rest.add(packet)
+            return length - max(read.end, rest.end)
+        return length - read.end
+
+    def _tail(self, numbers: FrameNumbers, had: set[int]) -> list[Any]:
+        """The last frames again, by one thread: an error at the end costs several threads their good frames too."""
+        wanted = {pts for _, pts, _ in numbers.waiting if pts > max(had, default=-math.inf)}
+        found: list[Any] = []
+        if not wanted:
+            return found
+        with self._open(threads=1) as (container, stream), suppress(av.error.FFmpegError):
+            container.seek(min(wanted), stream=stream)
+            for packet in container.demux(stream):
+                with suppress(av.error.FFmpegError):
+                    found += [
+                        p for p in stream.codec_context.decode(packet if packet.size else None) if p.pts in wanted
+                    ]
+        return found
+
+
+class _Read:
+    """How much of a video was read.
+
+    Attributes:
+        packets: how many.
+        last_dts: the highest dts, in the stream's time base; None before the first.
+        end: seconds at which the last packet ends.
+    """
+
+    def __init__(self) -> None:
+        self.packets = 0
+        self.last_dts: int | None = None
+        self.end = 0.0
+
+    def add(self, packet: Any) -> None:
+        """Takes note of a packet; PyAV's mark of the end is none."""
+        if packet.size == 0 and packet.dts is None:
+            return
+        self.packets += 1
+        if packet.dts is not None:
+            self.last_dts = packet.dts if self.last_dts is None else max(self.last_dts, packet.dts)
+        start = packet.dts if packet.pts is None else packet.pts
+        if start is not None and packet.time_base:
+            self.end = max(self.end, float((start + (packet.duration or 0)) * packet.time_base))
+
+
+def _until_silent(packets: Iterator[Any]) -> Iterator[Any]:
+    """The packets up to the first silence of TIMEOUT_SECONDS.
+
+    At a timeout FFmpeg first gives the packet its parser holds, without a word, and then waits as long again.
+    """
+    while True:
+        asked = time.monotonic()
+        packet = next(packets, None)
+        waited = time.monotonic() - asked
+        if packet is None:
+            return
+        yield packet
+        if waited >= TIMEOUT_SECONDS:
+            raise av.error.TimeoutError(errno.ETIMEDOUT, "silence")
+
+
+def _mended(packets: Iterator[Any]) -> Iterator[Any]:
+    """Packets by RTSP, one a frame and each with its time. What FFmpeg 8 and GStreamer 1.22 were seen to give:
+
+    - The first packet of H.264 and H.265 has no time. FFmpeg starts the clock at it, so it is 0.
+    - A key frame of several slices comes as several packets of one time where the server repeats the parameters before
+      each slice (``rtph264pay config-interval=-1``); decoded apart each is a damaged frame.
+
+    Costs one packet's delay, as only the next one tells that a frame is whole.
+    """
+    held: Any = None
+    first = True
+    fault: av.error.FFmpegError | None = None
+    try:
+        for packet in packets:
+            if first and held is not None:
+                first = False
+                if held.pts is None and packet.pts is not None and 0 <= packet.pts * packet.time_base <= 1:
+                    held.pts = held.dts = 0
+            if held is not None and packet.size and packet.pts is not None and packet.pts == held.pts:
+                held = _joined(held, packet)
+                continue
+            if held is not None:
+                yield held
+            held = packet
+    except av.error.FFmpegError as error:
+        fault = error
+    if held is not None:
+        yield held
+    if fault is not None:
+        raise fault
+
+
+def _joined(one: Any, other: Any) -> Any:
+    whole = av.Packet(bytes(one) + bytes(other))
+    whole.pts, whole.dts, whole.time_base, whole.is_keyframe = one.pts, one.dts, one.time_base, one.is_keyframe
+    return whole
+
+
+def _upright(picture: Any) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, turned the way a phone's video says it is to be shown."""
+    image = picture.to_ndarray(format="bgr24")
+    turns = round(picture.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+
+
+def _stream_fps(stream: Any) -> float:
+    for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
+        if rate and 0 < rate <= 1000:  # some headers hold the clock's rate, 90000, instead
+            return float(rate)
+    return DEFAULT_FPS
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, av.error.ExitError | av.error.TimeoutError):
+        return f"no answer within {TIMEOUT_SECONDS:g} s"
+    return getattr(error, "strerror", None) or type(error).__name__  # str() would hold the address and its password
