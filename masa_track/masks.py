@@ -92,7 +92,7 @@ def compressed(segmentation: Any, size: tuple[int, int]) -> Rle:
     if rle["size"] != list(size):
         raise InputError(
             f"the mask is {rle['size'][1]}x{rle['size'][0]}, its image {size[1]}x{size[0]}; "
-            "give the masks made on this image, or mend the size"
+            "give the masks made on this image, or fix the size"
         )
     if not is_whole(rle):
         raise InputError("the mask's runs do not fill its image, they are damaged; make it anew")

@@ -61,7 +61,7 @@ class MasaTracker:
         camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
             ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`. The one to set for your
-            detector is ``init_score_threshold``, the score from which its boxes start tracks.
+            detector is ``track_activation_threshold``, the score from which its boxes start tracks.
 
     Attributes:
         phrases: class ids by name, where a detector names things instead of numbering them; filled as names come.
@@ -187,15 +187,15 @@ class MasaTracker:
 
     def _say_if_weak(self, scores: np.ndarray) -> None:
         """Says so once, if no detection of the first frames scores enough for a track: the threshold is not theirs."""
-        threshold = self._associator.options.init_score_threshold
+        threshold = self._associator.options.track_activation_threshold
         if not len(scores) or self._best_score > threshold or self._weak_frames == _WEAK_FRAMES:
             return
         self._best_score = max(self._best_score, float(scores.max()))
         self._weak_frames += self._best_score <= threshold
         if self._weak_frames == _WEAK_FRAMES:
             LOG.warning(
-                "no detection of %d frames scores above init_score_threshold = %g, from which tracks start; the best "
-                "has %.2f: set it to what your detector's scores mean, e.g. init_score_threshold=%.2f",
+                "no detection of %d frames scores above track_activation_threshold = %g, from which tracks start; "
+                "the best has %.2f: set it to what your detector's scores mean, e.g. track_activation_threshold=%.2f",
                 _WEAK_FRAMES,
                 threshold,
                 self._best_score,

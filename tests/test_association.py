@@ -17,7 +17,7 @@ from masa_track.errors import InputError
 GOLDENS = Path(__file__).parent / "goldens"
 CONFIGS = json.loads((GOLDENS / "association.json").read_text())["configs"]
 OPTION_OF = {  # the reference's names; `with_cats` has no effect in its TAO tracker, see test_goldens
-    "init_score_thr": "init_score_threshold",
+    "init_score_thr": "track_activation_threshold",
     "obj_score_thr": "object_score_threshold",
     "match_score_thr": "match_score_threshold",
     "memo_tracklet_frames": "memory_frames",
@@ -183,7 +183,7 @@ def test_an_identity_is_given_once_a_frame(preset: str, assignment: str) -> None
 
 
 def test_scores_decide_who_starts_and_who_is_matched() -> None:
-    options = {"init_score_threshold": 0.6, "object_score_threshold": 0.3}
+    options = {"track_activation_threshold": 0.6, "object_score_threshold": 0.3}
     frames = [one(1, 0, 0.5), one(1, 1, 0.7), one(1, 2, 0.4), one(1, 3, 0.2)]
     assert [i.tolist() for i in run(Associator("appearance", **options), frames)] == [[-1], [0], [0], [-1]]
 
@@ -216,7 +216,7 @@ def test_a_backdrop_keeps_its_look_alike_from_a_track() -> None:
     near[0, 0], far[0, :2] = 4, (1.2, 4)
     box, label = np.array([[10, 10, 50, 90.0]]), np.zeros(1, int)
     for frames, expected in ((1, -1), (0, 0)):
-        options = {"nms_confidence_threshold": None, "init_score_threshold": 0.8, "backdrop_frames": frames}
+        options = {"nms_confidence_threshold": None, "track_activation_threshold": 0.8, "backdrop_frames": frames}
         associator = Associator("bdd", **options)
         associator.update(box, np.array([0.9]), label, near, 0)
         associator.update(box, np.array([0.2]), label, far, 1)
@@ -302,12 +302,12 @@ def test_bad_options(preset: str, overrides: dict[str, object], message: str) ->
         ({"n_init": "x"}, "use confirm_odds, the sum of", "there is no such option"),
         ({"minimum_consecutive_frames": 2}, r"use confirm_odds=3\.3", "there is no such option"),
         ({"frame_rate": 25}, "use fps=25$", "use fps=25$"),
-        ({"track_thresh": 0.5}, r"init_score_threshold=0\.6 and high_score_threshold=0\.5", r"threshold=0\.6$"),
-        ({"track_high_thresh": 0.25}, r"high_score_threshold=0\.25", r"init_score_threshold=0\.25"),
+        ({"track_thresh": 0.5}, r"track_activation_threshold=0\.6 and high_score_threshold=0\.5", r"threshold=0\.6$"),
+        ({"track_high_thresh": 0.25}, r"high_score_threshold=0\.25", r"track_activation_threshold=0\.25"),
         ({"track_low_thresh": 0.1}, r"object_score_threshold=0\.1", r"object_score_threshold=0\.1"),
-        ({"new_track_thresh": 0.25}, r"init_score_threshold=0\.25", r"init_score_threshold=0\.25"),
+        ({"new_track_thresh": 0.25}, r"track_activation_threshold=0\.25", r"track_activation_threshold=0\.25"),
         ({"new_track_thresh": 25}, r"a detection score in 0\.\.1, got 25", r"a detection score in 0\.\.1, got 25"),
-        ({"track_activation_threshold": 0.4}, r"init_score_threshold=0\.4", r"init_score_threshold=0\.4"),
+        ({"track_activation_threshold": 0.4}, r"track_activation_threshold=0\.4", r"track_activation_threshold=0\.4"),
         ({"match_thresh": 0.8}, "no limit of IoU here.*match_odds", "use match_score_threshold"),
         ({"minimum_matching_threshold": 0.8}, "no limit of IoU here.*match_odds", "use match_score_threshold"),
         ({"max_cosine_distance": 0.3}, "appearance_weight", "use match_score_threshold"),
@@ -346,9 +346,9 @@ def test_every_name_of_another_tracker_is_explained_with_an_option_of_ours() -> 
 def test_min_hits_is_converted_to_what_it_means(hits: int, start: float) -> None:
     """A detection of score .9 frame after frame gets its identity at the frame that was asked for."""
     with pytest.raises(InputError) as caught:
-        any_options_of("default", min_hits=hits, init_score_threshold=start)
+        any_options_of("default", min_hits=hits, track_activation_threshold=start)
     name, value = re.search(r"use (\w+)=([\d.]+)", str(caught.value)).groups()
-    associator = FusedAssociator(init_score_threshold=start, **{name: float(value)})
+    associator = FusedAssociator(track_activation_threshold=start, **{name: float(value)})
     arguments = np.array([[50, 50, 90, 130]]), np.array([0.9]), np.zeros(1, int), np.ones((1, 8))
     # The first frame of a video comes after no other, so its detections have their identity at once.
     associator.update(*(array[:0] for array in arguments), 0, size=(640, 480))

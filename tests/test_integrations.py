@@ -1,4 +1,4 @@
-"""The mmdet integration where mmdet is not, or its mmcv has no operators: the error has the command that mends it."""
+"""The mmdet integration where mmdet is not, or its mmcv has no operators: the error has the command that fixes it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from masa_track import MasaTracker
 from masa_track.association import Associator, FusedAssociator, FusedOptions, open_associator, options_of
 from masa_track.association.evidence import fused, kalman
 from masa_track.association.evidence.appearance import AppearanceEvidence, AppearancePrior
-from masa_track.association.evidence.detection_probability import Presence
+from masa_track.association.evidence.detection_probability import DetectionProbability
 from masa_track.association.gallery import Gallery, unit
 from masa_track.association.matching import most_evidence
 from masa_track.boxes import coverage
@@ -279,25 +279,27 @@ def test_what_is_seen_once_gets_no_identity() -> None:
 )
 def test_a_weak_thing_must_be_seen_more_often(start: float, score: float, sightings: int) -> None:
     """How often depends on the score, beside the one from which tracks start."""
-    associator = FusedAssociator(fps=25, init_score_threshold=start)
+    associator = FusedAssociator(fps=25, track_activation_threshold=start)
     step(associator, 0, [box(400)], [1])
     got = [step(associator, k, [box(400), box(100 + k)], [1, 0], [1.0, score])[1] for k in range(1, 7)]
     assert got == [-1] * (sightings - 1) + [1] * (7 - sightings)
 
 
 def test_presence_counts_as_by_hand() -> None:
-    presence, missing = Presence(), np.array([0.0, 0.0, 0.2, 5.0])
+    detection_probability, missing = DetectionProbability(), np.array([0.0, 0.0, 0.2, 5.0])
     seen = np.array([True, True, False, False])
     for _ in range(200):
-        presence.learn(missing, seen)
+        detection_probability.learn(missing, seen)
     left = (1 - 0.99**200) / (1 - 0.99)  # of 200 frames, the older the less
     steady = (2 * left + 50 * 0.9) / (2 * left + 50)
     never = 50 * (1 - np.exp(-6 * 0.04)) / (left + 50)
-    after = presence.log_odds(missing, 0.04, 2.0)
+    after = detection_probability.log_odds(missing, 0.04, 2.0)
     weight = np.exp(-1.5 * 0.04 - missing / 2)
     assert after[0] == min(np.log(steady / (1 - steady)) * weight[0], 1)
     np.testing.assert_allclose(after[2], np.log(never / (1 - never)) * weight[2])
-    assert (np.abs(presence.log_odds(missing, 5.0, 2.0)) < 0.01).all()  # frames far apart say nothing of each other
+    assert (
+        np.abs(detection_probability.log_odds(missing, 5.0, 2.0)) < 0.01
+    ).all()  # frames far apart say nothing of each other
 
 
 def test_of_two_the_one_seen_a_moment_ago_is_likelier() -> None:
@@ -512,9 +514,9 @@ def test_empty_frames_are_misses_of_the_detector() -> None:
     for k in range(50):
         step(associator, 2 * k, [box(100)], [0])
         if k == 5:
-            before = associator._state.presence.steady()
+            before = associator._state.detection_probability.redetection_probability()
         step(associator, 2 * k + 1, [], [])
-    assert associator._state.presence.steady() < before - 0.2
+    assert associator._state.detection_probability.redetection_probability() < before - 0.2
 
 
 @pytest.mark.parametrize("seed", range(4))

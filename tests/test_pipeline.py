@@ -95,10 +95,10 @@ def test_no_identities_are_explained(tmp_path: Path) -> None:
 
     assert "the detector found no box: motion needs a camera that stands still" in said(Outcome(frames=9))
     assert "check that the detections are of this video" in said(Outcome(frames=9), None)
-    weak = track_video(job(tmp_path, start_score=0.95))
+    weak = track_video(job(tmp_path, track_activation_threshold=0.95))
     assert (weak.boxes, weak.weak_boxes, weak.best_score) == (14, 14, 0.9)
     weak.identities = 0
     assert "all 14 boxes score too little: a track starts above 0.5, the best box has 0.90" in said(weak)
-    assert "try --set init_score_threshold=0.45" in said(weak)
+    assert "try --set track_activation_threshold=0.45" in said(weak)
     assert "1 of 2 boxes score above 0.5" in said(Outcome(frames=9, boxes=2, weak_boxes=1))
     assert "warning" not in said(Outcome(frames=9, identities=1))

@@ -275,9 +275,9 @@ def test_broken_images_are_left_out_until_they_are_mended(
     assert lines(out) == written
     (folder / "p2.jpg").unlink()
     shutil.copy(photos / "p1.png", folder / "p1.png")
-    mended = proposals(folder, out, *options)
+    repaired = proposals(folder, out, *options)
     assert "left out" not in capsys.readouterr().out
-    assert mended == proposals(photos, tmp_path / "other.json", *options)
+    assert repaired == proposals(photos, tmp_path / "other.json", *options)
 
 
 def test_only_broken_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,7 +55,7 @@ def test_things_keep_their_identity_wherever_they_are() -> None:
 
 
 def test_a_detector_whose_scores_start_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    weak, sure = MasaTracker(ByColour()), MasaTracker(ByColour(), init_score_threshold=0.25)
+    weak, sure = MasaTracker(ByColour()), MasaTracker(ByColour(), track_activation_threshold=0.25)
     for tracker, told in ((weak, 1), (sure, 0)):
         caplog.clear()
         for number in range(30):
@@ -65,7 +65,7 @@ def test_a_detector_whose_scores_start_nothing_is_told(caplog: pytest.LogCapture
         assert len(caplog.records) == told
         assert (identities == -1).all() == bool(told)
         if told:
-            assert "init_score_threshold = 0.7, from which tracks start; the best has 0.40" in caplog.text
+            assert "track_activation_threshold = 0.7, from which tracks start; the best has 0.40" in caplog.text
 
 
 def test_rows_order_and_what_they_carry_stay() -> None:
@@ -116,7 +116,7 @@ def test_memory_counts_calls_or_time() -> None:
     """Ten frames of memory at 10 frames a second: gone after ten calls, or after one second."""
 
     def after(calls: int, seconds: float | None, preset: str = "appearance") -> int:
-        tracker = MasaTracker(ByColour(), preset, memory_frames=10, fps=10.0, init_score_threshold=0.1)
+        tracker = MasaTracker(ByColour(), preset, memory_frames=10, fps=10.0, track_activation_threshold=0.1)
         times = [None] * (calls + 1) if seconds is None else np.linspace(5.0, 5.0 + seconds, calls + 1).tolist()
         first, frame = painted([0, 1], [0, 1])
         other = painted([2], [5])
@@ -137,7 +137,7 @@ def test_memory_counts_calls_or_time() -> None:
     [
         ({"preset": "defualt"}, "unknown preset 'defualt': did you mean 'default'"),
         ({"memory": 3}, "unknown option 'memory'"),
-        ({"init_score_threshold": "high"}, "init_score_threshold must be a finite number"),
+        ({"track_activation_threshold": "high"}, "track_activation_threshold must be a finite number"),
         ({"model": "nan"}, "unknown model 'nan': did you mean 'nano'"),
         ({"device": "tpu9"}, "device 'tpu9' cannot be used here"),
     ],
@@ -213,7 +213,7 @@ def test_scores_that_are_no_probabilities(preset: str, scores: list, message: st
     assert tracker.update(scored(1.0004, 1.0, 0.0), FRAME).tracker_id[:2].tolist() == [1, 2]  # rounding is no mistake
 
 
-@pytest.mark.parametrize("name", ["init_score_threshold", "object_score_threshold"])
+@pytest.mark.parametrize("name", ["track_activation_threshold", "object_score_threshold"])
 @pytest.mark.parametrize("preset", ["default", "appearance"])
 def test_a_threshold_in_percent(preset: str, name: str) -> None:
     with pytest.raises(InputError, match=f"{name} must be at most 1, as scores are, got 40: percent: divide by 100"):
@@ -241,7 +241,7 @@ def test_identities_cannot_wrap(preset: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("views", 10**9), ("views", 10**400), ("fps", 10**400), ("init_score_threshold", 10**400)]
+    ("name", "value"), [("views", 10**9), ("views", 10**400), ("fps", 10**400), ("track_activation_threshold", 10**400)]
 )
 @pytest.mark.parametrize("preset", ["default", "appearance"])
 def test_options_of_absurd_size(preset: str, name: str, value: int) -> None:

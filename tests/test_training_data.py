@@ -565,7 +565,7 @@ BAD = {
     "unknown image": (first("annotations", image_id=99), r"annotations\[0\]: image_id 99 is not among its images"),
     "mask of another size": (
         first("images", width=100),
-        r"annotations\[0\]: the mask is 200x160, its image 100x160; .*mend the size",
+        r"annotations\[0\]: the mask is 200x160, its image 100x160; .*fix the size",
     ),
     "empty mask": (
         first("annotations", segmentation=rle(np.zeros(SIZE, np.uint8))),

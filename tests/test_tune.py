@@ -40,7 +40,7 @@ def test_the_search_finds_the_detectors_threshold() -> None:
     before, best, options = search(doubtful, "idf1", 15, [1], 0)
     assert before == 0
     assert best > 0.9
-    assert options["init_score_threshold"] < 0.45
+    assert options["track_activation_threshold"] < 0.45
     assert score(doubtful, "idf1", [1], options) == pytest.approx(best)
     FusedAssociator(**options)
 

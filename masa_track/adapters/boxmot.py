@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from masa_track.adapters.normalize import unit_length
+from masa_track.adapters.normalize import l2_normalize
 
 if TYPE_CHECKING:
     from masa_track.contracts import Embeds
@@ -29,4 +29,4 @@ class ReIDModel:
             boxes: (N, 4) xyxy pixels; more columns are left aside.
             image: (H, W, 3) BGR uint8.
         """
-        return unit_length(self.model.embed(image, np.asarray(boxes, np.float32)[:, :4]))
+        return l2_normalize(self.model.embed(image, np.asarray(boxes, np.float32)[:, :4]))

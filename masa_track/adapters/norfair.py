@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masa_track.adapters.normalize import unit_length
+from masa_track.adapters.normalize import l2_normalize
 from masa_track.errors import InputError
 from masa_track.formats.results import to_detections
 
@@ -36,7 +36,7 @@ def with_embeddings(model: Embeds, detections: Any, frame: np.ndarray) -> list[A
     return [
         Detection(box.reshape(2, 2), scores=np.full(2, score), label=int(label), embedding=embedding, data=row)
         for row, (box, score, label, embedding) in enumerate(
-            zip(boxes, scores, labels, unit_length(model.embed(frame, boxes)), strict=True)
+            zip(boxes, scores, labels, l2_normalize(model.embed(frame, boxes)), strict=True)
         )
     ]
 

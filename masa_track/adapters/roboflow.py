@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masa_track.adapters.normalize import unit_length
+from masa_track.adapters.normalize import l2_normalize
 
 if TYPE_CHECKING:
     from masa_track.contracts import Embeds
@@ -36,4 +36,4 @@ class FeatureExtractor:
             detections, frame = frame, detections
         if not len(detections):
             return np.zeros((0, 0), np.float32)
-        return unit_length(self.model.embed(frame, detections.xyxy))
+        return l2_normalize(self.model.embed(frame, detections.xyxy))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from masa_track.adapters.normalize import unit_length
+from masa_track.adapters.normalize import l2_normalize
 
 if TYPE_CHECKING:
     from masa_track.contracts import Embeds
@@ -28,7 +28,7 @@ def features(model: Embeds, boxes: Any, frame: np.ndarray) -> np.ndarray:
     xyxy = xyxy.detach().cpu().numpy() if hasattr(xyxy, "detach") else xyxy
     height, width = frame.shape[:2]
     xyxy = np.clip(np.asarray(xyxy, np.float32), 0, [width, height, width, height])
-    return unit_length(model.embed(frame, xyxy))
+    return l2_normalize(model.embed(frame, xyxy))
 
 
 def use_embeddings(yolo: Any, model: Embeds) -> None:

@@ -12,7 +12,14 @@ from masa_track.association.evidence.appearance import AppearancePrior
 from masa_track.association.evidence.fused import FusedAssociator
 from masa_track.association.evidence.options import FusedOptions
 from masa_track.association.gallery_file import TrackGallery, match_galleries
-from masa_track.association.presets import PRESETS, REFERENCE_PRESETS, AssociationOptions, any_options_of, options_of
+from masa_track.association.presets import (
+    PRESETS,
+    REFERENCE_PRESETS,
+    AssociationOptions,
+    any_options_of,
+    current_names,
+    options_of,
+)
 from masa_track.association.reference import Associator
 
 __all__ = [
@@ -25,6 +32,7 @@ __all__ = [
     "FusedOptions",
     "TrackGallery",
     "any_options_of",
+    "current_names",
     "match_galleries",
     "open_associator",
     "options_of",
@@ -33,6 +41,7 @@ __all__ = [
 
 def open_associator(preset: str, **overrides: Any) -> Associator | FusedAssociator:
     """The engine of a preset; both have ``update``, ``reset`` and ``options``."""
+    overrides = current_names(overrides)
     if isinstance(any_options_of(preset, **overrides), FusedOptions):
         return FusedAssociator(preset, **overrides)
     return Associator(preset, **overrides)

@@ -13,7 +13,7 @@ from masa_track.association.matching import most_evidence
 from masa_track.errors import InputError
 from masa_track.npz import read_arrays
 
-_COMMON_TRUST = 5.0  # tracks that must be seen before half of their common look is taken away
+_COMMON_TRUST = 5.0  # tracks that must be seen before half of their mean embedding is taken away
 _ARRAYS = ("ids", "classes", "counts", "vectors")
 
 
@@ -79,7 +79,7 @@ class TrackGallery:
 def match_galleries(
     first: TrackGallery, second: TrackGallery, threshold: float = 0.35, margin: float = 0.05, class_aware: bool = False
 ) -> list[tuple[int, int, float]]:
-    """Which tracks of one camera are which of another, by looks.
+    """Which tracks of one camera are which of another, by appearance.
 
     What all tracks of a camera have in common (its light, its angle) is taken away from each before they are compared,
     so the two need things in common more than cameras alike. The assignment with the largest sum is taken; a pair that

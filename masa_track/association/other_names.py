@@ -18,7 +18,8 @@ def name_here(name: str, overrides: Mapping[str, Any], options: Any) -> str:
 
     Args:
         name: the option that was given.
-        overrides: all options that were given, by name; ``fps`` and ``init_score_threshold`` matter to some values.
+        overrides: all options that were given, by name; ``fps`` and ``track_activation_threshold`` matter to some
+            values.
         options: the preset's :class:`FusedOptions` or ``AssociationOptions``.
 
     Returns:
@@ -28,7 +29,7 @@ def name_here(name: str, overrides: Mapping[str, Any], options: Any) -> str:
     if explain is None:
         return ""
     fps = overrides.get("fps", overrides.get("frame_rate", options.fps))
-    start = overrides.get("init_score_threshold", options.init_score_threshold)
+    start = overrides.get("track_activation_threshold", options.track_activation_threshold)
     value = overrides[name]
     usable = finite_number(value) and value >= 0 and finite_number(fps) and fps > 0
     given = _Given(float(value) if usable else None, value, float(fps) if usable else options.fps, start)
@@ -76,13 +77,16 @@ def _own_memory(given: _Given, fused: bool) -> str:
 def _hits(given: _Given, fused: bool) -> str:
     """For the number of detections after which a track gets its identity."""
     if not fused:
-        return "this preset starts a track with its first detection above init_score_threshold; there is no such option"
+        return (
+            "this preset starts a track with its first detection above track_activation_threshold; there "
+            "is no such option"
+        )
     if given.number is None:
         return "use confirm_odds, the sum of a track's detection scores, in log-odds, from which it has an identity"
     if given.number <= 1:
         return "use sure_score=0.0: then a track has its identity from its first detection on"
-    start = given.start if finite_number(given.start) else FusedOptions.init_score_threshold
-    each = _log_odds(_USUAL_SCORE) + _log_odds(FusedOptions.init_score_threshold) - _log_odds(float(start))
+    start = given.start if finite_number(given.start) else FusedOptions.track_activation_threshold
+    each = _log_odds(_USUAL_SCORE) + _log_odds(FusedOptions.track_activation_threshold) - _log_odds(float(start))
     odds = (given.number - 0.5) * max(each, 0.1)
     return (
         f"use confirm_odds={odds:.1f}: a track has its identity when the log-odds of its detection scores add up to "
@@ -116,7 +120,7 @@ def _score(fused_name: str, other_name: str, added: float = 0.0) -> _Explain:
 
 
 def _byte_track_threshold(given: _Given, fused: bool) -> str:
-    start = _score("init_score_threshold", "init_score_threshold", 0.1)(given, fused)
+    start = _score("track_activation_threshold", "track_activation_threshold", 0.1)(given, fused)
     if not fused or given.number is None or given.number > 1:
         return start
     return f"{start} and high_score_threshold={_decimal(given.number)}"
@@ -165,8 +169,8 @@ def _say(text: str) -> _Explain:
 
 _CAMERA = _say("use MasaTracker(camera_motion=True), or --camera-motion on the command line, with preset 'default'")
 _LOW = _score("object_score_threshold", "object_score_threshold")
-_HIGH = _score("high_score_threshold", "init_score_threshold")
-_START = _score("init_score_threshold", "init_score_threshold")
+_HIGH = _score("high_score_threshold", "track_activation_threshold")
+_START = _score("track_activation_threshold", "track_activation_threshold")
 _MODEL = _say("use MasaTracker(model), a name or a file of weights, or --model on the command line")
 _NONE = _say("the motion model here has no such option; leave it out")
 

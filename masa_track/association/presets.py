@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
@@ -23,7 +25,7 @@ class AssociationOptions:
     A threshold of ``None`` switches its rule off. Scores are detection scores, IoUs are in 0..1, distances in pixels.
 
     Attributes:
-        init_score_threshold: an unmatched detection above it starts a track.
+        track_activation_threshold: an unmatched detection above it starts a track.
         object_score_threshold: a detection must be above it to take a track.
         match_score_threshold: the similarity above which a detection and a track may be one.
         memory_frames: how long a track is remembered after it was last seen.
@@ -50,7 +52,7 @@ class AssociationOptions:
         first_id: the first identity given.
     """
 
-    init_score_threshold: float = 0.1
+    track_activation_threshold: float = 0.1
     object_score_threshold: float = 0.01
     match_score_threshold: float = 0.5
     memory_frames: int = 10
@@ -79,7 +81,7 @@ class AssociationOptions:
             "backdrop_iou_threshold",
         )
         numbers: tuple[str, ...] = (
-            "init_score_threshold",
+            "track_activation_threshold",
             "object_score_threshold",
             "match_score_threshold",
             "max_distance",
@@ -110,7 +112,7 @@ class AssociationOptions:
         for name, known in (("match_metric", METRICS), ("assignment", ASSIGNMENTS), ("distractor_nms", DISTRACTOR_NMS)):
             if getattr(self, name) not in known:
                 raise unknown_name(name, getattr(self, name), known)
-        for name in ("init_score_threshold", "object_score_threshold"):
+        for name in ("track_activation_threshold", "object_score_threshold"):
             if getattr(self, name) > 1:
                 raise InputError(threshold_above_1(name, getattr(self, name)))
         if self.match_score_threshold < 0:
@@ -129,14 +131,14 @@ class AssociationOptions:
 
 # The authors' `MasaTaoTracker` and `MasaBDDTracker` with the settings of their official configs (README of MASA).
 _TAO = AssociationOptions(
-    init_score_threshold=1e-4,
+    track_activation_threshold=1e-4,
     object_score_threshold=1e-4,
     fps=1.0,
     prune_before_matching=False,
 )
-_DEMO = replace(_TAO, init_score_threshold=0.1, object_score_threshold=0.01, max_distance=100.0, fps=30.0)
+_DEMO = replace(_TAO, track_activation_threshold=0.1, object_score_threshold=0.01, max_distance=100.0, fps=30.0)
 _BDD = AssociationOptions(
-    init_score_threshold=0.5,
+    track_activation_threshold=0.5,
     object_score_threshold=0.3,
     match_score_threshold=0.6,
     match_metric="bisoftmax",
@@ -161,6 +163,32 @@ PRESETS: dict[str, AssociationOptions | FusedOptions] = {
 REFERENCE_PRESETS = ("tao", "bdd", "demo")
 
 
+# Options that had another name before: old name -> name.
+RENAMED_OPTIONS = {"init_score_threshold": "track_activation_threshold"}
+
+
+def current_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options by the names that they have now; an old name gives a warning.
+
+    Args:
+        options: values by option name.
+
+    Raises:
+        InputError: an option is given by its old and by its new name.
+    """
+    current = dict(options)
+    for old, new in RENAMED_OPTIONS.items():
+        if old not in current:
+            continue
+        if new in current:
+            raise InputError(f"{old} is the old name of {new}, got both: give {new} only")
+        warnings.warn(
+            f"the option {old} is now called {new}; the old name will be removed", FutureWarning, stacklevel=2
+        )
+        current[new] = current.pop(old)
+    return current
+
+
 def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedOptions:
     """The options of a preset, with some of them changed.
 
@@ -173,6 +201,7 @@ def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedO
         InputError: for an unknown preset or option (the nearest name is given; for an option of another tracker, ours
             with the value converted), or a value that cannot be.
     """
+    overrides = current_names(overrides)
     if preset not in PRESETS:
         raise unknown_name("preset", preset, PRESETS)
     options = PRESETS[preset]

@@ -141,7 +141,7 @@ class Associator:
         ids = np.full(len(boxes), -1)
         matched = np.flatnonzero(taken >= 0)
         ids[matched] = memory.ids[taken[matched]]
-        new = np.flatnonzero((taken < 0) & ~ignored & (scores > self.options.init_score_threshold))
+        new = np.flatnonzero((taken < 0) & ~ignored & (scores > self.options.track_activation_threshold))
         ids[new] = np.arange(state.next_id, state.next_id + len(new))
         state.next_id += len(new)
 

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from masa_track.files import check_file, check_overwriting, write_text
     from masa_track.formats.run import read_run
-    from masa_track.runs.postprocess import mended
+    from masa_track.runs.postprocess import postprocess
 
     for option, value in (("--fill-gaps", args.fill_gaps), ("--smooth", args.smooth)):
         if not 0 <= value < math.inf:
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     runs = [read_run(place) for place in args.runs]
     seen = sum(len(one.ids) for one in runs)
     if args.fill_gaps or args.smooth:
-        runs = [mended(one, args.fill_gaps, args.smooth) for one in runs]
+        runs = [postprocess(one, args.fill_gaps, args.smooth) for one in runs]
     try:
         if args.format in ("mot", "csv"):
             _copy(runs[0], args.format, args.out)

@@ -173,13 +173,13 @@ def run(args: argparse.Namespace) -> int:
 
         segmenter = SamSegmenter(args.masks, args.device)
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
-    detect, class_names, start_score = boxes_from or detector_boxes(args, model)
+    detect, class_names, track_activation_threshold = boxes_from or detector_boxes(args, model)
     if args.preset in REFERENCE_PRESETS:
-        start_score = None
+        track_activation_threshold = None
     else:
         overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
-    if start_score is not None:
-        overrides.setdefault("init_score_threshold", start_score)
+    if track_activation_threshold is not None:
+        overrides.setdefault("track_activation_threshold", track_activation_threshold)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)
     folder = prepare_folder(args.out)
     if args.gallery is not None:
@@ -191,12 +191,16 @@ def run(args: argparse.Namespace) -> int:
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         **({"camera motion": "estimated"} if args.camera_motion else {}),
         "boxes from": ", ".join(boxes_named(args)),
-        **({} if start_score is None else {"tracks start at": f"score {overrides['init_score_threshold']}"}),
+        **(
+            {}
+            if track_activation_threshold is None
+            else {"tracks start at": f"score {overrides['track_activation_threshold']}"}
+        ),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({"masks by": args.masks} if segmenter else {}),
         "device": str(model.device),
     }
-    threshold = any_options_of(args.preset, **overrides).init_score_threshold
+    threshold = any_options_of(args.preset, **overrides).track_activation_threshold
     video, stride, most = not args.no_video, args.stride, args.max_frames
     with ExitStack() as open_files:
         open_files.enter_context(locked_folder(folder))
@@ -299,7 +303,9 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
             options[name.strip()] = ast.literal_eval(text.strip())
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             options[name.strip()] = text.strip()
-    return options
+    from masa_track.association import current_names
+
+    return current_names(options)
 
 
 class Boxes(NamedTuple):
@@ -307,7 +313,7 @@ class Boxes(NamedTuple):
 
     at: Callable[[Frame], sv.Detections]
     class_names: Mapping[int, str]
-    start_score: float | None = None
+    track_activation_threshold: float | None = None
 
 
 def file_boxes(path: str, source: Source) -> Boxes:
@@ -377,16 +383,18 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
         detector = OwnDetector(model)
     else:
         detector = open_detector(args.detector, args.device, args.text)
-    return Boxes(lambda frame: detector.detect(frame.image), detector.class_names, detector.start_score)
+    return Boxes(lambda frame: detector.detect(frame.image), detector.class_names, detector.track_activation_threshold)
 
 
-def summary(outcome: Outcome, folder: Path, start_score: float = 0.0, detector: str | None = None) -> str:
+def summary(
+    outcome: Outcome, folder: Path, track_activation_threshold: float = 0.0, detector: str | None = None
+) -> str:
     """What to tell the user at the end.
 
     Args:
         outcome: of the run.
         folder: with the results.
-        start_score: the score above which a box starts a track.
+        track_activation_threshold: the score above which a box starts a track.
         detector: the detector's name, if the boxes are of one.
     """
     if not outcome.files:
@@ -399,7 +407,7 @@ def summary(outcome: Outcome, folder: Path, start_score: float = 0.0, detector: 
     if outcome.cut_short:
         lines.append(f"warning   the video is not whole: {outcome.cut_short}")
     if not outcome.identities:
-        lines.append(f"warning   {why_no_identities(outcome, start_score, detector)}")
+        lines.append(f"warning   {why_no_identities(outcome, track_activation_threshold, detector)}")
     there = [file.name for file in outcome.files]
     pages = [name for name in ("report.html", "video.mp4") if name in there]
     tables = [name for name in there if name not in pages]
@@ -409,7 +417,7 @@ def summary(outcome: Outcome, folder: Path, start_score: float = 0.0, detector: 
     return "\n".join(lines)
 
 
-def why_no_identities(outcome: Outcome, start_score: float, detector: str | None) -> str:
+def why_no_identities(outcome: Outcome, track_activation_threshold: float, detector: str | None) -> str:
     """Why a run gave nothing an identity, and what to try."""
     if not outcome.boxes and detector == "motion":
         return (
@@ -422,11 +430,13 @@ def why_no_identities(outcome: Outcome, start_score: float, detector: str | None
         return "the detector found no box: try another detector, or a lower threshold of its own if it has one"
     if outcome.weak_boxes == outcome.boxes:
         return (
-            f"all {outcome.boxes} boxes score too little: a track starts above {start_score:g}, the best box has "
-            f"{outcome.best_score:.2f}; try --set init_score_threshold={outcome.best_score / 2:.2f}"
+            f"all {outcome.boxes} boxes score too little: a track starts above "
+            f"{track_activation_threshold:g}, the best box has "
+            f"{outcome.best_score:.2f}; try --set track_activation_threshold={outcome.best_score / 2:.2f}"
         )
     strong = outcome.boxes - outcome.weak_boxes
     return (
-        f"{strong} of {outcome.boxes} boxes score above {start_score:g}, where a track starts, but no object was found "
+        f"{strong} of {outcome.boxes} boxes score above {track_activation_threshold:g}, where a track "
+        f"starts, but no object was found "
         "again in the frames after it; try more frames, or a smaller --stride"
     )

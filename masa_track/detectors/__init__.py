@@ -19,12 +19,12 @@ class Detector(Protocol):
 
     Attributes:
         class_names: each class id's name.
-        start_score: from which of its scores a box starts a track in `masa-track track`; detectors differ in what
-            their scores mean, and fewer of their boxes are sure where there is no class or a text.
+        track_activation_threshold: from which of its scores a box starts a track in `masa-track track`; detectors
+            differ in what their scores mean, and fewer of their boxes are sure where there is no class or a text.
     """
 
     class_names: dict[int, str]
-    start_score: float
+    track_activation_threshold: float
 
     def detect(self, frame: np.ndarray) -> sv.Detections:
         """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; frames come in the video's order."""

@@ -33,7 +33,7 @@ class CocoDetector:
         InputError: if the weights cannot be fetched.
     """
 
-    start_score = 0.5
+    track_activation_threshold = 0.5
 
     def __init__(self, name: str, device: str | None = None, pretrained: bool = True) -> None:
         from torchvision import models

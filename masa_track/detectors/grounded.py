@@ -41,7 +41,7 @@ class GivenMaps(nn.Module):
         return list(zip(self.maps, masks, strict=True))
 
 
-START_SCORE = 0.35  # Grounding DINO's own, for its pictures
+TRACK_ACTIVATION_THRESHOLD = 0.35  # Grounding DINO's own, for its pictures
 
 
 class TextDetector:
@@ -58,7 +58,7 @@ class TextDetector:
         InputError: for a model without Grounding DINO's backbone, or a text that is empty or too long.
     """
 
-    start_score = START_SCORE
+    track_activation_threshold = TRACK_ACTIVATION_THRESHOLD
 
     def __init__(
         self, embedder: Embedder, network: nn.Module, tokenizer: Any, text: str, threshold: float = 0.3

@@ -11,7 +11,7 @@ import numpy as np
 import supervision as sv
 import torch
 
-from masa_track.detectors.grounded import START_SCORE, phrase_scores, split_phrases, tokenize
+from masa_track.detectors.grounded import TRACK_ACTIVATION_THRESHOLD, phrase_scores, split_phrases, tokenize
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.formats.results import to_detections
 from masa_track.models.devices import choose_device
@@ -67,7 +67,9 @@ class TransformersDetector:
         self.device = choose_device(device)
         self.network: Any = network.eval().requires_grad_(False).to(self.device)
         self.threshold = threshold if threshold is not None else 0.1 if self.kind in QUERIED else 0.3
-        self.start_score = START_SCORE if self.kind in GROUNDED else 0.2 if self.kind in QUERIED else 0.5
+        self.track_activation_threshold = (
+            TRACK_ACTIVATION_THRESHOLD if self.kind in GROUNDED else 0.2 if self.kind in QUERIED else 0.5
+        )
         if text is None:
             self.class_names = {int(index): str(label) for index, label in config.id2label.items()}
             return

@@ -27,7 +27,7 @@ class MmdetDetector:
         InputError: without mmdet, or if a file is not there.
     """
 
-    start_score = 0.3  # mmdet's own, for its pictures
+    track_activation_threshold = 0.3  # mmdet's own, for its pictures
 
     def __init__(self, config: str, checkpoint: str, device: str | None = None, threshold: float = 0.1) -> None:
         try:

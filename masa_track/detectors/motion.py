@@ -30,7 +30,7 @@ class MotionDetector:
     Source: Zivkovic, Improved adaptive Gaussian mixture model for background subtraction, ICPR 2004.
     """
 
-    start_score = 0.5
+    track_activation_threshold = 0.5
 
     def __init__(self) -> None:
         self.class_names = {0: "moving"}

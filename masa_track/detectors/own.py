@@ -30,7 +30,7 @@ class OwnDetector:
     """
 
     class_names = {0: "object"}  # noqa: RUF012
-    start_score = 0.3
+    track_activation_threshold = 0.3
 
     def __init__(self, embedder: Embedder, threshold: float = 0.15) -> None:
         if not embedder.finds_boxes:

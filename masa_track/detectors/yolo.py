@@ -25,7 +25,7 @@ class YoloDetector:
         InputError: without ultralytics, or if the file cannot be had or is no detector.
     """
 
-    start_score = 0.25  # ultralytics' own, for its pictures and its trackers
+    track_activation_threshold = 0.25  # ultralytics' own, for its pictures and its trackers
 
     def __init__(self, weights: str, device: str | None = None, threshold: float = 0.1) -> None:
         try:

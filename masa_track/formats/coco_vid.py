@@ -65,7 +65,7 @@ def read_coco_detections(path: Path, text: str, video: Video) -> Rows:
         if images:
             frame = frames_of.get(image) if is_key(image) else None
             if frame is None:
-                raise InputError(f"{path}, {place}: image_id {shown(image)} is not among its images; mend it")
+                raise InputError(f"{path}, {place}: image_id {shown(image)} is not among its images; fix it")
         elif isinstance(image, str) and image in by_name:
             frame = by_name[image]
         else:
@@ -127,7 +127,7 @@ def _frames_of_images(path: Path, content: dict[str, Any], video: Video) -> dict
         elif by_frame_id:
             frame = whole(image, "frame_id", f"{path}, image {identity}", MAX_FRAME - 1) + 1
             if frame < 1:
-                raise InputError(f"{path}, image {identity}: frame_id counts from 0, got {frame - 1}; mend it")
+                raise InputError(f"{path}, image {identity}: frame_id counts from 0, got {frame - 1}; fix it")
         if frame in holder:
             raise InputError(
                 f"{path}: images {holder[frame]} and {identity} are both frame {frame}; give a file of one video only"

@@ -1,4 +1,4 @@
-"""Tracks as "CVAT for video 1.1", to be looked at and mended in CVAT.
+"""Tracks as "CVAT for video 1.1", to be reviewed and corrected in CVAT.
 
 A ``track`` has a ``box`` for each frame looked at, a keyframe; CVAT draws the frames between by itself. Where a track
 is not seen, a box that is ``outside`` ends it. Frames count from 0. Masks are not in this format's tracks.

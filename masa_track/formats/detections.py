@@ -114,10 +114,10 @@ def _check_rows(path: Path, rows: Rows) -> None:
 
     numbers = np.column_stack((rows.frames, rows.xywh, rows.scores))
     beyond = ~(np.abs(numbers) <= MAX_NUMBER).all(axis=1)
-    refuse(beyond, lambda i: "holds NaN or an infinite number; mend or remove it")
+    refuse(beyond, lambda i: "holds NaN or an infinite number; fix or remove it")
     refuse(
         (rows.xywh[:, 2:] <= 0).any(axis=1),
-        lambda i: f"width and height must be above 0, got {rows.xywh[i, 2]:g} x {rows.xywh[i, 3]:g}; mend or remove it",
+        lambda i: f"width and height must be above 0, got {rows.xywh[i, 2]:g} x {rows.xywh[i, 3]:g}; fix or remove it",
     )
     refuse(
         ~(np.abs(rows.class_ids) <= MAX_FRAME),
@@ -125,7 +125,7 @@ def _check_rows(path: Path, rows: Rows) -> None:
     )
     refuse(
         (rows.frames < 1) | (rows.frames != np.floor(rows.frames)) | (rows.frames > MAX_FRAME),
-        lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; mend it",
+        lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; fix it",
     )
 
 

@@ -1,4 +1,4 @@
-"""Tracks as Label Studio's tasks of videos with predictions, to be looked at and mended there.
+"""Tracks as Label Studio's tasks of videos with predictions, to be reviewed and corrected there.
 
 A track is a ``videorectangle`` with a ``sequence`` of keyframes: place and size in per cent of the picture, frames
 counted from 1, ``time`` in seconds. A keyframe that is not ``enabled`` is the last before a gap, or of the track.

@@ -50,7 +50,7 @@ class NanoFusion(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         # Zero offsets: it starts as a plain convolution with half weights.
-        self.offset = _silent(nn.Conv2d(channels, TAPS * 3, 3, padding=1))
+        self.offset = _zero_init(nn.Conv2d(channels, TAPS * 3, 3, padding=1))
         self.finer = DeformConvBatchNorm(channels, stride=2)
         self.own = DeformConvBatchNorm(channels)
 
@@ -84,7 +84,7 @@ class NanoAdapter(nn.Module):
             for _ in range(3)
         )
         self.fusion = NanoFusion(channels) if fusion else None
-        self.correct = nn.ModuleList(_silent(nn.Conv2d(channels, kept, 1)) for kept in CENTRED_CHANNELS[1:])
+        self.correct = nn.ModuleList(_zero_init(nn.Conv2d(channels, kept, 1)) for kept in CENTRED_CHANNELS[1:])
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps of :class:`~masa_track.models.lite0.CentredLite0` to four levels at strides 4 to 32.
@@ -104,7 +104,7 @@ class NanoAdapter(nn.Module):
         return [colours, *(base + x for base, x in zip(centred, corrections, strict=True))]
 
 
-def _silent(convolution: nn.Conv2d) -> nn.Conv2d:
+def _zero_init(convolution: nn.Conv2d) -> nn.Conv2d:
     """The convolution with zeros for weights."""
     nn.init.zeros_(convolution.weight)
     if convolution.bias is not None:

@@ -50,7 +50,7 @@ class Job:
         facts: settings to show in the report.
         segmenter: gives the tracked boxes masks; None for none.
         lines: gets each frame at once, for others to follow; None for none. It is closed by who opened it.
-        start_score: a box must score above it to start a track; boxes below are counted in the outcome.
+        track_activation_threshold: a box must score above it to start a track; boxes below are counted in the outcome.
     """
 
     source: Source
@@ -64,7 +64,7 @@ class Job:
     facts: dict[str, object] = field(default_factory=dict)
     segmenter: SamSegmenter | None = None
     lines: JsonLinesWriter | None = None
-    start_score: float = 0.0
+    track_activation_threshold: float = 0.0
 
 
 @dataclass
@@ -99,12 +99,12 @@ class Outcome:
     best_score: float = 0.0
     cut_short: str = ""
 
-    def count_boxes(self, detections: sv.Detections, start_score: float) -> None:
+    def count_boxes(self, detections: sv.Detections, track_activation_threshold: float) -> None:
         """Takes note of a frame's boxes."""
         self.boxes += len(detections)
         if len(detections) and detections.confidence is not None:
             scores = np.asarray(detections.confidence)
-            self.weak_boxes += int(np.count_nonzero(scores <= start_score))
+            self.weak_boxes += int(np.count_nonzero(scores <= track_activation_threshold))
             self.best_score = max(self.best_score, float(scores.max()))
 
     @property
@@ -166,7 +166,7 @@ def track_video(job: Job) -> Outcome:
                     if not outcome.frames and faults == _FAULTY_SETUP:
                         raise first_fault from None
                     continue
-                outcome.count_boxes(tracked, job.start_score)
+                outcome.count_boxes(tracked, job.track_activation_threshold)
                 if lines is not None:
                     try:
                         lines.write(frame.number, frame.timestamp, tracked)

@@ -14,7 +14,7 @@ from masa_track.evaluation import MotRows, read_mot, score_sequences
 
 # What is searched: from, to, and whether in ratios rather than differences.
 _RANGES: dict[str, tuple[float, float, bool]] = {
-    "init_score_threshold": (0.1, 0.9, False),
+    "track_activation_threshold": (0.1, 0.9, False),
     "high_score_threshold": (0.1, 0.7, False),
     "match_odds": (-2.0, 2.0, False),
     "appearance_weight": (0.3, 1.5, False),

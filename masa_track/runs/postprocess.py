@@ -93,7 +93,7 @@ def _checked(frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray) -> tuple[np
     return frames, ids, boxes
 
 
-def mended(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0) -> Run:
+def postprocess(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0) -> Run:
     """Fills and smooths; what tracks went through unseen comes from the boxes before and after.
 
     Args:

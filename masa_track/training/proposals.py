@@ -86,8 +86,8 @@ def make_proposals(images: ImageList, settings: ProposalSettings, out: Path, wor
 
 def _run(images: ImageList, settings: ProposalSettings, workers: int, journal: Journal) -> ProposalOutcome:
     """The work; the journal is whole at any moment."""
-    mended = {name for name, fault in journal.faults.items() if fault.get("stamp") != stamp(images.root / name)}
-    todo = [name for name in images.names if name not in journal or name in mended]
+    changed = {name for name, fault in journal.faults.items() if fault.get("stamp") != stamp(images.root / name)}
+    todo = [name for name in images.names if name not in journal or name in changed]
     total = len(images.names)
     with Stop() as stop, tqdm(total=total, initial=total - len(todo), unit="image", dynamic_ncols=True) as bar:
         for record in records(images.root, todo, settings, workers, lambda: stop.asked) if todo else ():

@@ -53,7 +53,7 @@ def records(
 
 
 def stamp(path: Path) -> list[int]:
-    """What changes when a file is mended: its size and time; nothing for one that is not there."""
+    """What changes when a file is repaired: its size and time; nothing for one that is not there."""
     try:
         status = path.stat()
     except OSError:

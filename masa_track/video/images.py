@@ -165,7 +165,7 @@ def _read_seqinfo(path: Path) -> dict[str, str]:
         parser.read_string(path.read_text(encoding="utf-8-sig"))
         return dict(parser["Sequence"])
     except (configparser.Error, KeyError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not a MOTChallenge seqinfo.ini ({error}): mend or remove it") from error
+        raise InputError(f"{path} is not a MOTChallenge seqinfo.ini ({error}): fix or remove it") from error
 
 
 def _positive(info: dict[str, str], key: str, path: Path) -> float | None:
@@ -176,7 +176,7 @@ def _positive(info: dict[str, str], key: str, path: Path) -> float | None:
     except ValueError:
         value = math.nan
     if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{path}: {key} must be a number above 0, got {info[key]!r}: mend it")
+        raise InputError(f"{path}: {key} must be a number above 0, got {info[key]!r}: fix it")
     return value
 
 

@@ -142,7 +142,7 @@ class VideoSource(Source):
         packets = container.demux(stream)
         rtsp = container.format.name == "rtsp"
         if rtsp:
-            packets = _mended(_until_silent(packets))
+            packets = _whole_packets(_until_silent(packets))
         packet: Any = True
         read = _Read()
         why = "could not be decoded"
@@ -291,7 +291,7 @@ def _until_silent(packets: Iterator[Any]) -> Iterator[Any]:
             raise av.error.TimeoutError(errno.ETIMEDOUT, "silence")
 
 
-def _mended(packets: Iterator[Any]) -> Iterator[Any]:
+def _whole_packets(packets: Iterator[Any]) -> Iterator[Any]:
     """Packets by RTSP, one a frame and each with its time. What FFmpeg 8 and GStreamer 1.22 were seen to give:
 
     - The first packet of H.264 and H.265 has no time. FFmpeg starts the clock at it, so it is 0.

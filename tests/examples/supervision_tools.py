@@ -2,7 +2,7 @@ import cv2
 import supervision as sv
 from masa_track import MasaTracker
 
-tracker, smoother = MasaTracker(init_score_threshold=0.25), sv.DetectionsSmoother()
+tracker, smoother = MasaTracker(track_activation_threshold=0.25), sv.DetectionsSmoother()
 trace = sv.TraceAnnotator(color_lookup=sv.ColorLookup.TRACK)
 line = sv.LineZone(start=sv.Point(0, 240), end=sv.Point(640, 240))
 video = cv2.VideoCapture("street.mp4")

@@ -105,7 +105,7 @@ def test_command(files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.Mon
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), FRAME)
     arguments = ["--detector", "mmdet:" + ":".join(files), "--no-video", "--device", "cpu"]
-    arguments += ["--set", "init_score_threshold=0", "--set", "object_score_threshold=0"]
+    arguments += ["--set", "track_activation_threshold=0", "--set", "object_score_threshold=0"]
     assert main(["track", str(tmp_path / "*.png"), *arguments, "--out", str(tmp_path / "out")]) == 0
     content = json.loads((tmp_path / "out" / "tracks.json").read_text())
     assert content["annotations"]

@@ -79,7 +79,7 @@ class AppearanceEvidence:
         self._different = _FORGET * self._different + _sums(cosines)
 
     def learn_same(self, cosines: np.ndarray, seconds: np.ndarray) -> None:
-        """(K,) cosines of one thing and itself (K,) seconds before, known by something else than looks."""
+        """(K,) cosines of one thing and itself (K,) seconds before, known by something else than appearance."""
         self._same = _FORGET * self._same
         low, _ = self.different()
         at = np.abs(np.log1p(10 * seconds)[:, None] - np.log1p(10 * GAPS)).argmin(axis=1)

@@ -9,27 +9,27 @@ _LAPSE = 3.0  # all that tracks which are gone at once can say, as a detector ma
 _ARRIVAL = 1.5  # what each thing that came at the same time says
 
 
-def rearranged(looks: np.ndarray, match_odds: float) -> bool:
+def rearranged(appearance_odds: np.ndarray, match_odds: float) -> bool:
     """Whether the same things are seen from somewhere else.
 
     Args:
-        looks: (K,) log-odds of the pairs that looks alone make.
+        appearance_odds: (K,) log-odds of the pairs that appearance alone makes.
         match_odds: what a pair must be worth; all together must be worth it on average, as in a scene of other
             things each finds someone who is a little alike.
     """
-    return len(looks) > 0 and float(looks.mean()) > match_odds
+    return len(appearance_odds) > 0 and float(appearance_odds.mean()) > match_odds
 
 
-def log_odds_of_one_view(worth: float, gone: int, steady: float, arrived: int) -> float:
+def log_odds_of_one_view(worth: float, gone: int, redetection_probability: float, arrived: int) -> float:
     """What speaks for the frame's going on from the one before, beside a scene that has nothing to do with it.
 
     Args:
-        worth: log-odds of all pairs made by motion and looks.
+        worth: log-odds of all pairs made by motion and appearance.
         gone: tracks seen in the frame before, and not in this one.
-        steady: how likely such a track is seen again.
+        redetection_probability: how likely such a track is seen again.
         arrived: detections without a track.
     """
-    return worth - min(-gone * float(np.log1p(-steady)), _LAPSE) - _ARRIVAL * arrived
+    return worth - min(-gone * float(np.log1p(-redetection_probability)), _LAPSE) - _ARRIVAL * arrived
 
 
 def least_log_odds_of_one_view(worth: float, strong: int) -> float:

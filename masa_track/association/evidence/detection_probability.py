@@ -11,7 +11,7 @@ import numpy as np
 
 SAME_TIME = 1e-6  # seconds
 _LONGEST = np.array([0.0, 0.3, 1.0, 3.0])  # seconds missing, ends of the groups that are counted; the last is open
-_STEADY = 0.9  # of the tracks seen in the frame before, supposed to be seen again
+_REDETECTION = 0.9  # of the tracks seen in the frame before, supposed to be seen again
 _RETURNS = np.array([6.0, 2.0, 0.5, 0.1])  # the same of missing ones, a second, by how long they have been missing
 _TRUST = 50.0  # tracks that weigh as much as what is supposed beforehand
 _FORGET = 0.99  # a frame; some hundred frames are looked back at
@@ -22,13 +22,13 @@ _MOST, _LEAST = 1.0, -4.0
 _APART = 1 / 1.5  # seconds between frames after which the whole counts 1 / e
 
 
-class Presence:
+class DetectionProbability:
     """Counts how often tracks are seen again, by how long they have been missing."""
 
     def __init__(self) -> None:
         self._trials, self._hits = np.zeros(len(_LONGEST) + 1), np.zeros(len(_LONGEST) + 1)
 
-    def steady(self) -> float:
+    def redetection_probability(self) -> float:
         """How likely a track is seen again that was seen in the frame before."""
         return float(self._rates(0.0)[0])
 
@@ -49,14 +49,14 @@ class Presence:
 
     def _rates(self, passed: float) -> np.ndarray:
         """How likely a track is seen, by group; the first does not depend on the seconds since the frame before."""
-        supposed = np.concatenate(([_STEADY], np.minimum(1 - np.exp(-_RETURNS * passed), _STEADY)))
+        supposed = np.concatenate(([_REDETECTION], np.minimum(1 - np.exp(-_RETURNS * passed), _REDETECTION)))
         return np.clip((self._hits + _TRUST * supposed) / (self._trials + _TRUST), _RARE, 1 - _RARE)
 
-    def learn(self, missing: np.ndarray, again: np.ndarray) -> None:
+    def learn(self, missing: np.ndarray, seen_again: np.ndarray) -> None:
         """Tracks missing for (M,) seconds were seen again or not, (M,) bool."""
         groups = len(self._trials)
         self._trials = _FORGET * self._trials + np.bincount(_group(missing), minlength=groups)
-        self._hits = _FORGET * self._hits + np.bincount(_group(missing), again, groups)
+        self._hits = _FORGET * self._hits + np.bincount(_group(missing), seen_again, groups)
 
 
 def _group(missing: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from masa_track.association.checks import checked
 from masa_track.association.evidence import kalman
 from masa_track.association.evidence.appearance import AppearanceEvidence, AppearancePrior
 from masa_track.association.evidence.cuts import least_log_odds_of_one_view, log_odds_of_one_view, rearranged
-from masa_track.association.evidence.detection_probability import SAME_TIME, Presence
+from masa_track.association.evidence.detection_probability import SAME_TIME, DetectionProbability
 from masa_track.association.evidence.memory import FusedMemory
 from masa_track.association.evidence.motion import entering, motion_log_odds
 from masa_track.association.evidence.options import FusedOptions
@@ -27,9 +27,9 @@ _NEVER = 2.0  # an IoU that no two boxes have
 _IMPOSSIBLE = -1e9
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 _CROWD = 10.0  # so many missing tracks make each of them half as likely: one of many is alike by chance
-COMMON_TRUST = 40.0  # things that must be seen before half of their common look is taken away
+COMMON_TRUST = 40.0  # things that must be seen before half of their mean embedding is taken away
 _SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
-_UNCLEAR = (0.5, 0.3)  # coverage from which looks count for less, and the least they count for
+_UNCLEAR = (0.5, 0.3)  # coverage from which appearance counts for less, and its least weight
 _RECENT_SECONDS = 1.0  # tracks missing for longer are compared only with detections that no recent track explains
 _TIME_TOLERANCE = 1e-3  # seconds; 5 frames of 1/25 s are .2 s whatever their floating-point difference
 _SAME_ASPECT = 0.05  # relative difference of aspect ratios up to which another picture size is a mere scaling
@@ -42,7 +42,7 @@ class _State:
     Attributes:
         memory: the tracks; None before the first detection.
         appearance: what cosines mean in this video.
-        presence: how often tracks are detected.
+        detection_probability: how often tracks are detected.
         next_id: the next identity.
         last_frame: number of the last frame; None before the first.
         size: (width, height) of the last picture, where it was given.
@@ -55,7 +55,7 @@ class _State:
 
     appearance: AppearanceEvidence
     next_id: int
-    presence: Presence = field(default_factory=Presence)
+    detection_probability: DetectionProbability = field(default_factory=DetectionProbability)
     memory: FusedMemory | None = None
     last_frame: float | None = None
     size: tuple[int, int] | None = None
@@ -72,7 +72,7 @@ class _State:
             self,
             memory=memory,
             appearance=copy(self.appearance),
-            presence=copy(self.presence),
+            detection_probability=copy(self.detection_probability),
             extent=self.extent.copy(),
         )
 
@@ -99,14 +99,14 @@ class _Pairs(NamedTuple):
     """Log-odds of N detections and T of the tracks.
 
     ``columns`` (T,) are the tracks' rows in the memory. ``place`` (N, T) is by motion alone, ``odds`` (N, T) the sum of
-    all terms, ``unmoved`` (N, T) the sum without place, as across a cut; ``cosines`` (N, T). The last two are zeros
-    where appearance is not used.
+    all terms, ``appearance_only`` (N, T) the sum without place, as across a cut; ``cosines`` (N, T). The last two are
+    zeros where appearance is not used.
     """
 
     columns: np.ndarray
     place: np.ndarray
     odds: np.ndarray
-    unmoved: np.ndarray
+    appearance_only: np.ndarray
     cosines: np.ndarray
 
     def joined(self, other: _Pairs) -> _Pairs:
@@ -143,8 +143,8 @@ class FusedAssociator:
     def __init__(self, preset: str = "default", prior: AppearancePrior | None = None, **overrides: Any) -> None:
         self.options = options = fused_options_of(preset, **overrides)
         self._prior = prior or AppearancePrior()
-        self._high = min(options.high_score_threshold, options.init_score_threshold)
-        usual, own = _log_odds(np.array([FusedOptions.init_score_threshold, options.init_score_threshold]))
+        self._high = min(options.high_score_threshold, options.track_activation_threshold)
+        usual, own = _log_odds(np.array([FusedOptions.track_activation_threshold, options.track_activation_threshold]))
         self._moved = float(usual - own)
         self._noise = kalman.MotionNoise(
             speed=options.motion_speed,
@@ -253,7 +253,7 @@ class FusedAssociator:
         if memory is None:
             none = np.zeros(0, np.int64)
             return TrackGallery(none, none, none, np.zeros((0, 1, 1), np.float32))
-        own = memory.belief == np.inf
+        own = memory.confirmation == np.inf
         return TrackGallery(
             memory.ids[own], memory.classes[own], memory.gallery.counts[own], memory.gallery.vectors[own]
         )
@@ -270,7 +270,7 @@ class FusedAssociator:
                 if abs(factors[0] / factors[1] - 1) <= _SAME_ASPECT:
                     memory.scale(factors)
             view = state.extent if size is None else np.array([0.0, 0.0, *size])
-            memory.turn(camera, view, passed)
+            memory.apply_camera(camera, view, passed)
         state.size = size or state.size
 
     def _groups(self, labels: np.ndarray) -> np.ndarray | None:
@@ -296,26 +296,33 @@ class FusedAssociator:
         taken, cut = self._match(state, seen)
         matched = np.flatnonzero(taken >= 0)
         rows, scores = taken[matched], seen.scores[matched]
-        hurried = seen.passed <= options.confirm_seconds + _TIME_TOLERANCE
-        unconfirmed = hurried & (memory.belief < np.inf)
+        short_gap = seen.passed <= options.confirm_seconds + _TIME_TOLERANCE
+        unconfirmed = short_gap & (memory.confirmation < np.inf)
         unconfirmed[rows] = False
         memory.correct(rows, seen.boxes[matched], now, self._noise, anew=cut)
         clean = seen.covered[matched] < options.clean_overlap
-        memory.look(rows[clean], seen.embeddings[matched[clean]], now, options.view_seconds)
-        memory.vote(rows, seen.labels[matched], scores)
-        state.next_id = memory.believe(rows, self._belief(scores), options.confirm_odds, state.next_id)
+        memory.add_appearance(rows[clean], seen.embeddings[matched[clean]], now, options.view_seconds)
+        memory.add_class_votes(rows, seen.labels[matched], scores)
+        state.next_id = memory.add_confirmation(rows, self._confirmation(scores), options.confirm_odds, state.next_id)
         ids = np.full(len(taken), -1)
         ids[matched] = memory.ids[rows]
         memory.keep(~unconfirmed)  # seen a few times, and not in the very next frame: the detector's mistake
 
         new = self._newborn(seen, taken)
-        sure = (seen.scores[new] >= options.sure_score) | (not hurried)
-        belief = np.where(sure, np.inf, self._belief(seen.scores[new]))
+        sure = (seen.scores[new] >= options.sure_score) | (not short_gap)
+        confirmation = np.where(sure, np.inf, self._confirmation(seen.scores[new]))
         born = np.full(len(new), -1)
         born[sure] = np.arange(state.next_id, state.next_id + sure.sum())
         state.next_id += int(sure.sum())
         memory.add(
-            born, seen.boxes[new], seen.embeddings[new], seen.labels[new], seen.scores[new], belief, now, self._noise
+            born,
+            seen.boxes[new],
+            seen.embeddings[new],
+            seen.labels[new],
+            seen.scores[new],
+            confirmation,
+            now,
+            self._noise,
         )
         ids[new] = born
         state.looks_sum = state.looks_sum + seen.embeddings[new].sum(axis=0, dtype=np.float64)
@@ -334,31 +341,34 @@ class FusedAssociator:
         pairs = self._considered(state, seen, missing, strong)
         taken[strong], worth = most_evidence(pairs.odds[strong], options.match_odds)
         if options.use_appearance:
-            by_looks, looks_worth = most_evidence(pairs.unmoved[strong], options.cut_match_odds)
-            cut = looks_worth + options.cut_odds > worth and rearranged(
-                pairs.unmoved[strong, by_looks][by_looks >= 0], options.match_odds
+            by_appearance, appearance_worth = most_evidence(pairs.appearance_only[strong], options.cut_match_odds)
+            cut = appearance_worth + options.cut_odds > worth and rearranged(
+                pairs.appearance_only[strong, by_appearance][by_appearance >= 0], options.match_odds
             )
             if cut:
-                taken[strong] = by_looks
+                taken[strong] = by_appearance
         if not cut:
             worth += self._match_weak(taken, pairs, strong, (seen.now - memory.seen)[pairs.columns])
-            again = np.zeros(len(memory), bool)
-            again[pairs.columns[taken[taken >= 0]]] = True
-            left = (missing <= SAME_TIME) & (memory.belief == np.inf) & ~again & ~memory.away
-            steady, arrived = state.presence.steady(), int((taken[strong] < 0).sum())
+            seen_again = np.zeros(len(memory), bool)
+            seen_again[pairs.columns[taken[taken >= 0]]] = True
+            left = (missing <= SAME_TIME) & (memory.confirmation == np.inf) & ~seen_again & ~memory.out_of_view
+            redetection_probability, arrived = (
+                state.detection_probability.redetection_probability(),
+                int((taken[strong] < 0).sum()),
+            )
             cut = options.use_appearance and (
-                log_odds_of_one_view(worth, int(left.sum()), steady, arrived) < options.cut_odds
+                log_odds_of_one_view(worth, int(left.sum()), redetection_probability, arrived) < options.cut_odds
             )
             if cut:
                 taken[:] = -1
-                others = pairs.unmoved[strong] - np.log1p(len(memory) / _CROWD)
+                others = pairs.appearance_only[strong] - np.log1p(len(memory) / _CROWD)
                 taken[strong], _ = most_evidence(others, -options.cut_match_odds)
         if cut:
             state.cuts += 1
             state.cut_at = seen.now
         else:
-            told = again | ~memory.away
-            state.presence.learn(missing[told], again[told])
+            observable = seen_again | ~memory.out_of_view
+            state.detection_probability.learn(missing[observable], seen_again[observable])
             if options.use_appearance:
                 self._learn(state, seen, pairs, taken)
         taken[taken >= 0] = pairs.columns[taken[taken >= 0]]
@@ -385,9 +395,12 @@ class FusedAssociator:
             return pairs
         odds = pairs.odds[strong]
         got, worth = most_evidence(odds, options.match_odds)
-        looks_worth = len(strong) * (options.appearance_weight * options.most_appearance_odds - options.cut_match_odds)
+        appearance_worth = len(strong) * (
+            options.appearance_weight * options.most_appearance_odds - options.cut_match_odds
+        )
         cut_possible = options.use_appearance and (
-            looks_worth + options.cut_odds > worth or least_log_odds_of_one_view(worth, len(strong)) < options.cut_odds
+            appearance_worth + options.cut_odds > worth
+            or least_log_odds_of_one_view(worth, len(strong)) < options.cut_odds
         )
         asking = np.ones(len(strong), bool)
         if not cut_possible and odds.size:
@@ -403,7 +416,7 @@ class FusedAssociator:
         asked = self._pairs(state, _rows_of(seen, strong[asking]), missing, older)
         useful = (asked.odds > options.match_odds).any(axis=0)
         if cut_possible:
-            useful |= (asked.unmoved > options.cut_match_odds).any(axis=0)
+            useful |= (asked.appearance_only > options.cut_match_odds).any(axis=0)
         return pairs.joined(self._pairs(state, seen, missing, older[useful])) if useful.any() else pairs
 
     def _pairs(self, state: _State, seen: _Seen, missing: np.ndarray, columns: np.ndarray) -> _Pairs:
@@ -413,18 +426,22 @@ class FusedAssociator:
         gaps, forgotten = (seen.now - memory.seen)[columns], missing[columns] / options.forgetting_seconds
         place, odds = self._by_motion(state, seen, missing, columns)
         odds = odds - forgotten
-        unmoved = cosines = np.zeros_like(odds)
+        appearance_only = cosines = np.zeros_like(odds)
         if options.use_appearance:
-            cosines = memory.gallery.similarities(seen.embeddings, _common_look(state), columns)
+            cosines = memory.gallery.similarities(seen.embeddings, _common_appearance(state), columns)
             count_for = options.appearance_weight * np.clip(1 + _UNCLEAR[0] - seen.covered, _UNCLEAR[1], 1)[:, None]
             odds = odds + count_for * state.appearance.log_odds(cosines, gaps)
             # In another view a thing looks as after a long time, whenever it was seen last.
-            unmoved = -forgotten + count_for * state.appearance.log_odds(cosines, np.maximum(gaps, options.cut_seconds))
+            appearance_only = -forgotten + count_for * state.appearance.log_odds(
+                cosines, np.maximum(gaps, options.cut_seconds)
+            )
         if seen.groups is not None:
             of_tracks = self._groups(memory.classes[columns])
             other = seen.groups[:, None] != of_tracks
-            place, odds, unmoved = (np.where(other, _IMPOSSIBLE, each) for each in (place, odds, unmoved))
-        return _Pairs(columns, place, odds, unmoved, cosines)
+            place, odds, appearance_only = (
+                np.where(other, _IMPOSSIBLE, each) for each in (place, odds, appearance_only)
+            )
+        return _Pairs(columns, place, odds, appearance_only, cosines)
 
     def _by_motion(
         self, state: _State, seen: _Seen, missing: np.ndarray, columns: np.ndarray
@@ -445,7 +462,7 @@ class FusedAssociator:
         # That a place fits says the less, the more others could have come there.
         odds = odds * np.where(odds > 0, np.exp(-lost / options.motion_memory_seconds), 1)
         odds = odds - np.outer(new, gone[columns])
-        return place, odds + state.presence.log_odds(lost, seen.passed, options.motion_memory_seconds)
+        return place, odds + state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
 
     def _gone(self, missing: np.ndarray) -> np.ndarray:
         """(M,) how likely each track has left, by how long it has been missing."""
@@ -461,7 +478,7 @@ class FusedAssociator:
         place = np.maximum(motion_log_odds(here, variances, kalman.sizes(states), _area(state.extent))[0], 0)
         odds = np.logaddexp(place, options.jump_odds) * np.exp(-lost / options.motion_memory_seconds)
         odds -= (options.missing_odds + np.log1p(gone.sum() / _CROWD)) * gone[columns]
-        odds += state.presence.log_odds(lost, seen.passed, options.motion_memory_seconds)
+        odds += state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
         looks = options.appearance_weight * options.most_appearance_odds if options.use_appearance else 0.0
         return odds - lost / options.forgetting_seconds + looks
 
@@ -483,7 +500,7 @@ class FusedAssociator:
         taken[weak] = columns
         return float(pairs.place[weak, columns].sum())
 
-    def _belief(self, scores: np.ndarray) -> np.ndarray:
+    def _confirmation(self, scores: np.ndarray) -> np.ndarray:
         """(K,) how much detections of these scores speak for a track's being real: their log-odds, moved to where
         those of a detector are whose tracks start at the preset's score."""
         return _log_odds(scores) + self._moved
@@ -496,7 +513,7 @@ class FusedAssociator:
         groups = None if seen.groups is None else seen.groups[order]
         hidden = np.empty(len(taken), bool)
         hidden[order] = hidden_by_better(seen.boxes[order], limits[order], groups)
-        return np.flatnonzero(untaken & (seen.scores > self.options.init_score_threshold) & ~hidden)
+        return np.flatnonzero(untaken & (seen.scores > self.options.track_activation_threshold) & ~hidden)
 
     def _learn(self, state: _State, seen: _Seen, pairs: _Pairs, taken: np.ndarray) -> None:
         """Teaches the appearance's evidence what cosines mean in this video."""
@@ -519,7 +536,7 @@ class FusedAssociator:
 
 def _missing(memory: FusedMemory, seen: _Seen) -> np.ndarray:
     """(M,) seconds in which each track should have been seen, and was not."""
-    return np.maximum(seen.now - memory.seen - memory.unseeable - seen.passed, 0)
+    return np.maximum(seen.now - memory.seen - memory.out_of_view_seconds - seen.passed, 0)
 
 
 def _rows_of(seen: _Seen, rows: np.ndarray) -> _Seen:
@@ -530,7 +547,7 @@ def _rows_of(seen: _Seen, rows: np.ndarray) -> _Seen:
     )
 
 
-def _common_look(state: _State) -> np.ndarray:
+def _common_appearance(state: _State) -> np.ndarray:
     """(D,) float32: what all objects of this video have in common, the less the fewer have been seen."""
     assert state.looks_sum is not None
     return np.asarray(state.looks_sum / (state.looks_count + COMMON_TRUST), np.float32)

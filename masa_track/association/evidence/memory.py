@@ -18,16 +18,26 @@ class FusedMemory:
         covariances: (M, 3, 4) their covariances.
         seen: (M,) time of the last detection, seconds.
         viewed: (M,) time when a view was last added to the gallery, seconds.
-        belief: (M,) log-odds that the track is a real object; infinite when it is confirmed.
+        confirmation: (M,) log-odds that the track is a real object; infinite when it is confirmed.
         places: (M, 2) centre of the last detection, in pixels of the picture as it is now.
-        away: (M,) bool, the camera has turned away from that place.
-        unseeable: (M,) seconds since the last detection in which it was so.
+        out_of_view: (M,) bool, the camera has turned away from that place.
+        out_of_view_seconds: (M,) seconds since the last detection in which it was so.
         classes: (M,) int64, the class with the largest sum of scores; of equal ones the smallest.
         votes: sum of scores by class, for each track.
     """
 
     _ROWS = (
-        *("ids", "states", "covariances", "seen", "viewed", "belief", "places", "away", "unseeable"),
+        *(
+            "ids",
+            "states",
+            "covariances",
+            "seen",
+            "viewed",
+            "confirmation",
+            "places",
+            "out_of_view",
+            "out_of_view_seconds",
+        ),
         *("classes",),
     )
 
@@ -38,10 +48,10 @@ class FusedMemory:
         self.covariances = np.zeros((0, 3, 4))
         self.seen = np.zeros(0)
         self.viewed = np.zeros(0)
-        self.belief = np.zeros(0)
+        self.confirmation = np.zeros(0)
         self.places = np.zeros((0, 2))
-        self.away = np.zeros(0, bool)
-        self.unseeable = np.zeros(0)
+        self.out_of_view = np.zeros(0, bool)
+        self.out_of_view_seconds = np.zeros(0)
         self.classes = np.zeros(0, np.int64)
         self.votes: list[dict[int, float]] = []
 
@@ -62,19 +72,19 @@ class FusedMemory:
         self.keep(self.seen >= oldest)
         self.states, self.covariances = kalman.predict(self.states, self.covariances, passed, noise)
 
-    def turn(self, camera: np.ndarray | None, view: np.ndarray, passed: float) -> None:
+    def apply_camera(self, camera: np.ndarray | None, view: np.ndarray, passed: float) -> None:
         """The camera moved by the (2, 3) affine (None: unknown), and the picture is now xyxy ``view``.
 
         An object that walks out of the picture is missing; one that the camera turned away from is not.
         """
-        self.away = np.zeros(len(self), bool)
+        self.out_of_view = np.zeros(len(self), bool)
         if camera is None:
             return
         affine = np.asarray(camera, np.float64)
         self.states, self.covariances = kalman.warp(self.states, self.covariances, affine)
         self.places = self.places @ affine[:, :2].T + affine[:, 2]
-        self.away = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
-        self.unseeable += passed * self.away
+        self.out_of_view = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
+        self.out_of_view_seconds += passed * self.out_of_view
 
     def scale(self, factors: np.ndarray) -> None:
         """The pictures have another size from now on: ``factors`` (2,), new width and height over the old ones."""
@@ -97,14 +107,14 @@ class FusedMemory:
         embeddings: np.ndarray,
         labels: np.ndarray,
         scores: np.ndarray,
-        belief: np.ndarray,
+        confirmation: np.ndarray,
         now: float,
         noise: kalman.MotionNoise,
     ) -> None:
         """Adds new tracks. Shapes as the attributes, (K, ...)."""
         states, covariances = kalman.start(boxes, noise)
         times, never = np.full(len(ids), now), np.zeros(len(ids))
-        rows = ids, states, covariances, times, times, belief, states[:, :2], never.astype(bool), never, labels
+        rows = ids, states, covariances, times, times, confirmation, states[:, :2], never.astype(bool), never, labels
         for name, values in zip(self._ROWS, rows, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
         self.gallery.add(embeddings)
@@ -112,7 +122,7 @@ class FusedMemory:
 
     def correct(self, rows: np.ndarray, boxes: np.ndarray, now: float, noise: kalman.MotionNoise, anew: bool) -> None:
         """Tracks ``rows`` (K,) are seen at (K, 4) boxes; ``anew`` after a cut, when velocities mean nothing."""
-        self.seen[rows], self.unseeable[rows] = now, 0
+        self.seen[rows], self.out_of_view_seconds[rows] = now, 0
         self.places[rows] = kalman.to_centres(boxes)[:, :2]
         if anew:
             self.states[rows], self.covariances[rows] = kalman.start(boxes, noise)
@@ -121,27 +131,27 @@ class FusedMemory:
                 self.states[rows], self.covariances[rows], boxes, noise
             )
 
-    def believe(self, rows: np.ndarray, more: np.ndarray, enough: float, next_id: int) -> int:
+    def add_confirmation(self, rows: np.ndarray, more: np.ndarray, enough: float, next_id: int) -> int:
         """Adds (K,) to the log-odds of tracks ``rows`` (K,); those with ``enough`` are confirmed, in this order.
 
         Returns:
             The number of the next identity; confirmed tracks got ``next_id`` and the ones after it.
         """
-        belief = self.belief[rows] + more
-        belief = np.where(belief >= enough, np.inf, belief)
-        self.belief[rows] = belief
-        confirmed = rows[(belief == np.inf) & (self.ids[rows] < 0)]
+        confirmation = self.confirmation[rows] + more
+        confirmation = np.where(confirmation >= enough, np.inf, confirmation)
+        self.confirmation[rows] = confirmation
+        confirmed = rows[(confirmation == np.inf) & (self.ids[rows] < 0)]
         self.ids[confirmed] = np.arange(next_id, next_id + len(confirmed))
         return next_id + len(confirmed)
 
-    def look(self, rows: np.ndarray, embeddings: np.ndarray, now: float, apart: float) -> None:
+    def add_appearance(self, rows: np.ndarray, embeddings: np.ndarray, now: float, apart: float) -> None:
         """Tracks ``rows`` (K,) look like (K, D) now; every ``apart`` seconds a view is added to those kept."""
         old = now - self.viewed[rows] >= apart
         self.gallery.renew(rows[old], embeddings[old])
         self.gallery.replace_newest(rows[~old], embeddings[~old])
         self.viewed[rows[old]] = now
 
-    def vote(self, rows: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
+    def add_class_votes(self, rows: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> None:
         """Counts the classes of detections that tracks ``rows`` (K,) took, by score."""
         for row, label, score in zip(rows.tolist(), labels.tolist(), scores.tolist(), strict=True):
             votes = self.votes[row]

@@ -25,13 +25,13 @@ class FusedOptions:
     """The options of one :class:`~masa_track.association.evidence.fused.FusedAssociator`. Odds are natural logarithms.
 
     Attributes:
-        init_score_threshold: an unmatched detection above it starts a track.
-        high_score_threshold: detections above it, or above ``init_score_threshold``, choose their tracks first; the
-            others may take what is left.
+        track_activation_threshold: an unmatched detection above it starts a track.
+        high_score_threshold: detections above it, or above ``track_activation_threshold``, choose their tracks first;
+            the others may take what is left.
         object_score_threshold: a detection must be above it to take a track at all.
         sure_score: a detection from it on starts a track at once; a weaker one must be seen again in the next frames,
             and has no identity until its scores add up to
-        confirm_odds: this, in log-odds: two of .82 or more, four of .7 (of whatever ``init_score_threshold`` is).
+        confirm_odds: this, in log-odds: two of .82 or more, four of .7 (of whatever ``track_activation_threshold`` is).
         confirm_seconds: at once starts any detection after a gap longer than this, where it may not be seen twice.
         memory_seconds: how long a track is remembered after it was last seen.
         fps: frames a second of ``frame_index``.
@@ -46,13 +46,13 @@ class FusedOptions:
         jump_odds: the logarithm of how often things are not where motion expects them (a jump, a bad box): the least
             that motion can say.
         cut_odds: the logarithm of how often a frame shows another view than the one before, of the same things or of
-            others: then looks alone decide.
+            others: then appearance alone decides.
         cut_seconds: across a cut things look as different as after so long.
         cut_match_odds: ``match_odds`` across a cut to the same things; across one to others, minus it.
         use_appearance: False leaves the embeddings aside.
         appearance_weight: weight of the appearance's log-odds.
         most_appearance_odds: the most that appearance can say, either way.
-        clean_overlap: a detection that another covers by more says little by its looks, and is not remembered.
+        clean_overlap: a detection that another covers by more says little by its appearance, and is not remembered.
         views: embeddings remembered of each track.
         view_seconds: how much time is between them, at least.
         duplicate_iou: an unmatched detection that overlaps a better one by more starts no track.
@@ -67,7 +67,7 @@ class FusedOptions:
         first_id: the first identity given.
     """
 
-    init_score_threshold: float = 0.7
+    track_activation_threshold: float = 0.7
     high_score_threshold: float = 0.6
     object_score_threshold: float = 0.1
     sure_score: float = 0.999
@@ -128,7 +128,10 @@ class FusedOptions:
                     raise InputError(f"{name} must be a finite number, got {value!r}")
                 if name in above_zero and value <= 0:
                     raise InputError(f"{name} must be above 0, got {value!r}")
-                if name in ("init_score_threshold", "high_score_threshold", "object_score_threshold") and value > 1:
+                if (
+                    name in ("track_activation_threshold", "high_score_threshold", "object_score_threshold")
+                    and value > 1
+                ):
                     raise InputError(threshold_above_1(name, value))
                 if name in unit and not 0 <= float(value) <= 1:
                     raise InputError(f"{name} must be in 0..1, got {value!r}")

@@ -88,7 +88,7 @@ class DeticMasa(BaseModule):
         self.register_load_state_dict_pre_hook(_only_backbone)
 
 
-def mend_text_encoder(detector: nn.Module) -> None:
+def fix_text_encoder(detector: nn.Module) -> None:
     """Lets a text detector of mmdet 3, made for transformers 4, run with transformers 5, where there is one.
 
     There tokenizers have no ``batch_encode_plus``, and a mask by pairs of tokens needs a dimension for the heads. And
@@ -105,7 +105,7 @@ def mend_text_encoder(detector: nn.Module) -> None:
         head.register_forward_pre_hook(half_the_frequencies)
 
 
-def mend_ref_point_head(detector: nn.Module, state: Mapping[str, Tensor]) -> None:
+def fix_ref_point_head(detector: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Gives DINO's head of places the width of its published weights, which onedl-mmdetection 3.5.1 has doubled."""
     weight = state.get("decoder.ref_point_head.layers.0.weight")
     head = getattr(getattr(detector, "decoder", None), "ref_point_head", None)

@@ -23,7 +23,7 @@ from masa_track.integrations.mmdet.boxes import (
     given_boxes,
     own_boxes,
 )
-from masa_track.integrations.mmdet.detectors import mend_ref_point_head, mend_text_encoder
+from masa_track.integrations.mmdet.detectors import fix_ref_point_head, fix_text_encoder
 from masa_track.integrations.mmdet.network import make_network
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.models.checkpoints import read_checkpoint
@@ -105,7 +105,7 @@ class MASA(BaseMOTModel):
             detector = detector_config(detector)
         built: Any = MODELS.build(detector) if detector is not None else None
         if built is not None:
-            mend_text_encoder(built)
+            fix_text_encoder(built)
         filled = built is not None and detector_checkpoint is not None
         if filled:
             load_detector(built, str(detector_checkpoint))
@@ -316,7 +316,7 @@ def load_detector(detector: nn.Module, path: str) -> None:
     if "://" in path:
         raise InputError(f"detector_checkpoint must be a file, got {path}: download it first, nothing is fetched here")
     state = read_checkpoint(Path(path))
-    mend_ref_point_head(detector, state)
+    fix_ref_point_head(detector, state)
     own = detector.state_dict()
     misfit = [key for key, value in state.items() if key in own and own[key].shape != value.shape]
     if misfit:

@@ -10,7 +10,7 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 
-from masa_track.association import PRESETS, REFERENCE_PRESETS, FusedAssociator, open_associator
+from masa_track.association import PRESETS, REFERENCE_PRESETS, FusedAssociator, current_names, open_associator
 from masa_track.errors import unknown_name
 
 IGNORED = ("momentums", "num_frames_retain", "init_cfg")  # of mmdet's BaseTracker, which the authors' never used
@@ -38,7 +38,7 @@ class _Tracker:
             raise unknown_name("preset", self.preset, PRESETS)
         known = [field.name for field in fields(PRESETS[self.preset])]
         chosen = {} if preset else {self.keys.get(key, key): value for key, value in self.defaults.items()}
-        for key, value in options.items():
+        for key, value in current_names(options).items():
             if key in IGNORED or key in self.without_effect:
                 continue
             name = self.keys.get(key, key)
@@ -101,7 +101,7 @@ class MasaTaoTracker(_Tracker):
     """The authors' tracker for TAO and for any other video. ``with_cats`` has no effect: nor had it there."""
 
     keys = {  # noqa: RUF012
-        "init_score_thr": "init_score_threshold",
+        "init_score_thr": "track_activation_threshold",
         "obj_score_thr": "object_score_threshold",
         "match_score_thr": "match_score_threshold",
         "memo_tracklet_frames": "memory_frames",
@@ -119,7 +119,7 @@ class MasaBDDTracker(_Tracker):
 
     base = "bdd"
     keys = {  # noqa: RUF012
-        "init_score_thr": "init_score_threshold",
+        "init_score_thr": "track_activation_threshold",
         "obj_score_thr": "object_score_threshold",
         "match_score_thr": "match_score_threshold",
         "memo_tracklet_frames": "memory_frames",
