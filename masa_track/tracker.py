@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from masa_track.association import REFERENCE_PRESETS, FusedAssociator, TrackGallery, open_associator
+from masa_track.association import (
+    REFERENCE_PRESETS,
+    AppearancePrior,
+    FusedAssociator,
+    TrackGallery,
+    open_associator,
+)
 from masa_track.association.checks import check_labels, check_scores
 from masa_track.contracts import Embeds
 from masa_track.errors import InputError
@@ -58,6 +65,9 @@ class MasaTracker:
         preset: ``default`` (motion and appearance), ``appearance`` (embeddings alone, a long memory), or the
             reference's ``tao``, ``bdd`` and ``demo``, which count frames and leave timestamps aside.
         device: for the model, e.g. ``cpu`` or ``cuda``; None takes a GPU if there is one.
+        prior: the cosines to expect of the model's embeddings, for the preset ``default``: an ``AppearancePrior`` or a
+            file by ``tools/fit_appearance.py``. None takes that of the model (``model.prior``); a model without one is
+            learned from each video alone.
         camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
             ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`. The one to set for your
@@ -82,16 +92,25 @@ class MasaTracker:
         preset: str = "default",
         device: str | torch.device | None = None,
         camera_motion: bool = False,
+        prior: AppearancePrior | str | os.PathLike[str] | None = None,
         **overrides: Any,
     ) -> None:
         overrides = {"first_id": 1, **overrides}
         self._associator = open_associator(preset, **overrides)  # a mistake is named before the model is loaded
+        if prior is not None and not isinstance(prior, AppearancePrior):
+            prior = AppearancePrior.load(os.fspath(prior))
+        if prior is not None and not isinstance(self._associator, FusedAssociator):
+            raise InputError(f"prior needs a preset that calibrates cosines, got {preset!r}: take 'default'")
         if hasattr(model, "embed"):
             self.model: Embeds = model
         else:
             from masa_track.encoders.loading import load
 
             self.model = load(model, device=device)
+        if isinstance(self._associator, FusedAssociator):
+            if prior is not None:
+                prior.check(getattr(self.model, "name", None), getattr(self.model, "dimension", None))
+            self._associator = FusedAssociator(preset, prior or getattr(self.model, "prior", None), **overrides)
         if camera_motion and not isinstance(self._associator, FusedAssociator):
             raise InputError(f"camera_motion needs a preset that knows motion, got {preset!r}: take 'default'")
         self._camera_motion = camera_motion

@@ -10,7 +10,7 @@ import pytest
 from masa_track import MasaTracker
 from masa_track.association import Associator, FusedAssociator, FusedOptions, open_associator, options_of
 from masa_track.association.evidence import fused, kalman
-from masa_track.association.evidence.appearance import AppearanceEvidence, AppearancePrior
+from masa_track.association.evidence.appearance import AppearancePrior, FittedEvidence, Observed
 from masa_track.association.evidence.detection_probability import DetectionProbability
 from masa_track.association.gallery import Gallery, unit
 from masa_track.association.matching import most_evidence
@@ -26,6 +26,9 @@ NOISE = kalman.MotionNoise(  # of the preset
     persistence=OPTIONS.motion_persistence,
     position=OPTIONS.position_noise,
     extent=OPTIONS.extent_noise,
+)
+NANO = AppearancePrior(
+    different=(0.2, 0.13), same=((0.58, 0.14), (0.52, 0.12), (0.43, 0.13), (0.37, 0.14), (0.27, 0.14))
 )
 
 
@@ -146,18 +149,20 @@ def test_a_gallery_keeps_what_differs() -> None:
 
 
 def test_appearance_learns_what_a_video_shows() -> None:
-    evidence = AppearanceEvidence(AppearancePrior(), most=8.0)
+    evidence = FittedEvidence(NANO, most=8.0)
     before = evidence.log_odds(np.array([[0.6]]), np.array([0.1]))[0, 0]
     assert before > 2
     for _ in range(200):  # everything is .6 alike here: .6 says nothing any more
-        evidence.learn_different(RNG(0).normal(0.6, 0.05, 20))
-        evidence.learn_same(RNG(1).normal(0.9, 0.03, 20), np.full(20, 0.1))
+        cosines = RNG(0).normal(0.6, 0.05, (5, 5))
+        np.fill_diagonal(cosines, RNG(1).normal(0.9, 0.03, 5))
+        tracks = np.arange(5)
+        evidence = evidence.learned(Observed(cosines, tracks, np.full(5, True), np.full(5, 0.1), tracks, 0.0))
     assert evidence.log_odds(np.array([[0.6]]), np.array([0.1]))[0, 0] < -2
     assert evidence.log_odds(np.array([[0.9]]), np.array([0.1]))[0, 0] > 2
 
 
 def test_appearance_says_less_after_a_long_time() -> None:
-    evidence = AppearanceEvidence(AppearancePrior(), most=8.0)
+    evidence = FittedEvidence(NANO, most=8.0)
     soon, late = evidence.log_odds(np.array([[0.2, 0.2]]), np.array([0.04, 5.0]))[0]
     assert soon < late  # little alike: at once that is another thing, after five seconds it may be the same
 

@@ -69,8 +69,12 @@ def scores(clip: Path, path: str, stride: int, model: Any) -> dict[str, float]:
     """IDF1 of each way to track, by its name."""
     fps = frames_of(clip)[0]
     rng, camera = np.random.default_rng(1), CameraMotion()
+    prior = getattr(model, "prior", None)
     ours = {
-        f"{how}{and_camera}": (FusedAssociator(fps=fps, first_id=1, use_appearance=how == "default"), bool(and_camera))
+        f"{how}{and_camera}": (
+            FusedAssociator(prior=prior, fps=fps, first_id=1, use_appearance=how == "default"),
+            bool(and_camera),
+        )
         for how in ("motion alone", "default")
         for and_camera in ("", " + camera")
         if how != "default" or model is not None

@@ -23,6 +23,7 @@ from bench_peers import PEERS, boxes_of, frames_of, ours, peer, tracks_of
 from tqdm import tqdm
 
 import masa_track
+from masa_track.association import AppearancePrior
 from masa_track.errors import InputError
 from masa_track.evaluation import MotRows, read_mot, score_sequences
 
@@ -65,10 +66,10 @@ def films(scenes: list[list[Frame]]) -> Iterator[tuple[str, list[Frame]]]:
         yield "back", [*one[:half], *other[: len(other) // 2], *one[half:]]
 
 
-def play(film: list[Frame], name: str) -> tuple[float, int]:
+def play(film: list[Frame], name: str, prior: AppearancePrior | None) -> tuple[float, int]:
     """IDF1 of a tracker, and how many of its identities things of two clips have had."""
     height, width = np.max([frame.picture.shape[:2] for frame in film], axis=0).tolist()
-    update = ours(FPS, (width, height), {}) if name == "ours" else peer(PEERS[name], with_frames=True)
+    update = ours(FPS, (width, height), prior, {}) if name == "ours" else peer(PEERS[name], with_frames=True)
     tracked, true = [], []
     clips: dict[int, set[int]] = {}
     for number, frame in enumerate(film, start=1):
@@ -97,7 +98,7 @@ def main() -> None:
     names = ["ours", *PEERS]
     results: dict[str, list[list[tuple[float, int]]]] = {}
     for kind, film in tqdm(list(films(scenes)), desc="films", leave=False):
-        results.setdefault(kind, []).append([play(film, name) for name in names])
+        results.setdefault(kind, []).append([play(film, name, model.prior) for name in names])
     print(f"| films | {' | '.join(f'IDF1 {name}' for name in names)} | {' | '.join(f'shared {n}' for n in names)} |")
     print(f"|---|{'---|' * 2 * len(names)}")
     for kind, rows in results.items():

@@ -22,7 +22,7 @@ import numpy as np
 import supervision as sv
 
 import masa_track
-from masa_track.association import FusedAssociator
+from masa_track.association import AppearancePrior, FusedAssociator
 from masa_track.evaluation import MotRows, read_mot, score_sequences
 
 PEERS = {"ByteTrack": "ByteTrackTracker", "OC-SORT": "OCSORTTracker", "BoT-SORT": "BoTSORTTracker"}
@@ -61,9 +61,9 @@ def frames_of(clip: Path) -> tuple[float, int, tuple[int, int], Iterator[tuple[i
     return source.fps, source.length, (source.width, source.height), frames
 
 
-def ours(fps: float, size: tuple[int, int], options: dict[str, Any]) -> Update:
+def ours(fps: float, size: tuple[int, int], prior: AppearancePrior | None, options: dict[str, Any]) -> Update:
     """A fresh engine of the preset `default`."""
-    associator = FusedAssociator(**{"fps": fps, "first_id": 1, **options})
+    associator = FusedAssociator(prior=prior, **{"fps": fps, "first_id": 1, **options})
 
     def update(
         boxes: np.ndarray, scores: np.ndarray, embeddings: np.ndarray, image: np.ndarray | None, number: int
@@ -105,7 +105,7 @@ def clip_scores(
     chosen = options if with_frames and model is not None else {**options, "use_appearance": False}
     for kind in given:
         for stride in strides:
-            runs[kind, stride, "ours"] = ours(fps, size, chosen), [], []
+            runs[kind, stride, "ours"] = ours(fps, size, getattr(model, "prior", None), chosen), [], []
             for name, tracker in PEERS.items():
                 runs[kind, stride, name] = peer(tracker, with_frames), [], []
     nothing: Boxes = np.zeros((0, 4), np.float32), np.zeros(0)

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Fits what the preset `default` supposes of a model's cosines, from clips with true identities.
 
-For another model, or other weights, run this and put what it prints into `AppearancePrior`
-(masa_track/association/evidence/appearance.py), or give it to `FusedAssociator(prior=...)`.
+Without such a prior the tracker learns from each video alone what cosines mean. Give the json file that this writes to
+`masa-track track --prior FILE` or `MasaTracker(prior=FILE)`. If it lies beside the weights NAME.safetensors or NAME.pth
+and is named NAME.prior.json, it is loaded with them.
 
-    python tools/fit_appearance.py ../shared/clips/mot15/* ../shared/clips/collage_dev --model nano
+    python tools/fit_appearance.py ../shared/clips/mot15/* ../shared/clips/collage_dev --model r50 --out r50.prior.json
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from pathlib import Path
 import numpy as np
 
 import masa_track
-from masa_track.association import FusedOptions
-from masa_track.association.evidence.appearance import GAPS
+from masa_track.association import AppearancePrior, FusedOptions
+from masa_track.association.evidence.appearance import GAPS, nearest_gap
 from masa_track.association.evidence.fused import COMMON_TRUST
 from masa_track.association.gallery import Gallery, unit
 from masa_track.boxes import coverage
+from masa_track.errors import InputError
 from masa_track.evaluation import MotRows
 from masa_track.pipeline.tuning import EmbeddedSequence, embed_sequence
 
@@ -71,33 +73,52 @@ def true_ids(truth: MotRows, number: int, boxes: np.ndarray) -> np.ndarray:
     return np.asarray(truth.ids[here][(distances + sizes).argmin(axis=1)])
 
 
+def fitted_prior(
+    sequences: list[EmbeddedSequence], strides: list[int], model: str | None, dimension: int
+) -> AppearancePrior:
+    """The prior of a model's cosines on sequences with true boxes; a gap that none shows is as the nearest shown one.
+
+    Raises:
+        InputError: no two objects are seen at once, or no object is seen twice.
+    """
+    same, different = [], []
+    for sequence in sequences:
+        for stride in strides:
+            own, others = cosines(sequence, stride)
+            same.append(own[:: max(1, len(own) // _MOST)])
+            different.append(others[:: max(1, len(others) // _MOST)])
+    pairs, others = np.concatenate(same), np.concatenate(different)
+    if not len(others) or not len(pairs):
+        raise InputError(
+            f"clips must show several objects at once and each of them again, got {len(others)} cosines of different "
+            f"objects and {len(pairs)} of the same: give longer clips"
+        )
+    mean = float(others.mean())
+    at = nearest_gap(pairs[:, 0])
+    shown = np.unique(at)
+    stays = [pairs[at == shown[np.abs(shown - gap).argmin()], 1] for gap in range(len(GAPS))]
+    return AppearancePrior(
+        different=(round(mean, 3), round(max(float(others.std()), 0.01), 3)),
+        same=tuple((round(float(v.mean()) - mean, 3), round(max(float(v.std()), 0.01), 3)) for v in stays),
+        model=model,
+        dimension=dimension,
+    )
+
+
 def main() -> None:
-    """Prints an `AppearancePrior`."""
+    """Writes the json file of an `AppearancePrior`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", type=Path, nargs="+", help="MOTChallenge folders with frames and gt/gt.txt")
     parser.add_argument("--model", default="nano", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--checkpoint", metavar="FILE", help="other weights for the model")
     parser.add_argument("--strides", type=int, nargs="+", default=[1, 4, 10, 20], metavar="N")
+    parser.add_argument("--out", type=Path, default=Path("prior.json"), metavar="FILE", help="default: %(default)s")
     args = parser.parse_args()
     model = masa_track.load(args.model, checkpoint=args.checkpoint)
-    same, different = [], []
-    for clip in args.clips:
-        sequence = embed_sequence(clip, "gt", model)
-        for stride in args.strides:
-            own, others = cosines(sequence, stride)
-            same.append(own[:: max(1, len(own) // _MOST)])
-            different.append(others[:: max(1, len(others) // _MOST)])
-            averages = f"same {own[:, 1].mean():.2f}, different {others.mean():.2f}"
-            print(f"# {clip.name}, stride {stride}: {averages}", flush=True)
-    pairs, others = np.concatenate(same), np.concatenate(different)
-    mean, std = others.mean(), others.std()
-    at = np.abs(np.log1p(10 * pairs[:, :1]) - np.log1p(10 * GAPS)).argmin(axis=1)
-    print(f"AppearancePrior(\n    different=({mean:.2f}, {std:.2f}),\n    same=(")
-    for gap in range(len(GAPS)):
-        values = pairs[at == gap, 1]
-        shown = f"({values.mean() - mean:.2f}, {values.std():.2f})," if len(values) > 1 else "None,"
-        print(f"        {shown}  # after {GAPS[gap]:g} s, {len(values)} pairs")
-    print("    ),\n)")
+    sequences = [embed_sequence(clip, "gt", model) for clip in args.clips]
+    prior = fitted_prior(sequences, args.strides, model.name, model.dimension)
+    prior.save(args.out)
+    print(f"{args.out}: {prior}")
 
 
 if __name__ == "__main__":

@@ -117,6 +117,12 @@ def add_parser(commands: Any) -> None:
         metavar="FILE.npz",
         help="also save how the tracks looked that are remembered at the end",
     )
+    add(
+        "--prior",
+        metavar="FILE.json",
+        help="cosines to expect of the model's embeddings, by tools/fit_appearance.py (default: those known of the "
+        "model, else learned from the video)",
+    )
     add("--camera-motion", action="store_true", help="for a camera that moves: estimate how, and take it into account")
     add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
@@ -180,7 +186,7 @@ def run(args: argparse.Namespace) -> int:
         overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
     if track_activation_threshold is not None:
         overrides.setdefault("track_activation_threshold", track_activation_threshold)
-    tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, **overrides)
+    tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, prior=args.prior, **overrides)
     folder = prepare_folder(args.out)
     if args.gallery is not None:
         check_file(args.gallery, "--gallery")
@@ -190,6 +196,7 @@ def run(args: argparse.Namespace) -> int:
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         **({"camera motion": "estimated"} if args.camera_motion else {}),
+        **({} if args.prior is None else {"prior": args.prior}),
         "boxes from": ", ".join(boxes_named(args)),
         **(
             {}

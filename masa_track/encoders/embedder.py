@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from masa_track.association import AppearancePrior
 from masa_track.boxes import check_boxes
 from masa_track.encoders.preprocessing import check_frame
 from masa_track.errors import InputError
@@ -33,6 +34,7 @@ class Embedder:
 
     Attributes:
         checkpoint: the file it was loaded from, where :func:`masa_track.load` made it.
+        prior: the cosines to expect of its embeddings; None where they are not known.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Embedder:
         self.network: Any = placed.to(memory_format=torch.channels_last)  # a quarter faster on a CPU
         self.name, self.report = name, report
         self.checkpoint: Path | None = None
+        self.prior: AppearancePrior | None = None
         self._last: tuple[bytes, Backbone] | None = None
 
     @property

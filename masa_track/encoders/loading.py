@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from masa_track.association import AppearancePrior
 from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError, unknown_name
 from masa_track.models import nano
@@ -30,6 +31,10 @@ def load(
     dtype: str | torch.dtype | None = None,
 ) -> Embedder:
     """Loads a model, ready to embed.
+
+    The cosines to expect of its embeddings, if known, are its ``prior``: that of ``NAME.prior.json`` beside the weights
+    ``NAME.safetensors`` or ``NAME.pth``, by ``tools/fit_appearance.py``. None where there is no such file, or
+    where it names another model.
 
     What became of an official checkpoint's keys is logged (logger ``masa_track``) and kept as ``report``.
 
@@ -80,7 +85,20 @@ def load(
         fold_batch_norms(network.eval())
     embedder = Embedder(network, name, device, dtype, report)
     embedder.checkpoint = path
+    embedder.prior = _prior(path, embedder)
     return embedder
+
+
+def _prior(weights: Path, model: Embedder) -> AppearancePrior | None:
+    """The prior beside a file of weights; one of another network that is read from the same file does not count."""
+    path = weights.with_suffix(".prior.json")
+    if not path.is_file():
+        return None
+    prior = AppearancePrior.load(path)
+    if prior.model not in (None, model.name):
+        return None
+    prior.check(model.name, model.dimension)
+    return prior
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from masa_track.association import FusedAssociator, FusedOptions
+from masa_track.association import AppearancePrior, FusedAssociator, FusedOptions
 from masa_track.contracts import Embeds
 from masa_track.evaluation import MotRows, read_mot, score_sequences
 
@@ -39,6 +39,7 @@ class EmbeddedSequence:
         size: width and height.
         frames: number, boxes (N, 4) xyxy, scores (N,) and embeddings (N, D) of each frame.
         truth: its true boxes.
+        prior: the cosines to expect of the embeddings; None where they are not known.
     """
 
     name: str
@@ -46,6 +47,7 @@ class EmbeddedSequence:
     size: tuple[int, int]
     frames: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]
     truth: MotRows
+    prior: AppearancePrior | None = None
 
 
 def embed_sequence(folder: Path, kind: str, model: Embeds) -> EmbeddedSequence:
@@ -65,7 +67,9 @@ def embed_sequence(folder: Path, kind: str, model: Embeds) -> EmbeddedSequence:
         scores = np.ones(len(found)) if found.confidence is None else found.confidence
         frames.append((frame.number, found.xyxy, scores, model.embed(frame.image, found.xyxy)))
     truth = read_mot(folder / "gt" / "gt.txt", truth=True)
-    return EmbeddedSequence(folder.name, source.fps, (source.width, source.height), frames, truth)
+    return EmbeddedSequence(
+        folder.name, source.fps, (source.width, source.height), frames, truth, getattr(model, "prior", None)
+    )
 
 
 def score(sequences: list[EmbeddedSequence], measure: str, strides: list[int], options: dict[str, Any]) -> float:
@@ -122,7 +126,7 @@ def search(
 
 def _track(sequence: EmbeddedSequence, stride: int, options: dict[str, Any]) -> MotRows:
     """The tracks of every ``stride``-th frame, 1-based left, top, width, height."""
-    associator = FusedAssociator(**{"fps": sequence.fps, "first_id": 1, **options})
+    associator = FusedAssociator(prior=sequence.prior, **{"fps": sequence.fps, "first_id": 1, **options})
     frames, ids, boxes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros((0, 4))]
     for number, found, scores, embeddings in sequence.frames:
         if (number - 1) % stride == 0:

@@ -10,7 +10,13 @@ import numpy as np
 
 from masa_track.association.checks import checked
 from masa_track.association.evidence import kalman
-from masa_track.association.evidence.appearance import AppearanceEvidence, AppearancePrior
+from masa_track.association.evidence.appearance import (
+    AppearancePrior,
+    FittedEvidence,
+    LearnedEvidence,
+    Observed,
+    appearance_evidence,
+)
 from masa_track.association.evidence.cuts import least_log_odds_of_one_view, log_odds_of_one_view, rearranged
 from masa_track.association.evidence.detection_probability import SAME_TIME, DetectionProbability
 from masa_track.association.evidence.memory import FusedMemory
@@ -53,7 +59,7 @@ class _State:
         looks_count: their number.
     """
 
-    appearance: AppearanceEvidence
+    appearance: FittedEvidence | LearnedEvidence
     next_id: int
     detection_probability: DetectionProbability = field(default_factory=DetectionProbability)
     memory: FusedMemory | None = None
@@ -71,7 +77,6 @@ class _State:
         return replace(
             self,
             memory=memory,
-            appearance=copy(self.appearance),
             detection_probability=copy(self.detection_probability),
             extent=self.extent.copy(),
         )
@@ -133,7 +138,7 @@ class FusedAssociator:
 
     Args:
         preset: ``default``.
-        prior: what cosines are expected before the video has shown it; None for that of the shipped model.
+        prior: the cosines to expect of the model's embeddings; None to learn them from each video alone.
         **overrides: options of :class:`~masa_track.association.evidence.options.FusedOptions` to change.
 
     Raises:
@@ -142,7 +147,7 @@ class FusedAssociator:
 
     def __init__(self, preset: str = "default", prior: AppearancePrior | None = None, **overrides: Any) -> None:
         self.options = options = fused_options_of(preset, **overrides)
-        self._prior = prior or AppearancePrior()
+        self._prior = prior
         self._high = min(options.high_score_threshold, options.track_activation_threshold)
         usual, own = _log_odds(np.array([FusedOptions.track_activation_threshold, options.track_activation_threshold]))
         self._moved = float(usual - own)
@@ -156,7 +161,7 @@ class FusedAssociator:
 
     def reset(self) -> None:
         """Forgets everything: the next frame is the first of a new video."""
-        appearance = AppearanceEvidence(self._prior, self.options.most_appearance_odds)
+        appearance = appearance_evidence(self._prior, self.options.most_appearance_odds)
         self._state = _State(appearance, self.options.first_id)
 
     @property
@@ -325,6 +330,11 @@ class FusedAssociator:
             self._noise,
         )
         ids[new] = born
+        if options.use_appearance:
+            first = unit(
+                seen.embeddings[new[sure & (seen.covered[new] < options.clean_overlap)]] - _common_appearance(state)
+            )
+            state.appearance = state.appearance.began(first @ first.T)
         state.looks_sum = state.looks_sum + seen.embeddings[new].sum(axis=0, dtype=np.float64)
         state.looks_count += len(new)
         return ids
@@ -523,15 +533,14 @@ class FusedAssociator:
         if not matched.size:
             return
         columns = taken[matched]
-        among = pairs.cosines[matched][:, columns]
-        state.appearance.learn_different(among[~np.eye(len(columns), dtype=bool)])
         others = pairs.place.copy()
         others[matched, columns] = -np.inf
         second = np.maximum(others[matched].max(axis=1), others[:, columns].max(axis=0))
         own = pairs.place[matched, columns]
         sure = (own > _SURE) & (own - second > _SURE)
-        gaps = seen.now - memory.seen[pairs.columns[columns]]
-        state.appearance.learn_same(among.diagonal()[sure], gaps[sure])
+        gaps, ids = seen.now - memory.seen[pairs.columns], memory.ids[pairs.columns]
+        frame = Observed(pairs.cosines[matched], columns, sure, gaps, ids, seen.now)
+        state.appearance = state.appearance.learned(frame)
 
 
 def _missing(memory: FusedMemory, seen: _Seen) -> np.ndarray:
