@@ -1,15 +1,279 @@
-"""The interfaces between the parts of the package. Needs numpy only."""
+"""The interfaces between the parts of the package: values that are passed on, and what their users may expect.
+
+Numpy only. Boxes are xyxy pixels, times are seconds, log-odds are in nats.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+if TYPE_CHECKING:
+    import supervision as sv
+
+NO_RUNNER_UP = -2  # `Decision.runner_up` where the row could have had no other identity
+NEW_IDENTITY = -1  # `Decision.runner_up` where the row could have started a track instead
+MUST_BE_NEW = -2  # `Observation.pins` of a row that must start a track
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture of a source.
+
+    Attributes:
+        number: from 1.
+        time: seconds since any fixed moment.
+        size: (width, height) in pixels.
+        name: of the picture, e.g. ``000001.jpg``.
+        image: (H, W, 3) uint8 BGR; None in a replay.
+    """
+
+    number: int
+    time: float
+    size: tuple[int, int]
+    name: str = ""
+    image: np.ndarray | None = None
+
+
+@dataclass
+class Observation:
+    """All that is known of a frame before identities. It can be stored, sent and replayed.
+
+    Attributes:
+        number: of the frame, from 1; for the authors' trackers, which count frames.
+        time: seconds; later than the observation before.
+        size: (width, height) of the picture in pixels; None where it is not known.
+        boxes: (N, 4) float32 xyxy pixels.
+        scores: (N,) float32 detection scores, 0..1.
+        labels: (N,) int64 classes.
+        embeddings: (N, D) float32; rows that were not embedded are NaN. None where there are none.
+        masks: N masks; never dense (N, H, W).
+        detector_ran: False where only masklets were observed; then a track that is not seen is not missing.
+        may_start: (N,) bool, rows that may start or confirm a track; None: all. False for rows that only a masklet
+            observed.
+        hints: (row, identity, log-odds) that are added to the pair's sum.
+        pins: (N,) int64: -1 free, -2 must start a track, 0 or more must be this identity, even one that was forgotten.
+        forbidden: (row, identity) pairs that must not be.
+        groups: (N,) int64; a row only takes tracks of its group. None: one group.
+        groups_in_view: tracks of other groups are out of view, not missing. None: all are in view.
+        camera: (2, 3) affine, pixels of the last frame to pixels of this one. None: the camera stands.
+    """
+
+    number: int
+    time: float
+    size: tuple[int, int] | None
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    embeddings: np.ndarray | None = None
+    masks: Any = None
+    detector_ran: bool = True
+    may_start: np.ndarray | None = None
+    hints: Sequence[tuple[int, int, float]] = ()
+    pins: np.ndarray | None = None
+    forbidden: Sequence[tuple[int, int]] = ()
+    groups: np.ndarray | None = None
+    groups_in_view: frozenset[int] | None = None
+    camera: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Why a row has its identity.
+
+    Attributes:
+        row: of the observation.
+        identity: -1 for none; also that of a tentative track where it has a number already.
+        tentative: the track is not confirmed.
+        log_odds: sum of the terms, nats. The authors' trackers give the similarity, 0..1, instead.
+        terms: its parts by name: motion, appearance, absence, hint, mask.
+        runner_up: the best other choice of this row: an identity, -1 for a new track, -2 for none.
+        margin: nats by which this choice is better than the runner-up, the other rows' choices being kept.
+    """
+
+    row: int
+    identity: int
+    tentative: bool
+    log_odds: float
+    terms: Mapping[str, float]
+    runner_up: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class TrackEvent:
+    """What happened to a track.
+
+    Attributes:
+        kind: ``born`` (it got its identity), ``lost`` (not seen in this frame, seen in the one before), ``found`` (seen
+            again), ``ended`` (forgotten), ``cut`` (of the video; identity -1), ``merged`` and ``split`` (by correction).
+        identity: of the track.
+        number: of the frame.
+        time: seconds.
+        other: the other identity of a merge or a split; else -1.
+    """
+
+    kind: Literal["born", "lost", "found", "ended", "cut", "merged", "split"]
+    identity: int
+    number: int
+    time: float
+    other: int = -1
+
+
+@dataclass(frozen=True)
+class TrackView:
+    """The tracks in memory, a row per track, valid until the next update.
+
+    Attributes:
+        ids: (M,) int64; -1 for tentative tracks.
+        boxes: (M, 4) float32 xyxy pixels: the last box, or where motion expects the track now.
+        last_seen: (M,) float64 seconds.
+        labels: (M,) int64 classes.
+        groups: (M,) int64.
+        confirmed: (M,) bool.
+        lost: (M,) bool, not seen in the last frame.
+    """
+
+    ids: np.ndarray
+    boxes: np.ndarray
+    last_seen: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    confirmed: np.ndarray
+    lost: np.ndarray
+
+
+@dataclass
+class FrameResult:
+    """One frame with identities.
+
+    Attributes:
+        frame: the frame.
+        detections: same rows in the same order, with ``tracker_id`` (N,) int64.
+        events: what happened to tracks.
+        decisions: one for each row.
+        extras: what else is known, by name.
+    """
+
+    frame: Frame
+    detections: sv.Detections
+    events: list[TrackEvent] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    extras: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Associator(Protocol):
+    """Gives the rows of each frame their identities."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Which of ``motion``, ``embeddings`` and ``masks`` it uses."""
+        ...
+
+    def wanted(self, observation: Observation) -> np.ndarray:
+        """(N,) bool, rows whose embedding can change the outcome. Changes nothing; no embeddings are needed for it."""
+        ...
+
+    def update(self, observation: Observation) -> tuple[np.ndarray, list[Decision], list[TrackEvent]]:
+        """Identities (N,) int64 (-1 for none), a decision for each row, and what happened. All or nothing.
+
+        Raises:
+            InputError: for an observation that does not fit, or whose time is not later than the last one's.
+        """
+        ...
+
+    def view(self) -> TrackView:
+        """The tracks in memory."""
+        ...
+
+    def rename(self, old: int, new: int) -> None:
+        """Track ``old`` has identity ``new`` from now on.
+
+        Raises:
+            InputError: there is no track ``old``, or ``new`` is another track in memory.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forgets everything, for another video."""
+        ...
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The state as arrays of numbers and text, which need no unpickling."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes over a state of the same class with the same options.
+
+        Raises:
+            InputError: for a state of another class or of other options; the state is as it was then.
+        """
+        ...
+
 
 class Embeds(Protocol):
-    """What the tracker needs of a model."""
+    """The least that the tracker needs of a model."""
 
     def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """(N, D) float32 embeddings of (N, 4) xyxy boxes of a (H, W, 3) BGR uint8 frame."""
+        ...
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a model's backbone made of one picture; everything that works on the picture shares it.
+
+    Attributes:
+        key: the model, its weights' checksum and dtype: ``nano@3f2c.../float32``. Other models refuse it.
+        size: (width, height) of the picture in pixels.
+        data: the model's own: feature maps, scale factors.
+    """
+
+    key: str
+    size: tuple[int, int]
+    data: Any
+
+
+class Embedder(Embeds, Protocol):
+    """A model that embeds boxes; see :class:`masa_track.encoders.Embedder`."""
+
+    key: str
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[Features]:
+        """Runs the backbone once for each (H, W, 3) BGR uint8 picture."""
+        ...
+
+    def embed_features(self, features: Features, boxes: np.ndarray) -> np.ndarray:
+        """(N, D) float32 embeddings of (N, 4) xyxy boxes.
+
+        Raises:
+            InputError: the features are of another model, dtype or weights.
+        """
+        ...
+
+
+class Detector(Protocol):
+    """Finds boxes.
+
+    Attributes:
+        class_names: by class id.
+        track_activation_threshold: the score from which its boxes should start tracks.
+        stateful: it uses earlier frames (background subtraction): frames in order, one at a time.
+        warm_up: frames after which what came before them does not matter; 0 for a detector without state.
+    """
+
+    class_names: Mapping[int, str]
+    track_activation_threshold: float
+    stateful: bool
+    warm_up: int
+
+    def detect(self, images: Sequence[np.ndarray], features: Sequence[Features] | None = None) -> list[sv.Detections]:
+        """The boxes of each (H, W, 3) BGR uint8 picture; ``features`` of its own model where it works on them."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets earlier frames, for another video."""
         ...
