@@ -108,8 +108,8 @@ class TrackEvent:
     """What happened to a track.
 
     Attributes:
-        kind: ``born`` (it got its identity), ``lost`` (not seen in this frame, seen in the one before), ``found`` (seen
-            again), ``ended`` (forgotten), ``cut`` (of the video; identity -1), ``merged`` and ``split`` (by correction).
+        kind: ``born`` (it got its identity), ``lost`` (not seen in this frame, but in the one before), ``found`` (seen
+            again), ``ended`` (forgotten), ``cut`` (of the video; identity -1), ``merged``, ``split`` (by correction).
         identity: of the track.
         number: of the frame.
         time: seconds.
