@@ -156,7 +156,7 @@ class FusedAssociator(Engine):
             widen(state.extent, seen.boxes, seen.size)
             if state.memory is None or (len(state.memory) == 0 and state.memory.gallery.dimension != dimension):
                 state.memory = FusedMemory(self.options.views, dimension)
-                state.looks_sum = np.zeros(dimension)
+                state.embedding_sum = np.zeros(dimension)
         if state.memory is None:
             return ids, [], events
         order = self._order(seen)
@@ -309,8 +309,8 @@ class FusedAssociator(Engine):
             clear = new[sure & embedded & (seen.covered[new] < options.clean_overlap)]
             first = unit(seen.embeddings[clear] - common_appearance(state))
             state.appearance = state.appearance.began(first @ first.T)
-        state.looks_sum = state.looks_sum + seen.embeddings[new].sum(axis=0, dtype=np.float64)
-        state.looks_count += int(embedded.sum())
+        state.embedding_sum = state.embedding_sum + seen.embeddings[new].sum(axis=0, dtype=np.float64)
+        state.embedding_count += int(embedded.sum())
         tentative = np.zeros(len(ids), bool)
         tentative[matched], tentative[new] = ids[matched] < 0, ids[new] < 0
         return ids, lambda: outcome_of(options, seen, match, ids, tentative, track_ids)

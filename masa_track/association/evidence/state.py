@@ -16,7 +16,7 @@ from masa_track.association.evidence.memory import FusedMemory
 COMMON_TRUST = 40.0  # objects that must be seen before half of their mean embedding is taken away
 _NUMBERS = (
     *("next_id", "last_number", "last_time", "size", "extent", "cuts", "cut_at"),
-    *("looks_sum", "looks_count"),
+    *("embedding_sum", "embedding_count"),
 )
 
 
@@ -35,8 +35,8 @@ class State:
         extent: (4,) xyxy, the part of the picture where detections have been, at least.
         cuts: number of cuts so far.
         cut_at: time of the last one, seconds.
-        looks_sum: (D,) sum of the first embeddings of all tracks, and
-        looks_count: their number.
+        embedding_sum: (D,) sum of the first embeddings of all tracks, and
+        embedding_count: their number.
     """
 
     appearance: FittedEvidence | LearnedEvidence
@@ -49,8 +49,8 @@ class State:
     extent: np.ndarray = field(default_factory=lambda: np.array([np.inf, np.inf, -np.inf, -np.inf]))
     cuts: int = 0
     cut_at: float = -np.inf
-    looks_sum: np.ndarray | None = None
-    looks_count: int = 0
+    embedding_sum: np.ndarray | None = None
+    embedding_count: int = 0
 
     def copy(self) -> State:
         """A state whose changes leave this one as it is."""
@@ -109,8 +109,8 @@ def state_of(arrays: Mapping[str, np.ndarray], fresh: FittedEvidence | LearnedEv
         extent=np.array(arrays["extent"], np.float64).reshape(4),
         cuts=int(arrays["cuts"]),
         cut_at=float(arrays["cut_at"]),
-        looks_sum=np.array(numbers["looks_sum"], np.float64) if "looks_sum" in numbers else None,
-        looks_count=int(arrays["looks_count"]),
+        embedding_sum=np.array(numbers["embedding_sum"], np.float64) if "embedding_sum" in numbers else None,
+        embedding_count=int(arrays["embedding_count"]),
     )
 
 
@@ -120,8 +120,8 @@ def _arrays_of(evidence: FittedEvidence | LearnedEvidence) -> list[str]:
 
 def common_appearance(state: State) -> np.ndarray:
     """(D,) float32: what all objects of this video have in common, the less the fewer have been seen."""
-    assert state.looks_sum is not None
-    return np.asarray(state.looks_sum / (state.looks_count + COMMON_TRUST), np.float32)
+    assert state.embedding_sum is not None
+    return np.asarray(state.embedding_sum / (state.embedding_count + COMMON_TRUST), np.float32)
 
 
 def widen(extent: np.ndarray, boxes: np.ndarray, size: tuple[int, int] | None) -> None:
