@@ -6,7 +6,7 @@ import copy
 import logging
 import os
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from masa_track.association import (
     open_associator,
 )
 from masa_track.checks import check_labels, check_scores
-from masa_track.contracts import Embeds
+from masa_track.contracts import Embedder, Embeds, Features
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -131,7 +131,11 @@ class MasaTracker:
         self._best_score, self._weak_frames = 0.0, 0
 
     def update(
-        self, detections: sv.Detections | Any, frame: np.ndarray, timestamp: float | None = None
+        self,
+        detections: sv.Detections | Any,
+        frame: np.ndarray,
+        timestamp: float | None = None,
+        features: Features | None = None,
     ) -> sv.Detections:
         """Tracks one frame.
 
@@ -142,6 +146,7 @@ class MasaTracker:
             frame: (H, W, 3) BGR uint8.
             timestamp: seconds since any fixed moment; if given, motion and memory are counted in time, otherwise in
                 calls, ``fps`` a second.
+            features: of the frame, where the model has encoded it already (``model.encode([frame])[0]``).
 
         Returns:
             The same rows in the same order, with ``tracker_id`` (N,) int64; -1 = not tracked. The detections given
@@ -149,7 +154,8 @@ class MasaTracker:
 
         Raises:
             InputError: for a frame or boxes of another form, NaN, scores outside 0..1, classes that are not whole
-                numbers, or a timestamp that is not later than the last. A frame that raises leaves no trace.
+                numbers, a timestamp that is not later than the last, or features of another model or another size of
+                frame. A frame that raises leaves no trace.
         """
         from masa_track.boxes import check_boxes
         from masa_track.encoders.preprocessing import check_frame
@@ -164,7 +170,7 @@ class MasaTracker:
         labels = np.zeros(count, np.int64) if detections.class_id is None else detections.class_id
         scores, labels = check_scores(scores, count), check_labels(labels, count)
         frames = self._next(timestamp)
-        embeddings = self.model.embed(frame, boxes)
+        embeddings = embed_boxes(self.model, frame, boxes, features)
         size, moved, camera = (frame.shape[1], frame.shape[0]), None, copy.copy(frames.camera)
         if camera is not None:
             moved = camera.estimate(frame, boxes)
@@ -297,6 +303,21 @@ class MasaTracker:
             far=last.far + 1 if counted and gap > self._long_gap() else 0,
             near=last.near + 1 if counted and gap < _SHORT_GAP else 0,
         )
+
+
+def embed_boxes(model: Embeds, frame: np.ndarray, boxes: np.ndarray, features: Features | None) -> np.ndarray:
+    """Embeddings (N, D) of boxes (N, 4), by the features of the frame where they are given.
+
+    Raises:
+        InputError: the features are of another model or another size of frame.
+    """
+    if features is None:
+        return model.embed(frame, boxes)
+    if not hasattr(model, "embed_features"):
+        raise InputError(f"features need a model with encode and embed_features, {type(model).__name__} has neither")
+    embedder = cast(Embedder, model)
+    features.check(embedder.key, frame)
+    return embedder.embed_features(features, boxes)
 
 
 def _seconds(timestamp: Any) -> float:
