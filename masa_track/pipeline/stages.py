@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -224,7 +224,7 @@ def detect(
     """
     if not hasattr(detector, "detect"):
         return detector(frame), None
-    features = None
+    detector, features = cast("Detector", detector), None  # for mypy, to which any function may have attributes
     if detector.features_key is not None and detector.features_key == getattr(model, "key", None):
         features = model.encode([frame.image])
     (detections,) = detector.detect([frame.image], features)
