@@ -17,6 +17,7 @@ ROOMS = [
     "files",
     "stop",
     "npz",
+    "registry",
     "contracts",
     "boxes",
     "masks",
@@ -41,7 +42,7 @@ ROOMS = [
 ]
 # Rooms that import neither torch nor transformers, and the files of them that do.
 TORCH_FREE = [
-    *("errors", "files", "stop", "npz", "contracts", "boxes", "masks"),
+    *("errors", "files", "stop", "npz", "registry", "contracts", "boxes", "masks"),
     *("association", "video", "formats", "drawing", "runs"),
     *("encoders", "tracker", "adapters", "evaluation", "report", "pipeline", "cli"),
 ]
@@ -191,6 +192,9 @@ def test_public_names() -> None:
 
     assert masa_track.MasaTracker.__name__ == "MasaTracker"
     assert callable(masa_track.load)
+    assert {spec.name for spec in masa_track.list_models()} >= {"nano", "r50"}
+    assert callable(masa_track.register_model)
+    assert masa_track.ModelSpec.__module__ == "masa_track.registry"
     with pytest.raises(AttributeError, match="no attribute 'Tracker'"):
         _ = masa_track.Tracker
     assert find_spec("masa_track.cli.main") is not None

@@ -39,9 +39,11 @@ __all__ = [
 ]
 
 
-def open_associator(preset: str, **overrides: Any) -> Associator | FusedAssociator:
-    """The engine of a preset; both have ``update``, ``reset`` and ``options``."""
+def open_associator(
+    preset: str, prior: AppearancePrior | None = None, **overrides: Any
+) -> Associator | FusedAssociator:
+    """The engine of a preset; both have ``update``, ``reset`` and ``options``. ``prior``: see FusedAssociator."""
     overrides = current_names(overrides)
     if isinstance(any_options_of(preset, **overrides), FusedOptions):
-        return FusedAssociator(preset, **overrides)
+        return FusedAssociator(preset, prior, **overrides)
     return Associator(preset, **overrides)

@@ -89,8 +89,8 @@ def add_parser(commands: Any) -> None:
         "--model",
         default="nano",
         metavar="NAME",
-        help="what embeds the boxes: nano, one of the authors' (r50, sam-vitb, sam-vith, gdino-swinb, detic-swinb), or "
-        "a file of weights (default: %(default)s)",
+        help="what embeds the boxes: a model that `masa-track models` lists, or a file of weights (default: "
+        "%(default)s)",
     )
     add(
         "--checkpoint",

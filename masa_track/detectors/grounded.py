@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masa_track.errors import InputError, first_line, missing_extra
+from masa_track.registry import GROUNDING_DINO, models_with
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -63,8 +64,7 @@ class TextDetector:
     def __init__(
         self, embedder: Embedder, network: nn.Module, tokenizer: Any, text: str, threshold: float = 0.3
     ) -> None:
-        if embedder.name != "gdino-swinb":
-            raise InputError(f"text prompts need the model 'gdino-swinb', got {embedder.name!r}")
+        check_backbone(embedder)
         self.embedder, self.threshold = embedder, threshold
         phrases = split_phrases(text)
         self.class_names = dict(enumerate(phrases))
@@ -96,6 +96,15 @@ class TextDetector:
             xyxy=boxes.cpu().numpy() / seen.factors,
             confidence=scores[order].cpu().numpy(),
             class_id=labels[order].cpu().numpy().astype(int),
+        )
+
+
+def check_backbone(embedder: Embedder) -> None:
+    """Raises InputError unless the model shares its backbone with Grounding DINO."""
+    known = models_with(GROUNDING_DINO)
+    if embedder.name not in known:
+        raise InputError(
+            f"--text needs a --model on the backbone of Grounding DINO, {' or '.join(known)}, got {embedder.name!r}"
         )
 
 
@@ -157,8 +166,7 @@ def open_text_detector(embedder: Embedder, text: str, threshold: float = 0.3) ->
     Raises:
         InputError: without transformers, for another model, or if weights or vocabulary cannot be had.
     """
-    if embedder.name != "gdino-swinb":
-        raise InputError(f"--text needs --model gdino-swinb, got {embedder.name!r}")
+    check_backbone(embedder)
     split_phrases(text)
     try:
         from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer

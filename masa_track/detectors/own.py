@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from masa_track.errors import InputError
+from masa_track.registry import OWN, models_with
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -35,8 +36,8 @@ class OwnDetector:
     def __init__(self, embedder: Embedder, threshold: float = 0.15) -> None:
         if not embedder.finds_boxes:
             raise InputError(
-                f"the model {embedder.name!r} finds no boxes itself: give --detections or another --detector, or "
-                "take --model nano or one of the official models"
+                f"the model {embedder.name!r} finds no boxes itself: give --detections or another --detector, or a "
+                f"--model that does: {', '.join(models_with(OWN))}"
             )
         self.embedder, self.threshold = embedder, threshold
 
