@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from masa_track.association.checks import MOST_FIRST_ID, finite_number, threshold_above_1
 from masa_track.association.evidence.options import MOST_VIEWS, FusedOptions, check_whole
 from masa_track.association.other_names import name_here
 from masa_track.association.similarity import METRICS
+from masa_track.checks import MOST_FIRST_ID, finite_number, threshold_above_1
 from masa_track.errors import InputError, unknown_name
 
 ASSIGNMENTS = ("greedy", "hungarian")
@@ -49,6 +49,8 @@ class AssociationOptions:
         prune_before_matching: True drops a track unseen for more than ``memory_frames`` before matching; False does
             as the reference, which drops after matching and does nothing at all on an empty frame, so that a stale
             track can still be taken after a gap. Both are equal where every frame has detections.
+        count_frames: True counts the frames of ``memory_frames`` by their numbers, as the authors do; False by their
+            time, ``fps`` a second.
         first_id: the first identity given.
     """
 
@@ -71,6 +73,7 @@ class AssociationOptions:
     backdrop_frames: int = 0
     nms_confidence_threshold: float | None = None
     prune_before_matching: bool = True
+    count_frames: bool = True
     first_id: int = 0
 
     def __post_init__(self) -> None:
@@ -106,7 +109,7 @@ class AssociationOptions:
             ("views", 1, MOST_VIEWS),
         ):
             check_whole(name, getattr(self, name), least, most)
-        for name in ("class_aware", "prune_before_matching"):
+        for name in ("class_aware", "prune_before_matching", "count_frames"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         for name, known in (("match_metric", METRICS), ("assignment", ASSIGNMENTS), ("distractor_nms", DISTRACTOR_NMS)):
@@ -151,7 +154,7 @@ _BDD = AssociationOptions(
 )
 # Nothing but embeddings: no gate, and a memory of 1,000 frames (33 s at 30 frames a second). Threshold and views were
 # chosen on the dev clips for `nano` (its card has the table): thresholds from .3 to .45 were within .03 IDF1.
-_APPEARANCE = AssociationOptions(match_score_threshold=0.4, views=10, memory_frames=1000)
+_APPEARANCE = AssociationOptions(match_score_threshold=0.4, views=10, memory_frames=1000, count_frames=False)
 
 PRESETS: dict[str, AssociationOptions | FusedOptions] = {
     "tao": _TAO,
