@@ -81,8 +81,8 @@ class ModelSpec:
     Attributes:
         name: for :func:`masa_track.load` and ``--model``.
         builder: ``module:function`` that returns the network with random weights; imported when it is called. The
-            network has ``pyramid(images)``, ``embed(levels, boxes)`` and ``dimension``, as
-            :class:`~masa_track.models.nano_untrained.UntrainedNano` has them.
+            network has ``backbone_maps(images)``, ``adapt(maps)``, ``pyramid(images)`` (the two in a row),
+            ``embed(levels, boxes)`` and ``dimension``, as :class:`~masa_track.models.nano.Nano` has them.
         summary: one line for ``masa-track models``.
         weights: a file, a file on Hugging Face, or None where the caller gives a ``checkpoint``.
         sha256: of the file of weights, in hexadecimal; None where it is not known. It is checked when they are loaded.

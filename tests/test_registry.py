@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from official_recipe import official_keys
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import masa_track
@@ -56,8 +56,14 @@ class Net(nn.Module):
         self.norm = nn.BatchNorm2d(3)
         self.scale = scale
 
-    def pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
+    def backbone_maps(self, images: torch.Tensor) -> list[torch.Tensor]:
         return [nn.functional.avg_pool2d(self.norm(self.conv(images)), 8)]
+
+    def adapt(self, maps: list[torch.Tensor]) -> list[torch.Tensor]:
+        return maps
+
+    def pyramid(self, images: torch.Tensor) -> list[torch.Tensor]:
+        return self.adapt(self.backbone_maps(images))
 
     def embed(self, levels: list[torch.Tensor], boxes: list[torch.Tensor]) -> torch.Tensor:
         from torchvision.ops import roi_align
@@ -176,7 +182,7 @@ def test_a_registered_model_loads_by_its_name(net: Path) -> None:
     register_model(mine())
     model = masa_track.load("mine", device="cpu", checkpoint=net)
     network = Net().eval()
-    network.load_state_dict(masa_track.encoders.loading._read(net)[0], strict=False)
+    network.load_state_dict(load_file(net), strict=False)
     INPUT.set_on(network)
     expected = masa_track.encoders.embedder.Embedder(network, "plain", "cpu").embed(FRAME, BOXES)
     np.testing.assert_allclose(model.embed(FRAME, BOXES), expected, rtol=1e-5)
@@ -187,7 +193,7 @@ def test_a_registered_model_loads_by_its_name(net: Path) -> None:
 
 def test_a_pth_of_ones_own_and_one_that_does_not_fit(net: Path, tmp_path: Path) -> None:
     register_model(mine())
-    tensors = masa_track.encoders.loading._read(net)[0]
+    tensors = load_file(net)
     torch.save({"state_dict": tensors}, tmp_path / "net.pth")
     by_pth = masa_track.load("mine", "cpu", tmp_path / "net.pth").embed(FRAME, BOXES)
     np.testing.assert_array_equal(by_pth, masa_track.load("mine", "cpu", net).embed(FRAME, BOXES))
@@ -197,7 +203,7 @@ def test_a_pth_of_ones_own_and_one_that_does_not_fit(net: Path, tmp_path: Path) 
 
 
 def test_a_file_that_says_its_model_and_its_options(net: Path, tmp_path: Path) -> None:
-    tensors = masa_track.encoders.loading._read(net)[0]
+    tensors = load_file(net)
     path = tmp_path / "said.safetensors"
     save_file(tensors, path, {"model": "mine", "options": '{"scale": 2}'})
     with pytest.raises(InputError, match="holds no known 'model'"):
@@ -239,7 +245,7 @@ def test_norms_are_folded_if_the_spec_says_so(net: Path) -> None:
 
 
 def test_a_part_of_another_models_file(tmp_path: Path, net: Path) -> None:
-    whole = {f"body.{key}": value for key, value in masa_track.encoders.loading._read(net)[0].items()}
+    whole = {f"body.{key}": value for key, value in load_file(net).items()}
     save_file({**whole, "head.weight": torch.zeros(1)}, tmp_path / "whole.safetensors", {"model": "whole"})
     spec = mine(weights=tmp_path / "whole.safetensors", part_of=PartOf("whole", "body.", ""))
     register_model(spec)
