@@ -148,6 +148,8 @@ class MASA(BaseMOTModel):
         self.detector_is_filled = filled
         self.tracker = MODELS.build(tracker or {"type": "MasaTaoTracker", "preset": "demo"})
         if isinstance(self.tracker, MasaBaseTracker):
+            if self.tracker.prior is not None:
+                self.tracker.prior.check(network, net.dimension)
             self.tracker.set_model_prior(prior)
         self._video: Any = None
         public = load_public_dets or public_det_path is not None

@@ -46,7 +46,7 @@ class MasaBaseTracker:
         self.preset = preset or self.base
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
-        if prior is not None and PRESETS[self.preset] is not FusedOptions:
+        if prior is not None and not isinstance(PRESETS[self.preset], FusedOptions):
             raise InputError(f"prior needs a preset that calibrates cosines, got {self.preset!r}: take 'default'")
         self.prior = AppearancePrior.load(prior) if isinstance(prior, str) else prior
         self._model_prior: AppearancePrior | None = None
