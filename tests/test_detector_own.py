@@ -48,6 +48,7 @@ def test_everything_is_tracked_from_the_command_line(weights, tmp_path):
     options = ["--detector", "own", "--model", str(weights), "--out", str(out), "--no-video", "--device", "cpu"]
     options += ["--preset", "appearance"]  # whose tracks start at low scores
     assert main(["track", str(frames), *options]) == 0
+    assert "r50.safetensors" in (out / "report.html").read_text()  # whose weights these are
     rows = np.loadtxt(out / "tracks.txt", delimiter=",", ndmin=2)
     first, second = rows[rows[:, 0] == 1], rows[rows[:, 0] == 2]
     assert len(first) > 3

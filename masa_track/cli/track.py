@@ -192,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
         check_file(args.gallery, "--gallery")
     facts = {
         "model": model.name,
-        "checkpoint": args.checkpoint or "shipped",
+        "checkpoint": args.checkpoint or str(model.checkpoint and model.checkpoint.name),
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         **({"camera motion": "estimated"} if args.camera_motion else {}),
