@@ -129,7 +129,7 @@ class Engine(ABC):
     @overload
     def update(
         self,
-        boxes: np.ndarray,
+        observation: np.ndarray,
         scores: np.ndarray,
         labels: np.ndarray,
         embeddings: np.ndarray,
