@@ -17,10 +17,10 @@ from masa_track.association import AppearancePrior, FusedAssociator
 from masa_track.association.evidence.appearance import FittedEvidence, LearnedEvidence, Observed
 from masa_track.cli.main import main
 from masa_track.errors import InputError
-from masa_track.models.nano import WEIGHTS
+from masa_track.registry import spec_of
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
-NANO = AppearancePrior.load(WEIGHTS.with_suffix(".prior.json"))
+NANO = AppearancePrior.load(spec_of("nano").prior)
 FRAME = np.zeros((480, 640, 3), np.uint8)
 
 

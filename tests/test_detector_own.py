@@ -11,17 +11,17 @@ import torch
 from safetensors.torch import save_file
 
 import masa_track
+from masa_track import registry
 from masa_track.cli.main import main
 from masa_track.detectors.own import OwnDetector
 from masa_track.errors import InputError
-from masa_track.models.official import OFFICIAL, build_official
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """R50 with random weights, as a converted file."""
     torch.manual_seed(0)
-    network = build_official("r50")
+    network = registry.build_model("r50")
     with torch.no_grad():
         network.roi_head.bbox_head.fc_cls.bias[0] += 0.5
     path = tmp_path_factory.mktemp("weights") / "r50.safetensors"
@@ -32,7 +32,9 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _small_input(monkeypatch):
-    monkeypatch.setitem(OFFICIAL, "r50", replace(OFFICIAL["r50"], resize=(128, 128)))
+    spec = registry.spec_of("r50")
+    small = replace(spec.preprocessing, long_side=128, short_side=128)
+    monkeypatch.setitem(registry._MODELS, "r50", replace(spec, preprocessing=small))
 
 
 @pytest.mark.slow
@@ -46,6 +48,7 @@ def test_everything_is_tracked_from_the_command_line(weights, tmp_path):
     options = ["--detector", "own", "--model", str(weights), "--out", str(out), "--no-video", "--device", "cpu"]
     options += ["--preset", "appearance"]  # whose tracks start at low scores
     assert main(["track", str(frames), *options]) == 0
+    assert "r50.safetensors" in (out / "report.html").read_text()  # whose weights these are
     rows = np.loadtxt(out / "tracks.txt", delimiter=",", ndmin=2)
     first, second = rows[rows[:, 0] == 1], rows[rows[:, 0] == 2]
     assert len(first) > 3
@@ -75,4 +78,4 @@ def test_command_line_refuses_what_cannot_be(weights, tmp_path, capsys):
     assert main([*start, "--detector", "own", "--model", "nano-untrained"]) == 2
     assert "'nano-untrained' finds no boxes itself" in capsys.readouterr().err
     assert main([*start, "--text", "a dog", "--model", str(weights)]) == 2
-    assert "--text needs --model gdino-swinb, got 'r50'" in capsys.readouterr().err
+    assert "backbone of Grounding DINO, gdino-swinb, got 'r50'" in capsys.readouterr().err

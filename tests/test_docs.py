@@ -211,6 +211,8 @@ def only_parsed(args: argparse.Namespace) -> bool:
     """Whether a command needs what a test does not have: a download, a library, a camera, somebody's files, minutes."""
     if args.command in ("demo", "convert", "tune"):
         return True
+    if args.command == "models":
+        return False
     if args.command == "proposals":
         return args.sam is not None
     if args.command == "eval":

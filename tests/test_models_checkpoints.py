@@ -16,8 +16,8 @@ import masa_track
 from masa_track.cli.main import main
 from masa_track.errors import InputError
 from masa_track.models.checkpoints import convert, fetch, identify, read_checkpoint
-from masa_track.models.official import OFFICIAL
-from masa_track.models.official_keys import looks_like, official_name
+from masa_track.models.official_keys import looks_like
+from masa_track.registry import list_models, spec_of, told_by
 
 FRAME = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
 BOXES = np.array([[5, 5, 40, 50], [30, 10, 85, 55]], np.float32)
@@ -56,10 +56,10 @@ def small(keys):
     return {key: torch.zeros(()).expand(shape) for key, shape in keys.items()}
 
 
-@pytest.mark.parametrize("name", sorted(OFFICIAL))
+@pytest.mark.parametrize("name", sorted(spec.name for spec in list_models() if spec.signature))
 def test_each_official_model_is_told_by_its_keys(name):
-    assert official_name(official_keys(name)) == name
-    assert identify(small(official_keys(name)), "file") == name
+    assert told_by(official_keys(name)) is spec_of(name)
+    assert identify(small(official_keys(name)), "file") is spec_of(name)
 
 
 @pytest.mark.slow
@@ -96,7 +96,7 @@ def test_round_trip(r50_pth, tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["gdino-swinb", "detic-swinb", "sam-vitb"])
 def test_round_trip_of_the_unified(name, tmp_path):
     """All keys, the detector's own too: these are reported as ignored, and not in the converted file."""
-    path = tmp_path / OFFICIAL[name].file
+    path = tmp_path / spec_of(name).weights.file
     torch.save({"state_dict": official_state_dict(name), "meta": {}}, path)
     model = masa_track.load(name, checkpoint=path, device="cpu")
     assert any(

@@ -18,7 +18,7 @@ from masa_track.detectors.grounded import (
 from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
 from masa_track.models.grounding_keys import to_transformers
-from masa_track.models.official import build_official
+from masa_track.registry import build_model
 
 transformers = pytest.importorskip("transformers")
 pytestmark = pytest.mark.slow  # all build the networks
@@ -36,7 +36,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def embedder():
-    network = build_official("gdino-swinb")
+    network = build_model("gdino-swinb")
     network.load_official_state_dict(official_state_dict("gdino-swinb", PARTS))
     return Embedder(network, "gdino-swinb", "cpu")
 
@@ -152,7 +152,7 @@ def test_bad_prompts(embedder, tokenizer):
     with pytest.raises(InputError, match="at most 256 tokens, got 3"):
         tokenize(tokenizer, ["a dog"] * 100, torch.device("cpu"))
     other = Embedder(torch.nn.Linear(1, 1), "r50", "cpu")
-    with pytest.raises(InputError, match="--text needs --model gdino-swinb, got 'r50'"):
+    with pytest.raises(InputError, match="backbone of Grounding DINO, gdino-swinb, got 'r50'"):
         open_text_detector(other, TEXT)
 
 

@@ -15,7 +15,7 @@ from official_recipe import (
     same_set,
 )
 
-from masa_track.models.official import build_official
+from masa_track.registry import build_model
 
 PARTS = ("detector.backbone.", "backbone.", "masa_adapter.", "rpn_head.", "roi_head.", "track_head.")
 
@@ -23,7 +23,7 @@ PARTS = ("detector.backbone.", "backbone.", "masa_adapter.", "rpn_head.", "roi_h
 def run_golden(name, dtype=torch.float32):
     """Everything of a golden, computed here: model, golden, image size, maps, levels, embeddings."""
     gold = golden(name)
-    model = build_official(name)
+    model = build_model(name)
     model.load_official_state_dict(official_state_dict(name, PARTS))
     model.to(dtype)
     image = golden_image(gold).to(dtype)
@@ -97,7 +97,7 @@ def test_r50_equals_the_reference_as_far_as_float32_can_say():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["r50", "gdino-swinb", "detic-swinb"])
 def test_every_official_key_is_used_or_the_detectors_own(name):
-    model = build_official(name)
+    model = build_model(name)
     state = {key: torch.zeros(shape) for key, shape in official_keys(name).items()}
     report = model.load_official_state_dict(state)
     assert set(report.used) | set(report.ignored) == set(state)
@@ -110,7 +110,7 @@ def test_every_official_key_is_used_or_the_detectors_own(name):
 def test_wrong_stride_is_seen():
     """The parity test can fail: with torchvision's place of the stride the maps differ."""
     gold = golden("r50")
-    model = build_official("r50")
+    model = build_model("r50")
     model.load_official_state_dict(official_state_dict("r50", PARTS))
     for stage in (model.backbone.layer2, model.backbone.layer3, model.backbone.layer4):
         stage[0].conv1.stride, stage[0].conv2.stride = stage[0].conv2.stride, stage[0].conv1.stride

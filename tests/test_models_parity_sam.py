@@ -8,7 +8,7 @@ import torch
 from official_recipe import golden, golden_image, level_errors, official_keys, official_state_dict, same_set
 
 from masa_track.errors import InputError
-from masa_track.models.official import build_official
+from masa_track.registry import build_model
 
 pytest.importorskip("segment_anything")
 PARTS = ("detector.backbone.", "masa_adapter.", "rpn_head.", "roi_head.", "track_head.")
@@ -18,7 +18,7 @@ PARTS = ("detector.backbone.", "masa_adapter.", "rpn_head.", "roi_head.", "track
 @pytest.mark.parametrize("name", ["sam-vitb", pytest.param("sam-vith", marks=pytest.mark.huge)])
 def test_sam_models_equal_the_reference(name):
     gold = golden(name)
-    model = build_official(name)
+    model = build_model(name)
     model.load_official_state_dict(official_state_dict(name, PARTS))
     image = golden_image(gold)
     with torch.no_grad():
@@ -44,7 +44,7 @@ def test_sam_models_equal_the_reference(name):
 
 def test_every_official_key_is_used_or_sams_own():
     with torch.device("meta"):
-        model = build_official("sam-vitb")
+        model = build_model("sam-vitb")
     state = {key: torch.zeros(shape, device="meta") for key, shape in official_keys("sam-vitb").items()}
     report = model.load_official_state_dict(state)
     assert set(report.used) | set(report.ignored) == set(state)
@@ -54,6 +54,6 @@ def test_every_official_key_is_used_or_sams_own():
 
 def test_another_size_says_how_to_pad():
     with torch.device("meta"):
-        model = build_official("sam-vitb")
+        model = build_model("sam-vitb")
         with pytest.raises(InputError, match=r"\(B, 3, 1024, 1024\).*\(1, 3, 512, 1024\).*pad with zeros"):
             model.pyramid(torch.zeros(1, 3, 512, 1024))

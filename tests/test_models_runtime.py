@@ -8,7 +8,7 @@ import torch
 
 from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
-from masa_track.models.official import build_official
+from masa_track.registry import build_model
 
 RANDOM = np.random.default_rng(0)
 SIDE = 96  # of the networks' inputs
@@ -26,7 +26,7 @@ def picture(height, width):
 def model():
     """Detic's shape with random weights, on small inputs for speed."""
     torch.manual_seed(0)
-    network = build_official("detic-swinb")
+    network = build_model("detic-swinb")
     network.long_side = network.short_side = SIDE
     network.roi_head.score_threshold = 0.0
     return Embedder(network, "detic-swinb", "cpu")
@@ -163,7 +163,7 @@ def test_half_precision_is_near(model, dtype):
     frame, boxes = picture(80, 120), np.array([[10, 10, 60, 70], [30, 5, 110, 75], [0, 0, 25, 25]])
     want = model.embed(frame, boxes)
     torch.manual_seed(0)
-    network = build_official("detic-swinb")
+    network = build_model("detic-swinb")
     network.load_state_dict(model.network.state_dict())
     network.long_side = network.short_side = SIDE
     half = Embedder(network, "detic-swinb", "cpu", dtype)

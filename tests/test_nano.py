@@ -20,6 +20,7 @@ from masa_track.models.colour_histograms import ColourBins, lab
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.lite0 import CHANNELS, CentredLite0
 from masa_track.models.nano_detector import MAX_DETECTIONS, OVERLAP
+from masa_track.registry import spec_of
 from masa_track.training.export import export
 
 BOXES = np.array([[20, 30, 90, 200], [200, 40, 330, 160], [0, 0, 40, 40]], np.float32)
@@ -238,7 +239,7 @@ def test_unknown_models(name: str, message: str) -> None:
 
 def test_a_file_says_which_model_it_is_of(tmp_path: Path, frame: np.ndarray) -> None:
     path = tmp_path / "mine.safetensors"
-    path.write_bytes(nano.WEIGHTS.read_bytes())
+    path.write_bytes(spec_of("nano").weights.read_bytes())
     expected = masa_track.load("nano", device="cpu").embed(frame, BOXES)
     np.testing.assert_array_equal(masa_track.load(path, device="cpu").embed(frame, BOXES), expected)
     np.testing.assert_array_equal(masa_track.load("nano", "cpu", checkpoint=path).embed(frame, BOXES), expected)
@@ -246,7 +247,7 @@ def test_a_file_says_which_model_it_is_of(tmp_path: Path, frame: np.ndarray) -> 
 
 def test_broken_files(tmp_path: Path) -> None:
     half, text, other = (tmp_path / f"{name}.safetensors" for name in ("half", "text", "other"))
-    half.write_bytes(nano.WEIGHTS.read_bytes()[:100_000])
+    half.write_bytes(spec_of("nano").weights.read_bytes()[:100_000])
     text.write_text("hello")
     save_file({"weight": torch.zeros(2)}, other, metadata={"model": "r50"})
     for path in (half, text):

@@ -18,8 +18,8 @@ import masa_track
 from masa_track.association import any_options_of
 from masa_track.cli.main import main
 from masa_track.errors import InputError, first_line, missing_extra
-from masa_track.models import nano
 from masa_track.models.checkpoints import read_checkpoint
+from masa_track.registry import spec_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -122,7 +122,7 @@ def test_a_damaged_checkpoint_never_gives_anything_else(tmp_path: Path) -> None:
 
 
 def test_weights_that_are_no_numbers(tmp_path: Path) -> None:
-    tensors = load_file(nano.WEIGHTS)
+    tensors = load_file(spec_of("nano").weights)
     key = next(key for key, value in tensors.items() if value.is_floating_point() and value.numel() > 1)
     tensors[key] = torch.full_like(tensors[key], float("nan"))
     save_file(tensors, tmp_path / "nan.safetensors", {"model": "nano"})

@@ -18,6 +18,7 @@ ROOMS = [
     "stop",
     "npz",
     "checks",
+    "registry",
     "contracts",
     "boxes",
     "masks",
@@ -42,7 +43,7 @@ ROOMS = [
 ]
 # Rooms that import neither torch nor transformers, and the files of them that do.
 TORCH_FREE = [
-    *("errors", "files", "stop", "npz", "checks", "contracts", "boxes", "masks"),
+    *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks"),
     *("association", "video", "formats", "drawing", "runs"),
     *("encoders", "tracker", "adapters", "evaluation", "report", "pipeline", "cli"),
 ]
@@ -193,6 +194,9 @@ def test_public_names() -> None:
 
     assert masa_track.MasaTracker.__name__ == "MasaTracker"
     assert callable(masa_track.load)
+    assert {spec.name for spec in masa_track.list_models()} >= {"nano", "r50"}
+    assert callable(masa_track.register_model)
+    assert masa_track.ModelSpec.__module__ == "masa_track.registry"
     with pytest.raises(AttributeError, match="no attribute 'Tracker'"):
         _ = masa_track.Tracker
     assert find_spec("masa_track.cli.main") is not None

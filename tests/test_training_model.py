@@ -16,7 +16,7 @@ from training_recipe import TinyNetwork, TinyViews, matching_accuracy
 
 from masa_track.errors import InputError
 from masa_track.models.checkpoints import checksum
-from masa_track.models.registry import build_model
+from masa_track.registry import build_model
 from masa_track.training.backbone import load_backbone
 from masa_track.training.export import export, load_adapter, trained_tensors
 from masa_track.training.losses import two_way_loss
@@ -140,7 +140,7 @@ def test_bad_arguments_are_named() -> None:
         tiny(margin_weight=-1)
     with pytest.raises(InputError, match="Linear cannot be trained: it has no backbone, backbone_maps"):
         TrainingModel(nn.Linear(2, 2))
-    with pytest.raises(InputError, match="network 'tiny' cannot be built with"):
+    with pytest.raises(InputError, match="model 'tiny' cannot be built with"):
         make_network({"type": "tiny", "width": 3})
     with pytest.raises(InputError, match="unknown mode 'predict'"):
         tiny()(torch.zeros(2, 3, 64, 64), mode="predict")

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from masa_track.models.box_head import BoxHead, RoIHead
 from masa_track.models.deform_fusion import DeformFusion
 from masa_track.models.fpn import FPN
-from masa_track.models.registry import BUILDERS
 from masa_track.models.roi import roi_features
 from masa_track.models.rpn import RPNHead
 from masa_track.models.track_head import EmbedHead
+from masa_track.registry import ModelSpec, register_model
 
 STRIDES = (4, 8, 16)
 CHANNELS = 32
@@ -140,4 +140,4 @@ def matching_accuracy(network: nn.Module, pictures: int = 4, items: int = 32) ->
     return right / total
 
 
-BUILDERS["tiny"] = TinyNetwork
+register_model(ModelSpec("tiny", f"{__name__}:TinyNetwork"))

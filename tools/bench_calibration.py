@@ -28,8 +28,8 @@ from fit_appearance import fitted_prior
 from masa_track.association import AppearancePrior, FusedAssociator
 from masa_track.association.gallery import unit
 from masa_track.evaluation import MotRows, score_sequences
-from masa_track.models.nano import WEIGHTS
 from masa_track.pipeline.tuning import EmbeddedSequence
+from masa_track.registry import spec_of
 
 FPS = 10.0
 SIZE = (640, 480)
@@ -223,7 +223,7 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, nargs="+", default=[64, 2096], metavar="D")
     parser.add_argument("--families", nargs="+", default=list(FAMILIES), choices=list(FAMILIES), metavar="NAME")
     args = parser.parse_args()
-    nano = AppearancePrior.load(WEIGHTS.with_suffix(".prior.json"))
+    nano = AppearancePrior.load(str(spec_of("nano").prior))
     kinds = ("learned", "fitted", "nano")
     print(f"| family | D | scenario | {' | '.join(f'{kind} | errors' for kind in kinds)} |\n|---|---|---|{'---|' * 6}")
     everything: list[np.ndarray] = []

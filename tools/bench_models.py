@@ -18,10 +18,9 @@ import torch
 from torchvision.ops import deform_conv2d
 
 from masa_track.encoders.embedder import Embedder
-from masa_track.encoders.loading import SHIPPED, load
-from masa_track.models import build_model
+from masa_track.encoders.loading import load
 from masa_track.models.deform_conv import modulated_deform_conv
-from masa_track.models.registry import BUILDERS
+from masa_track.registry import build_model, list_models, spec_of
 
 
 def median_seconds(work: Callable[[], object], repeats: int) -> float:
@@ -37,7 +36,7 @@ def median_seconds(work: Callable[[], object], repeats: int) -> float:
 
 def bench_model(name: str, repeats: int, device: str) -> None:
     """Prints one row of the table."""
-    embedder = load(name, device) if name in SHIPPED else Embedder(build_model(name), name, device)
+    embedder = load(name, device) if spec_of(name).is_shipped else Embedder(build_model(name), name, device)
     random = np.random.default_rng(0)
     frame = random.integers(0, 255, (720, 1280, 3), dtype=np.uint8)
     corners = random.uniform(0, (1100, 500), (30, 2))
@@ -78,7 +77,8 @@ def bench_deform_conv(repeats: int) -> None:
 def main() -> None:
     """Reads the command line and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=list(BUILDERS), choices=list(BUILDERS))
+    names = [spec.name for spec in list_models()]
+    parser.add_argument("--models", nargs="+", default=names, choices=names)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()

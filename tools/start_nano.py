@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from masa_track.models.lite0 import CENTRED_CHANNELS
 from masa_track.models.nano import GRIDS, SAMPLES, STRIDES, Nano
+from masa_track.registry import build_model
 from masa_track.training.batch import prepare
 from masa_track.training.composites import Composites
 from masa_track.training.export import export
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=400, help="pairs of pictures to look at (default: %(default)s)")
     args = parser.parse_args()
     torch.manual_seed(0)
-    network = Nano().eval()
+    network: Nano = build_model("nano").eval()
     state = timm_state_dict(args.checkpoint or source_checkpoint())
     own = network.backbone.features.state_dict()
     network.backbone.features.load_state_dict({k: v for k, v in state.items() if k in own}, strict=False)

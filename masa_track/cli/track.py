@@ -89,8 +89,8 @@ def add_parser(commands: Any) -> None:
         "--model",
         default="nano",
         metavar="NAME",
-        help="what embeds the boxes: nano, one of the authors' (r50, sam-vitb, sam-vith, gdino-swinb, detic-swinb), or "
-        "a file of weights (default: %(default)s)",
+        help="what embeds the boxes: a model that `masa-track models` lists, or a file of weights (default: "
+        "%(default)s)",
     )
     add(
         "--checkpoint",
@@ -202,7 +202,7 @@ def run(args: argparse.Namespace) -> int:
         check_file(args.gallery, "--gallery")
     facts = {
         "model": model.name,
-        "checkpoint": args.checkpoint or "shipped",
+        "checkpoint": args.checkpoint or str(model.checkpoint and model.checkpoint.name),
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         **({} if args.class_groups is None else {"class groups": args.class_groups}),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from masa_track.detectors.base import FeatureDetector
 from masa_track.errors import InputError, first_line, missing_extra
+from masa_track.registry import GROUNDING_DINO, models_with
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -64,8 +65,7 @@ class TextDetector(FeatureDetector):
     def __init__(
         self, embedder: Embedder, network: nn.Module, tokenizer: Any, text: str, threshold: float = 0.3
     ) -> None:
-        if embedder.name != "gdino-swinb":
-            raise InputError(f"text prompts need the model 'gdino-swinb', got {embedder.name!r}")
+        check_backbone(embedder)
         super().__init__(embedder)
         self.threshold = threshold
         phrases = split_phrases(text)
@@ -98,6 +98,15 @@ class TextDetector(FeatureDetector):
             xyxy=boxes.cpu().numpy() / seen.factors,
             confidence=scores[order].cpu().numpy(),
             class_id=labels[order].cpu().numpy().astype(int),
+        )
+
+
+def check_backbone(embedder: Embedder) -> None:
+    """Raises InputError unless the model shares its backbone with Grounding DINO."""
+    known = models_with(GROUNDING_DINO)
+    if embedder.name not in known:
+        raise InputError(
+            f"--text needs a --model on the backbone of Grounding DINO, {' or '.join(known)}, got {embedder.name!r}"
         )
 
 
@@ -159,8 +168,7 @@ def open_text_detector(embedder: Embedder, text: str, threshold: float = 0.3) ->
     Raises:
         InputError: without transformers, for another model, or if weights or vocabulary cannot be had.
     """
-    if embedder.name != "gdino-swinb":
-        raise InputError(f"--text needs --model gdino-swinb, got {embedder.name!r}")
+    check_backbone(embedder)
     split_phrases(text)
     try:
         from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer

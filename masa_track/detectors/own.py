@@ -8,6 +8,7 @@ import numpy as np
 
 from masa_track.detectors.base import FeatureDetector
 from masa_track.errors import InputError
+from masa_track.registry import OWN, models_with
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -37,8 +38,8 @@ class OwnDetector(FeatureDetector):
     def __init__(self, embedder: Embedder, threshold: float = 0.15) -> None:
         if not embedder.finds_boxes:
             raise InputError(
-                f"the model {embedder.name!r} finds no boxes itself: give --detections or another --detector, or "
-                "take --model nano or one of the official models"
+                f"the model {embedder.name!r} finds no boxes itself: give --detections or another --detector, or a "
+                f"--model that does: {', '.join(models_with(OWN))}"
             )
         super().__init__(embedder)
         self.threshold = threshold

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from masa_track.errors import InputError, first_line, missing_extra, unknown_name
-from masa_track.models.official import OFFICIAL, build_official
-from masa_track.models.official_keys import COUNTER, LoadReport, looks_like, official_name
+from masa_track.errors import InputError, first_line, missing_extra
+from masa_track.models.official_keys import COUNTER, LoadReport, looks_like
+from masa_track.registry import HubFile, ModelSpec, build_model, list_models, spec_of, told_by
 
-REPOSITORY = "dereksiyuanli/masa"  # on Hugging Face
 HUB_TIMEOUT_SECONDS = 5.0  # for the hub to answer before a download
 
 
@@ -37,36 +36,49 @@ class _Inert:
 
 
 def fetch(name: str) -> Path:
-    """The official checkpoint of a model, downloaded into the Hugging Face cache when it is not there yet.
+    """The file of a model's weights: shipped, in the Hugging Face cache, or downloaded into it.
 
     Args:
-        name: one of the official models.
+        name: of a registered model.
 
     Raises:
-        InputError: for an unknown name, or if the file is neither cached nor to be had.
+        InputError: for an unknown name, a model without weights of its own, a file that is neither here nor to be had,
+            or one whose SHA-256 is not that of the model's spec.
     """
-    if name not in OFFICIAL:
-        raise unknown_name("model", name, OFFICIAL)
-    file = OFFICIAL[name].file
+    spec = spec_of(name)
+    path = spec.local_weights()
+    if path is None:
+        if spec.weights is None:
+            raise InputError(f"model {spec.name!r} comes without weights: give its file as checkpoint (--checkpoint)")
+        if isinstance(spec.weights, Path):
+            raise InputError(f"the weights of {spec.name!r} are missing: there is no {spec.weights}")
+        path = _download(spec.name, spec.weights)
+    if spec.sha256 is not None and sha256(path) != spec.sha256:
+        raise InputError(
+            f"{path} is not the file of {spec.name!r} that is registered: its SHA-256 is not {spec.sha256}; get the "
+            "file again, or give another one as checkpoint"
+        )
+    return path
+
+
+def _download(name: str, weights: HubFile) -> Path:
+    repository, file = weights.repository, weights.file
     by_hand = (
-        f"download {file} from https://huggingface.co/{REPOSITORY} on a machine with a network and give its path: "
+        f"download {file} from https://huggingface.co/{repository} on a machine with a network and give its path: "
         f'masa_track.load("path/to/{file}")'
     )
     try:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
         raise InputError(f"{missing_extra('huggingface-hub', 'hub', f'to fetch {name!r}')}; or {by_hand}") from error
-    cached = try_to_load_from_cache(REPOSITORY, file)
-    if isinstance(cached, str):
-        return Path(cached)  # no question to the hub when there is nothing to ask
     try:
         try:
             # Asked once: without a network hf_hub_download would go on trying for 25 s, which tells nobody more.
-            get_hf_file_metadata(hf_hub_url(REPOSITORY, file), timeout=HUB_TIMEOUT_SECONDS)
+            get_hf_file_metadata(hf_hub_url(repository, file), timeout=HUB_TIMEOUT_SECONDS)
         except Exception as error:  # of requests, httpx or httpx2, whichever the installed hub uses
             raise OSError(str(error) or type(error).__name__) from error
-        return Path(hf_hub_download(REPOSITORY, file))
+        return Path(hf_hub_download(repository, file))
     except (OSError, HfHubHTTPError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{file} of {name!r} could not be fetched ({reason}): {by_hand}") from error
@@ -130,25 +142,25 @@ def _describe(content: Any) -> str:
     return f"a {type(content).__name__}"
 
 
-def identify(state_dict: Mapping[str, Tensor], path: str | Path) -> str:
-    """The official model that a state dict is of.
+def identify(state_dict: Mapping[str, Tensor], path: str | Path) -> ModelSpec:
+    """The official model that a state dict is of, by the signatures of the models.
 
     Raises:
         InputError: if it is of none; the message says what it looks like.
     """
     shapes = {key: tuple(value.shape) for key, value in state_dict.items()}
-    name = official_name(shapes)
-    if name is None:
+    spec = told_by(shapes)
+    if spec is None:
         raise InputError(
             f"{path} is no official MASA checkpoint: it looks like {looks_like(shapes)}; "
-            f"known are {', '.join(sorted(OFFICIAL))}"
+            f"known are {', '.join(sorted(spec.name for spec in list_models() if spec.signature))}"
         )
-    return name
+    return spec
 
 
 def check_name(state_dict: Mapping[str, Tensor], name: str, path: str | Path) -> None:
     """Raises InputError unless the state dict is of the official model ``name``."""
-    found = identify(state_dict, path)
+    found = identify(state_dict, path).name
     if found != name:
         raise InputError(f"{path} is not a checkpoint of {name!r}: it looks like the official {found}")
 
@@ -170,18 +182,25 @@ def convert(path: str | Path, name: str | None = None) -> tuple[dict[str, Tensor
     check_finite(state, path)
     if name is not None:
         check_name(state, name, path)
-    name = identify(state, path)
-    model = build_official(name)
+    spec = identify(state, path)
+    model = build_model(spec.name)
     report = model.load_official_state_dict(state)
     tensors = {key: value.contiguous() for key, value in model.state_dict().items() if not key.endswith(COUNTER)}
     metadata = {
         "format": "pt",
-        "model": name,
-        "source": f"https://huggingface.co/{REPOSITORY}, {OFFICIAL[name].file}",
+        "model": spec.name,
+        "source": _origin(spec),
         "source_sha256": sha256(Path(path)),
-        "license": "Apache-2.0",
+        "license": spec.licence,
     }
     return tensors, metadata, report
+
+
+def _origin(spec: ModelSpec) -> str:
+    """Where the file of a model's weights is from."""
+    if isinstance(spec.weights, HubFile):
+        return f"https://huggingface.co/{spec.weights.repository}, {spec.weights.file}"
+    return spec.source
 
 
 def check_finite(state_dict: Mapping[str, Tensor], path: str | Path) -> None:

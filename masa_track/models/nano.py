@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -21,7 +20,6 @@ from masa_track.models.nano_adapter import NanoAdapter
 from masa_track.models.nano_detector import NanoDetector
 from masa_track.models.roi import align
 
-WEIGHTS = Path(__file__).parent / "weights" / "nano.safetensors"
 STRIDES = (4, 8, 16, 32)  # of the levels that boxes are read from
 # Rows and columns of cells that a box is read in at each level; things are more often tall than wide, and their colours
 # change from top to bottom.
@@ -90,9 +88,8 @@ class Nano(nn.Module):
     """Frozen EfficientNet-Lite0, adapter, track head, class-agnostic detection head.
 
     Attributes:
-        mean, std: of the input, RGB, in 0..255.
-        size_divisor: the padded input's sides are multiples of it.
-        long_side: pixels that the longer side is scaled to; 800 and 1,024 were equally good on the dev clips.
+        mean, std, long_side, short_side, size_divisor: of the input, set by :func:`~masa_track.registry.build_model`;
+            see :class:`~masa_track.registry.Preprocessing`.
         dimension: of an embedding.
 
     Args:
@@ -100,10 +97,11 @@ class Nano(nn.Module):
         fusion: False leaves the deformable fusion out, an ablation; the weights shipped need it.
     """
 
-    mean = (127.5, 127.5, 127.5)
-    std = (127.5, 127.5, 127.5)
-    size_divisor = 64
-    long_side = 800
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    long_side: int
+    short_side: int | None
+    size_divisor: int
 
     def __init__(self, channels: int = 64, fusion: bool = True) -> None:
         super().__init__()

@@ -25,16 +25,16 @@ class UntrainedNano(nn.Module):
     """Frozen EfficientNet-Lite0 maps at strides 8, 16 and 32; an embedding joins a 4 x 2 grid of each.
 
     Attributes:
-        mean, std: of the input, RGB, in 0..255.
-        size_divisor: the padded input's sides are multiples of it.
-        long_side: pixels that the longer side is scaled to; 800 and 1,024 were equally good on the dev clips.
+        mean, std, long_side, short_side, size_divisor: of the input, set by :func:`~masa_track.registry.build_model`;
+            see :class:`~masa_track.registry.Preprocessing`.
         dimension: of an embedding.
     """
 
-    mean = (127.5, 127.5, 127.5)
-    std = (127.5, 127.5, 127.5)
-    size_divisor = 32
-    long_side = 800
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    long_side: int
+    short_side: int | None
+    size_divisor: int
 
     def __init__(self) -> None:
         super().__init__()

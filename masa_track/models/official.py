@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from masa_track.errors import InputError, unknown_name
+from masa_track.errors import InputError
 from masa_track.models.box_head import BoxHead, RoIHead
 from masa_track.models.deform_fusion import DeformFusion
 from masa_track.models.dyhead import DyHead
@@ -26,63 +26,40 @@ from masa_track.models.sam_vit import SamTaps
 from masa_track.models.simple_fpn import SimpleFPN
 from masa_track.models.swin import SwinB
 from masa_track.models.track_head import TrackHead
+from masa_track.registry import AUTHORS_PREPROCESSING
 
 MAX_EMBED_BOXES = 512  # regions a pass of the track head: 25 MB of features, 26 MB more a convolution
 
 
 @dataclass(frozen=True)
 class OfficialSpec:
-    """What sets one official model apart.
+    """What sets the network of one official model apart; :mod:`masa_track.registry` has its other facts.
 
     Attributes:
         name: the name in this library.
-        file: the checkpoint's name in the authors' Hugging Face repository.
         strides: pixels of the input per pixel of each of the five pyramid levels.
         roi_levels: how many of them boxes are read from.
         box_convs: convolutions of the box head.
         box_fcs: fully connected layers of the box head.
         score_threshold: of the class-agnostic detections.
         max_detections: class-agnostic detections an image.
-        resize: (long side, short side) the picture is fitted into, in pixels.
-        size_divisor: each side is padded to a multiple of this.
     """
 
     name: str
-    file: str
     strides: tuple[int, ...] = (4, 8, 16, 32, 64)
     roi_levels: int = 4
     box_convs: int = 0
     box_fcs: int = 2
     score_threshold: float = 0.02
     max_detections: int = 50
-    resize: tuple[int, int] = (1024, 1024)
-    size_divisor: int = 32
-
-
-SWIN_STRIDES = (8, 16, 32, 64, 128)
-
-OFFICIAL = {
-    spec.name: spec
-    for spec in (
-        OfficialSpec("r50", "masa_r50.pth", box_convs=4, box_fcs=1),
-        # The size of its configs for new videos; its benchmark configs fit it into 1024 x 1024 and pad to that.
-        OfficialSpec("gdino-swinb", "gdino_masa.pth", SWIN_STRIDES, roi_levels=3, resize=(1333, 800)),
-        OfficialSpec(
-            "detic-swinb", "detic_masa.pth", SWIN_STRIDES, roi_levels=3, score_threshold=0.05, max_detections=100
-        ),
-        OfficialSpec("sam-vitb", "sam_vitb_masa.pth", size_divisor=1024),
-        OfficialSpec("sam-vith", "sam_vith_masa.pth", size_divisor=1024),
-    )
-}
 
 
 class OfficialMasa(nn.Module):
     """One official model: images in, pyramid, embeddings and boxes out.
 
     Attributes:
-        mean, std: of the input, RGB, in 0..255.
-        size_divisor: the padded input's sides are multiples of it.
-        long_side, short_side: pixels that the picture's sides are fitted into.
+        mean, std, long_side, short_side, size_divisor: of the input; see
+            :class:`~masa_track.registry.Preprocessing`.
         dimension: of an embedding.
 
     Args:
@@ -91,8 +68,11 @@ class OfficialMasa(nn.Module):
         adapter: two modules, maps to pyramid and pyramid to fused pyramid.
     """
 
-    mean = (123.675, 116.28, 103.53)
-    std = (58.395, 57.12, 57.375)
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    long_side: int
+    short_side: int
+    size_divisor: int
 
     def __init__(self, spec: OfficialSpec, backbone: nn.Module, adapter: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -107,8 +87,7 @@ class OfficialMasa(nn.Module):
         self.channels = 256  # of every pyramid level
         self.reduction = spec.strides
         self.dimension = 256  # of an embedding
-        self.long_side, self.short_side = spec.resize
-        self.size_divisor = spec.size_divisor
+        AUTHORS_PREPROCESSING.set_on(self)
 
     def backbone_maps(self, images: Tensor) -> list[Tensor]:
         """The backbone's maps of ``images`` (B, 3, H, W), normalised, finest first."""
@@ -126,7 +105,7 @@ class OfficialMasa(nn.Module):
 
         Args:
             images: (B, 3, H, W) RGB, normalised by the ImageNet mean and deviation, padded with zeros to
-                ``spec.size_divisor``.
+                ``size_divisor``.
 
         Returns:
             Five levels (B, 256, ceil(H / s), ceil(W / s)) for ``s`` in ``spec.strides``.
@@ -187,20 +166,38 @@ class OfficialMasa(nn.Module):
         return report
 
 
-def build_official(name: str) -> OfficialMasa:
-    """One of the authors' models with random weights, in evaluation mode.
+SWIN_STRIDES = (8, 16, 32, 64, 128)
 
-    Args:
-        name: ``r50``, ``sam-vitb``, ``sam-vith``, ``gdino-swinb`` or ``detic-swinb``.
 
-    Raises:
-        InputError: if there is no such model, or its backbone's library is not installed.
-    """
-    if name not in OFFICIAL:
-        raise unknown_name("model", name, OFFICIAL)
-    spec = OFFICIAL[name]
-    if name.startswith("sam-"):
-        taps = SamTaps(768, 12, 12, (2, 5, 8, 11)) if name == "sam-vitb" else SamTaps(1280, 32, 16, (7, 15, 23, 31))
-        return OfficialMasa(spec, taps, [SimpleFPN(taps.channels[0]), DyHead()]).eval()
-    backbone = CaffeResNet50() if name == "r50" else SwinB(window=12 if name == "gdino-swinb" else 7)
+def r50() -> OfficialMasa:
+    """MASA on a ResNet-50, random weights, in evaluation mode."""
+    return _with_fusion(OfficialSpec("r50", box_convs=4, box_fcs=1), CaffeResNet50())
+
+
+def gdino_swinb() -> OfficialMasa:
+    """MASA on the Swin-B of Grounding DINO, random weights, in evaluation mode."""
+    return _with_fusion(OfficialSpec("gdino-swinb", SWIN_STRIDES, roi_levels=3), SwinB(window=12))
+
+
+def detic_swinb() -> OfficialMasa:
+    """MASA on the Swin-B of Detic, random weights, in evaluation mode."""
+    spec = OfficialSpec("detic-swinb", SWIN_STRIDES, roi_levels=3, score_threshold=0.05, max_detections=100)
+    return _with_fusion(spec, SwinB(window=7))
+
+
+def sam_vitb() -> OfficialMasa:
+    """MASA on the ViT-B of SAM, random weights, in evaluation mode. Raises InputError without segment-anything."""
+    return _on_sam(OfficialSpec("sam-vitb"), SamTaps(768, 12, 12, (2, 5, 8, 11)))
+
+
+def sam_vith() -> OfficialMasa:
+    """MASA on the ViT-H of SAM, random weights, in evaluation mode. Raises InputError without segment-anything."""
+    return _on_sam(OfficialSpec("sam-vith"), SamTaps(1280, 32, 16, (7, 15, 23, 31)))
+
+
+def _with_fusion(spec: OfficialSpec, backbone: CaffeResNet50 | SwinB) -> OfficialMasa:
     return OfficialMasa(spec, backbone, [FPN(backbone.channels), DeformFusion()]).eval()
+
+
+def _on_sam(spec: OfficialSpec, taps: SamTaps) -> OfficialMasa:
+    return OfficialMasa(spec, taps, [SimpleFPN(taps.channels[0]), DyHead()]).eval()

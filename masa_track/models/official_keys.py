@@ -13,6 +13,7 @@ from torch import Tensor
 
 from masa_track.errors import InputError
 from masa_track.models.swin import unfold_to_torchvision
+from masa_track.registry import told_by
 
 COUNTER = "num_batches_tracked"  # of a batch norm: training's, never needed
 
@@ -67,26 +68,11 @@ class LoadReport:
         )
 
 
-def official_name(shapes: Mapping[str, tuple[int, ...]]) -> str | None:
-    """Which official model a state dict is of, by its keys and shapes; None if of none."""
-    if not any(key.startswith("masa_adapter.") for key in shapes):
-        return None
-    if "backbone.layer4.0.conv1.weight" in shapes:
-        return "r50"
-    vit = shapes.get("detector.backbone.patch_embed.proj.weight")
-    if vit is not None:
-        return {768: "sam-vitb", 1280: "sam-vith"}.get(vit[0])
-    table = shapes.get("detector.backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table")
-    if table is not None:
-        return {23**2: "gdino-swinb", 13**2: "detic-swinb"}.get(table[0])  # (2 * window - 1) ** 2
-    return None
-
-
 def looks_like(shapes: Mapping[str, tuple[int, ...]]) -> str:
     """What a state dict looks like, in words for a message."""
-    name = official_name(shapes)
-    if name is not None:
-        return f"the official {name}"
+    spec = told_by(shapes)
+    if spec is not None:
+        return f"the official {spec.name}"
     for key, words in _STRANGERS:
         if key in shapes:
             return words

@@ -9,11 +9,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from masa_track.encoders.loading import SHIPPED
 from masa_track.errors import InputError
-from masa_track.models.checkpoints import read_checkpoint
+from masa_track.models.checkpoints import fetch, read_checkpoint
 from masa_track.models.official_keys import COUNTER, our_key
 from masa_track.models.swin import unfold_to_torchvision
+from masa_track.registry import find_model
 
 PREFIXES = ("detector.backbone.", "backbone.", "image_encoder.", "")  # MASA's, mmdet's and nano's, SAM's, timm's
 
@@ -33,13 +33,14 @@ def load_backbone(network: nn.Module, weights: str | Path) -> None:
 
     Args:
         network: with a ``backbone``.
-        weights: a shipped model's name (``nano``), a .safetensors, or a .pth that is read without running anything in
+        weights: a model's name (``nano``), a .safetensors, or a .pth that is read without running anything in
             it: of SAM, of mmdet's Grounding DINO, Detic or ResNet, of MASA, or of the backbone alone.
 
     Raises:
         InputError: if the file is missing or broken, or does not hold all of the backbone.
     """
-    path = SHIPPED[str(weights)] if str(weights) in SHIPPED else Path(weights)
+    spec = find_model(str(weights))
+    path = Path(weights) if spec is None else fetch(spec.name)
     tensors = read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
     own = {f"backbone.{key}": value for key, value in network.get_submodule("backbone").state_dict().items()}
     for prefix in PREFIXES:

@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.models.nano_detector import NanoDetector
-from masa_track.models.registry import BUILDERS, build_model
+from masa_track.registry import build_model, resolve
 from masa_track.training.backbone import load_backbone
 from masa_track.training.batch import ViewBoxes, prepare
 from masa_track.training.losses import contrastive_loss, margin_loss, nothing, two_way_loss
@@ -32,8 +32,8 @@ PAIRS = ("quasi-dense", "regions")  # what is compared with what
 NEEDED = ("backbone", "backbone_maps", "adapt", "embed", "mean", "std", "size_divisor")  # of a network
 
 
-def make_network(network: str | Mapping[str, Any] | nn.Module) -> nn.Module:
-    """A network by its name, by a dict of ``type`` and the builder's own arguments, or as it is.
+def make_network(network: str | Mapping[str, Any] | nn.Module) -> Any:
+    """A network by its name, by a dict of ``type`` (a name or ``module:function``) and arguments, or as it is.
 
     Raises:
         InputError: for an unknown name or argument, or a network that lacks what training needs.
@@ -42,13 +42,8 @@ def make_network(network: str | Mapping[str, Any] | nn.Module) -> nn.Module:
         network = build_model(network)
     elif isinstance(network, Mapping):
         options = dict(network)
-        name = options.pop("type", None)
-        if name not in BUILDERS:
-            raise unknown_name("network", str(name), BUILDERS)
-        try:
-            network = BUILDERS[name](**options)
-        except TypeError as error:
-            raise InputError(f"network {name!r} cannot be built with {sorted(options)}: {error}") from error
+        name = str(options.pop("type", None))
+        network = resolve(name)(**options) if ":" in name else build_model(name, **options)
     lacking = [name for name in NEEDED if not hasattr(network, name)]
     if lacking:
         raise InputError(f"network {type(network).__name__} cannot be trained: it has no {', '.join(lacking)}")
@@ -86,7 +81,7 @@ class TrainingModel(BaseModel):
     missing or None; then their losses are left out, and the regions alone are what the track loss looks at.
 
     Args:
-        network: a model's name, a dict of ``type`` and arguments, or a network.
+        network: a model's name, a dict of ``type`` (a name or ``module:function``) and arguments, or a network.
         backbone_weights: see :func:`~masa_track.training.backbone.load_backbone`; None leaves them random.
         track_weight: of the contrastive loss.
         margin_weight: of the margin loss on cosines.
@@ -137,7 +132,7 @@ class TrainingModel(BaseModel):
         built = make_network(network)
         if pull_weight and not hasattr(built, "embed_start"):
             raise InputError(f"pull_weight must be 0 for {type(built).__name__}, which has no embed_start")
-        super().__init__(ViewPreprocessor(built.mean, built.std, built.size_divisor))  # type: ignore[arg-type]
+        super().__init__(ViewPreprocessor(built.mean, built.std, built.size_divisor))
         self.network: Any = built  # what it must have is checked in make_network
         self.weights, self.pairs = weights, pairs
         self.tracks = any(weights[name] for name in ("track_weight", "margin_weight", "pull_weight"))

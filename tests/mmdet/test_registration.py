@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from mmengine.structures import InstanceData
 from mot_clips import ROOT
 from official_recipe import official_keys
 
-from masa_track.association import options_of
+from masa_track.association import AppearancePrior, options_of
 from masa_track.errors import InputError
 from masa_track.integrations.mmdet import testing
+from masa_track.registry import spec_of
 
 CONFIGS = sorted((ROOT / "configs" / "mmdet").glob("*.py"))
 NAMES = {
@@ -254,6 +257,35 @@ def test_given_boxes_are_checked() -> None:
         model.predict(image[0], [[sample]])
     with pytest.raises(InputError, match="there are no boxes to track"):
         MODELS.build({"type": "MASA", "network": "nano"}).eval().predict(image, [[sample]])
+
+
+def test_the_tracker_takes_the_prior_of_the_network_or_the_one_of_the_configuration(tmp_path: Path) -> None:
+    """As MasaTracker: without it the preset `default` would learn what `nano`'s cosines mean from each video."""
+    default = {"type": "MasaTaoTracker", "preset": "default"}
+    config = {"type": "MASA", "network": "nano", "given_dets": True, "tracker": default}
+    nano = AppearancePrior.load(spec_of("nano").prior)
+
+    def prior_of(model: Any) -> AppearancePrior | None:
+        return model.tracker.associator._prior
+
+    model = MODELS.build(config)
+    assert prior_of(model) == nano
+    model.tracker.reset(12.0)
+    assert prior_of(model) == nano
+    other = replace(nano, different=(0.5, 0.1))
+    other.save(tmp_path / "p.json")
+    assert prior_of(MODELS.build({**config, "tracker": {**default, "prior": str(tmp_path / "p.json")}})) == other
+    weights = tmp_path / "mine.safetensors"
+    shutil.copy(spec_of("nano").weights, weights)
+    assert prior_of(MODELS.build({**config, "checkpoint": str(weights)})) is None
+    torch.save({"state_dict": model.state_dict()}, tmp_path / "trained.pth")
+    testing.load_weights(model, tmp_path / "trained.pth")
+    assert prior_of(model) is None  # the weights are others now
+    replace(nano, dimension=256, model=None).save(tmp_path / "p.json")
+    with pytest.raises(InputError, match="one for dimension 256 and a model of dimension 2096"):
+        MODELS.build({**config, "tracker": {**default, "prior": str(tmp_path / "p.json")}})
+    with pytest.raises(InputError, match="prior needs a preset that calibrates cosines, got 'tao'"):
+        MODELS.build({"type": "MasaTaoTracker", "prior": str(tmp_path / "p.json")})
 
 
 def test_a_file_of_videos_that_is_none(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from masa_track.integrations.mmdet.boxes import (
 )
 from masa_track.integrations.mmdet.detectors import fix_ref_point_head, fix_text_encoder
 from masa_track.integrations.mmdet.network import make_network
+from masa_track.integrations.mmdet.trackers import MasaBaseTracker
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.models.checkpoints import read_checkpoint
 from masa_track.training.model import TrainingModel
@@ -111,7 +112,7 @@ class MASA(BaseMOTModel):
             load_detector(built, str(detector_checkpoint))
         if unified_backbone and built is None:
             raise InputError("unified_backbone=True needs a detector, whose backbone is shared")
-        net = make_network(
+        net, prior = make_network(
             network=network,
             checkpoint=checkpoint,
             backbone=built.backbone if unified_backbone else backbone,
@@ -146,6 +147,10 @@ class MASA(BaseMOTModel):
             self.detector = built
         self.detector_is_filled = filled
         self.tracker = MODELS.build(tracker or {"type": "MasaTaoTracker", "preset": "demo"})
+        if isinstance(self.tracker, MasaBaseTracker):
+            if self.tracker.prior is not None:
+                self.tracker.prior.check(network, net.dimension)
+            self.tracker.set_model_prior(prior)
         self._video: Any = None
         public = load_public_dets or public_det_path is not None
         own_preprocessing = isinstance(detector, Mapping) and detector.get("data_preprocessor") is not None

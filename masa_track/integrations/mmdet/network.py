@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import nn
 
-from masa_track.encoders.loading import SHIPPED, load
-from masa_track.errors import InputError, unknown_name
+from masa_track.association import AppearancePrior
+from masa_track.encoders.loading import load
+from masa_track.errors import InputError
 from masa_track.integrations.mmdet.parts import assemble, build_part
-from masa_track.models.registry import BUILDERS, build_model
+from masa_track.registry import build_model, spec_of
 
 
 def make_network(
@@ -22,11 +23,14 @@ def make_network(
     roi_head: Mapping[str, Any] | None = None,
     track_head: Mapping[str, Any] | None = None,
     test_cfg: Mapping[str, Any] | None = None,
-) -> Any:
+) -> tuple[Any, AppearancePrior | None]:
     """Builds it; see :class:`~masa_track.integrations.mmdet.masa.MASA`.
 
     Args:
         backbone: a configuration, or a module that is shared.
+
+    Returns:
+        The network, and the prior of its weights; None where that is not known.
 
     Raises:
         InputError: there is neither a name nor all of the parts, or there are both.
@@ -36,11 +40,10 @@ def make_network(
         both = [name for name, part in {**parts, "backbone": backbone}.items() if part is not None]
         if both:
             raise InputError(f"network={network!r} is a whole network: leave {', '.join(both)} out")
-        if network not in BUILDERS:
-            raise unknown_name("network", network, BUILDERS)
-        if checkpoint is None and network not in SHIPPED:
-            return build_model(network)
-        return load(network, "cpu", checkpoint).network.requires_grad_(True)
+        if checkpoint is None and not spec_of(network).is_shipped:
+            return build_model(network), None
+        model = load(network, "cpu", checkpoint)
+        return model.network.requires_grad_(True), model.prior
     missing = [name for name, part in {"backbone": backbone, **parts}.items() if part is None]
     if missing:
         raise InputError(f"MASA needs {', '.join(missing)}, or network='r50' or another name instead")
@@ -49,4 +52,4 @@ def make_network(
     assert masa_adapter is not None
     assert track_head is not None
     body = backbone if isinstance(backbone, nn.Module) else build_part(backbone or {})
-    return assemble(body, masa_adapter, track_head, rpn_head, roi_head, test_cfg)
+    return assemble(body, masa_adapter, track_head, rpn_head, roi_head, test_cfg), None

@@ -160,7 +160,6 @@ def spec_of(
     levels = tuple(anchors.get("strides", strides))
     return OfficialSpec(
         "mmdet",
-        "",
         levels,
         roi_levels=len(extractor.get("featmap_strides", levels[:4])),
         box_convs=kinds[kind][0],

@@ -17,14 +17,15 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import masa_track
-from masa_track.encoders.loading import SHIPPED
 from masa_track.errors import InputError, unknown_name
 from masa_track.files import prepare_folder, write_text
 from masa_track.integrations.mmdet import datasets, metrics
 from masa_track.integrations.mmdet.masa import MASA
 from masa_track.integrations.mmdet.results import TAO_FILE, VideoFiles
+from masa_track.integrations.mmdet.trackers import MasaBaseTracker
 from masa_track.models.checkpoints import read_checkpoint, sha256
 from masa_track.models.official_keys import COUNTER
+from masa_track.registry import find_model
 
 SHARED_KEYS = ("data_root", "sequences", "ann_file", "stride")  # what data set and metric must agree on
 
@@ -144,7 +145,9 @@ def check_weights(model: Mapping[str, Any], checkpoint: str | None) -> None:
     """Raises InputError if the network would be left with random weights, or there are two sets of them."""
     network, own = model.get("network"), model.get("checkpoint")
     if checkpoint is None:
-        if own is None and network not in SHIPPED and model.get("init_cfg") is None:
+        spec = None if network is None else find_model(network)
+        shipped = spec is not None and spec.is_shipped
+        if own is None and not shipped and model.get("init_cfg") is None:
             raise InputError("CHECKPOINT is needed: the network of this configuration comes without weights")
         return
     if not Path(checkpoint).is_file():
@@ -174,6 +177,8 @@ def load_weights(model: MASA, checkpoint: str | Path) -> None:
         raise InputError(
             f"{checkpoint} is not of this model: {len(missing)} tensors are missing, e.g. {missing[0]!r}{way_out}"
         )
+    if isinstance(model.tracker, MasaBaseTracker):
+        model.tracker.set_model_prior(None)  # that of the weights that the network was built with
     if result.unexpected_keys:
         keys = result.unexpected_keys
         print_log(f"{checkpoint}: {len(keys)} tensors are not of this model, e.g. {keys[0]!r}", "current")

@@ -10,18 +10,27 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 
-from masa_track.association import PRESETS, REFERENCE_PRESETS, current_names, open_associator
+from masa_track.association import (
+    PRESETS,
+    REFERENCE_PRESETS,
+    AppearancePrior,
+    FusedOptions,
+    current_names,
+    open_associator,
+)
 from masa_track.contracts import Observation
-from masa_track.errors import unknown_name
+from masa_track.errors import InputError, unknown_name
 
 IGNORED = ("momentums", "num_frames_retain", "init_cfg")  # of mmdet's BaseTracker, which the authors' never used
 
 
-class _Tracker:
+class MasaBaseTracker:
     """What both share.
 
     Args:
         preset: a whole set of options instead of the official keys' defaults, e.g. ``default``.
+        prior: the cosines to expect of the model's embeddings, for the preset ``default``: a file by
+            ``tools/fit_appearance.py``. None takes that of the model, if it is known.
         **options: official keys, or options of :class:`~masa_track.association.AssociationOptions`.
 
     Raises:
@@ -33,10 +42,14 @@ class _Tracker:
     defaults: Mapping[str, Any] = {}
     without_effect: tuple[str, ...] = ()
 
-    def __init__(self, preset: str | None = None, **options: Any) -> None:
+    def __init__(self, preset: str | None = None, prior: AppearancePrior | str | None = None, **options: Any) -> None:
         self.preset = preset or self.base
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
+        if prior is not None and not isinstance(PRESETS[self.preset], FusedOptions):
+            raise InputError(f"prior needs a preset that calibrates cosines, got {self.preset!r}: take 'default'")
+        self.prior = AppearancePrior.load(prior) if isinstance(prior, str) else prior
+        self._model_prior: AppearancePrior | None = None
         known = [field.name for field in fields(PRESETS[self.preset])]
         chosen = {} if preset else {self.keys.get(key, key): value for key, value in self.defaults.items()}
         for key, value in current_names(options).items():
@@ -58,8 +71,17 @@ class _Tracker:
         options = dict(self.options)
         if fps is not None and self.preset not in REFERENCE_PRESETS:
             options.setdefault("fps", float(fps))
-        self.associator = open_associator(self.preset, **options)
+        self.associator = open_associator(self.preset, self.prior or self._model_prior, **options)
         self._next_frame = 0
+
+    def set_model_prior(self, prior: AppearancePrior | None) -> None:
+        """Sets the prior of the model whose embeddings are tracked, and forgets everything.
+
+        Args:
+            prior: None where it is not known. One that the configuration names is preferred.
+        """
+        self._model_prior = prior
+        self.reset()
 
     def track(
         self,
@@ -95,7 +117,7 @@ class _Tracker:
 
 
 @MODELS.register_module()
-class MasaTaoTracker(_Tracker):
+class MasaTaoTracker(MasaBaseTracker):
     """The authors' tracker for TAO and for any other video. ``with_cats`` has no effect: nor had it there."""
 
     keys = {  # noqa: RUF012
@@ -112,7 +134,7 @@ class MasaTaoTracker(_Tracker):
 
 
 @MODELS.register_module()
-class MasaBDDTracker(_Tracker):
+class MasaBDDTracker(MasaBaseTracker):
     """The authors' tracker for BDD100K."""
 
     base = "bdd"

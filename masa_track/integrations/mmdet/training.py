@@ -13,7 +13,6 @@ from mmengine.registry import HOOKS
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.integrations.mmdet.views import two_views_options
-from masa_track.models.registry import BUILDERS
 from masa_track.training.hooks import training_model
 
 KEPT_HOOKS = ("logger", "checkpoint", "param_scheduler", "timer", "sampler_seed", "runtime_info")
@@ -53,9 +52,6 @@ class MasaKeysHook(Hook):
             checkpoint["state_dict"]["steps"] = checkpoint.pop(STEPS)
 
 
-BUILDERS["mmdet"] = masa_network  # by TrainingModel's network=dict(type="mmdet", config=...)
-
-
 def as_ours(config: Config) -> Config:
     """A configuration of model ``MASA`` and data ``MASADataset`` as tools/train.py runs it.
 
@@ -67,7 +63,7 @@ def as_ours(config: Config) -> Config:
     losses = head.get("embed_head", {})
     ours = ConfigDict(
         type="TrainingModel",
-        network={"type": "mmdet", "config": {**model, "given_dets": True, "public_det_path": None}},
+        network={"type": f"{__name__}:masa_network", "config": {**model, "given_dets": True, "public_det_path": None}},
         backbone_weights=backbone_weights(model),
         track_weight=losses.get("loss_track", {}).get("loss_weight", 0.25),
         margin_weight=losses.get("loss_track_aux", {}).get("loss_weight", 1.0),
