@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# What is too heavy for tools/test.sh: run it before a release, after tools/test.sh, whose environment it uses.
+#   bash tools/release_check.sh            all steps
+#   bash tools/release_check.sh install    one step: install, situations, huge, association, calibration
+# Prints a line per step and ends with status 1 if one of them failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv-test}
+python=$PWD/$venv/bin/python
+shared=${SHARED:-$PWD/../shared}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+failed=0
+
+# The README's first command in a fresh clone and a fresh environment.
+install() {
+    git clone --quiet . "$work/clone" && cd "$work/clone" &&
+        python3 -m venv .venv && .venv/bin/pip install --quiet . && .venv/bin/masa-track demo --out "$work/demo" &&
+        [ -s "$work/demo/video.mp4" ] && [ -s "$work/demo/report.html" ]
+}
+
+# Situations that users of trackers reported, each a script that exits 0 where it goes well.
+situations() {
+    local status=0 name
+    cd "$shared/cases/behaviour" || return 1
+    for name in double_box rider_class_aware ids_skip memory_cost percent_scores milliseconds dict_without_labels \
+        rows_of_numbers resolution_switch; do
+        PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$OLDPWD "$python" "$name.py" > "$work/$name.txt" 2>&1 ||
+            { status=1 && echo "  $name: $(tail -n 3 "$work/$name.txt")"; }
+    done
+    return $status
+}
+
+# Exports through the validators of other tools (700 MB of them).
+huge() { "$python" -m pytest -q -m huge tests/test_export.py; }
+
+# Association beside the peers, and what its copy of the state costs.
+association() {
+    "$python" -m pip install --quiet ".[bench]" && "$python" tools/bench_association.py --counts 10 50 200
+}
+
+# Appearance evidence: learned from the video, fitted, and another model's.
+calibration() { "$python" tools/bench_calibration.py --runs 12 --dimensions 64; }
+
+steps=("$@")
+[ ${#steps[@]} -gt 0 ] || steps=(install situations huge association calibration)
+for step in "${steps[@]}"; do
+    started=$SECONDS
+    if (set -e; "$step"); then result=passed; else result=FAILED; failed=1; fi
+    echo "release check: $step $result in $((SECONDS - started)) s"
+done
+exit $failed
