@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
+from masa_track.errors import InputError
+
 if TYPE_CHECKING:
     import supervision as sv
 
@@ -227,30 +229,56 @@ class Features:
     """What a model's backbone made of one picture; everything that works on the picture shares it.
 
     Attributes:
-        key: the model, its weights' checksum and dtype: ``nano@3f2c.../float32``. Other models refuse it.
+        key: the model, its weights' checksum and dtype, :attr:`Embedder.key`. Other models refuse the features.
         size: (width, height) of the picture in pixels.
         data: the model's own: feature maps, scale factors.
     """
 
     key: str
     size: tuple[int, int]
-    data: Any
+    data: Any = field(repr=False)
+
+    def check(self, key: str, image: np.ndarray | None = None) -> None:
+        """Checks whose features these are.
+
+        Args:
+            key: of the model that shall work on them.
+            image: (H, W, 3) picture that they shall be of; None where it is not known. Its size is compared only.
+
+        Raises:
+            InputError: the features are of another model, other weights, another dtype or a picture of another size.
+        """
+        if self.key != key:
+            raise InputError(f"features are of the model {self.key}, not of {key}: encode the picture with that model")
+        if image is not None and image.shape[1::-1] != self.size:
+            raise InputError(
+                f"features are of a picture of {self.size[0]} x {self.size[1]} pixels (model {self.key}), but the "
+                f"picture has {image.shape[1]} x {image.shape[0]}: encode each picture, and pass its own features"
+            )
 
 
 class Embedder(Embeds, Protocol):
-    """A model that embeds boxes; see :class:`masa_track.encoders.Embedder`."""
+    """A model that embeds boxes; see :class:`masa_track.encoders.embedder.Embedder`.
 
-    key: str
+    Attributes:
+        key: name, first 12 hexadecimal digits of a checksum over the weights, and dtype:
+            ``nano@3f2c9a01b7de/float32``.
+    """
+
+    @property
+    def key(self) -> str:
+        """Says whose features are."""
+        ...
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Features]:
         """Runs the backbone once for each (H, W, 3) BGR uint8 picture."""
         ...
 
     def embed_features(self, features: Features, boxes: np.ndarray) -> np.ndarray:
-        """(N, D) float32 embeddings of (N, 4) xyxy boxes.
+        """(N, D) float32 embeddings of (N, 4) xyxy boxes, pixels of the picture.
 
         Raises:
-            InputError: the features are of another model, dtype or weights.
+            InputError: the features are of another model, other weights or another dtype.
         """
         ...
 
@@ -259,19 +287,43 @@ class Detector(Protocol):
     """Finds boxes.
 
     Attributes:
-        class_names: by class id.
-        track_activation_threshold: the score from which its boxes should start tracks.
-        stateful: it uses earlier frames (background subtraction): frames in order, one at a time.
-        warm_up: frames after which what came before them does not matter; 0 for a detector without state.
+        class_names: names by class id.
+        track_activation_threshold: the score from which its boxes start tracks in ``masa-track track``. Detectors
+            differ in what their scores mean.
+        stateful: it uses earlier frames (background subtraction): it needs a video's frames in order.
+        warm_up: frames after which what came before them hardly matters; 0 for a detector without state. A new
+            detector that is given a video's last ``warm_up`` frames goes on as the one that saw them all.
+        features_key: :attr:`Embedder.key` of the model on whose features it works; None: on pictures alone.
     """
 
-    class_names: Mapping[int, str]
     track_activation_threshold: float
     stateful: bool
     warm_up: int
 
+    @property
+    def class_names(self) -> Mapping[int, str]:
+        """Names by class id."""
+        ...
+
+    @property
+    def features_key(self) -> str | None:
+        """Whose features it takes."""
+        ...
+
     def detect(self, images: Sequence[np.ndarray], features: Sequence[Features] | None = None) -> list[sv.Detections]:
-        """The boxes of each (H, W, 3) BGR uint8 picture; ``features`` of its own model where it works on them."""
+        """The boxes of pictures.
+
+        Args:
+            images: F pictures (H, W, 3) BGR uint8.
+            features: of the same pictures, by the model of ``features_key``; None: the detector encodes the pictures
+                itself. Detectors without a ``features_key`` leave them aside.
+
+        Returns:
+            F times N detections: boxes (N, 4) xyxy pixels of the picture, scores (N,) in 0..1, classes (N,).
+
+        Raises:
+            InputError: a picture of another form, or features of another model or of other pictures.
+        """
         ...
 
     def reset(self) -> None:

@@ -8,13 +8,13 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from math import inf, isfinite
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from masa_track.association import AppearancePrior, TrackGallery, current_names, open_associator
 from masa_track.checks import check_finite, check_labels, check_scores
-from masa_track.contracts import Decision, Embeds, Observation, TrackEvent, TrackView
+from masa_track.contracts import Decision, Embedder, Embeds, Features, Observation, TrackEvent, TrackView
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -135,6 +135,7 @@ class MasaTracker:
         frame: np.ndarray | None = None,
         timestamp: float | None = None,
         *,
+        features: Features | None = None,
         embeddings: np.ndarray | None = None,
         size: tuple[int, int] | None = None,
         return_embeddings: bool = False,
@@ -150,6 +151,7 @@ class MasaTracker:
                 not use them (``use_appearance=False``).
             timestamp: seconds since any fixed moment; if given, motion and memory are counted in time, otherwise in
                 calls, ``fps`` a second.
+            features: of the frame, where the model has encoded it already (``model.encode([frame])[0]``).
             embeddings: (N, D) of the boxes, not normalised; the model is not run.
             size: (width, height) of the picture in pixels, where there is no frame.
             return_embeddings: put the embeddings of all rows into ``data["embedding"]`` (N, D) float32.
@@ -160,7 +162,8 @@ class MasaTracker:
 
         Raises:
             InputError: for a frame or boxes of another form, NaN, scores outside 0..1, classes that are not whole
-                numbers, a timestamp that is not later than the last, or a frame that is missing and needed.
+                numbers, a timestamp that is not later than the last, a frame that is missing and needed, or features
+                of another model or another size of frame.
         """
         from masa_track.boxes import check_boxes
         from masa_track.encoders.preprocessing import check_frame
@@ -181,7 +184,7 @@ class MasaTracker:
         frames = self._next(timestamp)
         seconds = frames.number / self._associator.options.fps if timestamp is None else float(timestamp)
         seen = Observation(frames.calls, seconds, size, boxes, scores, labels)
-        seen.embeddings = self._embedded(seen, frame, embeddings, return_embeddings)
+        seen.embeddings = self._embedded(seen, frame, features, embeddings, return_embeddings)
         camera = copy.copy(frames.camera)
         if camera is not None:
             if frame is None:
@@ -283,7 +286,12 @@ class MasaTracker:
         self._decisions, self._events = (), []
 
     def _embedded(
-        self, seen: Observation, frame: np.ndarray | None, embeddings: np.ndarray | None, all_rows: bool
+        self,
+        seen: Observation,
+        frame: np.ndarray | None,
+        features: Features | None,
+        embeddings: np.ndarray | None,
+        all_rows: bool,
     ) -> np.ndarray | None:
         """(N, D) embeddings, those given or the model's; NaN in rows that nobody wants. None if none are needed."""
         if embeddings is not None:
@@ -297,7 +305,7 @@ class MasaTracker:
                 "frame must be given, got None: embeddings=(N, D), or use_appearance=False, do without a picture"
             )
         rows = np.flatnonzero(wanted)
-        found = np.asarray(self.model.embed(frame, seen.boxes[rows]), np.float32)
+        found = np.asarray(embed_boxes(self.model, frame, seen.boxes[rows], features), np.float32)
         check_finite("embeddings", found)
         if len(rows) == count:
             return found
@@ -388,6 +396,21 @@ class MasaTracker:
             far=last.far + 1 if counted and gap > self._long_gap() else 0,
             near=last.near + 1 if counted and gap < _SHORT_GAP else 0,
         )
+
+
+def embed_boxes(model: Embeds, frame: np.ndarray, boxes: np.ndarray, features: Features | None) -> np.ndarray:
+    """Embeddings (N, D) of boxes (N, 4), by the features of the frame where they are given.
+
+    Raises:
+        InputError: the features are of another model or another size of frame.
+    """
+    if features is None:
+        return model.embed(frame, boxes)
+    if not hasattr(model, "embed_features"):
+        raise InputError(f"features need a model with encode and embed_features, {type(model).__name__} has neither")
+    embedder = cast(Embedder, model)
+    features.check(embedder.key, frame)
+    return embedder.embed_features(features, boxes)
 
 
 def _seconds(timestamp: Any) -> float:

@@ -62,11 +62,11 @@ def test_everything_is_tracked_from_the_command_line(weights, tmp_path):
 def test_threshold_and_class(weights):
     model = masa_track.load(weights, device="cpu")
     frame = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
-    everything = OwnDetector(model, threshold=0.0).detect(frame)
+    everything = OwnDetector(model, threshold=0.0).detect([frame])[0]
     assert len(everything) > 3
     assert (everything.class_id == 0).all()
     middle = float(np.median(everything.confidence))
-    fewer = OwnDetector(model, threshold=middle).detect(frame)
+    fewer = OwnDetector(model, threshold=middle).detect([frame])[0]
     assert len(fewer) == (everything.confidence >= middle).sum() < len(everything)
     with pytest.raises(InputError, match=r"'nano-untrained' finds no boxes itself.*--model nano"):
         OwnDetector(masa_track.load("nano-untrained", device="cpu"))

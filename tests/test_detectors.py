@@ -31,9 +31,9 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 def test_motion_finds_what_moves() -> None:
     detector, street = MotionDetector(), scene(0)
     for _ in range(20):
-        assert len(detector.detect(street)) == 0
+        assert len(detector.detect([street])[0]) == 0
     for x in range(50, 500, 30):
-        found = detector.detect(with_walker(street, x))
+        found = detector.detect([with_walker(street, x)])[0]
         assert len(found) == 1
         assert iou(found.xyxy[0], np.array([x, 200, x + 50, 320])) > 0.6
         assert found.class_id.tolist() == [0]
@@ -45,7 +45,7 @@ def test_motion_of_a_shaking_camera_and_a_cut() -> None:
     detector, boxes = MotionDetector(), 0
     for index in range(60):
         street = scene(1 if index < 30 else 2)
-        found = detector.detect(np.roll(street, rng.integers(-3, 4, 2), axis=(0, 1)))
+        found = detector.detect([np.roll(street, rng.integers(-3, 4, 2), axis=(0, 1))])[0]
         boxes += len(found)
     assert boxes <= 6  # 60 frames that shake by up to 3 pixels, and a cut in the middle
 
@@ -54,13 +54,13 @@ def test_motion_of_any_size() -> None:
     for size in ((1, 1), (16, 16), (2160, 3840)):
         detector = MotionDetector()
         for value in (0, 255, 0):
-            detector.detect(np.full((*size, 3), value, np.uint8))
+            detector.detect([np.full((*size, 3), value, np.uint8)])
 
 
 def test_coco_detector_with_random_weights() -> None:
     """The plumbing of torchvision's detectors; the real weights are fetched by torchvision."""
     detector = coco.CocoDetector("ssdlite320_mobilenet_v3_large", "cpu", pretrained=False)
-    found = detector.detect(scene(0))
+    found = detector.detect([scene(0)])[0]
     assert found.xyxy.shape[1] == 4
     assert detector.class_names[1] == "person"
     assert set(found.class_id.tolist()) <= set(range(91))
@@ -86,7 +86,7 @@ def test_torchvisions_masks_are_kept() -> None:
     boxes = torch.tensor([[0.0, 0, 8, 3], [0, 0, 4, 4]])
     result = {"boxes": boxes, "scores": torch.tensor([0.8, 0.01]), "labels": torch.tensor([3, 1]), "masks": masks}
     detector._network = lambda pictures: [result]
-    found = detector.detect(np.zeros((6, 8, 3), np.uint8))
+    found = detector.detect([np.zeros((6, 8, 3), np.uint8)])[0]
     assert found.class_id.tolist() == [3]
     assert found.mask.shape == (1, 6, 8)
     assert (found.mask[0] == (masks[0, 0].numpy() > 0.5)).all()
@@ -99,6 +99,6 @@ def test_pictures_of_any_shape_have_motion_and_a_camera(shape: tuple[int, int]) 
     rng, detector, camera = np.random.default_rng(0), MotionDetector(), CameraMotion()
     for _ in range(8):
         frame = rng.integers(0, 255, (*shape, 3)).astype(np.uint8)
-        found = detector.detect(frame)
+        found = detector.detect([frame])[0]
         assert (found.xyxy <= [shape[1], shape[0]] * 2).all()
         camera.estimate(frame, found.xyxy)

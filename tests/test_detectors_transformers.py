@@ -94,7 +94,7 @@ def pictures(folder: Path) -> str:
 @pytest.mark.parametrize("kind", ["rt_detr", "detr"])
 def test_classes(kind: str, saved: dict[str, Path]) -> None:
     detector = TransformersDetector(str(saved[kind]), device="cpu", threshold=0.01)
-    found = detector.detect(FRAME)
+    found = detector.detect([FRAME])[0]
     assert detector.class_names == NAMES
     assert 0 < len(found) <= 60
     assert set(found.class_id.tolist()) <= set(NAMES)
@@ -113,9 +113,9 @@ def test_classes(kind: str, saved: dict[str, Path]) -> None:
 
 
 def test_threshold(saved: dict[str, Path]) -> None:
-    every = TransformersDetector(str(saved["rt_detr"]), device="cpu", threshold=0.0).detect(FRAME)
+    every = TransformersDetector(str(saved["rt_detr"]), device="cpu", threshold=0.0).detect([FRAME])[0]
     middle = float(np.median(every.confidence))
-    found = TransformersDetector(str(saved["rt_detr"]), device="cpu", threshold=middle).detect(FRAME)
+    found = TransformersDetector(str(saved["rt_detr"]), device="cpu", threshold=middle).detect([FRAME])[0]
     assert len(found) == (every.confidence > middle).sum()
 
 
@@ -123,7 +123,7 @@ def test_grounding_dino(saved: dict[str, Path]) -> None:
     detector = TransformersDetector(str(saved["grounding_dino"]), TEXT, "cpu", threshold=0.0)
     assert detector.class_names == {0: "a red car", 1: "a dog"}
     assert detector.tokens_of == [[1, 2, 3], [5, 6]]
-    found = detector.detect(FRAME)
+    found = detector.detect([FRAME])[0]
     assert len(found) == 20
     # Its own result names words of the text: it goes into update, with numbers that stay.
     network, processor = detector.network, detector.processor
@@ -147,7 +147,7 @@ def test_grounding_dino(saved: dict[str, Path]) -> None:
 def test_owlv2(saved: dict[str, Path]) -> None:
     detector = TransformersDetector(str(saved["owlv2"]), TEXT, "cpu", threshold=0.0)
     assert detector.class_names == {0: "a red car", 1: "a dog"}
-    found = detector.detect(FRAME)
+    found = detector.detect([FRAME])[0]
     assert len(found) == 16  # a patch each
     processor = detector.processor
     inputs = processor(images=FRAME[..., ::-1].copy(), text=[["a red car", "a dog"]], return_tensors="pt")
@@ -218,4 +218,4 @@ def test_torchvision_by_its_long_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(coco.CocoDetector.__init__, "__defaults__", (None, False))  # random weights
     detector = open_detector("torchvision:ssdlite320_mobilenet_v3_large", "cpu")
     assert detector.class_names[1] == "person"
-    assert detector.detect(FRAME).xyxy.shape[1] == 4
+    assert detector.detect([FRAME])[0].xyxy.shape[1] == 4

@@ -119,8 +119,9 @@ def test_one_pass_gives_the_same_as_two(embedder, tokenizer, monkeypatch):
     monkeypatch.setattr(embedder.network.backbone, "forward", lambda images: calls.append(1) or forward(images))
     detector = TextDetector(embedder, small_detector(), tokenizer, TEXT, threshold=0.0)
     assert detector.class_names == {0: "a yellow minion", 1: "a dog"}
-    found = detector.detect(frame)
-    ours = embedder.embed(frame, given)
+    (features,) = embedder.encode([frame])
+    (found,) = detector.detect([frame], [features])
+    ours = embedder.embed_features(features, given)
     assert len(calls) == 1
     order = scores.argsort(descending=True, stable=True).numpy()
     assert len(found) == 30

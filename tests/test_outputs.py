@@ -380,14 +380,14 @@ from pathlib import Path
 from test_outputs import job
 from masa_track.pipeline.stages import track_video
 work = job(Path(sys.argv[2]), Path(sys.argv[3]))
-detect = work.detect
+detect = work.detector
 def slow(frame):
     import time
     if frame.number == 3:
         print("at work", flush=True)
         time.sleep(1)  # the signal comes in the middle of this frame
     return detect(frame)
-work.detect = slow
+work.detector = slow
 print(track_video(work).frames, flush=True)
 """
 

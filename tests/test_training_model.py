@@ -15,8 +15,9 @@ from torch import nn
 from training_recipe import TinyNetwork, TinyViews, matching_accuracy
 
 from masa_track.errors import InputError
+from masa_track.models.checkpoints import checksum
 from masa_track.registry import build_model
-from masa_track.training.backbone import checksum, load_backbone
+from masa_track.training.backbone import load_backbone
 from masa_track.training.export import export, load_adapter, trained_tensors
 from masa_track.training.losses import two_way_loss
 from masa_track.training.model import TrainingModel, make_network

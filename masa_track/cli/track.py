@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
-    from masa_track.detectors import Detector
+    from masa_track.contracts import Detector
     from masa_track.encoders.embedder import Embedder
     from masa_track.formats.detection_file import DetectionFile
     from masa_track.pipeline.stages import Outcome
@@ -187,7 +187,7 @@ def run(args: argparse.Namespace) -> int:
 
         segmenter = SamSegmenter(args.masks, args.device)
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
-    detect, class_names, track_activation_threshold = boxes_from or detector_boxes(args, model)
+    detector, class_names, track_activation_threshold = boxes_from or detector_boxes(args, model)
     if args.preset in REFERENCE_PRESETS:
         track_activation_threshold = None
     else:
@@ -228,7 +228,7 @@ def run(args: argparse.Namespace) -> int:
 
             lines = open_files.enter_context(JsonLinesWriter(args.jsonl, class_names))
         outcome = track_video(
-            Job(source, detect, class_names, tracker, folder, video, stride, most, facts, segmenter, lines, threshold)
+            Job(source, detector, class_names, tracker, folder, video, stride, most, facts, segmenter, lines, threshold)
         )
         failed = bool(outcome.faults)
         if args.gallery is not None and outcome.frames:
@@ -347,9 +347,9 @@ def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, 
 
 
 class Boxes(NamedTuple):
-    """Boxes by frame, the names of their classes, and the score from which one starts a track, where that is known."""
+    """Where boxes come from, the names of their classes, the score from which one starts a track, if that is known."""
 
-    at: Callable[[Frame], sv.Detections]
+    detector: Detector | Callable[[Frame], sv.Detections]
     class_names: Mapping[int, str]
     track_activation_threshold: float | None = None
 
@@ -421,7 +421,7 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
         detector = OwnDetector(model)
     else:
         detector = open_detector(args.detector, args.device, args.text)
-    return Boxes(lambda frame: detector.detect(frame.image), detector.class_names, detector.track_activation_threshold)
+    return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
 
 def summary(

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from masa_track.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
-    import numpy as np
-    import supervision as sv
+    from masa_track.contracts import Detector
 
 _LIBRARIES = ("transformers", "ultralytics", "torchvision", "mmdet")
 _FORMS = "transformers:MODEL, ultralytics:FILE, torchvision:NAME, mmdet:CONFIG:CHECKPOINT"
-
-
-class Detector(Protocol):
-    """Boxes of a frame.
-
-    Attributes:
-        class_names: each class id's name.
-        track_activation_threshold: from which of its scores a box starts a track in `masa-track track`; detectors
-            differ in what their scores mean, and fewer of their boxes are sure where there is no class or a text.
-    """
-
-    class_names: dict[int, str]
-    track_activation_threshold: float
-
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; frames come in the video's order."""
-        ...
 
 
 def open_detector(name: str, device: str | None = None, text: str | None = None) -> Detector:

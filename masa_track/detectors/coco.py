@@ -6,6 +6,7 @@ import numpy as np
 import supervision as sv
 import torch
 
+from masa_track.detectors.base import PictureDetector
 from masa_track.errors import InputError, first_line
 from masa_track.formats.results import to_detections
 from masa_track.models.devices import choose_device
@@ -21,7 +22,7 @@ def names() -> list[str]:
     return [name for name in found if not name.startswith("keypoint")]
 
 
-class CocoDetector:
+class CocoDetector(PictureDetector):
     """One of torchvision's detectors.
 
     Args:
@@ -59,9 +60,8 @@ class CocoDetector:
         self._network = network.eval().to(self._device)
 
     @torch.inference_mode()
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; with masks if the network gives them."""
-        pixels = torch.from_numpy(np.ascontiguousarray(frame[..., ::-1])).permute(2, 0, 1)  # (3, H, W) RGB
+    def _find(self, image: np.ndarray) -> sv.Detections:
+        pixels = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)  # (3, H, W) RGB
         result = self._network([pixels.to(self._device).float().div_(255)])[0]
         kept = result["scores"] > _LOWEST_SCORE
         return to_detections(

@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from masa_track.detectors.base import FeatureDetector
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.registry import GROUNDING_DINO, models_with
 
 if TYPE_CHECKING:
     import supervision as sv
 
+    from masa_track.contracts import Features
     from masa_track.encoders.embedder import Embedder
 
 WEIGHTS = "IDEA-Research/grounding-dino-base"  # on Hugging Face; the Swin-B that MASA was trained on
@@ -45,7 +46,7 @@ class GivenMaps(nn.Module):
 TRACK_ACTIVATION_THRESHOLD = 0.35  # Grounding DINO's own, for its pictures
 
 
-class TextDetector:
+class TextDetector(FeatureDetector):
     """Boxes of what a text names, one class a phrase.
 
     Args:
@@ -65,7 +66,8 @@ class TextDetector:
         self, embedder: Embedder, network: nn.Module, tokenizer: Any, text: str, threshold: float = 0.3
     ) -> None:
         check_backbone(embedder)
-        self.embedder, self.threshold = embedder, threshold
+        super().__init__(embedder)
+        self.threshold = threshold
         phrases = split_phrases(text)
         self.class_names = dict(enumerate(phrases))
         self.encoding, self.tokens_of = tokenize(tokenizer, phrases, embedder.device)
@@ -75,11 +77,11 @@ class TextDetector:
         self.network = detector.to(embedder.device, embedder.dtype)
 
     @torch.inference_mode()
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame, best first; the class is the best phrase's."""
+    def _find(self, features: Features) -> sv.Detections:
+        """Best first; the class is the best phrase's."""
         import supervision as sv
 
-        seen = self.embedder.backbone(frame)
+        seen = self.embedder.encoded(features)
         height, width = seen.size
         mask = torch.zeros((1, *seen.image.shape[-2:]), dtype=torch.long, device=seen.image.device)
         mask[:, :height, :width] = 1

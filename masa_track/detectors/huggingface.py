@@ -11,6 +11,7 @@ import numpy as np
 import supervision as sv
 import torch
 
+from masa_track.detectors.base import PictureDetector
 from masa_track.detectors.grounded import TRACK_ACTIVATION_THRESHOLD, phrase_scores, split_phrases, tokenize
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.formats.results import to_detections
@@ -20,7 +21,7 @@ GROUNDED = ("grounding-dino", "mm-grounding-dino")  # a score for each token of 
 QUERIED = ("owlvit", "owlv2")  # a score for each phrase
 
 
-class TransformersDetector:
+class TransformersDetector(PictureDetector):
     """A detector of transformers.
 
     Args:
@@ -79,9 +80,8 @@ class TransformersDetector:
             self.encoding, self.tokens_of = tokenize(self.processor.tokenizer, self.phrases, self.device)
 
     @torch.inference_mode()
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame."""
-        picture = np.ascontiguousarray(frame[..., ::-1])  # RGB
+    def _find(self, image: np.ndarray) -> sv.Detections:
+        picture = np.ascontiguousarray(image[..., ::-1])  # RGB
         if self.kind in GROUNDED:
             return self._grounded(picture)
         words = {"text": [self.phrases]} if self.kind in QUERIED else {}
@@ -89,7 +89,7 @@ class TransformersDetector:
         output = self.network(**inputs)
         post = self.processor.post_process_grounded_object_detection if words else None
         post = post or self.processor.post_process_object_detection
-        found = post(output, threshold=self.threshold, target_sizes=[frame.shape[:2]])[0]
+        found = post(output, threshold=self.threshold, target_sizes=[image.shape[:2]])[0]
         return to_detections(found)
 
     def _grounded(self, picture: np.ndarray) -> sv.Detections:

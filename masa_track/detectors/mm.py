@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import supervision as sv
 
+from masa_track.detectors.base import PictureDetector
 from masa_track.errors import InputError, first_line
 from masa_track.formats.results import to_detections
 from masa_track.models.devices import choose_device
@@ -14,7 +15,7 @@ from masa_track.models.devices import choose_device
 _NEEDED = "mmdet is needed for this detector: install mmdet (or onedl-mmdetection) and mmcv as their pages say"
 
 
-class MmdetDetector:
+class MmdetDetector(PictureDetector):
     """A detector of mmdet.
 
     Args:
@@ -46,8 +47,7 @@ class MmdetDetector:
         self.threshold = threshold
         self._infer = inference_detector
 
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; with masks if the network gives them."""
-        found = to_detections(self._infer(self.network, frame))
+    def _find(self, image: np.ndarray) -> sv.Detections:
+        found = to_detections(self._infer(self.network, image))
         kept: Any = found[np.asarray(found.confidence) >= self.threshold]
         return cast(sv.Detections, kept)

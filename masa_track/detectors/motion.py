@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import supervision as sv
 
+from masa_track.detectors.base import PictureDetector
 from masa_track.video.camera_motion import whole_shift
 
 # The picture is worked on at this size, which is enough for boxes and makes the cost independent of the camera.
@@ -14,39 +15,49 @@ _SMALLEST_AREA = 0.001  # of the picture; smaller patches are noise, leaves, rai
 _THINNEST = 4  # pixels of the working size; thinner patches are edges of what stands still
 _CUT = 25.0  # mean change of grey levels from one frame to the next; more is another shot, or the light went on
 _TOO_MUCH = 0.5  # of the picture moving is another shot, too
-_WARM_UP = 5  # frames after a start or a cut in which the background is not known yet
+_FIRST_FRAMES = 5  # after a start or a cut, in which the background is not known yet
+_HISTORY = 100  # frames; each later one counts 1 / 100 of the background
 _SHAKE = 5  # pixels square, of the working size: what fits the background somewhere in it has not moved
 _SURE = 0.1  # peak of the phase correlation below which a shift is a guess
 _FARTHEST = 0.1  # of the shorter side that a camera may be off and still be the same view
 _CONTRAST = 20  # grey levels that a moving thing differs by, at least
 
 
-class MotionDetector:
+class MotionDetector(PictureDetector):
     """Boxes of moving things by OpenCV's background subtraction (MOG2). One class, no confidence.
 
     It needs a camera that stands still. A cut is noticed and the background learned anew. Two things that touch are
-    one box, and a thing that stops fades into the background within some 100 frames.
+    one box, and a thing that stops fades into the background within some 100 frames. Pictures of another size start it
+    anew. Earlier frames fade from the background: after ``warm_up`` frames they have 5 % of the weight, and what was
+    not seen since then is dropped.
 
     Source: Zivkovic, Improved adaptive Gaussian mixture model for background subtraction, ICPR 2004.
     """
 
+    class_names = {0: "moving"}  # noqa: RUF012
     track_activation_threshold = 0.5
+    stateful = True
+    warm_up = 3 * _HISTORY
 
     def __init__(self) -> None:
-        self.class_names = {0: "moving"}
-        self._restart()
+        self._size = (0, 0)
+        self.reset()
 
-    def _restart(self) -> None:
-        self._background = cv2.createBackgroundSubtractorMOG2(history=100, varThreshold=25, detectShadows=True)
+    def reset(self) -> None:
+        """Forgets the background, for another video. It is learned in the first frames, in which nothing is found."""
+        self._background = cv2.createBackgroundSubtractorMOG2(history=_HISTORY, varThreshold=25, detectShadows=True)
         self._seen = 0
         self._last: np.ndarray | None = None
 
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Boxes (N, 4) xyxy pixels of what moves in a (H, W, 3) BGR uint8 frame."""
-        height, width = frame.shape[:2]
+    def _find(self, image: np.ndarray) -> sv.Detections:
+        """Boxes (N, 4) xyxy pixels of what moves."""
+        height, width = image.shape[:2]
+        if self._size != (width, height):
+            self.reset()
+            self._size = (width, height)
         scale = min(1.0, _WORKING_SIDE / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))  # at least a pixel, of a narrow picture too
-        small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         small = cv2.GaussianBlur(small, (5, 5), 0)
         self._notice_cut(small)
         shift = self._shake(small)  # (2,) pixels
@@ -54,11 +65,11 @@ class MotionDetector:
         small = cv2.warpAffine(small, back, small.shape[1::-1], borderMode=cv2.BORDER_REPLICATE)
         mask = self._background.apply(small) == 255  # 127 marks shadows
         self._seen += 1
-        if self._seen <= _WARM_UP:
+        if self._seen <= _FIRST_FRAMES:
             return sv.Detections.empty()
         mask &= self._moved(small)
         if mask.mean() > _TOO_MUCH:
-            self._restart()
+            self.reset()
             return sv.Detections.empty()
         patches = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
         patches = cv2.dilate(patches, np.ones((13, 9), np.uint8))  # joins head, body and legs of one person
@@ -82,7 +93,7 @@ class MotionDetector:
         """Starts anew where the picture is another than the one before."""
         grey = cv2.resize(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), (48, 27), interpolation=cv2.INTER_AREA)
         if self._last is not None and np.abs(grey.astype(np.int16) - self._last).mean() > _CUT:
-            self._restart()
+            self.reset()
         self._last = grey.astype(np.int16)
 
     def _shake(self, small: np.ndarray) -> np.ndarray:
@@ -94,7 +105,7 @@ class MotionDetector:
         if sureness < _SURE:
             return np.zeros(2)
         if np.abs(shift).max() > _FARTHEST * min(small.shape[:2]):
-            self._restart()  # the camera was turned: what was behind is no longer there
+            self.reset()  # the camera was turned: what was behind is no longer there
             return np.zeros(2)
         return shift
 

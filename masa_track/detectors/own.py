@@ -6,19 +6,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from masa_track.detectors.base import FeatureDetector
 from masa_track.errors import InputError
 from masa_track.registry import OWN, models_with
 
 if TYPE_CHECKING:
     import supervision as sv
 
+    from masa_track.contracts import Features
     from masa_track.encoders.embedder import Embedder
 
 
-class OwnDetector:
+class OwnDetector(FeatureDetector):
     """Everything that the model itself takes for a thing, all of one class.
 
-    Detector and embeddings share the pyramid: a frame goes through the network once.
+    Detector and embeddings can share the features: a frame then goes through the backbone once.
 
     Args:
         embedder: ``nano`` or an official model; its weights also are the detector.
@@ -39,13 +41,13 @@ class OwnDetector:
                 f"the model {embedder.name!r} finds no boxes itself: give --detections or another --detector, or a "
                 f"--model that does: {', '.join(models_with(OWN))}"
             )
-        self.embedder, self.threshold = embedder, threshold
+        super().__init__(embedder)
+        self.threshold = threshold
 
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame."""
+    def _find(self, features: Features) -> sv.Detections:
         import supervision as sv
 
-        boxes, scores = self.embedder.detect(frame)
+        boxes, scores = self.embedder.detect_features(features)
         good = scores >= self.threshold
         boxes, scores = boxes[good], scores[good]
         return sv.Detections(xyxy=boxes, confidence=scores, class_id=np.zeros(len(boxes), int))

@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 import supervision as sv
 
+from masa_track.detectors.base import PictureDetector
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.formats.results import to_detections
 
 
-class YoloDetector:
+class YoloDetector(PictureDetector):
     """A detector of ultralytics.
 
     Args:
@@ -44,6 +45,5 @@ class YoloDetector:
         self.class_names = {int(index): str(name) for index, name in self.network.names.items()}
         self._options = {"conf": threshold, "verbose": False, **({} if device is None else {"device": device})}
 
-    def detect(self, frame: np.ndarray) -> sv.Detections:
-        """Detections, xyxy pixels, of a (H, W, 3) BGR uint8 frame; with masks if the network gives them."""
-        return to_detections(self.network.predict(frame, **self._options)[0])
+    def _find(self, image: np.ndarray) -> sv.Detections:
+        return to_detections(self.network.predict(image, **self._options)[0])

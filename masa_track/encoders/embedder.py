@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,18 +15,21 @@ from torch import Tensor, nn
 
 from masa_track.association import AppearancePrior
 from masa_track.boxes import check_boxes
-from masa_track.encoders.preprocessing import check_frame
+from masa_track.contracts import Features
+from masa_track.encoders.preprocessing import check_images
 from masa_track.errors import InputError
+from masa_track.models.checkpoints import checksum
 from masa_track.models.devices import choose_device, choose_dtype
 from masa_track.models.official_keys import LoadReport
+from masa_track.registry import OWN, models_with
 
 
 class Embedder:
     """A network with its preprocessing, on a device. Made by :func:`masa_track.load`.
 
     Args:
-        network: a module with ``pyramid``, ``embed`` and the input's facts, e.g. :class:`~masa_track.models.nano.Nano`;
-            one with ``detect`` also finds boxes of its own.
+        network: a module with ``backbone_maps``, ``adapt``, ``embed`` and the input's facts, e.g.
+            :class:`~masa_track.models.nano.Nano`; one with ``detect`` also finds boxes of its own.
         name: what it was loaded as.
         device: where it runs; None takes a GPU if there is one.
         dtype: what it computes in, e.g. ``torch.float16`` on a GPU; embeddings are float32 all the same.
@@ -51,7 +54,14 @@ class Embedder:
         self.name, self.report = name, report
         self.checkpoint: Path | None = None
         self.prior: AppearancePrior | None = None
-        self._last: tuple[bytes, Backbone] | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """Says whose features are: name, checksum of the weights, dtype; see :class:`masa_track.contracts.Embedder`.
+
+        Computed when it is first needed; the weights must not be changed after that.
+        """
+        return f"{self.name}@{checksum(self.network)[:12]}/{str(self.dtype).removeprefix('torch.')}"
 
     @property
     def dimension(self) -> int:
@@ -64,11 +74,53 @@ class Embedder:
         return hasattr(self.network, "detect")
 
     @torch.inference_mode()
-    def pyramid(self, frame: np.ndarray) -> list[Tensor]:
-        """The feature maps of a (H, W, 3) BGR uint8 frame: one (1, C, H', W') a level."""
-        return self._pyramid(frame)[0]
+    def encode(self, images: Sequence[np.ndarray]) -> list[Features]:
+        """Runs the backbone, once for each picture. All that works on a picture can share its features.
+
+        Pictures of one size go through in one pass, others in passes of their own: padding them alike would change
+        their statistics. The maps of one pass stay in memory as long as the features of any of its pictures.
+
+        Args:
+            images: F pictures (H, W, 3) BGR uint8.
+
+        Returns:
+            The features of each.
+
+        Raises:
+            InputError: for a picture of another form.
+        """
+        check_images(images)
+        inputs = [self._input(image) for image in images]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index, (image, _) in enumerate(inputs):
+            by_shape.setdefault(tuple(image.shape), []).append(index)
+        found: dict[int, Features] = {}
+        for indices in by_shape.values():
+            batch = torch.cat([inputs[i][0] for i in indices]).to(self.device, self.dtype)
+            maps = self.network.backbone_maps(batch)
+            for row, index in enumerate(indices):
+                own = slice(row, row + 1)
+                height, width = images[index].shape[:2]
+                factors = inputs[index][1]
+                inner = (round(height * float(factors[1])), round(width * float(factors[0])))
+                encoded = EncodedPicture(batch[own], inner, factors, [level[own] for level in maps])
+                found[index] = Features(self.key, (width, height), encoded)
+        return [found[index] for index in range(len(images))]
+
+    def encoded(self, features: Features) -> EncodedPicture:
+        """What :meth:`encode` keeps of a picture.
+
+        Raises:
+            InputError: the features are of another model, other weights or another dtype.
+        """
+        features.check(self.key)
+        return cast(EncodedPicture, features.data)
 
     @torch.inference_mode()
+    def pyramid(self, frame: np.ndarray) -> list[Tensor]:
+        """The feature maps of a (H, W, 3) BGR uint8 frame: one (1, C, H', W') a level."""
+        return self._levels(self.encoded(self.encode([frame])[0]))
+
     def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Embeddings of boxes.
 
@@ -82,18 +134,10 @@ class Embedder:
         Raises:
             InputError: for a frame or boxes of another form, NaN, or inverted boxes.
         """
-        check_frame(frame)
-        boxes = check_boxes(boxes)
-        if len(boxes) == 0:
-            return np.empty((0, self.dimension), np.float32)
-        levels, factors = self._pyramid(frame)
-        return self._embed(levels, [within_reach(boxes, frame) * factors])
+        return self.embed_batch([frame], [boxes])[0]
 
-    @torch.inference_mode()
     def embed_batch(self, frames: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Embeddings of several frames' boxes, frames of one size in one pass.
-
-        Frames of other sizes go in passes of their own: padding them alike would change their statistics.
+        """Embeddings of several frames' boxes, frames of one size in one pass of the backbone.
 
         Args:
             frames: F frames (H, W, 3) BGR uint8.
@@ -107,29 +151,38 @@ class Embedder:
         """
         if len(frames) != len(boxes):
             raise InputError(f"boxes must be one array a frame, got {len(boxes)} for {len(frames)} frames")
-        for frame in frames:
-            check_frame(frame)
-        checked = [within_reach(check_boxes(own), frame) for own, frame in zip(boxes, frames, strict=True)]
+        check_images(frames)
+        checked = [check_boxes(own) for own in boxes]
+        looked_at = [index for index, own in enumerate(checked) if len(own)]
         result = [np.empty((0, self.dimension), np.float32) for _ in frames]
-        by_shape: dict[tuple[int, ...], list[int]] = {}
-        inputs: dict[int, tuple[Tensor, np.ndarray]] = {}
-        for index, frame in enumerate(frames):
-            if len(checked[index]):
-                inputs[index] = self._input(frame)
-                by_shape.setdefault(tuple(inputs[index][0].shape), []).append(index)
-        for indices in by_shape.values():
-            images = torch.cat([inputs[i][0] for i in indices]).to(self.device, self.dtype)
-            embeddings = self._embed(self.network.pyramid(images), [checked[i] * inputs[i][1] for i in indices])
-            ends = np.cumsum([len(checked[i]) for i in indices])[:-1]
-            for index, own in zip(indices, np.split(embeddings, ends), strict=True):
-                result[index] = own
+        for index, features in zip(looked_at, self.encode([frames[i] for i in looked_at]), strict=True):
+            result[index] = self.embed_features(features, checked[index])
         return result
 
     @torch.inference_mode()
+    def embed_features(self, features: Features, boxes: np.ndarray) -> np.ndarray:
+        """Embeddings of boxes of a picture that is encoded.
+
+        Args:
+            features: of the picture, by :meth:`encode`.
+            boxes: (N, 4) xyxy pixels of the picture; they may reach beyond it.
+
+        Returns:
+            (N, D) float32, as :meth:`embed` gives them.
+
+        Raises:
+            InputError: for features of another model, other weights or another dtype; for boxes as :meth:`embed`.
+        """
+        encoded = self.encoded(features)
+        boxes = check_boxes(boxes)
+        if len(boxes) == 0:
+            return np.empty((0, self.dimension), np.float32)
+        scaled = within_reach(boxes, features.size) * encoded.factors  # float32 whatever the network computes in
+        own = torch.from_numpy(np.asarray(scaled, np.float32)).to(self.device)
+        return self.network.embed(self._levels(encoded), [own]).float().cpu().numpy()
+
     def detect(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Class-agnostic boxes of the model's own head: "everything".
-
-        A call of :meth:`embed` with the same frame right after it does not run the backbone again.
 
         Args:
             frame: (H, W, 3) BGR uint8.
@@ -140,62 +193,53 @@ class Embedder:
         Raises:
             InputError: for a frame of another form, or a model without such a head.
         """
+        self._check_finds_boxes()
+        return self.detect_features(self.encode([frame])[0])
+
+    @torch.inference_mode()
+    def detect_features(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
+        """Class-agnostic boxes of a picture that is encoded.
+
+        Args:
+            features: of the picture, by :meth:`encode`.
+
+        Returns:
+            Boxes (N, 4) float32, xyxy pixels of the picture, and scores (N,) float32 in 0..1, best first.
+
+        Raises:
+            InputError: for features of another model, other weights or another dtype, or a model without such a head.
+        """
+        self._check_finds_boxes()
+        encoded = self.encoded(features)
+        ((boxes, scores),) = self.network.detect(self._levels(encoded), [encoded.size])
+        return boxes.float().cpu().numpy() / encoded.factors, scores.float().cpu().numpy()
+
+    def _check_finds_boxes(self) -> None:
         if not self.finds_boxes:
             raise InputError(
-                f"the model {self.name!r} finds no boxes itself: load 'nano' or one of the official models"
+                f"the model {self.name!r} finds no boxes itself: load one of {', '.join(models_with(OWN))}"
             )
-        levels, factors = self._pyramid(frame)
-        ((boxes, scores),) = self.network.detect(levels, [self.backbone(frame).size])
-        return boxes.float().cpu().numpy() / factors, scores.float().cpu().numpy()
-
-    def _embed(self, levels: list[Tensor], boxes: list[np.ndarray]) -> np.ndarray:
-        """Embeddings of boxes that are in the input's pixels; boxes stay float32 whatever the network computes in."""
-        own = [torch.from_numpy(np.asarray(b, np.float32)).to(self.device) for b in boxes]
-        return self.network.embed(levels, own).float().cpu().numpy()
 
     def _input(self, frame: np.ndarray) -> tuple[Tensor, np.ndarray]:
         net = self.network
         short_side = getattr(net, "short_side", None)
         return to_input(frame, net.long_side, net.mean, net.std, net.size_divisor, short_side)
 
-    def _pyramid(self, frame: np.ndarray) -> tuple[list[Tensor], np.ndarray]:
-        """Levels of a frame, and the factors from its pixels to the input's."""
-        if self.finds_boxes:
-            given = self.backbone(frame)
-            if given.levels is None:
-                given.levels = self.network.adapt(given.maps)
-            return given.levels, given.factors
-        check_frame(frame)
-        image, factors = self._input(frame)
-        return self.network.pyramid(image.to(self.device, self.dtype)), factors
-
-    @torch.inference_mode()
-    def backbone(self, frame: np.ndarray) -> Backbone:
-        """The backbone's maps of a frame, for models that find boxes themselves. Those of the last frame are kept.
-
-        So :meth:`detect`, a text detector on the same backbone, and :meth:`embed` run it once for a frame. Frames are
-        told apart by their content, for cameras reuse their buffer.
-        """
-        check_frame(frame)
-        key = blake2b(np.ascontiguousarray(frame).data, digest_size=16, key=str(frame.shape).encode()).digest()
-        if self._last is None or self._last[0] != key:
-            self._last = None  # frees the memory before the next maps are made
-            image, factors = self._input(frame)
-            image = image.to(self.device, self.dtype)
-            height, width = frame.shape[:2]
-            size = (round(height * float(factors[1])), round(width * float(factors[0])))
-            self._last = (key, Backbone(image, size, factors, self.network.backbone_maps(image)))
-        return self._last[1]
+    def _levels(self, encoded: EncodedPicture) -> list[Tensor]:
+        """The pyramid, made when it is first needed: a text detector that finds nothing needs none."""
+        if encoded.levels is None:
+            encoded.levels = self.network.adapt(encoded.maps)
+        return encoded.levels
 
 
 @dataclass
-class Backbone:
-    """A frame after the backbone.
+class EncodedPicture:
+    """A picture after the backbone: ``Features.data`` of an :class:`Embedder`.
 
     Attributes:
         image: the input (1, 3, H, W), normalised and padded.
         size: (height, width) of the picture inside it, pixels.
-        factors: (4,) float32, from xyxy pixels of the frame to the input's.
+        factors: (4,) float32, from xyxy pixels of the picture to the input's.
         maps: of the backbone, finest first.
         levels: the pyramid, once it was asked for.
     """
@@ -207,10 +251,14 @@ class Backbone:
     levels: list[Tensor] | None = None
 
 
-def within_reach(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Boxes (N, 4) cut where they reach more than a picture beyond the picture: RoIAlign samples all they cover."""
-    height, width = frame.shape[:2]
-    side = np.array([width, height, width, height], np.float32)
+def within_reach(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes (N, 4) cut where they reach more than a picture beyond the picture: RoIAlign samples all they cover.
+
+    Args:
+        boxes: xyxy pixels.
+        size: (width, height) of the picture.
+    """
+    side = np.array([*size, *size], np.float32)
     return boxes.clip(-side, 2 * side)
 
 

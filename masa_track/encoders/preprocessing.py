@@ -1,6 +1,8 @@
-"""Checks of a frame before it is preprocessed. Needs numpy only."""
+"""Checks of frames before they are preprocessed. Needs numpy only."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -18,3 +20,14 @@ def check_frame(frame: np.ndarray) -> None:
         )
     if 0 in frame.shape:
         raise InputError(f"frame must hold at least one pixel, got {frame.shape}")
+
+
+def check_images(images: Sequence[np.ndarray]) -> None:
+    """Raises InputError unless ``images`` is a sequence of (H, W, 3) uint8 pictures; it may be empty."""
+    if isinstance(images, np.ndarray) and images.ndim == 3:
+        raise InputError(
+            f"images must be a sequence of pictures, got one picture of shape {images.shape}: pass [frame], and take "
+            "the first of the results"
+        )
+    for image in images:
+        check_frame(image)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.models.official_keys import COUNTER, LoadReport, looks_like
@@ -216,4 +216,13 @@ def sha256(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(1 << 22):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def checksum(module: nn.Module) -> str:
+    """The SHA-256 of a module's parameters and buffers, names and shapes included, in hexadecimal."""
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

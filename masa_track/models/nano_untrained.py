@@ -5,6 +5,7 @@ Source: `tf_efficientnet_lite0` of timm with ImageNet weights (Apache-2.0); the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ class UntrainedNano(nn.Module):
         self.dimension = sum(backbone.feature_info.channels()) * GRID[0] * GRID[1]
         self.backbone = backbone
 
-    def pyramid(self, images: Tensor) -> list[Tensor]:
+    def backbone_maps(self, images: Tensor) -> list[Tensor]:
         """The three maps of normalised images.
 
         Args:
@@ -53,6 +54,14 @@ class UntrainedNano(nn.Module):
             (B, 40, H / 8, W / 8), (B, 112, H / 16, W / 16) and (B, 320, H / 32, W / 32).
         """
         return list(self.backbone(images))
+
+    def adapt(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The maps as they are: there is no adapter."""
+        return list(maps)
+
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """The levels of normalised images, see :meth:`backbone_maps`."""
+        return self.adapt(self.backbone_maps(images))
 
     def embed(self, levels: list[Tensor], boxes: list[Tensor]) -> Tensor:
         """Embeddings of boxes.

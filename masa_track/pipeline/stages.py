@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -25,6 +25,7 @@ from masa_track.video.writer import VideoWriter
 if TYPE_CHECKING:
     import supervision as sv
 
+    from masa_track.contracts import Detector, Features
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
     from masa_track.video.sources import Frame, Source
@@ -40,7 +41,7 @@ class Job:
 
     Attributes:
         source: the video.
-        detect: gives a frame's boxes.
+        detector: finds a frame's boxes; or a function that gives them, for boxes of a file.
         class_names: each class id's name; may be empty.
         tracker: gives them identities.
         folder: an existing folder for the results.
@@ -54,7 +55,7 @@ class Job:
     """
 
     source: Source
-    detect: Callable[[Frame], sv.Detections]
+    detector: Detector | Callable[[Frame], sv.Detections]
     class_names: Mapping[int, str]
     tracker: MasaTracker
     folder: Path
@@ -116,6 +117,8 @@ class Outcome:
 def track_video(job: Job) -> Outcome:
     """Tracks the whole source. Ctrl-C (SIGTERM, SIGHUP) ends it after the frame in work, with whole files.
 
+    The detector is reset before: it keeps nothing of another video.
+
     A frame that cannot be read, or at which the detector, the tracker or the segmenter raises InputError, is reported
     and skipped. A result that cannot be written any more, as on a full disk, ends the run. Whatever else goes wrong,
     the frames done so far are in whole files before the error goes on. The results of an earlier run are replaced
@@ -129,6 +132,8 @@ def track_video(job: Job) -> Outcome:
         InputError: none of the first 10 frames could be used, so the setup is at fault; the first frame's error.
     """
     source, outcome = job.source, Outcome()
+    if hasattr(job.detector, "reset"):
+        job.detector.reset()
     width, height, fps, names = source.width, source.height, source.fps, job.class_names
     report = ReportBuilder(source.name, "", width, height, fps, names)
     drawer = TrackDrawer(width, height, fps / job.stride, names)
@@ -157,7 +162,8 @@ def track_video(job: Job) -> Outcome:
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 try:
-                    tracked = job.tracker.update(job.detect(frame), frame.image, frame.timestamp)
+                    detections, features = detect(job.detector, frame, job.tracker.model)
+                    tracked = job.tracker.update(detections, frame.image, frame.timestamp, features)
                     if job.segmenter is not None:
                         tracked = job.segmenter.add_masks(tracked, frame.image)
                 except InputError as error:
@@ -201,6 +207,28 @@ def track_video(job: Job) -> Outcome:
             if outcome.faults:
                 tqdm.write(f"masa-track: error: {'; '.join(outcome.faults)}", file=sys.stderr)
     return outcome
+
+
+def detect(
+    detector: Detector | Callable[[Frame], sv.Detections], frame: Frame, model: Any
+) -> tuple[sv.Detections, Features | None]:
+    """The boxes of a frame.
+
+    Args:
+        detector: finds them, or gives them.
+        frame: of the source.
+        model: that will embed them.
+
+    Returns:
+        The detections; and the frame's features, where the detector works on those of the same model.
+    """
+    if not hasattr(detector, "detect"):
+        return detector(frame), None
+    detector, features = cast("Detector", detector), None  # for mypy, to which any function may have attributes
+    if detector.features_key is not None and detector.features_key == getattr(model, "key", None):
+        features = model.encode([frame.image])
+    (detections,) = detector.detect([frame.image], features)
+    return detections, None if features is None else features[0]
 
 
 def _cannot_write(outcome: Outcome, number: int, error: OSError) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
@@ -67,12 +66,3 @@ def load_backbone(network: nn.Module, weights: str | Path) -> None:
         network.load_state_dict(
             {key: value.to(own[key].dtype) for key, value in found.items()}, strict=False
         )  # all are there but counters
-
-
-def checksum(module: nn.Module) -> str:
-    """The SHA-256 of a module's parameters and buffers, names and shapes included, in hexadecimal."""
-    digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        digest.update(f"{key} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from masa_track.errors import InputError
 from masa_track.files import PartFile
+from masa_track.models.checkpoints import checksum
 from masa_track.models.official_keys import COUNTER
-from masa_track.training.backbone import checksum, read_safetensors
+from masa_track.training.backbone import read_safetensors
 
 BACKBONE = "backbone."
 

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 
-from masa_track.training.backbone import checksum
+from masa_track.models.checkpoints import checksum
 from masa_track.training.export import export
 
 

@@ -11,7 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from masa_track.errors import InputError
 from masa_track.files import PartFile
-from masa_track.training.backbone import checksum
+from masa_track.models.checkpoints import checksum
 from masa_track.training.checkpoint import (
     BACKBONE,
     IDENTITY,

@@ -92,10 +92,10 @@ def test_detector(files: tuple[str, str]) -> None:
     detector = open_detector("mmdet:" + ":".join(files), "cpu")
     assert detector.class_names[79] == "thing 79"
     detector.threshold = 0.0
-    found = detector.detect(FRAME)
+    found = detector.detect([FRAME])[0]
     assert len(found) > 1
     detector.threshold = middle = float(np.median(found.confidence))
-    assert len(detector.detect(FRAME)) == (found.confidence >= middle).sum()
+    assert len(detector.detect([FRAME])[0]) == (found.confidence >= middle).sum()
 
 
 def test_command(files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_results_go_into_update(weights: Path) -> None:
 
 def test_detector(weights: Path) -> None:
     detector = open_detector(f"ultralytics:{weights}", "cpu")
-    found = detector.detect(FRAME)
+    found = detector.detect([FRAME])[0]
     again = YOLO(weights).predict(FRAME, conf=0.1, verbose=False)[0]
     assert len(found) == len(again) > 0
     assert np.allclose(found.xyxy, again.boxes.xyxy.numpy(), atol=1e-3)
