@@ -163,7 +163,7 @@ def track_video(job: Job) -> Outcome:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 try:
                     detections, features = detect(job.detector, frame, job.tracker.model)
-                    tracked = job.tracker.update(detections, frame.image, frame.timestamp, features)
+                    tracked = job.tracker.update(detections, frame.image, frame.timestamp, features=features)
                     if job.segmenter is not None:
                         tracked = job.segmenter.add_masks(tracked, frame.image)
                 except InputError as error:
