@@ -11,8 +11,10 @@ their times and their differences between devices are those of the networks, the
 
 The table is written to --out; the finished cells also to the .json beside it. The same command again runs only the
 cells that are not in it, on the same card and versions. No model is begun after 400 seconds, so that a run should end
-within eight minutes; with few CPU cores, where the CPU's numbers take longest, run it twice. It needs torch, torchvision, numpy and safetensors; a cell
-whose model needs a library that is missing is marked "not run: needs LIBRARY" (nano: timm; training: mmengine).
+within eight minutes; with few CPU cores, where the CPU's numbers take longest, run it twice.
+
+It needs torch, torchvision, numpy and safetensors; a cell whose model needs a library that is missing is marked "not
+run: needs LIBRARY" (nano: timm; training: mmengine).
 """
 
 from __future__ import annotations
