@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
-import os
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is not None:
         _check_output(args.output, args.checkpoint)
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from masa_track.files import PartFile, write_text
     from masa_track.models.checkpoints import convert
@@ -106,14 +103,12 @@ def run(args: argparse.Namespace) -> int:
     )
     part = PartFile(output)
     try:
-        os.close(part.create())
-        save_file(tensors, part.part, metadata)
+        with open(part.create(), "wb") as file:  # not by save_file: it puts another file in the place of the part
+            file.write(save(tensors, metadata))
         part.commit()
         write_text(output.with_suffix(".md"), card)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(output)) from error
-    except SafetensorError as error:  # of the library's own writing, e.g. on a full disk
-        raise OSError(errno.EIO, str(error), str(output)) from error
     finally:
         part.abandon()
     print(f"{args.checkpoint}: {report}")

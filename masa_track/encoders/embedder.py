@@ -21,6 +21,7 @@ from masa_track.errors import InputError
 from masa_track.models.checkpoints import checksum
 from masa_track.models.devices import choose_device, choose_dtype
 from masa_track.models.official_keys import LoadReport
+from masa_track.registry import OWN, models_with
 
 
 class Embedder:
@@ -216,7 +217,7 @@ class Embedder:
     def _check_finds_boxes(self) -> None:
         if not self.finds_boxes:
             raise InputError(
-                f"the model {self.name!r} finds no boxes itself: load 'nano' or one of the official models"
+                f"the model {self.name!r} finds no boxes itself: load one of {', '.join(models_with(OWN))}"
             )
 
     def _input(self, frame: np.ndarray) -> tuple[Tensor, np.ndarray]:
