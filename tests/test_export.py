@@ -339,8 +339,8 @@ def test_the_truth_is_not_overwritten(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["none", "--format", "cvat", "--out", "o"], "there is no .*none"),
-        (["run", "--format", "tao-results", "--out", "o"], "tao-results and --truth go together"),
-        (["run", "--format", "cvat", "--truth", "t", "--out", "o"], "tao-results and --truth go together"),
+        (["run", "--format", "tao-results", "--out", "o"], "tao-results and --truth need each other"),
+        (["run", "--format", "cvat", "--truth", "t", "--out", "o"], "tao-results and --truth need each other"),
         (["run", "--format", "cvat", "--video", "v", "--out", "o"], "--video is for --format labelstudio"),
         (["run", "run", "--format", "mot", "--out", "o"], "--format mot takes one RUN, got 2"),
         (

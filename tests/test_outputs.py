@@ -165,7 +165,7 @@ def test_places_that_cannot_be_written_are_told_before_any_work(
 ) -> None:
     Path("o/tracks.txt").mkdir(parents=True)
     for arguments, message in (
-        (["--out", "o"], "--out o holds tracks.txt, which is no file: remove it"),
+        (["--out", "o"], "--out o holds tracks.txt, which is not a regular file: remove it"),
         (
             ["--out", "n", "--gallery", "nodir/x.npz"],
             "--gallery must be in a folder that is there, but there is no nodir",
