@@ -210,7 +210,7 @@ def test_distractor_nms_across_and_within_classes() -> None:
     assert Associator("appearance", distractor_iou_threshold=None).update(*arguments).tolist() == [0, 1]
 
 
-def test_a_backdrop_keeps_its_look_alike_from_a_track() -> None:
+def test_a_backdrop_keeps_a_similar_detection_from_a_track() -> None:
     """The weak detection of frame 1 looks somewhat like the track; as a backdrop it catches its own kind in frame 2."""
     near, far = np.zeros((1, 32)), np.zeros((1, 32))
     near[0, 0], far[0, :2] = 4, (1.2, 4)
@@ -366,7 +366,7 @@ def seen(tracker: Associator, frame: int, *embeddings: np.ndarray) -> list[int]:
     return tracker.update(boxes, np.ones(count), np.zeros(count, int), np.stack(embeddings), frame).tolist()
 
 
-def test_a_thing_is_known_again_from_a_side_it_showed_long_ago() -> None:
+def test_an_object_is_recognised_from_a_side_that_it_showed_long_ago() -> None:
     """It turns round, stays so for long, and comes back as it first was; a running mean has forgotten that."""
     turning = [FRONT, FRONT + BACK, BACK, BACK, BACK, BACK, BACK, BACK]
     for views, known in ((6, True), (1, False)):

@@ -38,7 +38,7 @@ def test_a_gallery_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("light", [0.0, 1.0])
-def test_two_cameras_see_the_same_things(light: float) -> None:
+def test_two_cameras_see_the_same_objects(light: float) -> None:
     first, second = gallery([0, 1, 2, 3, 4], 0), gallery([3, 7, 1, 4, 8], 1, light, first_id=100)
     pairs = match_galleries(first, second)
     assert {(a, b) for a, b, _ in pairs} == {(4, 100), (2, 102), (5, 103)}
@@ -46,7 +46,7 @@ def test_two_cameras_see_the_same_things(light: float) -> None:
     assert {(b, a) for a, b, _ in match_galleries(second, first)} == {(a, b) for a, b, _ in pairs}
 
 
-def test_look_alikes_are_left_out() -> None:
+def test_objects_of_the_same_appearance_are_left_out() -> None:
     """Two in the second camera look like the one in the first: nobody can say which it is."""
     first, second = gallery([0, 1, 2], 0), gallery([0, 0, 2, 5], 1, first_id=100)
     assert {(a, b) for a, b, _ in match_galleries(first, second)} == {(3, 102)}

@@ -57,7 +57,7 @@ def small(keys):
 
 
 @pytest.mark.parametrize("name", sorted(OFFICIAL))
-def test_each_official_model_is_told_by_its_keys(name):
+def test_the_keys_identify_each_official_model(name):
     assert official_name(official_keys(name)) == name
     assert identify(small(official_keys(name)), "file") == name
 

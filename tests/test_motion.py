@@ -188,7 +188,7 @@ def test_a_walk_behind_a_tree() -> None:
     assert step(associator, 55, [box(100 + 3 * 55), box(500 - 3 * 55, 300)], [0, 0]) == [0, 1]
 
 
-def test_look_alikes_that_cross() -> None:
+def test_objects_of_the_same_appearance_that_cross() -> None:
     """Motion alone tells them apart; appearance knows nothing."""
     associator = FusedAssociator(fps=25)
     for k in range(80):
@@ -196,7 +196,7 @@ def test_look_alikes_that_cross() -> None:
         assert ids == [0, 1], k
 
 
-def test_who_comes_back_after_a_long_time_is_known_by_looks() -> None:
+def test_an_object_that_returns_after_a_long_time_is_recognised_by_appearance() -> None:
     associator = FusedAssociator(fps=25)
     for k in range(20):
         step(associator, k, [box(300 + k), box(100, 300), box(500, 300)], [0, 1, 2])
@@ -213,7 +213,7 @@ def test_memory_ends() -> None:
     assert step(associator, 41, [box(300)], [0]) == [1]
 
 
-def test_a_cut_leaves_looks_alone() -> None:
+def test_after_a_cut_appearance_alone_decides() -> None:
     associator = FusedAssociator(fps=25)
     places = [box(100), box(300), box(500)]
     for k in range(25):
@@ -282,7 +282,7 @@ def test_what_is_seen_once_gets_no_identity() -> None:
 @pytest.mark.parametrize(
     ("start", "score", "sightings"), [(0.7, 0.95, 2), (0.7, 0.75, 3), (0.3, 0.75, 2), (0.3, 0.32, 4)]
 )
-def test_a_weak_thing_must_be_seen_more_often(start: float, score: float, sightings: int) -> None:
+def test_an_object_of_low_scores_must_be_detected_more_often(start: float, score: float, sightings: int) -> None:
     """How often depends on the score, beside the one from which tracks start."""
     associator = FusedAssociator(fps=25, track_activation_threshold=start)
     step(associator, 0, [box(400)], [1])
@@ -360,7 +360,7 @@ def test_the_scale_of_embeddings_does_not_matter() -> None:
         np.testing.assert_array_equal(*both)
 
 
-def test_nothing_one_thing_and_zeros() -> None:
+def test_no_detection_one_detection_and_zeros() -> None:
     associator = FusedAssociator()
     assert step(associator, 0, [], []) == []
     assert step(associator, 1, [box(10)], [0]) == [0]

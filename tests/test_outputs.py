@@ -160,7 +160,7 @@ def test_an_empty_path_is_refused(option: str, inputs: Path, capsys: pytest.Capt
     assert not Path("o").exists()
 
 
-def test_places_that_cannot_be_written_are_told_before_any_work(
+def test_places_that_cannot_be_written_are_refused_before_any_work(
     inputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("o/tracks.txt").mkdir(parents=True)

@@ -47,14 +47,14 @@ def identities(tracker: MasaTracker, things: list[list[int]], seed: int = 0) -> 
     return found
 
 
-def test_things_keep_their_identity_wherever_they_are() -> None:
+def test_objects_keep_their_identity_wherever_they_are() -> None:
     found = identities(MasaTracker(ByColour()), [[0, 1, 2], [2, 0, 1], [1, 2], [3, 0, 1, 2], [0, 3]])
     assert found[0] == {0: 1, 1: 2, 2: 3}
     for frame in found[1:]:
         assert frame == {thing: thing + 1 for thing in frame}
 
 
-def test_a_detector_whose_scores_start_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_detector_whose_scores_start_no_track_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     weak, sure = MasaTracker(ByColour()), MasaTracker(ByColour(), track_activation_threshold=0.25)
     for tracker, told in ((weak, 1), (sure, 0)):
         caplog.clear()
