@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from masa_track.association.checks import as_floats
+from masa_track.checks import as_floats
 from masa_track.errors import InputError
 
 # Rows handled at a time: 128 rows of 1,000 float32 stay in a core's cache, which makes the whole twice as fast.

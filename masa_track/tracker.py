@@ -17,7 +17,7 @@ from masa_track.association import (
     TrackGallery,
     open_associator,
 )
-from masa_track.association.checks import check_labels, check_scores
+from masa_track.checks import check_labels, check_scores
 from masa_track.contracts import Embeds
 from masa_track.errors import InputError
 

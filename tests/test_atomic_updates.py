@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from copy import deepcopy
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from masa_track import association
 from masa_track.association import Associator, FusedAssociator, open_associator
 
-_FOLDER = sys.modules[FusedAssociator.__module__].__file__.rpartition("/")[0]
+_FOLDER = str(Path(association.__file__).parent)
 
 
 def scene(frames: int) -> list[dict[str, Any]]:

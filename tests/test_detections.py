@@ -263,7 +263,13 @@ def test_real_files(shared):
     assert len(found) == 321
     assert found.at(1).xyxy[0] == pytest.approx([280.931, 186.466, 360.861, 396.003], abs=1e-3)
     checked = 0
-    for path in sorted(clips.glob("*/**/[gd][et]t.txt")) + sorted(clips.glob("*/**/gt.txt")):
+    benchmarks = [folder for name in ("mot15", "mot15_gt_only", "mot17_mini") for folder in (clips / name).iterdir()]
+    for path in (
+        path
+        for folder in sorted(benchmarks)
+        for path in (folder / "gt/gt.txt", folder / "det/det.txt")
+        if path.is_file()
+    ):
         folder = path.parents[1]
         info = dict(re.findall(r"(\w+)\s*=\s*(\S+)", (folder / "seqinfo.ini").read_text()))
         size = int(info["imWidth"]), int(info["imHeight"])
@@ -275,7 +281,8 @@ def test_real_files(shared):
             rows = rows[rows[:, 6] != 0]
             assert set(found.scores.tolist()) == {1.0}
         assert len(found) == len(rows)
-        assert set(found.class_ids.tolist()) == ({0} if "mot15" in str(path) or path.name == "det.txt" else {1})
+        classes = {0} if "mot15" in str(path) or path.name == "det.txt" else {1}
+        assert set(found.class_ids.tolist()) == classes
         checked += 1
     assert checked >= 20
 

@@ -17,6 +17,7 @@ ROOMS = [
     "files",
     "stop",
     "npz",
+    "checks",
     "contracts",
     "boxes",
     "masks",
@@ -41,7 +42,7 @@ ROOMS = [
 ]
 # Rooms that import neither torch nor transformers, and the files of them that do.
 TORCH_FREE = [
-    *("errors", "files", "stop", "npz", "contracts", "boxes", "masks"),
+    *("errors", "files", "stop", "npz", "checks", "contracts", "boxes", "masks"),
     *("association", "video", "formats", "drawing", "runs"),
     *("encoders", "tracker", "adapters", "evaluation", "report", "pipeline", "cli"),
 ]
@@ -51,7 +52,8 @@ CORE_PACKAGES = {
     "association": {"numpy", "scipy"},
     "boxes": {"numpy"},
     "npz": {"numpy"},
-    "contracts": {"numpy"},
+    "checks": {"numpy"},
+    "contracts": {"numpy", "supervision"},  # supervision for types alone
     "files": set(),
     "stop": set(),
     "errors": set(),

@@ -93,7 +93,8 @@ def test_a_video_cut_short_is_reported(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_no_identities_are_explained(tmp_path: Path) -> None:
     def said(outcome: Outcome, detector: str | None = "motion") -> str:
-        return summary(outcome, tmp_path, False, 0.5, detector).replace("\n", " ")
+        outcome.files = [tmp_path / "tracks.txt"]
+        return summary(outcome, tmp_path, 0.5, detector).replace("\n", " ")
 
     assert "the detector found no box: motion needs a camera that stands still" in said(Outcome(frames=9))
     assert "check that the detections are of this video" in said(Outcome(frames=9), None)

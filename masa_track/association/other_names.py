@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from math import log
 from typing import Any
 
-from masa_track.association.checks import finite_number
 from masa_track.association.evidence.options import FusedOptions
+from masa_track.checks import finite_number
 
 _BUFFER_FPS = 30.0  # ByteTrack scales its buffer by frame_rate / 30, so a buffer is so many frames a second
 _USUAL_SCORE = 0.9  # a detection score with which `min_hits` is converted

@@ -8,10 +8,10 @@ from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-from masa_track.association.checks import MOST_FIRST_ID, finite_number, threshold_above_1
 from masa_track.association.evidence.options import MOST_VIEWS, FusedOptions, check_whole
 from masa_track.association.other_names import name_here
 from masa_track.association.similarity import METRICS
+from masa_track.checks import MOST_FIRST_ID, finite_number, threshold_above_1
 from masa_track.errors import InputError, unknown_name
 
 ASSIGNMENTS = ("greedy", "hungarian")

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from masa_track.association.checks import checked
 from masa_track.association.matching import Candidates, best_left, greedy, hungarian, sort_candidates
 from masa_track.association.memory import Backdrops, TrackMemory, lengths
 from masa_track.association.presets import options_of
 from masa_track.association.similarity import Scratch, dot_products, similar_pairs
 from masa_track.boxes import hidden_by_better
+from masa_track.checks import checked
 from masa_track.errors import InputError
 
 _NEVER = 2.0  # an IoU that no two boxes have

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from masa_track.association.checks import as_floats, check_labels
+from masa_track.checks import as_floats, check_labels
 from masa_track.errors import InputError
 
 KNOWN = (

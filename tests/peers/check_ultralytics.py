@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -127,3 +128,10 @@ def test_gain() -> None:
     clip = SHARED / "clips" / "mot15" / "TUD-Campus"
     without, ours = bench_adapters.both("ultralytics", clip, 10, load("nano", device="cpu"))
     assert ours >= without + 0.2, (without, ours)  # tools/bench_adapters.py measured .40
+
+
+def test_a_damaged_ultralytics_file(tmp_path: Path) -> None:
+    for i, content in enumerate((b"", b"hello", b"PK\x03\x04" + bytes(50), pickle.dumps({"model": 3}))):
+        (tmp_path / f"{i}.pt").write_bytes(content)
+        with pytest.raises(InputError, match=r"detector 'ultralytics:.*' cannot be loaded"):
+            open_detector(f"ultralytics:{tmp_path / f'{i}.pt'}", "cpu")

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from masa_track.association.checks import checked
 from masa_track.association.evidence import kalman
 from masa_track.association.evidence.appearance import (
     AppearancePrior,
@@ -27,6 +26,7 @@ from masa_track.association.gallery_file import TrackGallery
 from masa_track.association.matching import most_evidence
 from masa_track.association.presets import fused_options_of
 from masa_track.boxes import coverage, hidden_by_better
+from masa_track.checks import checked
 from masa_track.errors import InputError
 
 _NEVER = 2.0  # an IoU that no two boxes have

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from numbers import Integral
 from typing import Any
 
-from masa_track.association.checks import MOST_FIRST_ID, finite_number, threshold_above_1
+from masa_track.checks import MOST_FIRST_ID, finite_number, threshold_above_1
 from masa_track.errors import InputError
 
 MOST_VIEWS = 1000  # memory grows with tracks x views
