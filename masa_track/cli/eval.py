@@ -73,7 +73,7 @@ def add_parser(commands: Any) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="score every Nth frame, from the first that GT lists (default: %(default)s)",
+        help="score frames 1, 1+N, ... of both; in json, frame 1 is the first that GT lists (default: %(default)s)",
     )
     parser.add_argument(
         "--iou",
