@@ -72,7 +72,7 @@ def test_what_is_no_gallery(tmp_path: Path) -> None:
     np.savez(tmp_path / "code.npz", **dict.fromkeys(("ids", "classes", "counts", "vectors"), np.array([print])))
     with pytest.raises(InputError, match="cannot be read"):
         TrackGallery.load(tmp_path / "code.npz")  # pickled objects are not opened
-    with pytest.raises(InputError, match=r"saved as \.npz"):
+    with pytest.raises(InputError, match=r"must end in \.npz"):
         gallery([0], 0).save(tmp_path / "door.pkl")
     with pytest.raises(InputError, match="counts of a gallery"):
         TrackGallery(np.zeros(1, int), np.zeros(1, int), np.array([3]), np.zeros((1, 2, 4), np.float32))

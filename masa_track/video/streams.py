@@ -187,8 +187,8 @@ class VideoSource(Source):
     def _missing(self, container: Any, stream: Any, read: _Read, last: int) -> str:
         """What the header announces and the file does not hold; empty where nothing is missing, or nothing is known.
 
-        Only headers that are written with the file are used. MPEG-TS and others have none: FFmpeg reads their length from
-        the end of the file.
+        Only headers that are written with the file are used. MPEG-TS and others have none: FFmpeg reads their length
+        from the end of the file.
 
         Args:
             container: the video, read to its end.
