@@ -36,7 +36,7 @@ def checked(
             "call reset() before using another model"
         )
     for name, array in (("boxes", boxes), ("embeddings", embeddings)):
-        _check_finite(name, array)
+        check_finite(name, array)
     return boxes, scores, labels, embeddings
 
 
@@ -56,7 +56,7 @@ def check_scores(scores: Any, count: int) -> np.ndarray:
         raise InputError(f"scores must be ({count},), one for each of the boxes, got {scores.shape}")
     if not count:
         return scores
-    _check_finite("scores", scores)
+    check_finite("scores", scores)
     for row, fix in ((int(scores.argmin()), _of_negative(scores)), (int(scores.argmax()), _of_large(scores))):
         if fix:
             raise InputError(f"scores must be probabilities, 0..1, got {scores[row]:g} in row {row}: {fix}")
@@ -148,7 +148,7 @@ def finite_number(value: Any) -> bool:
         return False
 
 
-def _check_finite(name: str, array: np.ndarray) -> None:
+def check_finite(name: str, array: np.ndarray) -> None:
     """Raises InputError for the first row of (N,) or (N, ...) floats that holds NaN or an infinite number."""
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0])

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from masa_track.association import (
-    REFERENCE_PRESETS,
-    AppearancePrior,
-    FusedAssociator,
-    TrackGallery,
-    open_associator,
-)
-from masa_track.checks import check_labels, check_scores
-from masa_track.contracts import Embeds
+from masa_track.association import AppearancePrior, TrackGallery, current_names, open_associator
+from masa_track.checks import check_finite, check_labels, check_scores
+from masa_track.contracts import Decision, Embeds, Observation, TrackEvent, TrackView
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +35,7 @@ class _Frames(NamedTuple):
     """What the tracker keeps of the frames so far. It is replaced as a whole, after a frame has succeeded.
 
     Attributes:
+        calls: number of the last frame, counted from 0.
         number: of the last frame, in frames of 1 / ``fps`` seconds.
         timestamp: of the last frame that had one, seconds; None if no frame had one.
         without: frames that had no timestamp, since the last one that had.
@@ -46,6 +43,7 @@ class _Frames(NamedTuple):
         far, near: consecutive gaps between timestamps that were very long, and very short.
     """
 
+    calls: int = -1
     number: float = -1
     timestamp: float | None = None
     without: int = 0
@@ -95,26 +93,25 @@ class MasaTracker:
         prior: AppearancePrior | str | os.PathLike[str] | None = None,
         **overrides: Any,
     ) -> None:
-        overrides = {"first_id": 1, **overrides}
+        overrides = {"first_id": 1, **current_names(overrides)}
         self._associator = open_associator(preset, **overrides)  # a mistake is named before the model is loaded
         if prior is not None and not isinstance(prior, AppearancePrior):
             prior = AppearancePrior.load(os.fspath(prior))
-        if prior is not None and not isinstance(self._associator, FusedAssociator):
+        if prior is not None and "motion" not in self._associator.needs:
             raise InputError(f"prior needs a preset that calibrates cosines, got {preset!r}: take 'default'")
+        if camera_motion and "motion" not in self._associator.needs:
+            raise InputError(f"camera_motion needs a preset that uses motion, got {preset!r}: take 'default'")
         if hasattr(model, "embed"):
             self.model: Embeds = model
         else:
             from masa_track.encoders.loading import load
 
             self.model = load(model, device=device)
-        if isinstance(self._associator, FusedAssociator):
-            if prior is not None:
-                prior.check(getattr(self.model, "name", None), getattr(self.model, "dimension", None))
-            self._associator = FusedAssociator(preset, prior or getattr(self.model, "prior", None), **overrides)
-        if camera_motion and not isinstance(self._associator, FusedAssociator):
-            raise InputError(f"camera_motion needs a preset that knows motion, got {preset!r}: take 'default'")
+        if prior is not None:
+            prior.check(getattr(self.model, "name", None), getattr(self.model, "dimension", None))
+        self._associator = open_associator(preset, prior or getattr(self.model, "prior", None), **overrides)
         self._camera_motion = camera_motion
-        self._counts_frames = preset in REFERENCE_PRESETS
+        self._counts_frames = getattr(self._associator.options, "count_frames", False)
         self.phrases: dict[str, int] = {}
         self.reset()
 
@@ -127,21 +124,35 @@ class MasaTracker:
 
             camera = CameraMotion()
         self._frames = _Frames(camera=camera)
+        self._decisions: Sequence[Decision] = ()
+        self._events: list[TrackEvent] = []
         self._units_told = False
         self._best_score, self._weak_frames = 0.0, 0
 
     def update(
-        self, detections: sv.Detections | Any, frame: np.ndarray, timestamp: float | None = None
+        self,
+        detections: sv.Detections | Any,
+        frame: np.ndarray | None = None,
+        timestamp: float | None = None,
+        *,
+        embeddings: np.ndarray | None = None,
+        size: tuple[int, int] | None = None,
+        return_embeddings: bool = False,
     ) -> sv.Detections:
-        """Tracks one frame.
+        """Tracks one frame. All or nothing: a frame that raises leaves no trace.
 
         Args:
-            detections: N boxes, xyxy pixels of the frame, as :class:`supervision.Detections` or as a detector's own
-                result (ultralytics, torchvision, transformers, mmdet, inference: see
-                :mod:`masa_track.formats.results`). Without a confidence each counts as 1, without a class as 0.
-            frame: (H, W, 3) BGR uint8.
+            detections: N boxes, xyxy pixels of the frame, as :class:`supervision.Detections`, as an array (N, 4),
+                (N, 5: score) or (N, 6: score, class), or as a detector's own result (ultralytics, torchvision,
+                transformers, mmdet, inference: see :mod:`masa_track.formats.results`). Without scores each counts as
+                1, without classes as 0.
+            frame: (H, W, 3) BGR uint8. None where no picture is needed: with ``embeddings``, or where the preset does
+                not use them (``use_appearance=False``).
             timestamp: seconds since any fixed moment; if given, motion and memory are counted in time, otherwise in
                 calls, ``fps`` a second.
+            embeddings: (N, D) of the boxes, not normalised; the model is not run.
+            size: (width, height) of the picture in pixels, where there is no frame.
+            return_embeddings: put the embeddings of all rows into ``data["embedding"]`` (N, D) float32.
 
         Returns:
             The same rows in the same order, with ``tracker_id`` (N,) int64; -1 = not tracked. The detections given
@@ -149,13 +160,17 @@ class MasaTracker:
 
         Raises:
             InputError: for a frame or boxes of another form, NaN, scores outside 0..1, classes that are not whole
-                numbers, or a timestamp that is not later than the last. A frame that raises leaves no trace.
+                numbers, a timestamp that is not later than the last, or a frame that is missing and needed.
         """
         from masa_track.boxes import check_boxes
         from masa_track.encoders.preprocessing import check_frame
-        from masa_track.formats.results import to_detections, with_identities
+        from masa_track.formats.results import EMBEDDING, to_detections, with_identities
 
-        check_frame(frame)
+        if frame is not None:
+            check_frame(frame)
+            if size is not None and tuple(size) != (frame.shape[1], frame.shape[0]):
+                raise InputError(f"size must be (width, height) of the frame, {frame.shape[1::-1]}, got {size}")
+            size = frame.shape[1], frame.shape[0]
         phrases = dict(self.phrases)
         detections = to_detections(detections, phrases)
         boxes = check_boxes(detections.xyxy)
@@ -164,45 +179,131 @@ class MasaTracker:
         labels = np.zeros(count, np.int64) if detections.class_id is None else detections.class_id
         scores, labels = check_scores(scores, count), check_labels(labels, count)
         frames = self._next(timestamp)
-        embeddings = self.model.embed(frame, boxes)
-        size, moved, camera = (frame.shape[1], frame.shape[0]), None, copy.copy(frames.camera)
+        seconds = frames.number / self._associator.options.fps if timestamp is None else float(timestamp)
+        seen = Observation(frames.calls, seconds, size, boxes, scores, labels)
+        seen.embeddings = self._embedded(seen, frame, embeddings, return_embeddings)
+        camera = copy.copy(frames.camera)
         if camera is not None:
-            moved = camera.estimate(frame, boxes)
+            if frame is None:
+                raise InputError("frame must be given where camera_motion=True, got None")
+            seen.camera = camera.estimate(frame, boxes)
             frames = frames._replace(camera=camera)
         before, self._frames = self._frames, frames
         try:
-            if isinstance(self._associator, FusedAssociator):
-                ids = self._associator.update(boxes, scores, labels, embeddings, frames.number, size, moved)
-            else:
-                ids = self._associator.update(boxes, scores, labels, embeddings, int(frames.number))
+            ids, decisions, events = self._associator.update(seen)
         except BaseException:
-            if self._associator.last_frame != frames.number:  # else Ctrl-C came when the frame was done
+            if self._associator.last_frame != frames.calls:  # else Ctrl-C came when the frame was done
                 self._frames = before
             raise
+        self._decisions, self._events = decisions, events
         self.phrases.update(phrases)
         self._say_if_weak(scores)
         self._say_if_no_seconds(frames)
-        return with_identities(detections, ids)
+        tracked = with_identities(detections, ids)
+        if return_embeddings:
+            tracked.data[EMBEDDING] = np.asarray(seen.embeddings, np.float32)
+        return tracked
+
+    @property
+    def tracks(self) -> TrackView:
+        """The tracks in memory, also those that are not seen at the moment, with the boxes where they are expected."""
+        return self._associator.view()
+
+    @property
+    def events(self) -> list[TrackEvent]:
+        """What happened to tracks in the last frame."""
+        return self._events
+
+    @property
+    def decisions(self) -> Sequence[Decision]:
+        """Why each row of the last frame has its identity."""
+        return self._decisions
 
     def class_of(self, tracker_id: int) -> int | None:
-        """The class that most of a remembered track's detections had, weighed by score; None if it is forgotten.
+        """The class that most of a remembered track's detections had, weighted by score; None if it is forgotten.
 
         Raises:
             InputError: for a preset without votes.
         """
-        if not isinstance(self._associator, FusedAssociator):
-            raise InputError("class_of needs a preset whose tracks vote on their class: take 'default'")
         return self._associator.class_of(tracker_id)
 
     def gallery(self) -> TrackGallery:
-        """How the tracks in memory looked, to save, to load and to match with another camera's.
+        """The embeddings of the tracks in memory, to save, to load and to match with another camera's.
 
         Raises:
             InputError: for a preset without a gallery.
         """
-        if not isinstance(self._associator, FusedAssociator):
-            raise InputError("gallery needs a preset that keeps one: take 'default'")
         return self._associator.gallery()
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The tracker's state as arrays of numbers and text, to go on after the process has ended.
+
+        ``np.savez(file, **tracker.state_dict())`` saves it; ``np.load(file)`` (nothing is unpickled) reads it for
+        :meth:`load_state_dict` of a tracker with the same model, preset and options.
+        """
+        frames = self._frames
+        own: dict[str, Any] = {name: getattr(frames, name) for name in ("calls", "number", "without", "far", "near")}
+        own |= {"best_score": self._best_score, "weak_frames": self._weak_frames, "units_told": self._units_told}
+        own["phrases"] = json.dumps(self.phrases)
+        if frames.timestamp is not None:
+            own["timestamp"] = frames.timestamp
+        if frames.camera is not None:
+            own |= {f"camera.{name}": value for name, value in frames.camera.state_dict().items()}
+        state = {f"tracker.{name}": np.asarray(value) for name, value in own.items()}
+        return state | {f"associator.{name}": value for name, value in self._associator.state_dict().items()}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a state of :meth:`state_dict`: the next frame gets the identities of the uninterrupted run.
+
+        Raises:
+            InputError: the state is of another preset or of other options, or it is damaged. The tracker is as it was
+                then.
+        """
+        own = {name[8:]: value for name, value in state.items() if name.startswith("tracker.")}
+        try:
+            calls, number, without, far, near = (
+                own[name].item() for name in ("calls", "number", "without", "far", "near")
+            )
+            timestamp = float(own["timestamp"]) if "timestamp" in own else None
+            phrases = {str(name): int(number) for name, number in json.loads(own["phrases"].item()).items()}
+            best, weak, told = (own[name].item() for name in ("best_score", "weak_frames", "units_told"))
+            camera = None
+            if self._camera_motion:
+                from masa_track.video.camera_motion import CameraMotion
+
+                camera = CameraMotion.of_state({n[7:]: v for n, v in own.items() if n.startswith("camera.")})
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"state must be one of state_dict() of a tracker like this one: {error!r}") from error
+        self._associator.load_state_dict(
+            {name[11:]: value for name, value in state.items() if name.startswith("associator.")}
+        )
+        self._frames = _Frames(calls, number, timestamp, without, camera, far, near)
+        self.phrases = phrases
+        self._best_score, self._weak_frames, self._units_told = best, weak, told
+        self._decisions, self._events = (), []
+
+    def _embedded(
+        self, seen: Observation, frame: np.ndarray | None, embeddings: np.ndarray | None, all_rows: bool
+    ) -> np.ndarray | None:
+        """(N, D) embeddings, those given or the model's; NaN in rows that nobody wants. None if none are needed."""
+        if embeddings is not None:
+            return np.asarray(embeddings)
+        count = len(seen.boxes)
+        wanted = np.ones(count, bool) if all_rows else self._associator.wanted(seen)
+        if "embeddings" not in self._associator.needs and not all_rows:
+            return None
+        if frame is None:
+            raise InputError(
+                "frame must be given, got None: embeddings=(N, D), or use_appearance=False, do without a picture"
+            )
+        rows = np.flatnonzero(wanted)
+        found = np.asarray(self.model.embed(frame, seen.boxes[rows]), np.float32)
+        check_finite("embeddings", found)
+        if len(rows) == count:
+            return found
+        full = np.full((count, found.shape[1]), np.nan, np.float32)
+        full[rows] = found
+        return full
 
     def _say_if_weak(self, scores: np.ndarray) -> None:
         """Says so once, if no detection of the first frames scores enough for a track: the threshold is not theirs."""
@@ -233,8 +334,8 @@ class MasaTracker:
                 "far apart, raise %s",
                 frames.far,
                 self._long_gap(),
-                self._memory(),
-                "memory_seconds" if isinstance(self._associator, FusedAssociator) else "memory_frames",
+                self._associator.memory_seconds,
+                "memory_seconds" if hasattr(self._associator.options, "memory_seconds") else "memory_frames",
             )
         else:
             LOG.warning(
@@ -244,15 +345,8 @@ class MasaTracker:
                 _SHORT_GAP,
             )
 
-    def _memory(self) -> float:
-        """Seconds for which the preset remembers a track."""
-        options = self._associator.options
-        if isinstance(self._associator, FusedAssociator):
-            return self._associator.options.memory_seconds
-        return float(self._associator.options.memory_frames / options.fps)
-
     def _long_gap(self) -> float:
-        return min(self._memory(), _LONG_GAP)
+        return min(self._associator.memory_seconds, _LONG_GAP)
 
     def _next(self, timestamp: float | None) -> _Frames:
         """What will be kept once the frame of this timestamp has succeeded.
@@ -261,9 +355,9 @@ class MasaTracker:
             InputError: for a timestamp that is no number of seconds, or not later than the last frame's.
         """
         last = self._frames
-        following = last.number + 1
+        calls, following = last.calls + 1, last.number + 1
         if timestamp is None:
-            return last._replace(number=following, without=last.without + 1, far=0, near=0)
+            return last._replace(calls=calls, number=following, without=last.without + 1, far=0, near=0)
         seconds = _seconds(timestamp)
         if last.timestamp is not None and seconds <= last.timestamp:
             raise InputError(
@@ -271,7 +365,7 @@ class MasaTracker:
                 "call reset() before another video"
             )
         if self._counts_frames:
-            return last._replace(number=following, timestamp=seconds)
+            return last._replace(calls=calls, number=following, timestamp=seconds)
         fps = self._associator.options.fps
         if last.without and last.timestamp is None:
             raise InputError(
@@ -280,17 +374,14 @@ class MasaTracker:
             )
         gap = inf if last.timestamp is None else seconds - last.timestamp
         index = seconds * fps
-        if isinstance(self._associator, FusedAssociator):
-            if last.timestamp is not None and index <= last.number:
-                raise InputError(
-                    f"timestamp must be later than the last frame's, got {timestamp} after {last.number / fps:g}: "
-                    f"{last.without} frames without a timestamp were counted as 1 / {fps:g} s each since "
-                    f"{last.timestamp}"
-                )
-        else:
-            index = max(following, round(index))
+        if last.timestamp is not None and index <= last.number:
+            raise InputError(
+                f"timestamp must be later than the last frame's, got {timestamp} after {last.number / fps:g}: "
+                f"{last.without} frames without a timestamp were counted as 1 / {fps:g} s each since {last.timestamp}"
+            )
         counted = last.timestamp is not None and not last.without
         return last._replace(
+            calls=calls,
             number=index,
             timestamp=seconds,
             without=0,

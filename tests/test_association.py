@@ -307,7 +307,6 @@ def test_bad_options(preset: str, overrides: dict[str, object], message: str) ->
         ({"track_low_thresh": 0.1}, r"object_score_threshold=0\.1", r"object_score_threshold=0\.1"),
         ({"new_track_thresh": 0.25}, r"track_activation_threshold=0\.25", r"track_activation_threshold=0\.25"),
         ({"new_track_thresh": 25}, r"a detection score in 0\.\.1, got 25", r"a detection score in 0\.\.1, got 25"),
-        ({"track_activation_threshold": 0.4}, r"track_activation_threshold=0\.4", r"track_activation_threshold=0\.4"),
         ({"match_thresh": 0.8}, "no limit of IoU here.*match_odds", "use match_score_threshold"),
         ({"minimum_matching_threshold": 0.8}, "no limit of IoU here.*match_odds", "use match_score_threshold"),
         ({"max_cosine_distance": 0.3}, "appearance_weight", "use match_score_threshold"),

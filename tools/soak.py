@@ -27,7 +27,6 @@ import numpy as np
 import supervision as sv
 
 from masa_track import MasaTracker
-from masa_track.association.evidence.options import FusedOptions
 from masa_track.formats.jsonl import JsonLinesWriter
 
 WIDTH, HEIGHT, DIMENSION = 1280, 720, 128
@@ -116,9 +115,7 @@ def soak(
     options: Any = {} if match is None else {"match_score_threshold": match}
     tracker = MasaTracker(street, preset, **options)
     associator: Any = tracker._associator
-    options = associator.options
-    fused = isinstance(options, FusedOptions)
-    forgetting = options.memory_seconds * options.fps if fused else options.memory_frames
+    forgetting = associator.memory_seconds * associator.options.fps
     result, spent = Soaked(), []
     # The last frame and the first object of each identity. The arrays have a fixed size, so that they are no growth.
     last_seen = np.full(frames * objects, -1, np.int32)

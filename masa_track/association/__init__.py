@@ -39,9 +39,20 @@ __all__ = [
 ]
 
 
-def open_associator(preset: str, **overrides: Any) -> Associator | FusedAssociator:
-    """The engine of a preset; both have ``update``, ``reset`` and ``options``."""
+def open_associator(
+    preset: str, prior: AppearancePrior | None = None, **overrides: Any
+) -> Associator | FusedAssociator:
+    """The engine of a preset; both are a :class:`masa_track.contracts.Associator` and have ``options``.
+
+    Args:
+        preset: a name in :data:`PRESETS`.
+        prior: the cosines to expect, for the engine of ``default``; the other one does not calibrate cosines.
+        **overrides: options of the preset.
+
+    Raises:
+        InputError: for an unknown preset or option, or a value that cannot be.
+    """
     overrides = current_names(overrides)
     if isinstance(any_options_of(preset, **overrides), FusedOptions):
-        return FusedAssociator(preset, **overrides)
+        return FusedAssociator(preset, prior, **overrides)
     return Associator(preset, **overrides)

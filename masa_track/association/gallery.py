@@ -5,6 +5,8 @@ Some views are kept because an object differs from behind: the mean of front and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 _SHORTEST = 1e-12
@@ -60,15 +62,16 @@ class Gallery:
         other._used[self._rows[self._there()]] = True
         return other
 
-    def add(self, embeddings: np.ndarray) -> None:
-        """Appends a track for each of (K, D) embeddings of length 1."""
+    def add(self, embeddings: np.ndarray, there: np.ndarray | None = None) -> None:
+        """Appends a track for each of (K, D) embeddings of length 1; without a view where (K,) ``there`` is false."""
         count = len(embeddings)
         rows = np.zeros((count, self.views), np.int64)
         rows[:, 0] = self._store(embeddings)
         products = np.zeros((count, self.views, self.views), np.float32)
         products[:, 0, 0] = (embeddings**2).sum(axis=1)
         self._rows = np.concatenate((self._rows, rows))
-        self._counts = np.concatenate((self._counts, np.ones(count, np.int64)))
+        counts = np.ones(count, np.int64) if there is None else there.astype(np.int64)
+        self._counts = np.concatenate((self._counts, counts))
         self._products = np.concatenate((self._products, products))
 
     def keep(self, tracks: np.ndarray) -> None:
@@ -98,7 +101,26 @@ class Gallery:
     def replace_newest(self, tracks: np.ndarray, embeddings: np.ndarray) -> None:
         """The newest views of ``tracks`` (K,) become (K, D), and the ones before are forgotten."""
         for track, stored, embedding in zip(tracks.tolist(), self._store(embeddings).tolist(), embeddings, strict=True):
+            self._counts[track] = max(self._counts[track], 1)
             self._put_newest(track, stored, embedding, self._pool[self._rows[track]] @ embedding)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The views as arrays."""
+        return {"vectors": self.vectors, "counts": self._counts.copy(), "products": self._products.copy()}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> Gallery:
+        """The gallery of :meth:`state_dict`; raises LookupError or ValueError where that does not fit."""
+        tracks, views, dimension = state["vectors"].shape
+        if state["counts"].shape != (tracks,) or state["products"].shape != (tracks, views, views):
+            raise ValueError("vectors, counts and products of a gallery have other lengths")
+        gallery = cls(views, dimension)
+        gallery._counts = np.array(state["counts"], np.int64)
+        gallery._products = np.array(state["products"], np.float32)
+        gallery._rows = np.zeros((tracks, views), np.int64)
+        there = gallery._there()
+        gallery._rows[there] = gallery._store(np.asarray(state["vectors"], np.float32)[there])
+        return gallery
 
     def similarities(self, embeddings: np.ndarray, centre: np.ndarray, tracks: np.ndarray | None = None) -> np.ndarray:
         """Similarities of detections and tracks.
@@ -109,7 +131,8 @@ class Gallery:
             tracks: (T,) rows of the tracks to compare with; None: all M.
 
         Returns:
-            (N, T) float32: the mean of the cosine to the nearest view and to the mean direction of all views.
+            (N, T) float32: the mean of the cosine to the nearest view and to the mean direction of all views. Of tracks
+            without a view it means nothing.
         """
         if tracks is None:
             tracks = np.arange(len(self))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -21,10 +22,12 @@ class TrackMemory:
         norms: (M,) float32, lengths of the embeddings.
         ids: (M,) int64.
         last_frames: (M,) int64, the frame it was last seen in.
+        times: (M,) float64, its time in seconds.
+        groups: (M,) int64, a track is only given to detections of its group.
         gallery: with ``views`` above 1, several embeddings of each, row for row; else None.
     """
 
-    _COLUMNS = ("boxes", "labels", "embeddings", "norms", "ids", "last_frames")
+    _COLUMNS = ("boxes", "labels", "embeddings", "norms", "ids", "last_frames", "times", "groups")
 
     def __init__(self, dimension: int, views: int = 1) -> None:
         self.dimension = dimension
@@ -37,6 +40,8 @@ class TrackMemory:
             "norms": np.empty(64, np.float32),
             "ids": np.empty(64, np.int64),
             "last_frames": np.empty(64, np.int64),
+            "times": np.empty(64, np.float64),
+            "groups": np.empty(64, np.int64),
         }
 
     def __len__(self) -> int:
@@ -58,7 +63,16 @@ class TrackMemory:
             other._buffers[name][: self.count] = buffer[: self.count]
         return other
 
-    def add(self, ids: np.ndarray, boxes: np.ndarray, labels: np.ndarray, embeddings: np.ndarray, frame: int) -> None:
+    def add(
+        self,
+        ids: np.ndarray,
+        boxes: np.ndarray,
+        labels: np.ndarray,
+        embeddings: np.ndarray,
+        frame: int,
+        time: float = 0.0,
+        groups: np.ndarray | int = 0,
+    ) -> None:
         """Remembers new tracks. Shapes as the attributes, (K, ...)."""
         start, end = self.count, self.count + len(ids)
         for name, buffer in self._buffers.items():
@@ -70,6 +84,7 @@ class TrackMemory:
         new = slice(start, end)
         self.ids[new], self.boxes[new], self.labels[new], self.last_frames[new] = ids, boxes, labels, frame
         self.embeddings[new], self.norms[new] = embeddings, lengths(embeddings)
+        self.times[new], self.groups[new] = time, groups
         if self.gallery is not None:
             self.gallery.add(unit(embeddings))
 
@@ -81,6 +96,7 @@ class TrackMemory:
         embeddings: np.ndarray,
         frame: int,
         momentum: float,
+        time: float = 0.0,
     ) -> None:
         """Renews the tracks in ``rows`` (K,); an embedding becomes (1 - momentum) * old + momentum * new."""
         if self.gallery is not None:
@@ -90,7 +106,7 @@ class TrackMemory:
         blended *= np.float32(1 - momentum)
         blended += np.float32(momentum) * embeddings
         self.embeddings[rows], self.norms[rows] = blended, lengths(blended)
-        self.boxes[rows], self.labels[rows], self.last_frames[rows] = boxes, labels, frame
+        self.boxes[rows], self.labels[rows], self.last_frames[rows], self.times[rows] = boxes, labels, frame, time
 
     def prune(self, oldest_frame: int) -> None:
         """Forgets the tracks last seen before ``oldest_frame``; the others keep their order."""
@@ -103,6 +119,25 @@ class TrackMemory:
         for name in self._COLUMNS:
             self._buffers[name][:kept] = getattr(self, name)[keep]
         self.count = kept
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The tracks as arrays."""
+        arrays = {name: getattr(self, name).copy() for name in self._COLUMNS}
+        gallery = {} if self.gallery is None else self.gallery.state_dict()
+        return arrays | {f"gallery.{name}": value for name, value in gallery.items()}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray], views: int) -> TrackMemory:
+        """The memory of :meth:`state_dict`; raises LookupError or ValueError where that does not fit."""
+        count, dimension = state["embeddings"].shape
+        memory = cls(dimension, views)
+        memory.count = count
+        for name in cls._COLUMNS:
+            own = memory._buffers[name]
+            memory._buffers[name] = np.array(state[name], own.dtype).reshape(count, *own.shape[1:])
+        if memory.gallery is not None:
+            memory.gallery = Gallery.of_state({k[8:]: v for k, v in state.items() if k.startswith("gallery.")})
+        return memory
 
 
 class Backdrops:
@@ -130,6 +165,25 @@ class Backdrops:
         if not kept:
             return np.empty(0, np.int64), np.empty((0, dimension), np.float32)
         return np.concatenate([labels for labels, _ in kept]), np.concatenate([embeddings for _, embeddings in kept])
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The frames as arrays: of all detections the age in frames, the label and the embedding."""
+        frames = list(self._frames)
+        sizes = np.array([len(labels) for labels, _ in frames], np.int64)
+        labels, embeddings = self.all(max((e.shape[1] for _, e in frames if len(e)), default=0))
+        return {"sizes": sizes, "labels": labels, "embeddings": embeddings}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray], frames: int) -> Backdrops:
+        """That of :meth:`state_dict`; raises LookupError or ValueError where that does not fit."""
+        backdrops, ends = cls(frames), np.cumsum(state["sizes"])[:-1]
+        labels, embeddings = np.array(state["labels"], np.int64), np.array(state["embeddings"], np.float32)
+        if len(labels) != len(embeddings) or len(labels) != int(np.sum(state["sizes"])):
+            raise ValueError("sizes, labels and embeddings of backdrops have other lengths")
+        if len(state["sizes"]):
+            pairs = zip(np.split(labels, ends), np.split(embeddings, ends), strict=True)
+            backdrops._frames.extend(pairs)
+        return backdrops
 
 
 def lengths(embeddings: np.ndarray) -> np.ndarray:

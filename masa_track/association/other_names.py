@@ -205,7 +205,6 @@ _NAMES: dict[str, _Explain] = {
     "conf": _START,
     "det_thresh": _START,
     "new_track_thresh": _START,
-    "track_activation_threshold": _START,
     # which pairs may match
     "match_thresh": _overlap,
     "minimum_matching_threshold": _overlap,

@@ -28,8 +28,7 @@ class AssociationOptions:
     Attributes:
         track_activation_threshold: score above which an unmatched detection starts a track.
         object_score_threshold: score above which a detection can match a track.
-        match_score_threshold: similarity above which a detection and a track can match, 0..1 for all metrics but
-            ``cosine``.
+        match_score_threshold: similarity by ``match_metric`` above which a detection and a track can match.
         memory_frames: frames for which a track is remembered after its last detection.
         embedding_momentum: weight m of the new embedding in a track's running mean, (1 - m) * old + m * new, 0..1.
         views: number of embeddings remembered of each track: those that differ most, and the newest. With more than 1,
@@ -40,7 +39,7 @@ class AssociationOptions:
         class_aware: True: a detection can match only a track of its own class.
         max_distance: pixels. The similarity is multiplied by exp(-(d - r) / (100 / ``fps``)) if the distance d of the
             centres exceeds r = ``max_distance`` * exp(6 * gap in frames / ``fps``). None or -1 disables this.
-        fps: frames a second of ``frame_index``; used only with ``max_distance``.
+        fps: frames a second; used for ``max_distance`` and ``count_frames=False``.
         distractor_nms: ``inter``: a distractor is suppressed by a box of any class; ``intra``: of its own class.
         distractor_score_threshold: score below which a detection may be a distractor.
         distractor_iou_threshold: a distractor is ignored if its IoU with a detection of higher score exceeds this.
@@ -55,6 +54,8 @@ class AssociationOptions:
         prune_before_matching: True: tracks older than ``memory_frames`` are deleted before matching. False, as in the
             reference: they are deleted after matching, and not on frames without detections, so that an expired track
             can still match after such a gap. Where every frame has detections, both give the same identities.
+        count_frames: True: ``memory_frames`` are counted by frame numbers, as by the authors; False: by time, ``fps`` a
+            second.
         first_id: the first identity.
     """
 
@@ -77,6 +78,7 @@ class AssociationOptions:
     backdrop_frames: int = 0
     nms_confidence_threshold: float | None = None
     prune_before_matching: bool = True
+    count_frames: bool = True
     first_id: int = 0
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ class AssociationOptions:
             ("views", 1, MOST_VIEWS),
         ):
             check_whole(name, getattr(self, name), least, most)
-        for name in ("class_aware", "prune_before_matching"):
+        for name in ("class_aware", "prune_before_matching", "count_frames"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} must be True or False, got {getattr(self, name)!r}")
         for name, known in (("match_metric", METRICS), ("assignment", ASSIGNMENTS), ("distractor_nms", DISTRACTOR_NMS)):
@@ -157,7 +159,7 @@ _BDD = AssociationOptions(
 )
 # Embeddings alone, no distance gate, a memory of 1,000 frames (33 s at 30 frames a second). Threshold and views were
 # chosen on the dev clips for `nano` (its card has the table): thresholds from .3 to .45 were within .03 IDF1.
-_APPEARANCE = AssociationOptions(match_score_threshold=0.4, views=10, memory_frames=1000)
+_APPEARANCE = AssociationOptions(match_score_threshold=0.4, views=10, memory_frames=1000, count_frames=False)
 
 PRESETS: dict[str, AssociationOptions | FusedOptions] = {
     "tao": _TAO,

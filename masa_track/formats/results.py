@@ -22,10 +22,10 @@ KNOWN = (
     "Roboflow's inference, or a list of COCO results"
 )
 NAMES = "class_name"  # where supervision keeps each row's name in ``data``
+EMBEDDING = "embedding"  # where the tracker puts each row's embedding in ``data``
 _ROWS = (
-    "for rows of x1, y1, x2, y2, score, class (a numpy array of shape (N, 6)), pass sv.Detections(xyxy=rows[:, :4], "
-    "confidence=rows[:, 4], class_id=rows[:, 5].astype(int)) with `import supervision as sv`; leave out what your rows "
-    "do not have"
+    "rows of numbers must be an array of shape (N, 4: x1, y1, x2, y2), (N, 5: and the score) or (N, 6: and the class), "
+    "as by np.array(rows, dtype=np.float32).reshape(-1, 6)"
 )
 
 
@@ -64,6 +64,8 @@ def to_detections(result: Any, phrases: dict[str, int] | None = None) -> sv.Dete
         if "segmentation" in result:
             return sv.Detections.from_transformers(dict(result))
         raise InputError(f"detections must be {KNOWN}, got a dict of {', '.join(map(str, result)) or 'nothing'}")
+    if hasattr(result, "shape") and len(result.shape) == 2 and result.shape[1] in (4, 5, 6):
+        return _from_rows(_array(result))
     got = f"{type(result).__module__}.{type(result).__name__}"
     if hasattr(result, "shape"):
         raise InputError(f"detections must be {KNOWN}, got {got} of shape {tuple(result.shape)}: {_ROWS}")
@@ -76,6 +78,16 @@ def with_identities(detections: sv.Detections, identities: np.ndarray) -> sv.Det
     tracked.data, tracked.metadata = dict(detections.data), dict(detections.metadata)
     tracked.tracker_id = identities
     return tracked
+
+
+def _from_rows(rows: np.ndarray) -> sv.Detections:
+    """Rows (N, 4), (N, 5) or (N, 6) of x1, y1, x2, y2, score, class."""
+    rows = as_floats("detections", rows)
+    return sv.Detections(
+        xyxy=rows[:, :4],
+        confidence=rows[:, 4] if rows.shape[1] > 4 else None,
+        class_id=check_labels(rows[:, 5], len(rows)) if rows.shape[1] > 5 else None,
+    )
 
 
 def _from_list(results: Sequence[Any], phrases: dict[str, int] | None) -> sv.Detections:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import cv2
 import numpy as np
 
@@ -28,6 +30,21 @@ class CameraMotion:
         """Forgets the last frame."""
         self._grey: np.ndarray | None = None
         self._corners: np.ndarray | None = None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The last frame as arrays: its grey picture and its corners."""
+        arrays = {"grey": self._grey, "corners": self._corners}
+        return {name: value for name, value in arrays.items() if value is not None}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> CameraMotion:
+        """Goes on from :meth:`state_dict`."""
+        camera = cls()
+        if "grey" in state:
+            camera._grey = np.array(state["grey"], np.uint8)
+        if "corners" in state:
+            camera._corners = np.array(state["corners"], np.float32)
+        return camera
 
     def estimate(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray | None:
         """Takes the next frame.

@@ -7,6 +7,8 @@ probabilities differ between videos (people whom a camera drives past do not ret
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 SAME_TIME = 1e-6  # seconds
@@ -57,6 +59,18 @@ class DetectionProbability:
         groups = len(self._trials)
         self._trials = _FORGET * self._trials + np.bincount(_group(missing), minlength=groups)
         self._hits = _FORGET * self._hits + np.bincount(_group(missing), seen_again, groups)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The counts as arrays."""
+        return {"trials": self._trials, "hits": self._hits}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> DetectionProbability:
+        """That of :meth:`state_dict`; raises LookupError or ValueError where that does not fit."""
+        counted = cls()
+        counted._trials = np.array(state["trials"], np.float64).reshape(counted._trials.shape)
+        counted._hits = np.array(state["hits"], np.float64).reshape(counted._hits.shape)
+        return counted
 
 
 def _group(missing: np.ndarray) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from masa_track.association.evidence import kalman
@@ -20,25 +22,17 @@ class FusedMemory:
         viewed: (M,) time when a view was last added to the gallery, seconds.
         confirmation: (M,) log-odds that the track is a real object; infinite when it is confirmed.
         places: (M, 2) centre of the last detection, in pixels of the picture as it is now.
-        out_of_view: (M,) bool, the camera has turned away from that place.
+        out_of_view: (M,) bool, it cannot be detected in this frame: the camera has turned away from its place, its
+            group is out of view, or no detector ran.
         out_of_view_seconds: (M,) seconds since the last detection in which it was so.
         classes: (M,) int64, the class with the largest sum of scores; of equal ones the smallest.
+        groups: (M,) int64, a track is only given to detections of its group.
         votes: sum of scores by class, for each track.
     """
 
     _ROWS = (
-        *(
-            "ids",
-            "states",
-            "covariances",
-            "seen",
-            "viewed",
-            "confirmation",
-            "places",
-            "out_of_view",
-            "out_of_view_seconds",
-        ),
-        *("classes",),
+        *("ids", "states", "covariances", "seen", "viewed", "confirmation", "places"),
+        *("out_of_view", "out_of_view_seconds", "classes", "groups"),
     )
 
     def __init__(self, views: int, dimension: int) -> None:
@@ -53,6 +47,7 @@ class FusedMemory:
         self.out_of_view = np.zeros(0, bool)
         self.out_of_view_seconds = np.zeros(0)
         self.classes = np.zeros(0, np.int64)
+        self.groups = np.zeros(0, np.int64)
         self.votes: list[dict[int, float]] = []
 
     def __len__(self) -> int:
@@ -72,10 +67,10 @@ class FusedMemory:
         self.keep(self.seen >= oldest)
         self.states, self.covariances = kalman.predict(self.states, self.covariances, passed, noise)
 
-    def apply_camera(self, camera: np.ndarray | None, view: np.ndarray, passed: float) -> None:
+    def apply_camera(self, camera: np.ndarray | None, view: np.ndarray) -> None:
         """The camera moved by the (2, 3) affine (None: unknown), and the picture is now xyxy ``view``.
 
-        An object that walks out of the picture is missing; one that the camera turned away from is not.
+        An object that walks out of the picture is missing; one that the camera turned away from is out of view.
         """
         self.out_of_view = np.zeros(len(self), bool)
         if camera is None:
@@ -84,7 +79,6 @@ class FusedMemory:
         self.states, self.covariances = kalman.warp(self.states, self.covariances, affine)
         self.places = self.places @ affine[:, :2].T + affine[:, 2]
         self.out_of_view = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
-        self.out_of_view_seconds += passed * self.out_of_view
 
     def scale(self, factors: np.ndarray) -> None:
         """The pictures have another size from now on: ``factors`` (2,), new width and height over the old ones."""
@@ -108,16 +102,18 @@ class FusedMemory:
         labels: np.ndarray,
         scores: np.ndarray,
         confirmation: np.ndarray,
+        groups: np.ndarray,
+        embedded: np.ndarray,
         now: float,
         noise: kalman.MotionNoise,
     ) -> None:
-        """Adds new tracks. Shapes as the attributes, (K, ...)."""
+        """Adds new tracks. Shapes as the attributes, (K, ...); ``embedded`` (K,) bool: which have an embedding."""
         states, covariances = kalman.start(boxes, noise)
         times, never = np.full(len(ids), now), np.zeros(len(ids))
-        rows = ids, states, covariances, times, times, confirmation, states[:, :2], never.astype(bool), never, labels
+        rows = ids, states, covariances, times, times, confirmation, states[:, :2], never > 0, never, labels, groups
         for name, values in zip(self._ROWS, rows, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
-        self.gallery.add(embeddings)
+        self.gallery.add(embeddings, embedded)
         self.votes += [{label: score} for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
 
     def correct(self, rows: np.ndarray, boxes: np.ndarray, now: float, noise: kalman.MotionNoise, anew: bool) -> None:
@@ -162,3 +158,25 @@ class FusedMemory:
         """The class of one identity; None if it is not here."""
         rows = np.flatnonzero(self.ids == identity)
         return int(self.classes[rows[0]]) if rows.size and identity >= 0 else None
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The tracks as arrays."""
+        votes = [(row, label, score) for row, of in enumerate(self.votes) for label, score in of.items()]
+        counts = np.array([(row, label) for row, label, _ in votes], np.int64).reshape(-1, 2)
+        arrays = {name: getattr(self, name).copy() for name in self._ROWS}
+        arrays |= {"votes": counts, "vote_scores": np.array([score for _, _, score in votes], np.float64)}
+        return arrays | {f"gallery.{name}": value for name, value in self.gallery.state_dict().items()}
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> FusedMemory:
+        """The memory of :meth:`state_dict`; raises LookupError or ValueError where that does not fit."""
+        gallery = Gallery.of_state({name[8:]: value for name, value in state.items() if name.startswith("gallery.")})
+        memory = cls(gallery.views, gallery.dimension)
+        memory.gallery = gallery
+        for name in cls._ROWS:
+            own = getattr(memory, name)
+            setattr(memory, name, np.array(state[name], own.dtype).reshape(len(gallery), *own.shape[1:]))
+        memory.votes = [{} for _ in range(len(gallery))]
+        for (row, label), score in zip(state["votes"].tolist(), state["vote_scores"].tolist(), strict=True):
+            memory.votes[row][label] = score
+        return memory

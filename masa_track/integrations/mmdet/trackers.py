@@ -10,7 +10,8 @@ import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
 
-from masa_track.association import PRESETS, REFERENCE_PRESETS, FusedAssociator, current_names, open_associator
+from masa_track.association import PRESETS, REFERENCE_PRESETS, current_names, open_associator
+from masa_track.contracts import Observation
 from masa_track.errors import unknown_name
 
 IGNORED = ("momentums", "num_frames_retain", "init_cfg")  # of mmdet's BaseTracker, which the authors' never used
@@ -83,12 +84,9 @@ class _Tracker:
         boxes, scores, labels, embedded = (
             x.detach().cpu().numpy() for x in (found.bboxes, found.scores, found.labels, embeddings)
         )
-        if isinstance(self.associator, FusedAssociator):
-            fps = self.associator.options.fps
-            moment = frame / fps * fps  # as MasaTracker rounds, which gets seconds
-            identities = self.associator.update(boxes, scores, labels, embedded, moment, size)
-        else:
-            identities = self.associator.update(boxes, scores, labels, embedded, frame)
+        seconds = frame / self.associator.options.fps
+        seen = Observation(frame, seconds, size, boxes, scores, labels, embedded)
+        identities, _, _ = self.associator.update(seen)
         ids = torch.from_numpy(identities).to(found.bboxes.device)
         kept = ids >= 0
         tracked = found[kept]
