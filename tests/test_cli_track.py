@@ -339,3 +339,30 @@ def test_demo_on_its_real_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert len(rows_of(out)) > 5
     with av.open(str(out / "video.mp4")) as container:
         assert (container.streams.video[0].width, container.streams.video[0].height) == (640, 272)
+
+
+def test_classes_of_a_group_become_each_other(tmp_path: Path) -> None:
+    """One object that the detector calls a car at first and a truck later; beside it a person."""
+    import json
+
+    import cv2
+
+    (tmp_path / "frames").mkdir()
+    images, annotations = [], []
+    for k in range(12):
+        cv2.imwrite(str(tmp_path / "frames" / f"{k:02d}.png"), np.full((120, 160, 3), 90, np.uint8))
+        images.append({"id": k, "file_name": f"{k:02d}.png", "width": 160, "height": 120})
+        for label, left in ((1 + k // 6, 10 + k), (3, 100)):
+            row = {"image_id": k, "category_id": label, "bbox": [left, 30, 40, 50], "score": 0.95}
+            annotations.append({"id": len(annotations), **row})
+    names = [{"id": 1, "name": "car"}, {"id": 2, "name": "truck"}, {"id": 3, "name": "person"}]
+    given = tmp_path / "boxes.json"
+    given.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
+    found = {}
+    for groups in ("car,truck;person", "car;truck;person"):
+        out = tmp_path / groups
+        command = ["track", str(tmp_path / "frames"), "--detections", str(given), "--out", str(out), "--no-video"]
+        assert main([*command, "--class-groups", groups]) == 0
+        rows = json.loads((out / "tracks.json").read_text())["annotations"]
+        found[groups] = len({row["track_id"] for row in rows})
+    assert found == {"car,truck;person": 2, "car;truck;person": 3}

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
-from masa_track.association import Associator
+from masa_track.association import Associator, open_associator
 
 DIMENSION = 256
 # ms a frame that the authors' MasaTaoTracker took on two cores (docs of the project), and the bound set for ours.
@@ -87,6 +87,19 @@ def milliseconds(fresh: Callable[[], Callable[[int, Frame], Any]], frames: list[
     return 1e3 * float(np.median(times[warm_up:]))
 
 
+def copy_share(preset: str, frames: list[Frame], warm_up: int) -> float:
+    """Part of an update's time that goes into the copy of the state, which makes the update all or nothing."""
+    associator, whole, copies = open_associator(preset), [], []
+    for index, frame in enumerate(frames):
+        start = time.perf_counter()
+        associator._state.copy()
+        middle = time.perf_counter()
+        associator.update(*frame, index)
+        copies.append(middle - start)
+        whole.append(time.perf_counter() - middle)
+    return float(np.median(copies[warm_up:]) / np.median(whole[warm_up:]))
+
+
 def main() -> None:
     """Prints the table, and the ratios to SORT."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,6 +128,13 @@ def main() -> None:
         reference, bound = REFERENCE.get(count, ("", ""))
         cells = "".join(f"{value:11.2f}" for value in row.values())
         print(f"{count:5d}{cells}{row['SORT'] / row['tao']:11.1f}x{bound!s:>8}{reference!s:>11}", flush=True)
+    presets = ["tao", "bdd", "appearance", "default"]
+    print("\npart of an update that goes into the copy of the state, which makes it all or nothing")
+    print(f"{'N':>5}" + "".join(f"{name:>12}" for name in presets))
+    for count in (10, 50, 200):
+        frames = crowd(count, args.frames + warm_up)
+        shares = "".join(f"{copy_share(preset, frames, warm_up):12.1%}" for preset in presets)
+        print(f"{count:5d}{shares}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
 

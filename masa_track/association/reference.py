@@ -18,6 +18,7 @@ from masa_track.contracts import MUST_BE_NEW, NEW_IDENTITY, NO_RUNNER_UP, Decisi
 from masa_track.errors import InputError
 
 _NEVER = 2.0  # an IoU that no two boxes have
+_LEAST = 1e-6  # similarities that a hint changes are this far from 0 and 1 at least
 
 
 @dataclass
@@ -343,8 +344,9 @@ class Associator(Engine):
         ids = np.where(tracks, memory.ids[np.minimum(columns, len(memory) - 1)], -1)
         for position, identity, odds in seen.hints:
             own = (rows == position) & (ids == identity)
-            grown = values[own] * np.exp(np.clip(odds, -50, 50))
-            values[own] = grown / (1 - values[own] + grown)
+            similarity = np.clip(values[own], _LEAST, 1 - _LEAST)
+            grown = similarity * np.exp(np.clip(odds, -50, 50))
+            values[own] = grown / (1 - similarity + grown)
         groups = memory.groups[np.minimum(columns, len(memory) - 1)]
         may = ~tracks | (groups == seen.groups[rows])
         may &= embedded[rows]

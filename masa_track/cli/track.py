@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.cli.arguments import path, path_text
 from masa_track.cli.counts import check_counts
-from masa_track.errors import InputError
+from masa_track.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -130,6 +130,12 @@ def add_parser(commands: Any) -> None:
         "without one, it is learned from the video)",
     )
     add(
+        "--class-groups",
+        metavar="GROUPS",
+        help='classes that may be the same object, by name or number: with "car,truck;person" a car may become a truck, '
+        "but not a person; a class in no group is a group of its own (default: any class may become any other)",
+    )
+    add(
         "--camera-motion",
         action="store_true",
         help="estimate the motion of the camera and apply it to the predicted boxes",
@@ -170,14 +176,16 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. The input is checked before the first frame is tracked. Returns the exit status."""
-    from masa_track.association import REFERENCE_PRESETS, any_options_of
+    from masa_track.association import REFERENCE_PRESETS, any_options_of, current_names
     from masa_track.files import check_file, locked_folder, prepare_folder
     from masa_track.video.sources import open_source
 
     check_counts(args, "stride", "max_frames")
     check_boxes_from(args)
-    overrides = parse_options(args.set)
+    overrides = current_names(parse_options(args.set))
     any_options_of(args.preset, **overrides)
+    if args.class_groups is not None and args.preset != "default":
+        raise InputError(f"--class-groups needs the preset default, got {args.preset}")
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     source = open_source(args.source, reconnect=args.reconnect)
@@ -203,6 +211,8 @@ def run(args: argparse.Namespace) -> int:
         overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
     if track_activation_threshold is not None:
         overrides.setdefault("track_activation_threshold", track_activation_threshold)
+    if args.class_groups is not None:
+        overrides["class_groups"] = class_groups(args.class_groups, class_names)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, prior=args.prior, **overrides)
     folder = prepare_folder(args.out)
     if args.gallery is not None:
@@ -212,6 +222,7 @@ def run(args: argparse.Namespace) -> int:
         "checkpoint": args.checkpoint or "shipped",
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
+        **({} if args.class_groups is None else {"class groups": args.class_groups}),
         **({"camera motion": "estimated"} if args.camera_motion else {}),
         **({} if args.prior is None else {"prior": args.prior}),
         "boxes from": ", ".join(boxes_named(args)),
@@ -332,6 +343,26 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     from masa_track.association import current_names
 
     return current_names(options)
+
+
+def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
+    """``"car,truck;person"`` as groups of class numbers.
+
+    Args:
+        text: groups separated by semicolons, classes by commas, each a name or a number.
+        class_names: the detector's names by class number; names are compared without case.
+
+    Raises:
+        InputError: for a name that the detector does not have, an empty group, or a class in two groups.
+    """
+    numbers = {name.casefold(): number for number, name in class_names.items()}
+    parts = [[name.strip() for name in part.split(",")] for part in text.split(";")]
+    if not all(name for part in parts for name in part):
+        raise InputError(f"--class-groups must be classes separated by , and groups by ;, got {text!r}")
+    for name in (name for part in parts for name in part):
+        if name.casefold() not in numbers and not name.isdecimal():
+            raise unknown_name("class in --class-groups", name, class_names.values())
+    return tuple(tuple(numbers[n.casefold()] if n.casefold() in numbers else int(n) for n in part) for part in parts)
 
 
 class Boxes(NamedTuple):

@@ -543,7 +543,8 @@ class FusedAssociator(Engine):
             state.cut_at = seen.now
         else:
             observable = seen_again | ~memory.out_of_view
-            state.detection_probability.learn(missing[observable], seen_again[observable])
+            if observable.any():
+                state.detection_probability.learn(missing[observable], seen_again[observable])
             if options.use_appearance:
                 self._learn(state, seen, pairs, taken)
         rows = np.where(taken >= 0, pairs.columns[taken] if len(pairs.columns) else -1, -1)
