@@ -132,8 +132,8 @@ def add_parser(commands: Any) -> None:
     add(
         "--class-groups",
         metavar="GROUPS",
-        help='classes that may be the same object, by name or number: with "car,truck;person" a car may become a truck, '
-        "but not a person; a class in no group is a group of its own (default: any class may become any other)",
+        help='classes that may be the same object, by name or number: with "car,truck;person" a car may become a '
+        "truck, but not a person; a class in no group is a group of its own (default: any class may become any other)",
     )
     add(
         "--camera-motion",
