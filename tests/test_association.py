@@ -89,7 +89,7 @@ def test_prune_before_matching_equals_the_reference_without_gaps(config: str) ->
 
 
 def one(seed: int, index: int, score: float = 0.9, label: int = 0, box: tuple = (10, 10, 50, 90)) -> Frame:
-    """A frame with one detection whose embedding is that of thing ``seed``."""
+    """A frame with one detection whose embedding is that of object ``seed``."""
     embedding = np.random.default_rng(seed).standard_normal((1, 32)) * 2
     return index, np.array([box], np.float32), np.array([score]), np.array([label]), embedding
 
@@ -107,7 +107,7 @@ def test_a_stale_track_after_empty_frames(preset: str) -> None:
 
 
 def test_memory_ends_after_memory_frames() -> None:
-    """A track is taken up to memory_frames later, and not one frame after, whatever way it is pruned."""
+    """A track is taken up to memory_frames later, and not one frame after, with both kinds of pruning."""
     for way in (True, False):
         other = [one(2, i, box=(300, 10, 340, 90)) for i in range(1, 30)]
         for gap, expected in ((5, 0), (6, 2)):

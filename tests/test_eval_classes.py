@@ -1,4 +1,4 @@
-"""`masa-track eval` of things of many classes: json in COCO-VID and TAO form, TETA beside the other metrics."""
+"""`masa-track eval` of objects of many classes: json in COCO-VID and TAO form, TETA beside the other metrics."""
 
 from __future__ import annotations
 

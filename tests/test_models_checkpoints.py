@@ -1,4 +1,4 @@
-"""Official checkpoints: read safely, told apart, fetched, converted, and what is said when that cannot be."""
+"""Official checkpoints: read safely, identified, fetched and converted, and the messages where that fails."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ COLOURS = np.array([[250, 40, 40], [40, 250, 40], [40, 40, 250], [240, 240, 30]]
 
 
 def painted(order: list[int], places: list[int]) -> tuple[sv.Detections, np.ndarray]:
-    """A frame with things ``order`` painted at ``places``, and their boxes."""
+    """A frame with objects ``order`` painted at ``places``, and their boxes."""
     frame = FRAME.copy()
     boxes = []
     for thing, place in zip(order, places, strict=True):
@@ -37,7 +37,7 @@ def painted(order: list[int], places: list[int]) -> tuple[sv.Detections, np.ndar
 
 
 def identities(tracker: MasaTracker, things: list[list[int]], seed: int = 0) -> list[dict[int, int]]:
-    """Each frame's identity of each thing, the things standing somewhere else in every frame."""
+    """Each frame's identity of each object; the objects are at other places in every frame."""
     rng = np.random.default_rng(seed)
     found = []
     for order in things:
@@ -184,7 +184,7 @@ def test_the_shipped_model_tracks() -> None:
 
 
 def scored(*scores: object) -> sv.Detections:
-    """Boxes side by side with these scores, whatever they are."""
+    """Boxes side by side with these scores."""
     detections = sv.Detections(np.array([[40 * k, 0, 40 * k + 30, 60] for k in range(len(scores))], np.float32))
     detections.confidence = np.array(scores)
     return detections
