@@ -179,7 +179,7 @@ def test_most_evidence_and_coverage() -> None:
 
 
 def test_a_walk_behind_a_tree() -> None:
-    """Two objects of the same appearance cross the picture; one is hidden for a second and reappears where it should."""
+    """Two objects of the same appearance cross the picture; one is hidden for a second and reappears on its path."""
     associator = FusedAssociator(fps=25)
     for k in range(30):
         assert step(associator, k, [box(100 + 3 * k), box(500 - 3 * k, 300)], [0, 0]) == [0, 1]

@@ -100,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     several = args.format in ("labelstudio", "tao", "tao-results")
     if len(args.runs) > 1 and (not several or args.video is not None):
         alone = f"{args.format}{' with --video' if several else ''}"
-        raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}")
+        raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}: export them one by one")
     check_file(args.out, "--out")
     read = [("RUN", place / "tracks.json" if place.is_dir() else place) for place in args.runs]
     check_overwriting([("--out", args.out)], [*read, *([("--truth", Path(args.truth))] if args.truth else [])])

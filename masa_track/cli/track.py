@@ -185,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
     overrides = current_names(parse_options(args.set))
     any_options_of(args.preset, **overrides)
     if args.class_groups is not None and args.preset != "default":
-        raise InputError(f"--class-groups needs the preset default, got {args.preset}")
+        raise InputError(f"--class-groups needs --preset default, got {args.preset}: leave one of them out")
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     source = open_source(args.source, reconnect=args.reconnect)
@@ -275,7 +275,7 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
     if args.gallery is not None:
         if args.preset != "default" or args.gallery.suffix != ".npz":
             raise InputError(
-                f"--gallery needs the preset default and a file .npz, got {args.preset} and {args.gallery}"
+                f"--gallery needs --preset default and a file that ends in .npz, got {args.preset} and {args.gallery}"
             )
         if args.out.is_dir() or os.path.realpath(args.gallery.parent) != os.path.realpath(args.out):
             check_file(args.gallery, "--gallery")
@@ -358,7 +358,7 @@ def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, 
     numbers = {name.casefold(): number for number, name in class_names.items()}
     parts = [[name.strip() for name in part.split(",")] for part in text.split(";")]
     if not all(name for part in parts for name in part):
-        raise InputError(f"--class-groups must be classes separated by , and groups by ;, got {text!r}")
+        raise InputError(f'--class-groups must be classes separated by "," and groups separated by ";", got {text!r}')
     for name in (name for part in parts for name in part):
         if name.casefold() not in numbers and not name.isdecimal():
             raise unknown_name("class in --class-groups", name, class_names.values())
