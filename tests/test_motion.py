@@ -9,7 +9,7 @@ import pytest
 
 from masa_track import MasaTracker
 from masa_track.association import Associator, FusedAssociator, FusedOptions, open_associator, options_of
-from masa_track.association.evidence import fused, kalman
+from masa_track.association.evidence import kalman, pairs
 from masa_track.association.evidence.appearance import AppearancePrior, FittedEvidence, Observed
 from masa_track.association.evidence.detection_probability import DetectionProbability
 from masa_track.association.gallery import Gallery, unit
@@ -528,8 +528,8 @@ def test_empty_frames_are_misses_of_the_detector() -> None:
 def test_leaving_out_old_tracks_changes_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crowds in which objects vanish, return and are hidden: the same identities as with all pairs."""
     runs = []
-    for recent in (fused._RECENT_SECONDS, np.inf):
-        monkeypatch.setattr(fused, "_RECENT_SECONDS", recent)
+    for recent in (pairs._RECENT_SECONDS, np.inf):
+        monkeypatch.setattr(pairs, "_RECENT_SECONDS", recent)
         rng, associator, ids = RNG(seed), FusedAssociator(fps=10, use_appearance=seed % 2 == 0), []
         position, there = rng.uniform(0, 600, (40, 2)), rng.random(40) < 0.5
         looks = rng.normal(size=(40, 64))

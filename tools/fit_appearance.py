@@ -18,7 +18,7 @@ import numpy as np
 import masa_track
 from masa_track.association import AppearancePrior, FusedOptions
 from masa_track.association.evidence.appearance import GAPS, nearest_gap
-from masa_track.association.evidence.fused import COMMON_TRUST
+from masa_track.association.evidence.state import COMMON_TRUST
 from masa_track.association.gallery import Gallery, unit
 from masa_track.boxes import coverage
 from masa_track.errors import InputError

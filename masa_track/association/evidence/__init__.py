@@ -1,6 +1,7 @@
 """The engine of the preset ``default``: for each pair of detection and track, log-odds that are added up.
 
-Terms: :mod:`motion` (position and size, from :mod:`kalman`), :mod:`appearance` (cosine similarity of
-embeddings), :mod:`detection_probability` (how likely a track is detected at all). :mod:`cuts` detects camera
-cuts, :mod:`memory` keeps the tracks, :mod:`options` are the engine's options, :mod:`fused` is the engine.
+:mod:`fused` is the engine, :mod:`options` its options, :mod:`state` all that it remembers, with the tracks in
+:mod:`memory`. :mod:`pairs` adds up the terms: of position and size (:mod:`motion`, :mod:`kalman`), of cosine similarity
+(:mod:`appearance`), and of how likely a track is detected at all (:mod:`detection_probability`). :mod:`cuts` decides
+whether a frame shows another view. :mod:`decisions` records why each detection has its identity.
 """

@@ -1,0 +1,266 @@
+"""Log-odds of detections and tracks: which pairs are compared, and what speaks for each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from masa_track.association.evidence import kalman
+from masa_track.association.evidence.cuts import least_log_odds_of_one_view
+from masa_track.association.evidence.memory import FusedMemory
+from masa_track.association.evidence.motion import entering, motion_log_odds
+from masa_track.association.evidence.options import FusedOptions
+from masa_track.association.evidence.state import State, area_of, common_appearance
+from masa_track.association.matching import most_evidence
+
+IMPOSSIBLE = -1e9
+CROWD = 10.0  # so many missing tracks make each of them half as likely: one of many is alike by chance
+_UNCLEAR = (0.5, 0.3)  # coverage from which appearance counts for less, and its least weight
+_RECENT_SECONDS = 1.0  # tracks missing for longer are compared only with detections that no recent track explains
+
+
+class Seen(NamedTuple):
+    """The visible detections of a frame, sorted by falling score.
+
+    Attributes:
+        boxes, scores, labels: (N, 4), (N,), (N,).
+        embeddings: (N, D) of length 1; zeros where there is none.
+        embedded: (N,) bool, which have an embedding.
+        classes: (N,) the group of each class, whose detections take the group's tracks only; None: any may take any.
+        groups: (N,) of the observation; 0 where it has none.
+        covered: (N,) the largest part of each box that another one covers, 0..1.
+        may_start: (N,) bool.
+        pins: (N,) of the observation; None where nothing is pinned.
+        fixed: (M,) bool, tracks that are pinned to a row; None where nothing is pinned.
+        hints, forbidden: of the observation, with positions among the N instead of rows.
+        now: seconds.
+        passed: seconds since the frame before.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    embeddings: np.ndarray
+    embedded: np.ndarray
+    classes: np.ndarray | None
+    groups: np.ndarray
+    covered: np.ndarray
+    may_start: np.ndarray
+    pins: np.ndarray | None
+    fixed: np.ndarray | None
+    hints: tuple[tuple[int, int, float], ...]
+    forbidden: tuple[tuple[int, int], ...]
+    now: float
+    passed: float
+
+
+class Pairs(NamedTuple):
+    """Log-odds of N detections and T of the tracks.
+
+    Attributes:
+        columns: (T,) the tracks' rows in the memory.
+        place: (N, T) by motion alone.
+        odds: (N, T) the sum of all terms.
+        appearance_only: (N, T) the sum without place, as across a cut; zeros where appearance is not used.
+        appearance: (N, T) the term of appearance in ``odds``; zeros where it is not used.
+        cosines: (N, T); zeros where appearance is not used.
+    """
+
+    columns: np.ndarray
+    place: np.ndarray
+    odds: np.ndarray
+    appearance_only: np.ndarray
+    appearance: np.ndarray
+    cosines: np.ndarray
+
+    def joined(self, other: Pairs) -> Pairs:
+        """The pairs of both, tracks in the memory's order."""
+        columns = np.concatenate((self.columns, other.columns))
+        order = np.argsort(columns)
+        both = (np.concatenate(arrays, axis=1)[:, order] for arrays in zip(self[1:], other[1:], strict=True))
+        return Pairs(columns[order], *both)
+
+
+class Evidence:
+    """Adds up what speaks for each pair of detection and track.
+
+    Args:
+        options: of the engine.
+        noise: of its motion filter.
+    """
+
+    def __init__(self, options: FusedOptions, noise: kalman.MotionNoise) -> None:
+        self.options, self._noise = options, noise
+
+    def class_groups(self, labels: np.ndarray) -> np.ndarray | None:
+        """(N,) the group of each class, whose detections take the group's tracks only; None: any may take any."""
+        options = self.options
+        if options.class_groups is None:
+            return labels if options.class_aware else None
+        groups = np.where(labels >= 0, labels + len(options.class_groups), labels)
+        for number, classes in enumerate(options.class_groups):
+            groups[np.isin(labels, classes)] = number
+        return groups
+
+    def considered(self, state: State, seen: Seen, missing: np.ndarray, strong: np.ndarray) -> Pairs:
+        """The pairs of all detections with all tracks that can matter for the assignment.
+
+        These are the tracks seen lately, and of the others those that a detection could take which has no better
+        track among the recent ones. The assignment is that of all pairs: a detection is left out only if its recent
+        track is worth more than any older one can be, and nobody without a track wants that one.
+
+        Args:
+            state: the state.
+            seen: the detections.
+            missing: (M,) seconds in which each track should have been seen, and was not.
+            strong: (S,) detections that choose first.
+        """
+        options = self.options
+        recent = missing <= max(_RECENT_SECONDS, options.second_gap_seconds)
+        pairs = self._pairs(state, seen, missing, np.flatnonzero(recent))
+        older = np.flatnonzero(~recent)
+        if not len(older) or not len(strong):
+            return pairs
+        odds = pairs.odds[strong]
+        got, worth = most_evidence(odds, options.match_odds)
+        appearance_worth = len(strong) * (
+            options.appearance_weight * options.most_appearance_odds - options.cut_match_odds
+        )
+        cut_possible = options.use_appearance and (
+            appearance_worth + options.cut_odds > worth
+            or least_log_odds_of_one_view(worth, len(strong)) < options.cut_odds
+        )
+        asking = np.ones(len(strong), bool)
+        if not cut_possible and odds.size:
+            own = np.where(got >= 0, odds[np.arange(len(strong)), got], -np.inf)
+            asking = own < self._most_odds(state, seen, missing, older).max()
+            count = -1
+            while count < asking.sum():  # whose track is wanted by one that asks might have to ask, too
+                count = asking.sum()
+                wanted = (odds[asking] > options.match_odds).any(axis=0)
+                asking |= (got >= 0) & wanted[got]
+        hinted = {identity for _, identity, _ in seen.hints}
+        asking |= np.isin(strong, [position for position, _, _ in seen.hints])
+        if not asking.any():
+            return pairs
+        asked = self._pairs(state, _rows_of(seen, strong[asking]), missing, older)
+        useful = (asked.odds > options.match_odds).any(axis=0)
+        if hinted and state.memory is not None:
+            useful |= np.isin(state.memory.ids[older], list(hinted))
+        if cut_possible:
+            useful |= (asked.appearance_only > options.cut_match_odds).any(axis=0)
+        return pairs.joined(self._pairs(state, seen, missing, older[useful])) if useful.any() else pairs
+
+    def _pairs(self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray) -> Pairs:
+        """The log-odds of all detections and the tracks in rows ``columns`` (T,) of the memory."""
+        options, memory = self.options, state.memory
+        assert memory is not None
+        gaps, forgotten = (seen.now - memory.seen)[columns], missing[columns] / options.forgetting_seconds
+        place, odds = self._by_motion(state, seen, missing, columns)
+        odds = odds - forgotten
+        appearance_only = cosines = appearance = np.zeros_like(odds)
+        if options.use_appearance:
+            cosines = memory.gallery.similarities(seen.embeddings, common_appearance(state), columns)
+            weights = options.appearance_weight * np.clip(1 + _UNCLEAR[0] - seen.covered, _UNCLEAR[1], 1)[:, None]
+            known = seen.embedded[:, None] & (memory.gallery.counts[columns] > 0)
+            if not known.all():
+                weights = weights * known
+            appearance = weights * state.appearance.log_odds(cosines, gaps)
+            odds = odds + appearance
+            # In another view an object looks as after a long time, whenever it was seen last.
+            late = np.maximum(gaps, options.cut_seconds)
+            appearance_only = -forgotten + weights * state.appearance.log_odds(cosines, late)
+        place, odds, appearance_only = self._restricted(memory, seen, columns, place, odds, appearance_only)
+        return Pairs(columns, place, odds, appearance_only, appearance, cosines)
+
+    def _by_motion(
+        self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds (N, T) of where boxes are, beside anything's being there; and of that and how long each track has
+        been missing, beside something new."""
+        options, memory = self.options, state.memory
+        assert memory is not None
+        states, covariances, lost = memory.states[columns], memory.covariances[columns], missing[columns]
+        distances, variances = kalman.innovations(states, covariances, seen.boxes, self._noise)
+        place = motion_log_odds(distances, variances, kalman.sizes(states), area_of(state.extent))
+        place[:, memory.seen[columns] < state.cut_at] = 0
+        # A track that has been missing is less likely than something new, most of all where things come in.
+        gone = self._gone(missing)
+        new = options.missing_odds + options.entry_odds * entering(seen.boxes, state.extent)
+        new = new + np.log1p(gone.sum() / CROWD)
+        odds = np.logaddexp(place, options.jump_odds)
+        # That a place fits says the less, the more others could have come there.
+        odds = odds * np.where(odds > 0, np.exp(-lost / options.motion_memory_seconds), 1)
+        odds = odds - np.outer(new, gone[columns])
+        return place, odds + state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
+
+    def _restricted(
+        self,
+        memory: FusedMemory,
+        seen: Seen,
+        columns: np.ndarray,
+        place: np.ndarray,
+        odds: np.ndarray,
+        appearance_only: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The three log-odds (N, T) with hints added, and very small where a pair must not be."""
+        impossible = seen.groups[:, None] != memory.groups[columns]
+        if seen.classes is not None:
+            of_tracks = self.class_groups(memory.classes[columns])
+            impossible = impossible | (seen.classes[:, None] != of_tracks)
+        if seen.hints:
+            odds, appearance_only = odds.copy(), appearance_only.copy()
+            for position, identity, more in seen.hints:
+                own = memory.ids[columns] == identity
+                odds[position, own] += more
+                appearance_only[position, own] += more
+        for position, identity in seen.forbidden:
+            impossible[position, memory.ids[columns] == identity] = True
+        if seen.pins is not None and seen.fixed is not None:
+            impossible |= (seen.pins != -1)[:, None] | seen.fixed[columns]
+        if not impossible.any():
+            return place, odds, appearance_only
+        return (
+            np.where(impossible, IMPOSSIBLE, place),
+            np.where(impossible, IMPOSSIBLE, odds),
+            np.where(impossible, IMPOSSIBLE, appearance_only),
+        )
+
+    def _gone(self, missing: np.ndarray) -> np.ndarray:
+        """(M,) how likely each track has left, by how long it has been missing."""
+        return np.asarray(1 - np.exp(-missing / self.options.leaving_seconds))
+
+    def _most_odds(self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """(T,) bounds of the log-odds that tracks ``columns`` (T,) can have with any detection."""
+        options, memory = self.options, state.memory
+        assert memory is not None
+        states, lost, gone = memory.states[columns], missing[columns], self._gone(missing)
+        variances = kalman.innovation_variances(states, memory.covariances[columns], self._noise)
+        here = np.zeros((1, len(columns), 4))
+        place = np.maximum(motion_log_odds(here, variances, kalman.sizes(states), area_of(state.extent))[0], 0)
+        odds = np.logaddexp(place, options.jump_odds) * np.exp(-lost / options.motion_memory_seconds)
+        odds -= (options.missing_odds + np.log1p(gone.sum() / CROWD)) * gone[columns]
+        odds += state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
+        looks = options.appearance_weight * options.most_appearance_odds if options.use_appearance else 0.0
+        return odds - lost / options.forgetting_seconds + looks
+
+
+def seconds_missing(memory: FusedMemory, seen: Seen) -> np.ndarray:
+    """(M,) seconds in which each track should have been seen, and was not."""
+    return np.maximum(seen.now - memory.seen - memory.out_of_view_seconds - seen.passed, 0)
+
+
+def _rows_of(seen: Seen, rows: np.ndarray) -> Seen:
+    """Some of the detections, without hints and forbidden pairs."""
+    return seen._replace(
+        boxes=seen.boxes[rows],
+        classes=None if seen.classes is None else seen.classes[rows],
+        groups=seen.groups[rows],
+        embeddings=seen.embeddings[rows],
+        embedded=seen.embedded[rows],
+        covered=seen.covered[rows],
+        pins=None if seen.pins is None else seen.pins[rows],
+        hints=(),
+        forbidden=(),
+    )
