@@ -115,7 +115,8 @@ def soak(
     options: Any = {} if match is None else {"match_score_threshold": match}
     tracker = MasaTracker(street, preset, **options)
     associator: Any = tracker._associator
-    forgetting = associator.memory_seconds * associator.options.fps
+    fps = associator.options.fps
+    forgetting = associator.memory_seconds * fps
     result, spent = Soaked(), []
     # The last frame and the first object of each identity. The arrays have a fixed size, so that they are no growth.
     last_seen = np.full(frames * objects, -1, np.int32)
@@ -127,9 +128,9 @@ def soak(
             boxes, names = street.frame()
             detections = sv.Detections(xyxy=boxes, confidence=np.full(len(boxes), 0.9), class_id=names % 3)
             start = time.perf_counter()
-            tracked = tracker.update(detections, picture, number / options.fps)
+            tracked = tracker.update(detections, picture, number / fps)
             spent.append(time.perf_counter() - start)
-            lines.write(number + 1, number / options.fps, tracked)
+            lines.write(number + 1, number / fps, tracked)
             ids = np.zeros(0, np.int64) if tracked.tracker_id is None else tracked.tracker_id
             for track_id, name in zip(ids.tolist(), names.tolist(), strict=True):
                 if track_id < 0:
