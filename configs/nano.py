@@ -1,4 +1,4 @@
-"""nano: a frozen, centred EfficientNet-Lite0; pasted things; a quarter of an hour on a CPU. How good: the card.
+"""nano: a frozen, centred EfficientNet-Lite0; pasted objects; a quarter of an hour on a CPU. Results: the card.
 
     python tools/start_nano.py ../shared/photos/regions.json ../shared/photos/images \\
         --backgrounds ../shared/photos/unlabelled --out runs/nano/centred.safetensors

@@ -15,7 +15,7 @@ from masa_track.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # not on Windows; there two runs in one folder are not told apart
+except ImportError:  # not on Windows; there two runs in one folder are not noticed
     fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = ".masa-track.lock"
@@ -110,18 +110,18 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def fault_of(error: OSError) -> str:
-    """What the system says is wrong with a file, and what to do where that is known."""
+    """The system's reason for a fault of a file, and what to do where that is known."""
     reason = error.strerror or str(error) or type(error).__name__
     hint = _HINTS.get(error.errno or 0)
     return f"{reason}: {hint}" if hint else reason
 
 
 def prepare_folder(path: str | Path, argument: str = "--out") -> Path:
-    """Makes the folder for the results, with its parents, and tries a file in it: before any work is done.
+    """Makes the folder for the results, with its parents, and checks, before any work, that files can be made in it.
 
     Args:
         path: the folder; it may exist, and what is in it stays.
-        argument: what the caller calls it, for the message.
+        argument: the name of the argument, for the message.
 
     Returns:
         The folder.
@@ -149,7 +149,7 @@ def check_file(path: str | Path, argument: str) -> Path:
 
     Args:
         path: the file; it may exist.
-        argument: what the caller calls it, for the message.
+        argument: the name of the argument, for the message.
 
     Returns:
         The file.
@@ -176,10 +176,10 @@ def check_overwriting(outputs: Iterable[tuple[str, str | Path]], inputs: Iterabl
     """Checks that no output of a run is one of its inputs or another of its outputs, before any work is done.
 
     Two names are one file where device and inode are the same, so links count. A file that is not there yet is known by
-    its folder and name. Folders, pipes and devices are not looked at: they are not overwritten.
+    its folder and name. Folders, pipes and devices are ignored: they are not overwritten.
 
     Args:
-        outputs: the argument that each belongs to and the file; its part file is looked at too.
+        outputs: the argument of each, and the file; its part file is checked too.
         inputs: the same of what is read. It is only consumed when an output exists.
 
     Raises:
@@ -213,14 +213,14 @@ def check_overwriting(outputs: Iterable[tuple[str, str | Path]], inputs: Iterabl
 
 @contextmanager
 def locked_folder(folder: Path, argument: str = "--out") -> Iterator[None]:
-    """Keeps other runs out of a folder of results; a run that was killed keeps nobody out.
+    """Locks a folder of results against other runs. The lock of a run that was killed has no effect.
 
     Args:
         folder: an existing folder. It holds a lock file meanwhile.
-        argument: what the caller calls it, for the message.
+        argument: the name of the argument, for the message.
 
     Raises:
-        InputError: another run is at work there. The message names its process.
+        InputError: another run uses the folder. The message names its process.
     """
     number = _lock(folder / LOCK_NAME, folder, argument)
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C between two pieces of work, not in the middle of one."""
+"""Ctrl-C, SIGTERM and SIGHUP take effect between two frames, not within one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 class Stop:
-    """Turns the first Ctrl-C, SIGTERM or SIGHUP into a wish that the loop can ask for; a second one stops at once.
+    """The first Ctrl-C, SIGTERM or SIGHUP sets ``asked``, which the loop checks; a second Ctrl-C or SIGTERM ends it.
 
-    Once ``finishing`` is set, nothing stops any more: the files are being put in their places. Outside the main
-    thread signals cannot be caught, and the loop is never asked to stop. Under ``nohup`` SIGHUP stays ignored.
+    While ``finishing`` is set, signals stop nothing: the files are being put in their places. Outside the main thread
+    signals cannot be caught, and ``asked`` stays False. Under ``nohup`` SIGHUP stays ignored.
     """
 
     def __init__(self) -> None:

@@ -89,7 +89,7 @@ def test_prune_before_matching_equals_the_reference_without_gaps(config: str) ->
 
 
 def one(seed: int, index: int, score: float = 0.9, label: int = 0, box: tuple = (10, 10, 50, 90)) -> Frame:
-    """A frame with one detection whose embedding is that of thing ``seed``."""
+    """A frame with one detection whose embedding is that of object ``seed``."""
     embedding = np.random.default_rng(seed).standard_normal((1, 32)) * 2
     return index, np.array([box], np.float32), np.array([score]), np.array([label]), embedding
 
@@ -107,7 +107,7 @@ def test_a_stale_track_after_empty_frames(preset: str) -> None:
 
 
 def test_memory_ends_after_memory_frames() -> None:
-    """A track is taken up to memory_frames later, and not one frame after, whatever way it is pruned."""
+    """A track is taken up to memory_frames later, and not one frame after, with both kinds of pruning."""
     for way in (True, False):
         other = [one(2, i, box=(300, 10, 340, 90)) for i in range(1, 30)]
         for gap, expected in ((5, 0), (6, 2)):
@@ -210,7 +210,7 @@ def test_distractor_nms_across_and_within_classes() -> None:
     assert Associator("appearance", distractor_iou_threshold=None).update(*arguments).tolist() == [0, 1]
 
 
-def test_a_backdrop_keeps_its_look_alike_from_a_track() -> None:
+def test_a_backdrop_keeps_a_similar_detection_from_a_track() -> None:
     """The weak detection of frame 1 looks somewhat like the track; as a backdrop it catches its own kind in frame 2."""
     near, far = np.zeros((1, 32)), np.zeros((1, 32))
     near[0, 0], far[0, :2] = 4, (1.2, 4)
@@ -365,7 +365,7 @@ def seen(tracker: Associator, frame: int, *embeddings: np.ndarray) -> list[int]:
     return tracker.update(boxes, np.ones(count), np.zeros(count, int), np.stack(embeddings), frame).tolist()
 
 
-def test_a_thing_is_known_again_from_a_side_it_showed_long_ago() -> None:
+def test_an_object_is_recognised_from_a_side_that_it_showed_long_ago() -> None:
     """It turns round, stays so for long, and comes back as it first was; a running mean has forgotten that."""
     turning = [FRONT, FRONT + BACK, BACK, BACK, BACK, BACK, BACK, BACK]
     for views, known in ((6, True), (1, False)):

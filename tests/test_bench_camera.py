@@ -19,7 +19,7 @@ TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 
 class Alike:
-    """A model to which all looks alike."""
+    """A model that gives all boxes the same embedding."""
 
     def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         return np.ones((len(boxes), 4), np.float32)

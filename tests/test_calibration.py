@@ -25,7 +25,7 @@ FRAME = np.zeros((480, 640, 3), np.uint8)
 
 
 class Alike:
-    """A model to which all looks alike, with D = 4."""
+    """A model that gives all boxes the same embedding, with D = 4."""
 
     dimension = 4
 

@@ -81,7 +81,7 @@ def test_json_of_several_sequences(files, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[3].startswith("COMBINED")
 
 
-def test_a_json_that_cannot_be_is_told_before_any_work(files, tmp_path, monkeypatch):
+def test_a_json_that_cannot_be_written_is_refused_before_any_work(files, tmp_path, monkeypatch):
     monkeypatch.setattr("masa_track.evaluation.metrics.measure", lambda *a, **k: pytest.fail("worked first"))
     gt, run = files
     tracks = run / "tracks.txt"
@@ -146,7 +146,7 @@ def test_on_real_video(shared, capsys):
     assert (found["sequence"], found["IDF1"], found["frames"]) == ("TUD-Campus", "0.875", "8")
 
 
-def test_tracks_that_end_early_are_told(tmp_path, capsys):
+def test_tracks_that_end_early_are_reported(tmp_path, capsys):
     """As after `track --max-frames 20`; and GT in a folder of any name is called as its video."""
     rows = [f"{frame},1,10,10,20,30,1,-1,-1,-1" for frame in range(1, 41)]
     gt, run = tmp_path / "new" / "gt.txt", tmp_path / "run"

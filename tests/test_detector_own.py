@@ -1,4 +1,4 @@
-"""`--detector own`: everything that an official model itself takes for a thing, tracked; and `--text`'s refusals."""
+"""`--detector own`: the boxes of an official model's own head, tracked; and `--text`'s refusals."""
 
 from __future__ import annotations
 

@@ -177,9 +177,9 @@ def test_command(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--detector", "motion", "--text", "a dog"], "--detector and --text do not go together"),
-        (["--detector", "motion", "--detections", "det.txt"], "--detections and --detector do not go together"),
-        (["--detector", "transformers:x", "--text", "a", "--detections", "det.txt"], "do not go together: give one"),
+        (["--detector", "motion", "--text", "a dog"], "--detector and --text exclude each other"),
+        (["--detector", "motion", "--detections", "det.txt"], "--detections and --detector exclude each other"),
+        (["--detector", "transformers:x", "--text", "a", "--detections", "det.txt"], "exclude each other: give one"),
     ],
 )
 def test_one_place_for_boxes(

@@ -137,7 +137,7 @@ def test_commands_parse(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_tools_and_options_exist(page: Path) -> None:
-    """Scripts of tools/ and their options in blocks, and whatever looks like an option in inline code."""
+    """Scripts of tools/ and their options in blocks, and all words of the form of an option in inline code."""
     for words in (words for block in BLOCKS[page] for words in block.commands()):
         script = next((word for word in words if re.match(r"(tools|configs|tests)/", word)), None)
         if script is not None and script.startswith("tools/") and script.endswith(".py"):
@@ -185,10 +185,10 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows, frames = [], []
     for index in range(8):
         frame = ground.astype(np.uint8)
-        for thing, patch in enumerate(patches):
-            x, y = (8 * index, 110 - 8 * index, 60 + 4 * index)[thing], (4, 42, 80)[thing]
+        for shown, patch in enumerate(patches):
+            x, y = (8 * index, 110 - 8 * index, 60 + 4 * index)[shown], (4, 42, 80)[shown]
             frame[y : y + 36, x : x + 36] = patch
-            rows.append(f"{index + 1},{thing + 1},{x + 1},{y + 1},36,36,1,-1,-1,-1")
+            rows.append(f"{index + 1},{shown + 1},{x + 1},{y + 1},36,36,1,-1,-1,-1")
         frames.append(frame)
     for name in ("frames", "photos"):
         (folder / name).mkdir()

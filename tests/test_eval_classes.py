@@ -1,4 +1,4 @@
-"""`masa-track eval` of things of many classes: json in COCO-VID and TAO form, TETA beside the other metrics."""
+"""`masa-track eval` of objects of many classes: json in COCO-VID and TAO form, TETA beside the other metrics."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def test_a_stride_counts_from_the_first_frame_that_the_truth_lists(tmp_path, fir
         (lambda gt, found: gt["annotations"].clear(), "GT must have at least one box"),
     ],
 )
-def test_broken_files_are_told(tmp_path, change, message):
+def test_broken_files_are_refused(tmp_path, change, message):
     truth = truth_dict()
     found = results(truth)
     change(truth, found)
@@ -204,7 +204,7 @@ def test_broken_files_are_told(tmp_path, change, message):
         measure(gt, tracks, ALL)
 
 
-def test_wrong_files_are_told(tmp_path):
+def test_wrong_files_are_refused(tmp_path):
     gt = written(tmp_path, "gt.json", truth_dict())
     (tmp_path / "tracks.txt").write_text("1,1,1,1,1,1\n")
     with pytest.raises(InputError, match=r"TRACKS must be json .as GT is., but .*tracks.txt is not"):

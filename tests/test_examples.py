@@ -1,4 +1,4 @@
-"""README.md's longer examples, run as they stand there: each is a file of ``tests/examples``."""
+"""The longer examples of the pages, run as they are there: each is a file of ``tests/examples``."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ EXAMPLES = sorted((ROOT / "tests" / "examples").glob("*.py"))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_readme_shows_the_example_that_is_tested(path: Path) -> None:
-    """A block of README.md that begins with the example's first imports is the example."""
-    text = path.read_text()
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    begins = "\n".join(text.splitlines()[:2])
-    assert all(block == text for block in blocks if block.startswith(begins + "\n"))
+def test_readme_or_docs_show_the_example_that_is_tested_once(path: Path) -> None:
+    pages = [ROOT / "README.md", *(page for page in (ROOT / "docs").rglob("*.md") if "_build" not in page.parts)]
+    blocks = [block for page in pages for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)]
+    assert blocks.count(path.read_text()) == 1
 
 
 def street() -> list[tuple[np.ndarray, sv.Detections]]:
-    """Two things that cross a line at y = 240, one downwards and one upwards, and one of a weak score far away."""
+    """Two objects that cross a line at y = 240, one downwards and one upwards, and one of a low score far away."""
     frames = []
     for k in range(20):
         down, up = 100 + 14 * k, 380 - 14 * k
@@ -62,7 +60,7 @@ def test_supervision_takes_rows_without_an_identity_for_one_object() -> None:
 
 
 class Flat:
-    """A model to which all looks alike."""
+    """A model that gives all boxes the same embedding."""
 
     def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         return np.ones((len(boxes), 4), np.float32)

@@ -237,7 +237,7 @@ def test_mot_and_csv(tmp_path):
     assert len((tmp_path / "a.csv").read_text().splitlines()) == 1 + len(wanted())
 
 
-def test_gaps_are_filled_in_the_frames_that_were_looked_at(tmp_path, capsys):
+def test_gaps_are_filled_in_the_frames_that_were_tracked(tmp_path, capsys):
     run, out = made_run(tmp_path / "run"), tmp_path / "filled.txt"
     # Track 1 lacks frames 4 to 6 of 25 a second, of which 5 was looked at; track 9 lacks 7 alike, track 4 11.
     assert export(run, "--format", "mot", "--fill-gaps", 3 / 25, "--out", out) == 0
@@ -258,7 +258,7 @@ def test_gaps_are_filled_in_the_frames_that_were_looked_at(tmp_path, capsys):
     assert "0.75,1," in row
 
 
-def test_smoothing_calms_what_shakes(tmp_path):
+def test_smoothing_reduces_shaking(tmp_path):
     shaky = {f: [(3, 2, 10 + 2 * f + 4 * (-1) ** f)] for f in range(1, 41)}
     run, out = made_run(tmp_path / "run", frames=shaky), tmp_path / "calm.txt"
 
@@ -339,8 +339,8 @@ def test_the_truth_is_not_overwritten(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["none", "--format", "cvat", "--out", "o"], "there is no .*none"),
-        (["run", "--format", "tao-results", "--out", "o"], "tao-results and --truth go together"),
-        (["run", "--format", "cvat", "--truth", "t", "--out", "o"], "tao-results and --truth go together"),
+        (["run", "--format", "tao-results", "--out", "o"], "tao-results and --truth need each other"),
+        (["run", "--format", "cvat", "--truth", "t", "--out", "o"], "tao-results and --truth need each other"),
         (["run", "--format", "cvat", "--video", "v", "--out", "o"], "--video is for --format labelstudio"),
         (["run", "run", "--format", "mot", "--out", "o"], "--format mot takes one RUN, got 2"),
         (
@@ -358,7 +358,7 @@ def test_the_truth_is_not_overwritten(tmp_path, capsys):
         ),
     ],
 )
-def test_what_cannot_be_is_told(tmp_path, monkeypatch, capsys, arguments, message):
+def test_impossible_arguments_are_refused(tmp_path, monkeypatch, capsys, arguments, message):
     import re
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Galleries on disk, and the same things before two cameras."""
+"""Galleries on disk, and the same objects in two cameras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LOOKS = unit(np.random.default_rng(3).normal(size=(12, 128)))
 
 
 def gallery(things: list[int], seed: int, light: float = 0.0, first_id: int = 1, classes: int = 0) -> TrackGallery:
-    """A camera's tracks of things; ``light`` is what it adds to whatever it sees."""
+    """A camera's tracks of objects; ``light`` is added to all embeddings."""
     rng = np.random.default_rng(seed)
     associator = FusedAssociator(first_id=first_id, fps=10)
     boxes = np.array([[100 * n, 0, 100 * n + 40, 80] for n in range(len(things))], float)
@@ -38,7 +38,7 @@ def test_a_gallery_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("light", [0.0, 1.0])
-def test_two_cameras_see_the_same_things(light: float) -> None:
+def test_two_cameras_see_the_same_objects(light: float) -> None:
     first, second = gallery([0, 1, 2, 3, 4], 0), gallery([3, 7, 1, 4, 8], 1, light, first_id=100)
     pairs = match_galleries(first, second)
     assert {(a, b) for a, b, _ in pairs} == {(4, 100), (2, 102), (5, 103)}
@@ -46,8 +46,8 @@ def test_two_cameras_see_the_same_things(light: float) -> None:
     assert {(b, a) for a, b, _ in match_galleries(second, first)} == {(a, b) for a, b, _ in pairs}
 
 
-def test_look_alikes_are_left_out() -> None:
-    """Two in the second camera look like the one in the first: nobody can say which it is."""
+def test_objects_of_the_same_appearance_are_left_out() -> None:
+    """Two objects in the second camera have the appearance of the one in the first, so neither is matched."""
     first, second = gallery([0, 1, 2], 0), gallery([0, 0, 2, 5], 1, first_id=100)
     assert {(a, b) for a, b, _ in match_galleries(first, second)} == {(3, 102)}
     assert len(match_galleries(first, second, margin=0)) == 2
@@ -72,7 +72,7 @@ def test_what_is_no_gallery(tmp_path: Path) -> None:
     np.savez(tmp_path / "code.npz", **dict.fromkeys(("ids", "classes", "counts", "vectors"), np.array([print])))
     with pytest.raises(InputError, match="cannot be read"):
         TrackGallery.load(tmp_path / "code.npz")  # pickled objects are not opened
-    with pytest.raises(InputError, match=r"saved as \.npz"):
+    with pytest.raises(InputError, match=r"must end in \.npz"):
         gallery([0], 0).save(tmp_path / "door.pkl")
     with pytest.raises(InputError, match="counts of a gallery"):
         TrackGallery(np.zeros(1, int), np.zeros(1, int), np.array([3]), np.zeros((1, 2, 4), np.float32))

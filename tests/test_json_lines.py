@@ -105,7 +105,7 @@ def test_another_process_follows_a_run(tmp_path):
     assert [[str(one["frame"]), str(track["id"])] for one in followed for track in one["tracks"]] == wanted
 
 
-def test_a_jsonl_that_cannot_be_is_told_before_any_work(tmp_path, capsys):
+def test_a_jsonl_that_cannot_be_written_is_refused_before_any_work(tmp_path, capsys):
     clip = made_clip(tmp_path / "clip")
     truth, out = str(clip / "gt" / "gt.txt"), tmp_path / "out"
     arguments = ["--detections", truth, "--out", str(out), "--jsonl", str(Path(tmp_path / "none" / "x"))]

@@ -48,7 +48,7 @@ def picture(height: int = 60, width: int = 90) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("sizes", "suffix"), [({}, ".pth"), ({"depth": 3, "heads": 2, "side": 64}, ".safetensors")])
-def test_the_network_is_told_from_the_shapes(sizes: dict[str, int], suffix: str, tmp_path: Path) -> None:
+def test_the_shapes_identify_the_network(sizes: dict[str, int], suffix: str, tmp_path: Path) -> None:
     """The same outputs as the network that wrote the file: heads, windows and all."""
     sam, made = load_sam(write_sam(tmp_path / f"sam{suffix}", **sizes), "cpu"), tiny_sam(**sizes)
     side = made.image_encoder.img_size
@@ -254,7 +254,7 @@ def test_masks_of_a_detector_are_written_too(tmp_path: Path) -> None:
         (b"", "not a whole torch checkpoint"),
     ],
 )
-def test_a_bad_checkpoint_is_told_before_any_work(
+def test_a_bad_checkpoint_is_refused_before_any_work(
     content: bytes | None, message: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, out = tmp_path / "sam.pth", tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Official checkpoints: read safely, told apart, fetched, converted, and what is said when that cannot be."""
+"""Official checkpoints: read safely, identified, fetched and converted, and the messages where that fails."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def small(keys):
 
 
 @pytest.mark.parametrize("name", sorted(spec.name for spec in list_models() if spec.signature))
-def test_each_official_model_is_told_by_its_keys(name):
+def test_the_keys_identify_each_official_model(name):
     assert told_by(official_keys(name)) is spec_of(name)
     assert identify(small(official_keys(name)), "file") is spec_of(name)
 

@@ -19,7 +19,7 @@ from masa_track.errors import InputError
 from masa_track.video.camera_motion import CameraMotion
 
 RNG = np.random.default_rng
-LOOKS = unit(RNG(5).normal(size=(40, 64)))  # things that look nothing alike
+LOOKS = unit(RNG(5).normal(size=(40, 64)))  # objects of different appearance
 OPTIONS = FusedOptions()
 NOISE = kalman.MotionNoise(  # of the preset
     speed=OPTIONS.motion_speed,
@@ -45,7 +45,7 @@ def step(
     labels: list[int] | None = None,
     seed: int = 0,
 ) -> list[int]:
-    """One frame of things at boxes; how each looks varies a little."""
+    """One frame of objects at boxes; their embeddings vary a little."""
     count = len(boxes)
     varied = 10 * unit(LOOKS[looks] + 0.05 * RNG(seed + int(frame)).normal(size=(count, 64)))
     ids = associator.update(
@@ -164,7 +164,7 @@ def test_appearance_learns_what_a_video_shows() -> None:
 def test_appearance_says_less_after_a_long_time() -> None:
     evidence = FittedEvidence(NANO, most=8.0)
     soon, late = evidence.log_odds(np.array([[0.2, 0.2]]), np.array([0.04, 5.0]))[0]
-    assert soon < late  # little alike: at once that is another thing, after five seconds it may be the same
+    assert soon < late  # a low cosine: at once that is another object, after five seconds it may be the same
 
 
 def test_most_evidence_and_coverage() -> None:
@@ -179,7 +179,7 @@ def test_most_evidence_and_coverage() -> None:
 
 
 def test_a_walk_behind_a_tree() -> None:
-    """Two that look the same cross the picture; one is hidden for a second, and comes out where it should."""
+    """Two objects of the same appearance cross the picture; one is hidden for a second and reappears on its path."""
     associator = FusedAssociator(fps=25)
     for k in range(30):
         assert step(associator, k, [box(100 + 3 * k), box(500 - 3 * k, 300)], [0, 0]) == [0, 1]
@@ -188,7 +188,7 @@ def test_a_walk_behind_a_tree() -> None:
     assert step(associator, 55, [box(100 + 3 * 55), box(500 - 3 * 55, 300)], [0, 0]) == [0, 1]
 
 
-def test_look_alikes_that_cross() -> None:
+def test_objects_of_the_same_appearance_that_cross() -> None:
     """Motion alone tells them apart; appearance knows nothing."""
     associator = FusedAssociator(fps=25)
     for k in range(80):
@@ -196,7 +196,7 @@ def test_look_alikes_that_cross() -> None:
         assert ids == [0, 1], k
 
 
-def test_who_comes_back_after_a_long_time_is_known_by_looks() -> None:
+def test_an_object_that_returns_after_a_long_time_is_recognised_by_appearance() -> None:
     associator = FusedAssociator(fps=25)
     for k in range(20):
         step(associator, k, [box(300 + k), box(100, 300), box(500, 300)], [0, 1, 2])
@@ -213,7 +213,7 @@ def test_memory_ends() -> None:
     assert step(associator, 41, [box(300)], [0]) == [1]
 
 
-def test_a_cut_leaves_looks_alone() -> None:
+def test_after_a_cut_appearance_alone_decides() -> None:
     associator = FusedAssociator(fps=25)
     places = [box(100), box(300), box(500)]
     for k in range(25):
@@ -224,7 +224,7 @@ def test_a_cut_leaves_looks_alone() -> None:
 
 
 def test_a_cut_to_another_scene_and_back() -> None:
-    """Other things stand elsewhere, and a weak box where one was before: none takes an identity."""
+    """Other objects stand elsewhere, and a box of low score where one was before: none takes an identity."""
     associator = FusedAssociator(fps=25)
     first, places = list(range(6)), [box(90 * k, 100) for k in range(6)]
     others = [*(box(80 * k + 40, 250, 45, 90) for k in range(5)), box(12, 112)]
@@ -282,7 +282,7 @@ def test_what_is_seen_once_gets_no_identity() -> None:
 @pytest.mark.parametrize(
     ("start", "score", "sightings"), [(0.7, 0.95, 2), (0.7, 0.75, 3), (0.3, 0.75, 2), (0.3, 0.32, 4)]
 )
-def test_a_weak_thing_must_be_seen_more_often(start: float, score: float, sightings: int) -> None:
+def test_an_object_of_low_scores_must_be_detected_more_often(start: float, score: float, sightings: int) -> None:
     """How often depends on the score, beside the one from which tracks start."""
     associator = FusedAssociator(fps=25, track_activation_threshold=start)
     step(associator, 0, [box(400)], [1])
@@ -360,7 +360,7 @@ def test_the_scale_of_embeddings_does_not_matter() -> None:
         np.testing.assert_array_equal(*both)
 
 
-def test_nothing_one_thing_and_zeros() -> None:
+def test_no_detection_one_detection_and_zeros() -> None:
     associator = FusedAssociator()
     assert step(associator, 0, [], []) == []
     assert step(associator, 1, [box(10)], [0]) == [0]
@@ -617,7 +617,7 @@ def test_a_camera_that_moved_far_is_found() -> None:
 
 @pytest.mark.parametrize("who_leaves", ["camera", "thing"])
 def test_what_the_camera_turned_away_from_is_not_missing(who_leaves: str) -> None:
-    """A thing leaves the picture, and seconds later something is there that fits: its return, or something else?"""
+    """An object leaves the picture, and seconds later a detection fits: its return, or another object?"""
     associator = FusedAssociator(fps=10.0, first_id=1, use_appearance=False)
     still, turn = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[1.0, 0, -300], [0, 1, 0]])
 
@@ -640,7 +640,7 @@ def test_what_the_camera_turned_away_from_is_not_missing(who_leaves: str) -> Non
 
 
 def test_camera_motion_keeps_identities() -> None:
-    """Two look-alikes stand; the camera turns by their distance from one frame to the next."""
+    """Two objects of the same appearance stand; the camera turns by their distance from one frame to the next."""
     import supervision as sv
 
     class Alike:

@@ -162,7 +162,7 @@ def test_folding_batch_norms_changes_nothing(frame: np.ndarray, name: str) -> No
         torch.testing.assert_close(level, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
-def test_the_same_thing_elsewhere_is_more_alike_than_another(
+def test_the_same_object_elsewhere_is_more_similar_than_another(
     model: masa_track.encoders.embedder.Embedder, frame: np.ndarray
 ) -> None:
     moved = np.roll(frame, (16, 24), axis=(0, 1))
@@ -295,7 +295,7 @@ def test_colour_bins_equal_loops() -> None:
             np.testing.assert_allclose(got[0, :, row, column].numpy(), total**0.5, atol=2e-3)
 
 
-def test_another_coat_is_another_thing(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
+def test_another_coat_is_another_object(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
     """The same shapes in other colours are less alike than in the same."""
     red, blue = (np.clip(frame // 2 + np.array(tint), 0, 255).astype(np.uint8) for tint in ((0, 0, 90), (90, 0, 0)))
     here, same, recoloured = model.embed(red, BOXES), model.embed(red.copy(), BOXES), model.embed(blue, BOXES)

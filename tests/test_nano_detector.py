@@ -122,7 +122,7 @@ def test_boxes_are_what_their_positions_say() -> None:
 
 
 @pytest.mark.slow
-def test_a_head_learns_where_two_things_are() -> None:
+def test_a_head_learns_where_two_objects_are() -> None:
     """Two bright rectangles in the backbone's maps: within some steps both are found, and nothing else comes first."""
     torch.manual_seed(0)
     regions = torch.tensor([[24.0, 40, 104, 120], [150, 30, 230, 170]])

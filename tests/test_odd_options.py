@@ -37,10 +37,10 @@ ROOT = Path(__file__).resolve().parents[1]
         (["--set", "x=" + "-" * 50_000], "--set takes OPTION=VALUE of at most 200 characters"),
         (["--set", "views=" + "(" * 150], "views must be a whole number"),
         (["--set", "fps={[]: 1}"], "fps must be a finite number"),
-        (["--class-groups", "car;;dog"], "--class-groups must be classes separated by , and groups by ;"),
+        (["--class-groups", "car;;dog"], '--class-groups must be classes separated by "," and groups'),
         (["--class-groups", "object;objects"], "unknown class in --class-groups 'objects': did you mean 'object'?"),
         (["--class-groups", "0,0"], "class_groups must hold each class once, got 0 more than once"),
-        (["--class-groups", "0", "--preset", "tao"], "--class-groups needs the preset default, got tao"),
+        (["--class-groups", "0", "--preset", "tao"], "--class-groups needs --preset default, got tao"),
         (["--device", "meta"], "device 'meta' cannot be used here"),
     ],
 )

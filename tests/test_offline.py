@@ -25,7 +25,7 @@ def test_gaps_are_filled_as_by_hand() -> None:
     np.testing.assert_allclose(got[got_ids == 7], walk([1, 2, 3, 4, 5, 6, 20]))
 
 
-def test_smoothing_leaves_an_even_walk_and_calms_a_shaky_one() -> None:
+def test_smoothing_leaves_an_even_walk_and_smooths_a_shaky_one() -> None:
     frames, ids = np.arange(60), np.zeros(60, int)
     np.testing.assert_allclose(smooth(frames, ids, walk(range(60)), 3), walk(range(60)), atol=1e-9)
     shaky = walk(range(60)) + np.random.default_rng(0).normal(0, 2, (60, 4))

@@ -160,12 +160,12 @@ def test_an_empty_path_is_refused(option: str, inputs: Path, capsys: pytest.Capt
     assert not Path("o").exists()
 
 
-def test_places_that_cannot_be_written_are_told_before_any_work(
+def test_places_that_cannot_be_written_are_refused_before_any_work(
     inputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("o/tracks.txt").mkdir(parents=True)
     for arguments, message in (
-        (["--out", "o"], "--out o holds tracks.txt, which is no file: remove it"),
+        (["--out", "o"], "--out o holds tracks.txt, which is not a regular file: remove it"),
         (
             ["--out", "n", "--gallery", "nodir/x.npz"],
             "--gallery must be in a folder that is there, but there is no nodir",

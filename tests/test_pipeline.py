@@ -71,7 +71,7 @@ def test_a_frames_fault_is_skipped_and_a_setups_fault_ends_the_run(tmp_path: Pat
     assert not (tmp_path / "all" / "tracks.txt").exists()
 
 
-def test_a_video_cut_short_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_video_cut_short_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.mp4"
     with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=25)
@@ -84,7 +84,9 @@ def test_a_video_cut_short_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert main(["track", str(path), "--detector", "motion", "--no-video", "--out", str(tmp_path / "o")]) == 0
     said = capsys.readouterr()
-    assert "warning   the video is not whole: its header announces 20 frames, but the file ends after frame" in said.out
+    assert (
+        "warning   the video is incomplete: its header announces 20 frames, but the file ends after frame" in said.out
+    )
     assert "the file was cut short" in (tmp_path / "o" / "report.html").read_text()
     assert "loading model nano\n" in said.err
 
@@ -99,7 +101,8 @@ def test_no_identities_are_explained(tmp_path: Path) -> None:
     weak = track_video(job(tmp_path, track_activation_threshold=0.95))
     assert (weak.boxes, weak.weak_boxes, weak.best_score) == (14, 14, 0.9)
     weak.identities = 0
-    assert "all 14 boxes score too little: a track starts above 0.5, the best box has 0.90" in said(weak)
+    too_low = "the scores of all 14 boxes are too low: a score above 0.5 starts a track, and the highest is 0.90"
+    assert too_low in said(weak)
     assert "try --set track_activation_threshold=0.45" in said(weak)
-    assert "1 of 2 boxes score above 0.5" in said(Outcome(frames=9, boxes=2, weak_boxes=1))
+    assert "1 of 2 boxes have a score above 0.5" in said(Outcome(frames=9, boxes=2, weak_boxes=1))
     assert "warning" not in said(Outcome(frames=9, identities=1))

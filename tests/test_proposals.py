@@ -252,7 +252,7 @@ def test_other_settings_are_refused(photos: Path, tmp_path: Path, capsys: pytest
     assert (out.read_bytes(), lines(out)) == before
 
 
-def test_broken_images_are_left_out_until_they_are_mended(
+def test_broken_images_are_left_out_until_they_are_fixed(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, out, options = tmp_path / "photos", tmp_path / "r.json", ["--method", "superpixels", "--max-regions", "5"]

@@ -320,6 +320,6 @@ def _saved(path: Path, **arrays: object) -> Path:
         ({"file_names": np.array(["a"])}, "frames must count the 1 file_names from 1"),
     ],
 )
-def test_a_wrong_npz_is_told(tmp_path, arrays, message):
+def test_a_wrong_npz_is_refused(tmp_path, arrays, message):
     with pytest.raises(InputError, match=message):
         read_detections(_saved(tmp_path / "d.npz", **arrays), video())

@@ -1,4 +1,4 @@
-"""20,000 frames and thousands of things through the tracker: nothing grows, no identity is given twice."""
+"""20,000 frames and thousands of objects through the tracker: nothing grows, no identity is given twice."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def tool() -> Any:
 @pytest.mark.slow
 def test_twenty_thousand_frames(tmp_path):
     sink = tmp_path / "live.jsonl"
-    *_, result = tool().soak(20_000, things=6, life=38, preset="default", match=None, sink=sink)
+    *_, result = tool().soak(20_000, objects=6, life=38, preset="default", match=None, sink=sink)
     assert [tenth.frames for tenth in result.tenths] == list(range(2000, 20_001, 2000))
-    assert result.things > 3000
+    assert result.objects > 3000
     assert result.reused == 0
-    # Some of these things, which look like nothing on earth and appear where another has left, are taken for that one.
-    assert result.tenths[-1].identities > 0.7 * result.things
-    assert result.mixed < 0.05 * result.things
+    # Some of these objects, which have random embeddings, appear where another has left and get its identity.
+    assert result.tenths[-1].identities > 0.7 * result.objects
+    assert result.mixed < 0.05 * result.objects
 
     # From the second tenth on, as memory of the first may be still filling. A leak of one object a frame is 16,000, of
-    # one remembered embedding (512 bytes) a thing 1.3 MB.
+    # one remembered embedding (512 bytes) an object 1.3 MB.
     settled = result.tenths[1:]
     assert max(tenth.objects for tenth in settled) - settled[0].objects < 500
     assert max(tenth.remembered for tenth in settled) < 400
@@ -45,9 +45,9 @@ def test_twenty_thousand_frames(tmp_path):
 
 
 @pytest.mark.slow
-def test_things_of_their_own_looks_keep_their_own_identities(tmp_path):
-    *_, result = tool().soak(2500, things=12, life=60, preset="appearance", match=0.75, sink=tmp_path / "live.jsonl")
-    assert result.things > 450
+def test_objects_of_different_appearance_keep_their_identities(tmp_path):
+    *_, result = tool().soak(2500, objects=12, life=60, preset="appearance", match=0.75, sink=tmp_path / "live.jsonl")
+    assert result.objects > 450
     assert result.reused == 0
     assert result.mixed == 0
-    assert result.tenths[-1].identities > 0.98 * result.things
+    assert result.tenths[-1].identities > 0.98 * result.objects

@@ -106,7 +106,7 @@ def test_a_box_of_another_class_in_the_cluster_of_ours_is_not_false():
     assert result.classes[CAR].teta == result.classes[BUS].teta == 1
 
 
-def test_frames_without_truth_are_not_looked_at():
+def test_frames_without_truth_are_not_scored():
     # TAO has truth once a second; the tracks' boxes between count for nothing, also not for their length.
     found = TRUTH + [(t, i, BUS, where) for t, i, _, where in TRUTH for t in (t + 10,)]
     assert score(TRUTH, found, exhaustive=True).teta == 1

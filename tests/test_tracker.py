@@ -24,7 +24,7 @@ COLOURS = np.array([[250, 40, 40], [40, 250, 40], [40, 40, 250], [240, 240, 30]]
 
 
 def painted(order: list[int], places: list[int]) -> tuple[sv.Detections, np.ndarray]:
-    """A frame with things ``order`` painted at ``places``, and their boxes."""
+    """A frame with objects ``order`` painted at ``places``, and their boxes."""
     frame = FRAME.copy()
     boxes = []
     for thing, place in zip(order, places, strict=True):
@@ -37,7 +37,7 @@ def painted(order: list[int], places: list[int]) -> tuple[sv.Detections, np.ndar
 
 
 def identities(tracker: MasaTracker, things: list[list[int]], seed: int = 0) -> list[dict[int, int]]:
-    """Each frame's identity of each thing, the things standing somewhere else in every frame."""
+    """Each frame's identity of each object; the objects are at other places in every frame."""
     rng = np.random.default_rng(seed)
     found = []
     for order in things:
@@ -47,14 +47,14 @@ def identities(tracker: MasaTracker, things: list[list[int]], seed: int = 0) -> 
     return found
 
 
-def test_things_keep_their_identity_wherever_they_are() -> None:
+def test_objects_keep_their_identity_wherever_they_are() -> None:
     found = identities(MasaTracker(ByColour()), [[0, 1, 2], [2, 0, 1], [1, 2], [3, 0, 1, 2], [0, 3]])
     assert found[0] == {0: 1, 1: 2, 2: 3}
     for frame in found[1:]:
         assert frame == {thing: thing + 1 for thing in frame}
 
 
-def test_a_detector_whose_scores_start_nothing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_detector_whose_scores_start_no_track_is_reported(caplog: pytest.LogCaptureFixture) -> None:
     weak, sure = MasaTracker(ByColour()), MasaTracker(ByColour(), track_activation_threshold=0.25)
     for tracker, told in ((weak, 1), (sure, 0)):
         caplog.clear()
@@ -184,7 +184,7 @@ def test_the_shipped_model_tracks() -> None:
 
 
 def scored(*scores: object) -> sv.Detections:
-    """Boxes side by side with these scores, whatever they are."""
+    """Boxes side by side with these scores."""
     detections = sv.Detections(np.array([[40 * k, 0, 40 * k + 30, 60] for k in range(len(scores))], np.float32))
     detections.confidence = np.array(scores)
     return detections

@@ -298,7 +298,7 @@ def test_prepare_folder_makes_it_and_leaves_no_trace(tmp_path):
     assert os.listdir(folder) == ["mine"]
 
 
-def test_prepare_folder_says_what_is_wrong(tmp_path, monkeypatch):
+def test_prepare_folder_names_the_fault(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"--out must be a folder, but .*file is a file"):
         prepare_folder(tmp_path / "file")

@@ -334,7 +334,7 @@ def test_processes_share_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [item for pair in zip(*parts, strict=True) for item in pair] == alone
 
 
-def test_the_data_set_is_told_the_epoch() -> None:
+def test_the_data_set_gets_the_epoch() -> None:
     data = TinyViews()
     PhotoSampler(data).set_epoch(5)
     assert data.epoch == 5

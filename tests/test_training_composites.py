@@ -65,7 +65,7 @@ def colour_of(view: dict[str, torch.Tensor], row: int) -> np.ndarray:
     return np.array([np.median(np.cos(hues)), np.median(np.sin(hues))])
 
 
-def test_the_same_id_is_the_same_thing(photos: Path) -> None:
+def test_the_same_id_is_the_same_object(photos: Path) -> None:
     """By colour; some middles are covered by what lies in front, so most and not all."""
     data = make(photos, scene_share=0.0)
     same, other = [], []
@@ -157,7 +157,7 @@ def test_seen_again_is_about_as_high_as_asked_and_not_the_same() -> None:
     assert first.image.shape != second.image.shape or not np.array_equal(first.image, second.image)
 
 
-def test_no_thing_is_pasted_twice_under_two_names(photos: Path) -> None:
+def test_no_object_is_pasted_twice_under_two_names(photos: Path) -> None:
     """Every thing of a picture is another cut-out."""
     data = make(photos, scene_share=0.0)
     drawn = []

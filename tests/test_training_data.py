@@ -405,7 +405,7 @@ def test_a_box_alone_moves_as_the_box_of_its_corners(tmp_path: Path, folder: Pat
     np.testing.assert_allclose(box_of(moved), [*corners.min(axis=0), *corners.max(axis=0)], atol=1.5)
 
 
-def test_a_photograph_that_does_not_decode_is_told_once_and_replaced(
+def test_a_photograph_that_does_not_decode_is_reported_once_and_replaced(
     folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     shutil.copytree(folder / "images", tmp_path / "images")

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""IDF1 of other people's trackers on a clip's true boxes, without appearance and with our embeddings.
+"""IDF1 of other libraries' trackers on a clip's true boxes, without appearance and with our embeddings.
 
 Both runs are the same tracker of the same package in one process, on the same boxes, in an order drawn at random for
 each frame. Every option that is not the library's default is below, in the function of the library; the largest cosine
-distance of one thing, the same for all, was chosen on the clips of README.md's table; `--gates` tries others. A library
-that is not installed is left out: their pins clash, so it takes two environments, which the first line makes.
+distance of a match, the same for all, was chosen on the benchmark clips; `--gates` tries others. A library that is not
+installed is left out: their versions conflict, so two environments are needed, which the first line makes.
 
     python tests/environments.py
     .venv-peers/bin/python tools/bench_adapters.py ../shared/clips/mot15/TUD-Campus --strides 1 10 20
@@ -31,7 +31,7 @@ from masa_track.evaluation.mot import MotRows, read_mot
 from masa_track.evaluation.scores import score_sequences
 from masa_track.video.sources import open_source
 
-GATE = 0.7  # the largest cosine distance at which a thing may still be the same, for the shipped `nano`
+GATE = 0.7  # the largest cosine distance of a match, for the shipped `nano`
 Step = Callable[[sv.Detections, np.ndarray], np.ndarray]  # a frame's boxes and picture -> (N,) ids, -1 = none
 
 
@@ -165,7 +165,7 @@ class Once:
 
 
 class _Blind:
-    """A model to which all looks alike."""
+    """A model that gives all boxes the same embedding."""
 
     def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         return np.ones((len(boxes), 4), np.float32)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Identities by embeddings of which nothing is known: scripted families, with three kinds of prior.
+"""Identities by embeddings of an unknown model: scripted families, with three kinds of prior.
 
-Each family scripts what cosines mean: how alike different objects are, in one frame and over time, and how alike an
-object is to itself. Three scenarios are tracked with it, by the preset `default`:
+Each family scripts the cosines of different objects, in one frame and over time, and those of an object with
+itself. Three scenarios are tracked with it, by the preset `default`:
 
 - newcomers: an object leaves, and another one appears, 1 to 6 seconds later;
 - returns: the same, but it is the object that left;
@@ -46,8 +46,8 @@ class Family:
         classes: number of classes, 0 for none.
         in_class: squared part that the objects of a class have in common, beside ``common``.
         light: squared part that the boxes of a frame have in common; it changes within some two seconds.
-        drift: squared part of an object's look that changes within some two seconds.
-        noise: length of the noise of each box, relative to the object's look.
+        drift: squared part of an object's embedding that changes within some two seconds.
+        noise: length of the noise of each box, relative to the object's embedding.
         freedom: of Student's t, of which the noise is; inf for a normal distribution.
     """
 

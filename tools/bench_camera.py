@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What taking the camera's motion into account gains: real clips seen through a window that moves over them.
+"""IDF1 with and without compensation of the camera's motion: real clips seen through a window that moves over them.
 
 The clips' cameras stand still, so a moving window makes a camera that moves with exactly known boxes (those of which
 half or more is inside, cut at its border). It sweeps to and fro, or shakes. True boxes are the detections; IDF1 with

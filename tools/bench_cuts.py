@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What cuts do to identities: real clips put one after another, and cut back to where they left off.
+"""Identities after cuts: real clips one after another, and cut back to where they were left.
 
-`others` plays the first frames of each clip in turn, in several orders: nothing comes back, and whoever carries on an
-identity of the scene before is wrong. `back` goes from a clip to another and back: all should get their identities
-again. True boxes, every frame. IDF1 with the shipped model beside the trackers of `trackers`, and how many identities
-things of two clips have had. Each frame is embedded once: some three minutes on two cores for the four clips below.
+`others` plays the first frames of each clip in turn, in several orders: nothing returns, so each identity of the
+scene before is wrong. `back` goes from one clip to another and back: all objects should get their identities again.
+True boxes, every frame. The table has the IDF1 with the shipped model, that of the trackers of `trackers`, and the
+number of identities wrongly given to objects of two clips. Each frame is embedded once, which takes some three minutes
+on two cores for the four clips below.
 
     pip install ".[bench]"
     python tools/bench_cuts.py ../shared/clips/mot15/* ../shared/clips/collage_dev
@@ -32,11 +33,11 @@ OWN = 1000  # identities of clip i are counted from i times this
 
 
 class Frame(NamedTuple):
-    """A frame of a clip: boxes (N, 4) xyxy, whose they are (N,), how they look (N, D), the picture."""
+    """A frame of a clip: boxes (N, 4) xyxy, true identities (N,), embeddings (N, D), the picture."""
 
     boxes: np.ndarray
     names: np.ndarray
-    looks: np.ndarray
+    embeddings: np.ndarray
     picture: np.ndarray
 
 
@@ -67,18 +68,18 @@ def films(scenes: list[list[Frame]]) -> Iterator[tuple[str, list[Frame]]]:
 
 
 def play(film: list[Frame], name: str, prior: AppearancePrior | None) -> tuple[float, int]:
-    """IDF1 of a tracker, and how many of its identities things of two clips have had."""
+    """IDF1 of a tracker, and the number of its identities that objects of two clips had."""
     height, width = np.max([frame.picture.shape[:2] for frame in film], axis=0).tolist()
     update = ours(FPS, (width, height), prior, {}) if name == "ours" else peer(PEERS[name], with_frames=True)
     tracked, true = [], []
     clips: dict[int, set[int]] = {}
     for number, frame in enumerate(film, start=1):
-        ids = update(frame.boxes, np.ones(len(frame.boxes)), frame.looks, frame.picture, number)
+        ids = update(frame.boxes, np.ones(len(frame.boxes)), frame.embeddings, frame.picture, number)
         tracked.append((number, ids, frame.boxes))
         true.append((number, frame.names, frame.boxes))
-        for identity, thing in zip(ids.tolist(), frame.names.tolist(), strict=True):
+        for identity, own in zip(ids.tolist(), frame.names.tolist(), strict=True):
             if identity >= 0:
-                clips.setdefault(identity, set()).add(thing // OWN)
+                clips.setdefault(identity, set()).add(own // OWN)
     truth: MotRows = tracks_of(true)
     score = score_sequences({"film": (truth, tracks_of(tracked))}).combined.idf1
     return score, sum(len(of) > 1 for of in clips.values())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes pairs of training views as pictures, to be looked at before hours are spent on them.
+"""Writes pairs of training views as pictures, to be checked before a long training.
 
 The same instance has the same colour and number in both views; what is in one view only is grey. One jpg a pair, and
 index.html with all of them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the scores of nano's detection head chances: that a box overlaps a thing by half or more.
+"""Calibrates the scores of nano's detection head to probabilities that a box has an IoU of .5 or more with an object.
 
 Two numbers are fitted by logistic regression on the boxes that the head finds on the photographs held aside. The order
 of boxes stays as it is, and with it what tools/score_proposals.py measures.

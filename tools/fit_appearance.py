@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Fits what the preset `default` supposes of a model's cosines, from clips with true identities.
+"""Fits a prior of a model's cosines for the preset `default`, on clips with true identities.
 
-Without such a prior the tracker learns from each video alone what cosines mean. Give the json file that this writes to
-`masa-track track --prior FILE` or `MasaTracker(prior=FILE)`. If it lies beside the weights NAME.safetensors or NAME.pth
-and is named NAME.prior.json, it is loaded with them.
+Without a prior the tracker learns the distributions of cosines from each video. Pass the json file that this script
+writes to `masa-track track --prior FILE` or `MasaTracker(prior=FILE)`. A file NAME.prior.json beside the weights
+NAME.safetensors or NAME.pth is loaded with them.
 
     python tools/fit_appearance.py ../shared/clips/mot15/* ../shared/clips/collage_dev --model r50 --out r50.prior.json
 """
@@ -29,7 +29,7 @@ _MOST = 500  # pairs of a clip and stride, so that a long clip weighs no more
 
 
 def cosines(sequence: EmbeddedSequence, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gaps and cosines (K, 2) of things and themselves, and cosines (L,) of different things seen at once.
+    """Gaps (seconds) and cosines of objects with themselves (K, 2), and cosines (L,) of different objects of a frame.
 
     Galleries are filled by the truth as the tracker would fill them.
     """

@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument("--backgrounds", type=Path, help="more photographs, for the background")
     parser.add_argument("--out", type=Path, default=Path("runs/nano/centred.safetensors"))
     parser.add_argument("--checkpoint", type=Path, help="the .pth file (default: the installed package's)")
-    parser.add_argument("--pairs", type=int, default=400, help="pairs of pictures to look at (default: %(default)s)")
+    parser.add_argument("--pairs", type=int, default=400, help="number of pairs of pictures (default: %(default)s)")
     args = parser.parse_args()
     torch.manual_seed(0)
     network: Nano = build_model("nano").eval()

@@ -5,7 +5,8 @@
     python tools/test_mot.py configs/mmdet/tao_r50.py masa_r50.pth --cfg-options model.public_det_path=tao_dets
     torchrun --nproc-per-node 8 tools/test_mot.py configs/mmdet/bdd_r50.py masa_r50.pth --launcher pytorch
 
-Interrupted, the same command goes on at the next video. Several processes share the videos, and give what one gives.
+After an interruption the same command continues at the next video. Several processes share the videos and give the
+result of one process.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise missing_extra("mmengine", "mmdet") from error
         args = parser.parse_args(arguments)
         if args.device == "cpu":
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks; mmengine takes whatever GPU it sees
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported; mmengine takes any visible GPU
         return test(args)
     except InputError as error:
         print(f"test_mot.py: {error}", file=sys.stderr)

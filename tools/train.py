@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         nargs="?",
         const="auto",
         metavar="CHECKPOINT",
-        help="go on from the latest checkpoint of the work folder (anew if there is none), or from the one named",
+        help="continue from the latest checkpoint of the work folder (anew if there is none), or from the one named",
     )
     parser.add_argument("--amp", action="store_true", help="mixed precision, on a GPU: faster, less memory")
     parser.add_argument(
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Trains. Returns the exit status: 0, 2 for a mistake of the user's, 130 after Ctrl-C."""
     args = make_parser().parse_args(arguments)
     if args.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks; mmengine takes whatever GPU it sees
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported; mmengine takes any visible GPU
     try:
         return train(args)
     except InputError as error:

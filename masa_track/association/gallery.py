@@ -90,9 +90,9 @@ class Gallery:
             if count < self.views:
                 self._counts[track] = count + 1
             else:
-                alike = self._products[track].copy()
-                np.fill_diagonal(alike, -np.inf)
-                place = int(np.maximum(alike.max(axis=1), with_views).argmax())
+                products = self._products[track].copy()
+                np.fill_diagonal(products, -np.inf)
+                place = int(np.maximum(products.max(axis=1), with_views).argmax())
             if place:  # the newest view until now moves there
                 self._move_newest(track, place)
                 with_views[place] = with_views[0]

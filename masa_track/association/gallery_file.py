@@ -1,4 +1,4 @@
-"""Galleries on disk, and which tracks of two cameras are one thing."""
+"""Galleries on disk, and matching the tracks of two cameras."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ARRAYS = ("ids", "classes", "counts", "vectors")
 
 @dataclass(frozen=True)
 class TrackGallery:
-    """How tracks looked: what is left of a run, to know its things again.
+    """The remembered embeddings of the tracks of a run, by which its objects can be recognised in another run.
 
     Attributes:
         ids: (M,) int64 identities.
@@ -47,10 +47,14 @@ class TrackGallery:
         return len(self.ids)
 
     def save(self, path: str | Path) -> None:
-        """Writes an .npz, beside and then in place, so that it is whole or not there."""
+        """Writes an .npz file. It is written under another name and then renamed, so it is never incomplete.
+
+        Raises:
+            InputError: the file cannot be written, or its name does not end in .npz.
+        """
         path = Path(path)
         if path.suffix != ".npz":
-            raise InputError(f"a gallery is saved as .npz, got {path}")
+            raise InputError(f"the file of a gallery must end in .npz, got {path}")
         beside = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with open(beside, "wb") as file:
@@ -81,19 +85,22 @@ def match_galleries(
 ) -> list[tuple[int, int, float]]:
     """Which tracks of one camera are which of another, by appearance.
 
-    What all tracks of a camera have in common (its light, its angle) is taken away from each before they are compared,
-    so the two need things in common more than cameras alike. The assignment with the largest sum is taken; a pair that
-    is hardly better than what else each side could have taken is left out, as look-alikes cannot be told apart.
+    The mean embedding of all tracks of a camera depends on its light and viewpoint. It is subtracted from each track's
+    embeddings before the comparison. The assignment with the largest sum of similarities is taken. A pair is left out
+    if its similarity is not ``margin`` above that of every other pair of either track: objects of the same appearance
+    cannot be distinguished.
 
     Args:
         first: M tracks.
         second: N tracks.
-        threshold: the mean of the nearest views' and the mean views' cosine that a pair must exceed.
-        margin: by how much a pair must be more alike than the next best of either side.
-        class_aware: only tracks of the same class may be one.
+        threshold: similarity that a pair must exceed: the mean of the largest cosine of two remembered embeddings and
+            the cosine of their means.
+        margin: difference of cosines by which a pair's similarity must exceed that of the second best pair of either
+            track.
+        class_aware: True: only tracks of the same class can be a pair.
 
     Returns:
-        (identity in ``first``, identity in ``second``, similarity), most alike first.
+        (identity in ``first``, identity in ``second``, similarity), the most similar pair first.
 
     Raises:
         InputError: the embeddings are of different lengths, so of different models.

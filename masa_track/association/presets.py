@@ -1,4 +1,4 @@
-"""What the association engine can be told, and the presets: named, whole sets of options."""
+"""The options of the engine that uses embeddings alone, and the presets: named sets of options."""
 
 from __future__ import annotations
 
@@ -20,38 +20,43 @@ DISTRACTOR_NMS = ("inter", "intra")
 
 @dataclass(frozen=True)
 class AssociationOptions:
-    """The options of one :class:`~masa_track.association.Associator`.
+    """The options of one :class:`~masa_track.association.Associator`, for all presets but ``default``.
 
-    A threshold of ``None`` switches its rule off. Scores are detection scores, IoUs are in 0..1, distances in pixels.
+    Detection scores and IoUs are in 0..1, distances in pixels, times in frames. A threshold of ``None`` disables its
+    rule. The defaults here are those of the authors' ``MasaTaoTracker``; :data:`PRESETS` has those of each preset.
 
     Attributes:
-        track_activation_threshold: an unmatched detection above it starts a track.
-        object_score_threshold: a detection must be above it to take a track.
-        match_score_threshold: the similarity above which a detection and a track may be one.
-        memory_frames: how long a track is remembered after it was last seen.
-        embedding_momentum: weight of the new embedding when a track is updated, 0..1.
-        views: how many embeddings of a track are remembered, those that differ most and the newest. With more than 1
-            a detection is as alike as the mean of its cosines to the nearest view and to the views' mean, instead of to
-            the running mean, and ``embedding_momentum`` is without effect.
-        match_metric: ``bisoftmax``, ``softmax``, ``cosine`` or ``bisoftmax_cosine`` (their mean).
-        assignment: ``greedy`` in the order of scores, or ``hungarian`` (the largest sum of similarities).
-        class_aware: a detection may only take a track of its own class.
-        max_distance: centres further apart than this (it grows with the gap) lower the similarity; -1 is off, too.
-        fps: frames a second of ``frame_index``, for the distance gate.
-        distractor_nms: ``inter``: a distractor is hidden by a box of any class; ``intra``: of its own class.
-        distractor_score_threshold: a detection below it may be a distractor.
-        distractor_iou_threshold: a distractor that overlaps a better one by more is left out.
-        class_iou_threshold: any detection that overlaps a better one by more is left out.
-        backdrop_iou_threshold: the same for one below ``object_score_threshold``, and for backdrops.
-        backdrop_frames: frames for which unmatched detections are kept as backdrops, to which others may match.
-        nms_confidence_threshold: a detection at or below ``object_score_threshold`` whose best match is a track, by
-            more than this, becomes neither a new track nor a backdrop.
-        prune_before_matching: True drops a track unseen for more than ``memory_frames`` before matching; False does
-            as the reference, which drops after matching and does nothing at all on an empty frame, so that a stale
-            track can still be taken after a gap. Both are equal where every frame has detections.
-        count_frames: True counts the frames of ``memory_frames`` by their numbers, as the authors do; False by their
-            time, ``fps`` a second.
-        first_id: the first identity given.
+        track_activation_threshold: score above which an unmatched detection starts a track.
+        object_score_threshold: score above which a detection can match a track.
+        match_score_threshold: similarity by ``match_metric`` above which a detection and a track can match.
+        memory_frames: frames for which a track is remembered after its last detection.
+        embedding_momentum: weight m of the new embedding in a track's running mean, (1 - m) * old + m * new, 0..1.
+        views: number of embeddings remembered of each track: those that differ most, and the newest. With more than 1,
+            ``embedding_momentum`` has no effect, and the cosine of a detection and a track is the mean of two: that to
+            the nearest remembered embedding, and that to the mean of them.
+        match_metric: ``bisoftmax``, ``softmax``, ``cosine`` or ``bisoftmax_cosine`` (mean of bi-softmax and cosine).
+        assignment: ``greedy``: in the order of detection scores; ``hungarian``: the largest sum of similarities.
+        class_aware: True: a detection can match only a track of its own class.
+        max_distance: pixels. The similarity is multiplied by exp(-(d - r) / (100 / ``fps``)) if the distance d of the
+            centres exceeds r = ``max_distance`` * exp(6 * gap in frames / ``fps``). None or -1 disables this.
+        fps: frames a second; used for ``max_distance`` and ``count_frames=False``.
+        distractor_nms: ``inter``: a distractor is suppressed by a box of any class; ``intra``: of its own class.
+        distractor_score_threshold: score below which a detection may be a distractor.
+        distractor_iou_threshold: a distractor is ignored if its IoU with a detection of higher score exceeds this.
+        class_iou_threshold: a detection with a score of ``object_score_threshold`` or more is ignored if its IoU with
+            one of higher score exceeds this.
+        backdrop_iou_threshold: the same for detections of lower score. An unmatched detection whose IoU with one of
+            higher score exceeds it becomes no backdrop.
+        backdrop_frames: number of frames for which unmatched detections are kept as backdrops. A detection that matches
+            a backdrop takes no track.
+        nms_confidence_threshold: similarity. A detection with a score of at most ``object_score_threshold`` becomes
+            neither a track nor a backdrop if its best match is a track with a larger similarity than this.
+        prune_before_matching: True: tracks older than ``memory_frames`` are deleted before matching. False, as in the
+            reference: they are deleted after matching, and not on frames without detections, so that an expired track
+            can still match after such a gap. Where every frame has detections, both give the same identities.
+        count_frames: True: ``memory_frames`` are counted by frame numbers, as by the authors; False: by time, ``fps`` a
+            second.
+        first_id: the first identity.
     """
 
     track_activation_threshold: float = 0.1
@@ -152,7 +157,7 @@ _BDD = AssociationOptions(
     nms_confidence_threshold=0.5,
     prune_before_matching=False,
 )
-# Nothing but embeddings: no gate, and a memory of 1,000 frames (33 s at 30 frames a second). Threshold and views were
+# Embeddings alone, no distance gate, a memory of 1,000 frames (33 s at 30 frames a second). Threshold and views were
 # chosen on the dev clips for `nano` (its card has the table): thresholds from .3 to .45 were within .03 IDF1.
 _APPEARANCE = AssociationOptions(match_score_threshold=0.4, views=10, memory_frames=1000, count_frames=False)
 
@@ -201,8 +206,8 @@ def any_options_of(preset: str, **overrides: Any) -> AssociationOptions | FusedO
             :class:`~masa_track.association.evidence.options.FusedOptions`.
 
     Raises:
-        InputError: for an unknown preset or option (the nearest name is given; for an option of another tracker, ours
-            with the value converted), or a value that cannot be.
+        InputError: for an unknown preset or option, or a value out of range. The message names the nearest known name;
+            for an option of another tracker, our option with the converted value.
     """
     overrides = current_names(overrides)
     if preset not in PRESETS:
@@ -226,7 +231,7 @@ def options_of(preset: str, **overrides: Any) -> AssociationOptions:
     """The same for a preset of :class:`~masa_track.association.Associator`."""
     options = any_options_of(preset, **overrides)
     if isinstance(options, FusedOptions):
-        raise InputError(f"preset {preset!r} joins motion and appearance: use FusedAssociator or open_associator")
+        raise InputError(f"preset {preset!r} uses motion and appearance: use FusedAssociator or open_associator")
     return options
 
 
@@ -234,5 +239,5 @@ def fused_options_of(preset: str, **overrides: Any) -> FusedOptions:
     """The same for a preset of :class:`~masa_track.association.FusedAssociator`."""
     options = any_options_of(preset, **overrides)
     if not isinstance(options, FusedOptions):
-        raise InputError(f"preset {preset!r} knows no motion: use Associator or open_associator")
+        raise InputError(f"preset {preset!r} uses no motion: use Associator or open_associator")
     return options

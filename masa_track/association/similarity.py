@@ -1,4 +1,4 @@
-"""How alike detections and tracks are: the pairs above a threshold, from the embeddings.
+"""Similarity of detections and tracks by their embeddings: the pairs above a threshold.
 
 Where N and M are a thousand, time goes into passes over (N, M) numbers that do not fit a core's cache. So the dot
 products are made once by BLAS into a buffer that is used again in every frame, and all else happens in blocks of
@@ -52,7 +52,7 @@ def similar_pairs(
     threshold: float,
     scratch: Scratch,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The pairs of detection and track that are more alike than a threshold.
+    """The pairs of detection and track whose similarity exceeds a threshold.
 
     Args:
         metric: one of :data:`METRICS`. ``softmax`` is over the tracks, ``bisoftmax`` the mean of that and the softmax

@@ -11,7 +11,7 @@ from masa_track.errors import InputError
 
 _DESCRIPTION = """\
 Turns an official MASA checkpoint (.pth, a pickle) into a .safetensors file that holds only what
-inference needs, and writes a card (.md) beside it. The model is told by the checkpoint's own keys."""
+inference needs, and writes a card (.md) beside it. The names of the tensors identify the model."""
 
 _EPILOG = """\
 examples:
@@ -59,14 +59,18 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("checkpoint", type=path, metavar="PTH", help="the official checkpoint")
     parser.add_argument(
-        "output", type=path, nargs="?", metavar="OUT", help="the .safetensors file (default: MODEL.safetensors)"
+        "output",
+        type=path,
+        nargs="?",
+        metavar="OUT",
+        help="the .safetensors file to write (default: MODEL.safetensors)",
     )
-    parser.add_argument("--model", metavar="NAME", help="refuse a checkpoint of any other model")
+    parser.add_argument("--model", metavar="NAME", help="refuse the checkpoint unless it is of this model")
     parser.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
         default="float32",
-        help="how numbers are stored (default: %(default)s)",
+        help="number format of the output (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 

@@ -1,4 +1,4 @@
-"""Whole numbers of the command line: how many frames, images, processes."""
+"""Checks of whole numbers on the command line: numbers of frames, images, processes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import argparse
 
 from masa_track.errors import InputError
 
-MOST = 2**31 - 1  # libraries below take no more
+MOST = 2**31 - 1  # the largest number that the libraries below accept
 
 
 def check_counts(args: argparse.Namespace, *names: str, least: int = 1) -> None:
-    """Checks options that are a count, or several; None is left alone.
+    """Checks options that are whole numbers, or lists of them; None is allowed.
 
     Args:
         args: the parsed command line.
-        *names: of its attributes, e.g. ``max_frames``.
-        least: the smallest one allowed.
+        *names: attributes of ``args`` to check, e.g. ``max_frames``.
+        least: the smallest number allowed.
 
     Raises:
-        InputError: one is below ``least`` or above 2,147,483,647.
+        InputError: a number is below ``least`` or above 2,147,483,647.
     """
     for name in names:
         value = getattr(args, name)

@@ -1,4 +1,4 @@
-"""`masa-track demo`: the whole way on a real clip, offline, with nothing to prepare."""
+"""`masa-track demo`: tracks a real clip, offline, without preparation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from masa_track.cli.arguments import path_text
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
-Tracks whatever looks like a thing in a real clip (10 s of a street in Brussels, in six shots) without any
-download: boxes and embeddings come from the model that the package ships. It takes one to two minutes on two
-cores and says where to look."""
+Tracks objects of any kind in a real clip (10 s of a street in Brussels, in six shots) without any
+download: boxes and embeddings come from the model that the package ships. It takes one to two minutes
+on two cores and prints which files to open."""
 
 
 def add_parser(commands: Any) -> None:
     """Adds ``demo`` to the command's subparsers."""
-    parser = commands.add_parser("demo", help="track a real clip that is already here", description=_DESCRIPTION)
+    parser = commands.add_parser(
+        "demo", help="track a real clip that is installed with the package", description=_DESCRIPTION
+    )
     parser.add_argument(
         "--out",
         type=path_text,
@@ -30,14 +32,14 @@ def add_parser(commands: Any) -> None:
         "--detector",
         default="own",
         metavar="NAME",
-        help="as for track; 'motion' tracks what moves before a camera that stands still (default: %(default)s)",
+        help="as for track; 'motion' detects moving objects if the camera stands still (default: %(default)s)",
     )
     parser.add_argument("--max-frames", metavar="N", help="stop after N frames")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs ``track`` on the clip."""
+    """Runs ``track`` on the clip. Returns its exit status."""
     from masa_track.cli.main import main
 
     options = ["--max-frames", args.max_frames] if args.max_frames else []

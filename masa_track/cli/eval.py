@@ -14,32 +14,32 @@ from masa_track.cli.arguments import path_text
 from masa_track.cli.counts import check_counts
 
 _DESCRIPTION = """\
-Scores tracks against the truth: HOTA (DetA: finding, AssA: keeping identities, LocA: placing),
-MOTA, IDF1, identity switches (IDSW), false positives (FP) and misses (FN); for things of many
-classes TETA (LocA: finding, AssocA: keeping identities, ClsA: naming)."""
+Scores tracks against the truth: HOTA with its parts DetA (detection), AssA (association) and LocA
+(localisation), MOTA, IDF1, identity switches (IDSW), false positives (FP) and misses (FN). For objects
+of many classes: TETA with its parts LocA (localisation), AssocA (association) and ClsA (classification)."""
 
 _EPILOG = """\
-GT and TRACKS are MOTChallenge text or json. Text has a row a box: frame,id,left,top,width,height[,flag,...],
-frames counted from 1. They can be
+GT and TRACKS are MOTChallenge text or json. Text has one row for each box:
+frame,id,left,top,width,height[,flag,...], with frames counted from 1. They can be
   GT      a text file | a sequence's folder (gt/gt.txt in it) | a folder of sequences (NAME/gt/gt.txt)
   TRACKS  a text file | a folder made by `masa-track track` (tracks.txt in it)
           | for several sequences, a folder with NAME.txt or NAME/tracks.txt
 
 GT as json is COCO-VID or TAO (FILE.json, of one or many videos); TRACKS is then a list of TAO results for
 its images, COCO-VID, a folder made by `masa-track track`, or a folder with NAME.json or NAME/tracks.json.
-Only frames that GT lists are looked at. TETA is by class; the other metrics do not look at classes.
+For json, only frames that GT lists are scored. TETA is by class; the other metrics ignore classes.
 
-Rows of GT whose seventh column is 0 are not scored; 1 and -1 are. MOT text has no classes: MOTChallenge's
-server also takes away tracks on distractors (MOT16 and later), so its figures can differ from these.
-A track where GT has nothing is a false positive, also after GT's last frame. COMBINED sums the counts of
-all sequences, it is no mean.
+Rows of GT whose seventh column is 0 are not scored; those with 1 or -1 are. MOT text has no classes:
+MOTChallenge's server also removes tracks on distractors (MOT16 and later), so its figures can differ
+from these. A track box without a true box is a false positive, also after GT's last frame. COMBINED is
+computed from the summed counts of all sequences; it is not their mean.
 
 examples:
   masa-track track TUD-Campus/img1 --out runs/campus
   masa-track eval TUD-Campus runs/campus
   masa-track eval bdd_val.json runs/bdd --metrics teta,hota
   masa-track eval MOT17/train my_results --json scores.json
-  masa-track eval TUD-Campus/gt/gt.txt tracks.txt --stride 10    # as if the camera took a tenth of the frames"""
+  masa-track eval TUD-Campus/gt/gt.txt tracks.txt --stride 10    # every 10th frame of both"""
 
 
 def add_parser(commands: Any) -> None:
@@ -61,22 +61,26 @@ def add_parser(commands: Any) -> None:
         "--metrics",
         default="hota,clear,idf1",
         metavar="NAMES",
-        help="of hota, clear, idf1, teta, separated by commas (default: %(default)s)",
+        help="any of hota, clear, idf1, teta, separated by commas (default: %(default)s)",
     )
     parser.add_argument(
         "--exhaustive",
         action=argparse.BooleanOptionalAction,
-        help="for TETA: the truth holds every thing of its classes (default: unless it is TAO's)",
+        help="for TETA: the truth holds all objects of its classes (default: yes, unless it is TAO's)",
     )
     parser.add_argument(
-        "--stride", type=int, default=1, metavar="N", help="keep frames 1, 1+N, ... of both (default: %(default)s)"
+        "--stride",
+        type=int,
+        default=1,
+        metavar="N",
+        help="score frames 1, 1+N, ... of both; in json, frame 1 is the first that GT lists (default: %(default)s)",
     )
     parser.add_argument(
         "--iou",
         type=float,
         default=0.5,
         metavar="X",
-        help="overlap from which MOTA, IDF1 and the counts accept a match (default: %(default)s)",
+        help="IoU from which MOTA, IDF1 and the counts accept a match (default: %(default)s)",
     )
     parser.add_argument("--json", type=path_text, metavar="FILE", help="also write the scores, not rounded, to FILE")
     parser.set_defaults(run=run)
@@ -89,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
         args: as :func:`add_parser` defines them.
 
     Raises:
-        InputError: see :func:`masa_track.evaluation.metrics.measure`; or FILE cannot be written, told before any work.
+        InputError: see :func:`masa_track.evaluation.metrics.measure`; or FILE cannot be
+            written, which is checked before any work.
         OSError: FILE could not be written after all.
     """
     check_counts(args, "stride")
@@ -140,7 +145,7 @@ def _check_json(file: str, gt: str, tracks: str) -> None:
 
 
 def _files_read(gt: Path, tracks: Path) -> Iterator[tuple[str, Path]]:
-    """The files that are scored, also those in folders. What is wrong with them is told when they are read."""
+    """The files that are scored, also those in folders. Their contents are checked later, when they are read."""
     from masa_track.evaluation.pairs import find_pairs
 
     yield "GT", gt

@@ -1,4 +1,4 @@
-"""`masa-track export`: a finished run in the form that another tool opens."""
+"""`masa-track export`: converts a finished run to the format of another tool."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ FORMATS = ("cvat", "labelstudio", "tao", "tao-results", "mot", "csv")
 SMOOTH_SECONDS = 0.1
 
 _DESCRIPTION = """\
-Writes the tracks of a finished run (its tracks.json) in the form that another tool opens, on demand
-with short gaps filled and shaking boxes smoothed. The video is not needed."""
+Converts the tracks of a finished run (its tracks.json) to the format of another tool. Two options fill
+short gaps and smooth the boxes. The video is not needed."""
 
 _EPILOG = """\
 formats
   cvat          CVAT for video 1.1 (.xml): in a task with the same video and labels, Actions > Upload annotations
-  labelstudio   tasks with predictions (.json): Import; the labelling interface to paste is printed
-  tao           a dataset in TAO's form (.json): images, videos, tracks, annotations; ids unique over the videos
-  tao-results   what TAO's benchmark takes (.json), by the ids of --truth
-  mot, csv      as in the run's folder
+  labelstudio   Label Studio tasks with predictions (.json), to be imported; the command prints the labelling
+                interface to paste
+  tao           a data set in TAO's format (.json): images, videos, tracks, annotations, masks; track ids are unique
+                over all videos
+  tao-results   a submission to TAO's benchmark (.json), with the image and category ids of --truth, and masks
+  mot, csv      as tracks.txt and tracks.csv in the run's folder
 
 examples:
   masa-track export runs/street --format cvat --out street.xml
@@ -45,7 +47,7 @@ def add_parser(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "export",
-        help="write a run for CVAT, Label Studio, TAO, ...",
+        help="convert a run for CVAT, Label Studio, TAO, ...",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -53,16 +55,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "runs", type=path, metavar="RUN", nargs="+", help="folder made by `masa-track track`, or its tracks.json"
     )
-    parser.add_argument("--format", required=True, choices=FORMATS, help="which tool it is for")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="format of FILE, see below")
     parser.add_argument("--out", required=True, type=path, metavar="FILE", help="the file to write")
-    parser.add_argument("--truth", type=path_text, metavar="FILE", help="for tao-results: TAO's annotations")
-    parser.add_argument("--video", metavar="ADDRESS", help="for labelstudio: where the video is (default: its name)")
+    parser.add_argument("--truth", type=path_text, metavar="FILE", help="TAO's annotations, needed for tao-results")
+    parser.add_argument("--video", metavar="ADDRESS", help="address of the video, for labelstudio (default: its name)")
     parser.add_argument(
         "--fill-gaps",
         type=float,
         default=0.0,
         metavar="SECONDS",
-        help="put boxes on straight lines where a track was unseen for so long or less",
+        help="interpolate the boxes of a track linearly over gaps of at most this many seconds",
     )
     parser.add_argument(
         "--smooth",
@@ -71,13 +73,14 @@ def add_parser(commands: Any) -> None:
         default=0.0,
         const=SMOOTH_SECONDS,
         metavar="SECONDS",
-        help="calm shaking boxes, by averages over about so many seconds to both sides (without a number: %(const)s)",
+        help="smooth the boxes by a weighted mean over about this many seconds before and after (default: off; "
+        "without a number: %(const)s)",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reads, writes and says what was done. Returns 0.
+    """Reads, writes and prints what was written. Returns 0.
 
     Raises:
         InputError: a run is missing or broken, the options do not go together, or FILE would overwrite what is read.
@@ -91,13 +94,13 @@ def run(args: argparse.Namespace) -> int:
         if not 0 <= value < math.inf:
             raise InputError(f"{option} must be 0 or more seconds, got {value}")
     if (args.format == "tao-results") != (args.truth is not None):
-        raise InputError("--format tao-results and --truth go together: the one needs the ids of the other")
+        raise InputError("--format tao-results and --truth need each other: give both, or neither")
     if args.video is not None and args.format != "labelstudio":
-        raise InputError(f"--video is for --format labelstudio; {args.format} has no place for it")
+        raise InputError(f"--video is for --format labelstudio, got --format {args.format}: leave it out")
     several = args.format in ("labelstudio", "tao", "tao-results")
     if len(args.runs) > 1 and (not several or args.video is not None):
         alone = f"{args.format}{' with --video' if several else ''}"
-        raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}")
+        raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}: export them one by one")
     check_file(args.out, "--out")
     read = [("RUN", place / "tracks.json" if place.is_dir() else place) for place in args.runs]
     check_overwriting([("--out", args.out)], [*read, *([("--truth", Path(args.truth))] if args.truth else [])])

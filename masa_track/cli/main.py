@@ -1,4 +1,4 @@
-"""The `masa-track` command: finds the subcommand, runs it, turns what goes wrong into one line and an exit status."""
+"""The `masa-track` command: runs a subcommand, and turns its errors into one line and an exit status."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ def build_parser() -> argparse.ArgumentParser:
 
     parser = _Parser(
         prog="masa-track",
-        description="Makes any detector track anything: give it a video and boxes, get identities.",
-        epilog="Start with `masa-track demo`; `masa-track COMMAND --help` explains each command.",
+        description="Gives the boxes of any object detector identities that last over a video.",
+        epilog="Start with `masa-track demo`. `masa-track COMMAND --help` explains a command. Exit status: 0; 1 for "
+        "a full disk, too little memory, an internal error or a run without a frame; 2 for bad input; 130 if "
+        "interrupted.",
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -60,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Returns:
-        The exit status: 0; 1 for what the surroundings lack (disk space, memory) and for an internal error; 2 for bad
-        input; 130 after Ctrl-C.
+        The exit status: 0; 1 for a full disk, too little memory, an internal error and a run without a frame; 2 for
+        bad input; 130 if interrupted (Ctrl-C, SIGTERM or SIGHUP).
     """
     _open_standard_streams()
     argv = sys.argv[1:] if argv is None else list(argv)
@@ -112,7 +114,7 @@ def _failed(args: argparse.Namespace, text: str, status: int) -> int:
 
 
 def _internal(argv: Sequence[str]) -> int:
-    """Tells of an exception that nobody expected."""
+    """Prints an unexpected exception, and how to report it. Returns 1."""
     traceback.print_exc(file=sys.stderr)
     versions = f"masa-track {__version__}, Python {platform.python_version()}, {platform.platform()}"
     for library in ("numpy", "torch", "supervision"):
@@ -128,13 +130,13 @@ def _internal(argv: Sequence[str]) -> int:
 
 
 class _Output(io.TextIOBase):
-    """Standard output or error, whose reader or disk may fail: that ends no run, and is told at the end.
+    """Standard output or error. If writing to it fails, the run goes on, and the error is reported at its end.
 
     Args:
-        stream: what it stands for.
+        stream: the stream to write to.
 
     Attributes:
-        error: the first that was met; None if there was none.
+        error: the first error of the stream; None if there was none.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -160,13 +162,16 @@ class _Output(io.TextIOBase):
             self.error = self.error or error
 
     def discard(self) -> None:
-        """Sends what is left to nowhere: at its end Python would try to write it again, and print a traceback."""
+        """Discards what is buffered: at exit, Python would try to write it again and print a traceback."""
         with suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _open_standard_streams() -> None:
-    """Opens what the caller has closed (``2>&-``) to nowhere, so that no result file gets its number."""
+    """Opens standard streams that the caller has closed (``2>&-``) on the null device.
+
+    Otherwise a result file would get the descriptor of the stream.
+    """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is not None:
             continue

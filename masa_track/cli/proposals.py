@@ -1,4 +1,4 @@
-"""`masa-track proposals`: photographs in, class-agnostic regions with masks out, for training."""
+"""`masa-track proposals`: class-agnostic regions with masks of photographs, for training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
-Finds whatever may be a thing in photographs, without naming it, and writes the regions with their
-masks as COCO json: what training learns from. By SAM's automatic masks (--sam), or without any
-weights by merging superpixels (--method superpixels), which is far cruder."""
+Finds class-agnostic regions in photographs and writes them with their masks as COCO json, for
+training. The regions are SAM's automatic masks (--sam), or merged superpixels (--method superpixels),
+which need no weights and are far less accurate."""
 
 _EPILOG = """\
-IMAGES is a folder (with all below it), a glob pattern, or a text file with a path a line.
+IMAGES is a folder (with its subfolders), a glob pattern, or a text file with one path a line.
 FILE is COCO json of one category, "object"; each annotation has a segmentation (RLE), bbox and area,
 and SAM's predicted_iou and stability_score, or the score of superpixels.
 
@@ -25,10 +25,10 @@ examples:
   masa-track proposals photos/ --sam sam_vit_b_01ec64.pth --device cpu --workers 4 --out regions.json
   masa-track proposals "photos/**/*.jpg" --method superpixels --workers 2 --out regions.json
 
-What is done is kept in FILE.journal, an image a line. After Ctrl-C or a kill the same command goes on
-from there, and when images were added it searches those only. An image that cannot be read is
-reported, left out, and tried again when it has changed. When FILE is there the journal may be removed.
-Several workers pay on a CPU of many cores or a large GPU: each has a SAM of its own."""
+Finished images are kept in FILE.journal, one a line. After Ctrl-C or a kill, the same command continues
+from there; if images were added, it processes only those. An image that cannot be read is reported, left
+out, and tried again after it has changed. When FILE exists, the journal may be removed. Several workers
+are faster on a CPU with many cores or a large GPU: each loads its own SAM."""
 
 
 def add_parser(commands: Any) -> None:
@@ -39,23 +39,40 @@ def add_parser(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "proposals",
-        help="find class-agnostic regions in photographs, to train on",
+        help="find class-agnostic regions in photographs, for training",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("images", type=path_text, metavar="IMAGES", help="folder, glob pattern or text file of paths")
-    add("--out", required=True, type=path, metavar="FILE", help="the COCO json")
+    add("--out", required=True, type=path, metavar="FILE", help="the COCO json to write")
     how = parser.add_mutually_exclusive_group(required=True)
-    how.add_argument("--sam", type=path, metavar="CHECKPOINT", help="a checkpoint of segment-anything, of any size")
-    how.add_argument("--method", choices=("superpixels",), help="without weights")
-    add("--workers", type=int, default=1, metavar="N", help="processes (default: %(default)s)")
-    add("--max-images", type=int, metavar="N", help="take the first N images only")
-    add("--max-regions", type=int, metavar="N", help="best N regions an image (default: all; 100 of superpixels)")
-    add("--points-per-side", type=int, metavar="N", help="SAM is asked at N x N points (default: 32)")
-    add("--least-iou", type=float, metavar="X", help="take masks that SAM itself thinks this good (default: 0.88)")
-    add("--least-stability", type=float, metavar="X", help="take masks this stable (default: 0.95)")
+    how.add_argument(
+        "--sam", type=path, metavar="CHECKPOINT", help="use SAM with this checkpoint of segment-anything, of any size"
+    )
+    how.add_argument("--method", choices=("superpixels",), help="use merged superpixels, without weights")
+    add("--workers", type=int, default=1, metavar="N", help="number of processes (default: %(default)s)")
+    add("--max-images", type=int, metavar="N", help="use only the first N images")
+    add(
+        "--max-regions",
+        type=int,
+        metavar="N",
+        help="keep the best N regions of an image (default: all; 100 for superpixels)",
+    )
+    add("--points-per-side", type=int, metavar="N", help="prompt SAM at a grid of N x N points (default: 32)")
+    add(
+        "--least-iou",
+        type=float,
+        metavar="X",
+        help="keep masks whose predicted IoU is at least X, 0..1 (default: 0.88)",
+    )
+    add(
+        "--least-stability",
+        type=float,
+        metavar="X",
+        help="keep masks whose stability score is at least X, 0..1 (default: 0.95)",
+    )
     add("--device", metavar="NAME", help="for SAM: cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     parser.set_defaults(run=run)
 
@@ -74,7 +91,9 @@ def run(args: argparse.Namespace) -> int:
     names = ("points_per_side", "least_iou", "least_stability", "device")
     given = {name: getattr(args, name) for name in names if getattr(args, name) is not None}
     if args.sam is None and given:
-        raise InputError(f"--{next(iter(given)).replace('_', '-')} is for --sam; superpixels have no such option")
+        raise InputError(
+            f"--{next(iter(given)).replace('_', '-')} is for --sam; superpixels have no such option: leave it out"
+        )
     settings = ProposalSettings(args.sam, max_regions=args.max_regions, **given)
     images = list_images(args.images, args.max_images)
     read = [("IMAGES", Path(args.images)), *(("IMAGES", images.root / name) for name in images.names)]

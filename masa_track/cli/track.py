@@ -1,4 +1,4 @@
-"""`masa-track track`: a video and boxes in, identities out."""
+"""`masa-track track`: gives the boxes of a video identities."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ if TYPE_CHECKING:
     from masa_track.video.sources import Frame, Source
 
 _DESCRIPTION = """\
-Gives the things in a video identities. The boxes come from a file (--detections), from a detector
-(--detector), or, when nothing is said, from the model itself, which boxes whatever looks like a
-thing; the model embeds what is in them, and alike boxes of different frames become one track."""
+Gives the objects in a video identities. The boxes come from a file (--detections), from a detector
+(--detector), or, without either, from the detection head of the model, which finds objects of any kind
+and gives them no class names. The model computes an embedding of each box. Boxes of different frames
+become one track by their motion and their embeddings."""
 
 _EPILOG = """\
 DIR gets
-  report.html   when each track lived, a thumbnail of each, counts: open it in a browser
+  report.html   counts, the video, a thumbnail and the life span of each track, for a browser
   video.mp4     the video with boxes, identities and short traces (H.264)
   tracks.txt    MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1 (counted from 1)
   tracks.json   COCO-VID; with --masks also a segmentation (RLE) for each box
-  tracks.csv    a row a box
+  tracks.csv    one row for each box
 
 examples:
   masa-track track zoo.mp4 --out runs/zoo
@@ -52,17 +53,21 @@ examples:
   masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
   masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
 
-Gaps are filled and boxes smoothed afterwards: masa-track export DIR --format mot --fill-gaps 1 --smooth --out FILE.
+To fill gaps and smooth boxes afterwards: masa-track export DIR --format mot --fill-gaps 1 --smooth --out FILE.
 Results of an earlier run in DIR are replaced together: with --no-video its video.mp4 is removed.
-Ctrl-C ends a run after the frame in work; the files are whole and hold what was done. A frame that
-cannot be read is reported and skipped. Detections in MOT text count frames and pixels from 1."""
+Ctrl-C ends a run after the current frame; the files are complete up to that frame. A frame that cannot be
+read, or at which the detector, the tracker or the segmenter fails, is reported and skipped. Detections in
+MOT text count frames and pixels from 1.
+
+Exit status: 0; 1 for a full disk, too little memory, an internal error or a run without a frame; 2 for bad
+input; 130 if interrupted."""
 
 
 def add_parser(commands: Any) -> None:
     """Adds ``track`` to the command's subparsers."""
     parser = commands.add_parser(
         "track",
-        help="track a video: boxes in, identities out",
+        help="give the boxes of a video identities",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -75,34 +80,35 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--detector",
         metavar="NAME",
-        help="a detector: 'motion' (fixed camera, no weights), transformers:MODEL, ultralytics:FILE, torchvision:NAME "
-        "(a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own': everything that the --model itself takes for a thing "
-        "(the default)",
+        help="a detector: 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
+        "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own', the detection head "
+        "of --model (the default)",
     )
     boxes.add_argument(
         "--text",
         metavar="PHRASES",
-        help='what is named, e.g. "a yellow minion. a dog", by --detector transformers:MODEL (Grounding DINO, OWL), or '
-        "by Grounding DINO with --model gdino-swinb; the phrases are classes 0, 1, ...",
+        help='find what these phrases name, e.g. "a yellow minion. a dog", with --detector transformers:MODEL '
+        "(Grounding DINO, OWL) or with --model gdino-swinb; the phrases become classes 0, 1, ...",
     )
     add(
         "--model",
         default="nano",
         metavar="NAME",
-        help="what embeds the boxes: a model that `masa-track models` lists, or a file of weights (default: "
+        help="model that embeds the boxes: a model that `masa-track models` lists, or a file of weights (default: "
         "%(default)s)",
     )
     add(
         "--checkpoint",
         type=path_text,
         metavar="FILE",
-        help="other weights for the model (.safetensors, or an official .pth)",
+        help="weights to load instead of the model's own (.safetensors, or an official .pth)",
     )
     add(
         "--preset",
         default="default",
         metavar="NAME",
-        help="how boxes are linked: default, appearance, or the reference's tao, bdd, demo (default: %(default)s)",
+        help="how boxes are associated: default (motion and appearance), appearance (embeddings alone), or the "
+        "authors' trackers tao, bdd, demo (default: %(default)s)",
     )
     add(
         "--set",
@@ -115,29 +121,39 @@ def add_parser(commands: Any) -> None:
         "--gallery",
         type=path,
         metavar="FILE.npz",
-        help="also save how the tracks looked that are remembered at the end",
+        help="also save the embeddings of the tracks in memory at the end of the run",
     )
     add(
         "--prior",
         metavar="FILE.json",
-        help="cosines to expect of the model's embeddings, by tools/fit_appearance.py (default: those known of the "
-        "model, else learned from the video)",
+        help="calibration of the model's cosines, fitted with tools/fit_appearance.py (default: that of the model; "
+        "without one, it is learned from the video)",
     )
     add(
         "--class-groups",
         metavar="GROUPS",
-        help='classes that may be the same object, by name or number: "car,truck;person" lets a car become a truck, '
-        "but not a person; a class that is in no group is a group of its own (default: any class may become any other)",
+        help='classes that may be the same object, by name or number: with "car,truck;person" a car may become a '
+        "truck, but not a person; a class in no group is a group of its own (default: any class may become any other)",
     )
-    add("--camera-motion", action="store_true", help="for a camera that moves: estimate how, and take it into account")
-    add("--stride", type=int, default=1, metavar="N", help="track frames 1, 1+N, ...; numbers stay the video's")
+    add(
+        "--camera-motion",
+        action="store_true",
+        help="estimate the motion of the camera and apply it to the predicted boxes",
+    )
+    add(
+        "--stride",
+        type=int,
+        default=1,
+        metavar="N",
+        help="track frames 1, 1+N, ...; frame numbers stay those of the video (default: %(default)s)",
+    )
     add("--max-frames", type=int, metavar="N", help="stop after N tracked frames")
     add(
         "--masks",
         type=path_text,
         metavar="CHECKPOINT",
-        help="add SAM's mask of each tracked box, by a checkpoint of segment-anything (sam_vit_b_01ec64.pth, or its "
-        "larger ones): drawn in video.mp4, RLE in tracks.json",
+        help="add SAM's mask of each tracked box, with a checkpoint of segment-anything (sam_vit_b_01ec64.pth or a "
+        "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
     )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add(
@@ -145,20 +161,21 @@ def add_parser(commands: Any) -> None:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="when a live address stops giving pictures, try again for so long; 0: end, inf: never (default: 60)",
+        help="if a live address stops sending frames, try to reconnect for this long; 0: end the run at once, inf: try "
+        "forever (default: %(default)g)",
     )
     add(
         "--jsonl",
         type=path_text,
         metavar="FILE",
-        help="also write each frame at once as a line of JSON, for others to follow",
+        help="also write each frame at once as a line of JSON, for other processes to read",
     )
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs ``track``. Everything that can be wrong with the input is found before the first frame is tracked."""
+    """Runs ``track``. The input is checked before the first frame is tracked. Returns the exit status."""
     from masa_track.association import REFERENCE_PRESETS, any_options_of, current_names
     from masa_track.files import check_file, locked_folder, prepare_folder
     from masa_track.video.sources import open_source
@@ -168,7 +185,7 @@ def run(args: argparse.Namespace) -> int:
     overrides = current_names(parse_options(args.set))
     any_options_of(args.preset, **overrides)
     if args.class_groups is not None and args.preset != "default":
-        raise InputError(f"--class-groups needs the preset default, got {args.preset}")
+        raise InputError(f"--class-groups needs --preset default, got {args.preset}: leave one of them out")
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     source = open_source(args.source, reconnect=args.reconnect)
@@ -242,21 +259,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def check_outputs(args: argparse.Namespace, source: Source) -> None:
-    """Checks what can be wrong with the places of the results before any work is done.
+    """Checks, before any work is done, that the results can be written to their places.
 
     Raises:
-        InputError: a result would overwrite what is read or another result, or cannot be put in its place.
+        InputError: a result would overwrite a file that is read or another result, or its place cannot be written.
     """
     from masa_track.files import check_file, check_overwriting
     from masa_track.pipeline.stages import RESULTS
 
     for name in RESULTS:
         if (args.out / name).exists() and not (args.out / name).is_file():
-            raise InputError(f"--out {args.out} holds {name}, which is no file: remove it, or name another folder")
+            raise InputError(
+                f"--out {args.out} holds {name}, which is not a regular file: remove it, or name another folder"
+            )
     if args.gallery is not None:
         if args.preset != "default" or args.gallery.suffix != ".npz":
             raise InputError(
-                f"--gallery needs the preset default and a file .npz, got {args.preset} and {args.gallery}"
+                f"--gallery needs --preset default and a file that ends in .npz, got {args.preset} and {args.gallery}"
             )
         if args.out.is_dir() or os.path.realpath(args.gallery.parent) != os.path.realpath(args.out):
             check_file(args.gallery, "--gallery")
@@ -284,10 +303,10 @@ def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, 
 
 
 def check_boxes_from(args: argparse.Namespace) -> None:
-    """Settles where the boxes come from: a file, a detector (some take a text), a text; or the model itself.
+    """Sets where the boxes come from: a file, a detector (some take a text), a text, or the model's own head.
 
     Raises:
-        InputError: where several are given that do not go together.
+        InputError: several are given that exclude each other.
     """
     given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
     if not given:
@@ -295,7 +314,7 @@ def check_boxes_from(args: argparse.Namespace) -> None:
     takes_text = args.detector is not None and args.detector.startswith("transformers:")
     if len(given) > 1 and not (takes_text and args.detections is None):
         raise InputError(
-            f"{' and '.join(given)} do not go together: give one, or --text with --detector transformers:MODEL"
+            f"{' and '.join(given)} exclude each other: give one, or --text with --detector transformers:MODEL"
         )
 
 
@@ -339,7 +358,7 @@ def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, 
     numbers = {name.casefold(): number for number, name in class_names.items()}
     parts = [[name.strip() for name in part.split(",")] for part in text.split(";")]
     if not all(name for part in parts for name in part):
-        raise InputError(f"--class-groups must be classes separated by , and groups by ;, got {text!r}")
+        raise InputError(f'--class-groups must be classes separated by "," and groups separated by ";", got {text!r}')
     for name in (name for part in parts for name in part):
         if name.casefold() not in numbers and not name.isdecimal():
             raise unknown_name("class in --class-groups", name, class_names.values())
@@ -371,7 +390,7 @@ def file_boxes(path: str, source: Source) -> Boxes:
 
 
 def read_masks(file: DetectionFile, source: Source) -> Callable[[int], np.ndarray] | None:
-    """The masks of a file of detections, checked; None, and a line that says so, where pycocotools is missing.
+    """The masks of a file of detections, checked; None, after a message, if pycocotools is not installed.
 
     Returns:
         By frame number, those of the frame's boxes: (N, H, W) bool, all False for a box without a mask.
@@ -427,54 +446,53 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
 def summary(
     outcome: Outcome, folder: Path, track_activation_threshold: float = 0.0, detector: str | None = None
 ) -> str:
-    """What to tell the user at the end.
+    """The text that is printed at the end of a run.
 
     Args:
-        outcome: of the run.
-        folder: with the results.
+        outcome: the run's outcome.
+        folder: the folder of the results.
         track_activation_threshold: the score above which a box starts a track.
-        detector: the detector's name, if the boxes are of one.
+        detector: the detector's name, if a detector gave the boxes.
     """
     if not outcome.files:
         return f"no frame could be tracked ({outcome.broken} skipped): nothing was written"
     lines = [
         f"{outcome.frames} frames, {outcome.identities} identities, {outcome.fps:.1f} frames a second"
         + (f", {outcome.broken} frames skipped" if outcome.broken else "")
-        + (" (stopped early: the files hold what was done)" if outcome.interrupted else ""),
+        + (" (interrupted: the files hold the frames up to here)" if outcome.interrupted else ""),
     ]
     if outcome.cut_short:
-        lines.append(f"warning   the video is not whole: {outcome.cut_short}")
+        lines.append(f"warning   the video is incomplete: {outcome.cut_short}")
     if not outcome.identities:
         lines.append(f"warning   {why_no_identities(outcome, track_activation_threshold, detector)}")
     there = [file.name for file in outcome.files]
     pages = [name for name in ("report.html", "video.mp4") if name in there]
     tables = [name for name in there if name not in pages]
-    lines += [f"{'look at' if i == 0 else '':10}{folder / name}" for i, name in enumerate(pages)]
+    lines += [f"{'open' if i == 0 else '':10}{folder / name}" for i, name in enumerate(pages)]
     if tables:
         lines.append(f"results   {folder / tables[0]}{''.join(f', {name}' for name in tables[1:])}")
     return "\n".join(lines)
 
 
 def why_no_identities(outcome: Outcome, track_activation_threshold: float, detector: str | None) -> str:
-    """Why a run gave nothing an identity, and what to try."""
+    """Why no object has an identity after a run, and what to try."""
     if not outcome.boxes and detector == "motion":
         return (
             "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "
-            "learn the background; try more frames, or a detector that finds objects by their looks, such as own"
+            "learn the background; try more frames, or a detector that works on single frames, such as own"
         )
     if not outcome.boxes and detector is None:
-        return "there is no box on these frames: check that the detections are of this video"
+        return "these frames have no boxes: check that the detections are of this video"
     if not outcome.boxes:
         return "the detector found no box: try another detector, or a lower threshold of its own if it has one"
     if outcome.weak_boxes == outcome.boxes:
         return (
-            f"all {outcome.boxes} boxes score too little: a track starts above "
-            f"{track_activation_threshold:g}, the best box has "
-            f"{outcome.best_score:.2f}; try --set track_activation_threshold={outcome.best_score / 2:.2f}"
+            f"the scores of all {outcome.boxes} boxes are too low: a score above {track_activation_threshold:g} starts "
+            f"a track, and the highest is {outcome.best_score:.2f}; "
+            f"try --set track_activation_threshold={outcome.best_score / 2:.2f}"
         )
     strong = outcome.boxes - outcome.weak_boxes
     return (
-        f"{strong} of {outcome.boxes} boxes score above {track_activation_threshold:g}, where a track "
-        f"starts, but no object was found "
-        "again in the frames after it; try more frames, or a smaller --stride"
+        f"{strong} of {outcome.boxes} boxes have a score above {track_activation_threshold:g}, which starts a track, "
+        "but no track was matched in the frames after it; try more frames, or a smaller --stride"
     )

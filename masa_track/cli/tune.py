@@ -1,4 +1,4 @@
-"""`masa-track tune`: searches the options of the preset `default` for one's own videos with truth."""
+"""`masa-track tune`: searches the options of the preset `default` on videos with truth."""
 
 from __future__ import annotations
 
@@ -12,43 +12,55 @@ from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError, missing_extra
 
 _DESCRIPTION = """\
-Searches the options of the preset `default` on sequences whose truth is known, and prints those
-that did best as --set arguments for `masa-track track`. Each sequence's frames are embedded once;
-then a trial takes seconds. Needs optuna: pip install ".[tune]" in a checkout of masa-track."""
+Searches the options of the preset `default` on sequences with truth, and prints the best ones as --set
+arguments for `masa-track track`. Each frame is embedded once; then a trial takes seconds. The command
+needs optuna: pip install ".[tune]" in a checkout of masa-track."""
 
 _EPILOG = """\
-SEQUENCE is a MOTChallenge folder: img1/*.jpg or a video, gt/gt.txt, det/det.txt.
+SEQUENCE is a MOTChallenge folder: img1/*.jpg or one video file, gt/gt.txt, and det/det.txt for --boxes det.
 
   masa-track tune MOT15/train/TUD-Campus MOT15/train/PETS09-S2L1 --boxes det --trials 100
 
-What is found fits these videos; hold some back and score them with `masa-track eval`."""
+The options found fit these videos. Keep some videos aside and score them with `masa-track eval`."""
 
 
 def add_parser(commands: Any) -> None:
     """Adds ``tune`` to the command's subparsers."""
     parser = commands.add_parser(
         "tune",
-        help="search the best options for your own videos with truth",
+        help="search the best options on your videos with truth",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("sequences", nargs="+", type=path, metavar="SEQUENCE", help="folder with frames, gt/gt.txt and det/det.txt")
-    add("--boxes", choices=("det", "gt"), default="det", help="boxes to track (default: %(default)s)")
-    add("--score", choices=("idf1", "hota", "mota"), default="hota", help="what to maximise (default: %(default)s)")
-    add("--trials", type=int, default=50, metavar="N", help="settings to try (default: %(default)s)")
-    add("--strides", type=int, nargs="+", default=[1], metavar="N", help="the mean over these (default: 1)")
-    add("--model", default="nano", metavar="NAME", help="what embeds the boxes (default: %(default)s)")
-    add("--checkpoint", type=path_text, metavar="FILE", help="other weights for the model")
-    add("--device", metavar="NAME", help="cpu, cuda, ...")
-    add("--seed", type=int, default=0, help="of the search (default: %(default)s)")
-    add("--json", type=path, metavar="FILE", help="also write the options to FILE")
+    add(
+        "--boxes",
+        choices=("det", "gt"),
+        default="det",
+        help="which boxes to track: detections or truth (default: %(default)s)",
+    )
+    add("--score", choices=("idf1", "hota", "mota"), default="hota", help="metric to maximise (default: %(default)s)")
+    add("--trials", type=int, default=50, metavar="N", help="number of settings to try (default: %(default)s)")
+    add(
+        "--strides",
+        type=int,
+        nargs="+",
+        default=[1],
+        metavar="N",
+        help="maximise the mean over these frame strides (default: 1)",
+    )
+    add("--model", default="nano", metavar="NAME", help="model that embeds the boxes (default: %(default)s)")
+    add("--checkpoint", type=path_text, metavar="FILE", help="weights to load instead of the model's own")
+    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--seed", type=int, default=0, help="random seed of the search (default: %(default)s)")
+    add("--json", type=path, metavar="FILE", help="also write scores and options to FILE")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Runs ``tune``; what can be wrong with the input is found before anything is embedded."""
+    """Runs ``tune``. The input is checked before anything is embedded. Returns 0."""
     check_counts(args, "trials", "strides")
     check_counts(args, "seed", least=0)
     if args.json is not None:

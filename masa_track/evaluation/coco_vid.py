@@ -1,4 +1,4 @@
-"""Truth and tracks with classes from json: COCO-VID or TAO, many videos in one file; every broken rule is told."""
+"""Truth and tracks with classes from json: COCO-VID or TAO, many videos in one file; every broken rule is reported."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ClassVideos:
         pairs: truth and tracks by the video's name; frames count from 1, which is the first frame that the truth lists:
             some files count from 0, some from 1, and some videos begin in the middle.
         class_names: by class id, as the truth has them.
-        exhaustive: whether the truth claims to hold every thing of its classes: TAO's lists of classes that are not
+        exhaustive: whether the truth claims to hold all objects of its classes: TAO's lists of classes that are not
             exhaustive say it does not.
     """
 
@@ -41,7 +41,7 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
     Truth is a dict of videos, images (``video_id`` and ``frame_id`` or ``frame_index``, or none and in order),
     annotations (``image_id``, ``category_id``, ``bbox`` xywh, ``track_id`` or ``instance_id``) and categories.
     Annotations with ``iscrowd`` or ``ignore`` are regions: boxes of tracks that match no truth and lie in them by half
-    are not scored. TAO's ``merged`` categories are merged. Frames that the truth does not list are not looked at.
+    are not scored. TAO's ``merged`` categories are merged. Frames that the truth does not list are ignored.
 
     Args:
         gt: the file.
@@ -106,7 +106,7 @@ def _results(truth: _File, place: Path) -> dict[Any, ClassTracks]:
             file = next((path for path in places if path.is_file()), None)
             if file is None:
                 raise InputError(
-                    f"TRACKS has nothing for {name} of GT (looked in {place} for tracks.json, {name}.json or "
+                    f"TRACKS has nothing for {name} of GT (searched in {place} for tracks.json, {name}.json or "
                     f"{name}/tracks.json; json, as GT is json)"
                 )
             found[video_id] = _video_of(truth, video_id, _File(file, "TRACKS"))

@@ -24,7 +24,7 @@ class Measured:
 
     Attributes:
         metrics: their names, of :data:`METRICS`.
-        evaluation: HOTA, CLEAR and IDF1, if one of them is asked for; classes are not looked at.
+        evaluation: HOTA, CLEAR and IDF1, if one of them is asked for; classes are ignored.
         teta: TETA, if asked for.
         class_names: by class id; empty for MOT text.
         exhaustive: how TETA took the truth.
@@ -60,9 +60,9 @@ def measure(
         gt: MOT text, see :func:`~masa_track.evaluation.scores.evaluate`, or COCO-VID or TAO json.
         tracks: in the same form as ``gt``; json: see :func:`~masa_track.evaluation.coco_vid.read_class_videos`.
         metrics: of :data:`METRICS`.
-        stride: keep frames 1, 1 + stride, ... of both sides.
+        stride: keep frames 1, 1 + stride, ... of both sides; in json, frame 1 is the first that the truth lists.
         iou: from which IoU CLEAR and IDF1 accept a match.
-        exhaustive: whether the truth holds every thing of its classes, for TETA; None: unless it is TAO's.
+        exhaustive: whether the truth holds all objects of its classes, for TETA; None: unless it is TAO's.
 
     Raises:
         InputError: an unknown metric, an argument out of range, or a file that is missing or broken.
@@ -82,7 +82,7 @@ def measure(
     kept = {name: (_every(truth, stride), _every(found, stride)) for name, (truth, found) in videos.pairs.items()}
     with_truth = {name: pair for name, pair in kept.items() if len(pair[0])}
     if not with_truth:
-        raise InputError(f"GT must have at least one box to score against, but {gt} has none on the frames looked at")
+        raise InputError(f"GT must have at least one box to score against, but {gt} has none on the scored frames")
     evaluation = teta = None
     if set(metrics) - {"teta"}:
         mot = {name: (_mot_rows(truth), _mot_rows(found)) for name, (truth, found) in with_truth.items()}

@@ -1,4 +1,4 @@
-"""MOTChallenge text, truth or tracks, as arrays; every broken rule is told with its file and line."""
+"""MOTChallenge text, truth or tracks, as arrays; every broken rule is reported with its file and line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read_mot(path: str | Path, truth: bool = False) -> MotRows:
     """Reads ``frame,id,left,top,width,height[,flag[,...]]`` rows, comma- or blank-separated; blank lines are skipped.
 
     In truth, the seventh column is a flag: rows with 0 are not to be scored and are dropped; 1 and, in PETS09-S3-MF1,
-    -1 are kept. In tracks it is a confidence and not looked at. Later columns are never looked at: the eighth is a
+    -1 are kept. In tracks it is a confidence and is ignored. Later columns are always ignored: the eighth is a
     class in MOT16 and later, but a 3D coordinate in MOT15.
 
     Args:

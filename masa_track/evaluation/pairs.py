@@ -61,7 +61,7 @@ def find_pairs(gt: str | Path, tracks: str | Path) -> list[Pair]:
     if missing:
         count = f"{len(missing)} of GT's {len(truths)} sequences" if len(truths) > 1 else "GT's sequence"
         places = _TRACKS_PLACES if len(truths) > 1 else f"tracks.txt, {_TRACKS_PLACES}"
-        raise InputError(f"TRACKS has nothing for {count}: {_listed(missing)} (looked in {place} for {places})")
+        raise InputError(f"TRACKS has nothing for {count}: {_listed(missing)} (searched in {place} for {places})")
     return [Pair(name, truths[name], file) for name, file in found.items() if file is not None]
 
 

@@ -43,7 +43,7 @@ class Scores:
         switches: IDSW, how often a truth's track became another one.
         false_positives: boxes of tracks without truth.
         misses: boxes of the truth without track (false negatives).
-        frames: with truth or tracks, of those looked at.
+        frames: number of scored frames with truth or tracks.
         truth_boxes: boxes of the truth.
         track_boxes: boxes of the tracks.
         truth_ids: identities in the truth.
@@ -75,7 +75,7 @@ class Evaluation:
     Attributes:
         sequences: by name.
         combined: of all sequences taken together: counts are summed, so a long sequence weighs more than a short one.
-        stride: every how many frames were looked at.
+        stride: every how many frames were scored.
         iou: the IoU from which MOTA, IDF1 and the counts accept a match.
     """
 

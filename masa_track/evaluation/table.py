@@ -42,7 +42,7 @@ _TETA_COLUMNS = {
 
 
 def format_table(evaluation: Evaluation, metrics: Sequence[str] = ("hota", "clear", "idf1")) -> str:
-    """The scores as text: a row a sequence, a COMBINED row if there are several, and a line on what was looked at.
+    """The scores as text: a row a sequence, a COMBINED row if there are several, and a line on what was scored.
 
     Args:
         evaluation: the scores.

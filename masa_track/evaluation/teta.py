@@ -168,7 +168,7 @@ def score_teta(videos: Iterable[tuple[ClassTracks, ClassTracks]], exhaustive: bo
 
     Args:
         videos: the truth and the tracks of each.
-        exhaustive: whether the truth holds every thing of its classes (BDD100K) or not (TAO), see :func:`count_video`.
+        exhaustive: whether the truth holds all objects of its classes (BDD100K) or not (TAO), see :func:`count_video`.
 
     Raises:
         ValueError: no video has truth.
@@ -223,7 +223,7 @@ def _scores(counts: TetaCounts) -> TetaScores:
 
 
 def count_video(truth: ClassTracks, tracks: ClassTracks, exhaustive: bool = False) -> dict[int, TetaCounts]:
-    """Counts one video, class by class. Frames without any truth are not looked at, nor are the tracks in them.
+    """Counts one video, class by class. Frames without any truth are ignored, and the tracks in them as well.
 
     First all boxes are matched, whatever their class, at IoU .5: a box that is matched with a true box of one class is
     in no cluster of another. Then, for each class: the tracks that are ever in one of its clusters are matched with its
@@ -237,15 +237,15 @@ def count_video(truth: ClassTracks, tracks: ClassTracks, exhaustive: bool = Fals
     Args:
         truth: of the video.
         tracks: of the same video, with the same frame numbers.
-        exhaustive: whether the truth holds every thing of its classes.
+        exhaustive: whether the truth holds all objects of its classes.
 
     Returns:
         The counts by class id, of all classes in the truth or in the tracks.
     """
-    looked_at = np.unique(truth.frames)
-    kept = np.isin(tracks.frames, looked_at)
+    scored = np.unique(truth.frames)
+    kept = np.isin(tracks.frames, scored)
     found = ClassTracks(tracks.frames[kept], tracks.ids[kept], tracks.classes[kept], tracks.boxes[kept])
-    by_frame = _by_frame(truth, found, looked_at)
+    by_frame = _by_frame(truth, found, scored)
     assigned = _classes_assigned(truth, found, by_frame)
     counts = {int(i): TetaCounts.zeros() for i in np.union1d(truth.classes, found.classes)}
     for number in counts:

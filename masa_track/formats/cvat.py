@@ -1,6 +1,6 @@
 """Tracks as "CVAT for video 1.1", to be reviewed and corrected in CVAT.
 
-A ``track`` has a ``box`` for each frame looked at, a keyframe; CVAT draws the frames between by itself. Where a track
+A ``track`` has a ``box`` for each tracked frame, a keyframe; CVAT draws the frames between by itself. Where a track
 is not seen, a box that is ``outside`` ends it. Frames count from 0. Masks are not in this format's tracks.
 
 Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and .../xml_format/, CVAT 2.

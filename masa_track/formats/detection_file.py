@@ -12,14 +12,14 @@ import supervision as sv
 
 
 class Video(Protocol):
-    """What must be known of the video; every :class:`masa_track.video.sources.Source` knows it.
+    """What must be known of the video; every :class:`masa_track.video.sources.Source` has it.
 
     Attributes:
-        name: tells which video of several in one COCO file is meant.
+        name: selects the video if one COCO file has several.
         width: in pixels.
         height: in pixels.
-        length: how many frames it has, as far as known: a hint.
-        last_number: the highest frame number that detections can bear, when that is sure.
+        length: number of frames, not exact; None if unknown.
+        last_number: the highest frame number that detections can have; None if unknown.
         file_names: of its images, frame 1 first; empty if it is not made of images.
     """
 

@@ -7,7 +7,7 @@ array              shape       what it is
 ``frames``         (N,)        whole numbers from 1; with ``file_names`` they count these
 ``scores``         (N,)        optional: 1
 ``labels``         (N,)        optional, whole numbers: 0
-``file_names``     (F,)        optional text: the images that were looked at, without folder; suffixes do not matter
+``file_names``     (F,)        optional text: the images, without folder; suffixes are ignored
 ``class_names``    (C,)        optional text: label i is called ``class_names[i]``
 ``masks``          (N,)        optional bytes: the counts of COCO's compressed RLE of each box, empty where it has none
 ``mask_size``      (2,)        with ``masks``: height and width of the pictures

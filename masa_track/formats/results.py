@@ -1,7 +1,7 @@
-"""One frame's result of somebody else's detector, as ``supervision.Detections`` with the same rows.
+"""The result of one frame of any detector, as ``supervision.Detections`` with the same rows.
 
-Results are told apart by what they hold, so that none of the libraries is imported here. supervision's own connectors
-are used where they keep every row and understand the result.
+Results are recognised by their attributes and keys, so that none of the libraries is imported here. supervision's own
+connectors are used where they keep every row and read the result.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ _ROWS = (
 
 
 def to_detections(result: Any, phrases: dict[str, int] | None = None) -> sv.Detections:
-    """The detections of one frame, whoever found them.
+    """The detections of one frame, of any detector.
 
     Args:
         result: what the detector gave for the frame, in pixels of the frame: see :data:`KNOWN`. A list that holds just
-            one result, as most libraries return it for one picture, will do as well.
-        phrases: class ids by name, for results that name things instead of numbering them (Grounding DINO). A name
+            one result, as most libraries return it for one picture, is accepted as well.
+        phrases: class ids by name, for results with names instead of class numbers (Grounding DINO). A name
             that is not in it is added with the next free number. Keep one dict for a whole video.
 
     Returns:
-        The same rows in the same order; ``data["class_name"]`` has the names where the result tells them. Without
+        The same rows in the same order; ``data["class_name"]`` has the names where the result has them. Without
         scores ``confidence`` is None, without labels ``class_id``.
 
     Raises:
@@ -134,7 +134,7 @@ def _from_inference(result: Any) -> sv.Detections:
 
 
 def _from_dict(result: Mapping[str, Any], phrases: dict[str, int]) -> sv.Detections:
-    """torchvision's and transformers' dicts, which differ in the masks and in how they tell the class."""
+    """torchvision's and transformers' dicts, which differ in the masks and in how they give the class."""
     boxes = _boxes(result["boxes"])
     count = len(boxes)
     # Past the warning that transformers gives whoever reads the labels of Grounding DINO.

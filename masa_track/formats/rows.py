@@ -16,10 +16,10 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 def tracked_rows(detections: sv.Detections) -> sv.Detections:
     """The rows that have an identity and a finite box.
 
-    A row without an identity has the id -1 or None. A box with a NaN or an infinity has no place in any of the formats.
+    A row without an identity has the id -1 or None. No format can hold a box with a NaN or an infinity.
 
     Args:
-        detections: N rows; extra data are not looked at, but for ``data["class_name"]``.
+        detections: N rows; extra data are ignored, except ``data["class_name"]``.
 
     Returns:
         The M <= N rows kept, in their order: ``xyxy`` (M, 4) in 0-based pixels, ``tracker_id`` (M,) int64,

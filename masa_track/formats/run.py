@@ -30,7 +30,7 @@ class Run:
         height: in pixels.
         fps: frames a second of the video.
         class_names: by class id.
-        frames: (F,) int64, the frames that were looked at, from 1, rising.
+        frames: (F,) int64, the tracked frames, from 1, rising.
         file_names: of these frames.
         rows: (N,) int64, index into ``frames`` of each box, rising.
         ids: (N,) int64.
@@ -70,7 +70,7 @@ class Run:
         return self.class_names.get(number, f"class {number}")
 
     def spells(self, places: np.ndarray) -> list[np.ndarray]:
-        """A track's boxes in stretches without a gap: it is in each of the frames looked at between first and last."""
+        """A track's boxes in stretches without a gap: it is in each of the tracked frames between first and last."""
         return np.split(places, np.flatnonzero(np.diff(self.rows[places]) > 1) + 1)
 
 

@@ -1,7 +1,7 @@
 """Reads a pickle of plain containers and numpy arrays without running anything that it says.
 
-A pickle is a program: whatever it names is imported and called. Here it may name only what numpy's arrays are made of,
-and each of these names stands for a few lines of ours: not even numpy's own reconstruction runs, only
+A pickle is a program: all that it names is imported and called. Here it may name only the parts of numpy's arrays, and
+each of these names is replaced by a few lines of our own. numpy's own reconstruction does not run, only
 ``np.frombuffer`` with a dtype of numbers, booleans or text, after the length has been checked.
 """
 

@@ -1,4 +1,4 @@
-"""The report as HTML: one page that holds its pictures, its looks and its script."""
+"""The report as HTML: one page with its pictures, style sheet and script inside."""
 
 from __future__ import annotations
 

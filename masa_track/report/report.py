@@ -1,4 +1,4 @@
-"""The one-page report of a run: fed frame by frame, written once, opened from anywhere without a network."""
+"""The one-page report of a run: collected frame by frame, written once, shown without a network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report's looks and its few lines of script, kept inside the page: it asks the network for nothing."""
+"""The style sheet and the script of the report. They are inside the page, which loads nothing from the network."""
 
 CSS = """
 :root { color-scheme: light dark; --page:#f5f6f8; --card:#fff; --ink:#14181f; --soft:#5d6675; --faint:#8a93a2;

@@ -13,13 +13,13 @@ from masa_track.formats.run import Run
 def fill_gaps(
     frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray, longest: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Puts boxes on straight lines into the gaps of tracks.
+    """Fills the gaps of tracks by linear interpolation of their boxes.
 
     Args:
         frames: (N,) whole numbers.
         ids: (N,) identities, each at most once in a frame.
         boxes: (N, 4) of any form whose numbers may be interpolated (xyxy, xywh).
-        longest: the most frames that a gap may lack.
+        longest: the largest number of missing frames in a gap that is filled.
 
     Returns:
         ``frames``, ``ids`` and ``boxes`` of N + K rows, sorted by frame, then by identity.
@@ -44,7 +44,7 @@ def fill_gaps(
 
 
 def smooth(frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray, width: float) -> np.ndarray:
-    """Each track's boxes, averaged along lines with Gaussian weights, so that what moves evenly is not held back.
+    """Smooths each track's boxes by lines fitted with Gaussian weights, so that boxes of constant velocity do not lag.
 
     Args:
         frames: (N,) whole numbers.
@@ -94,13 +94,13 @@ def _checked(frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray) -> tuple[np
 
 
 def postprocess(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0) -> Run:
-    """Fills and smooths; what tracks went through unseen comes from the boxes before and after.
+    """Fills gaps and smooths boxes; filled boxes are interpolated between those before and after the gap.
 
     Args:
         run: as read.
-        gap_seconds: a gap that lacks so much or less is filled, in the frames that were looked at; 0 fills none. A
+        gap_seconds: gaps of at most this duration are filled, in the tracked frames; 0 fills none. A
             filled box has the class and the score of the one before the gap, and no mask.
-        smooth_seconds: each box becomes an average over some of so many seconds to both sides; 0 leaves the boxes.
+        smooth_seconds: standard deviation in seconds of the weights with which boxes are averaged; 0 leaves the boxes.
             Masks stay as they are.
 
     Returns:
@@ -108,8 +108,8 @@ def postprocess(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0)
     """
     frames, ids, boxes = run.frames[run.rows], run.ids, run.boxes
     filled, new_ids, new_boxes = fill_gaps(frames, ids, boxes, int(gap_seconds * run.fps + 1e-6))
-    looked_at = np.isin(filled, run.frames)
-    filled, new_ids, new_boxes = filled[looked_at], new_ids[looked_at], new_boxes[looked_at]
+    tracked = np.isin(filled, run.frames)
+    filled, new_ids, new_boxes = filled[tracked], new_ids[tracked], new_boxes[tracked]
     if smooth_seconds > 0:
         new_boxes = smooth(filled, new_ids, new_boxes, smooth_seconds * run.fps)
     # The row that each comes from: of its identity the last that is not later.

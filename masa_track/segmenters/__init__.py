@@ -1,1 +1,1 @@
-"""Masks of things whose boxes are known."""
+"""Masks of objects whose boxes are known."""

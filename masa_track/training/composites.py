@@ -1,9 +1,9 @@
-"""Pairs of pictures in which things have moved from one background to another.
+"""Pairs of pictures in which objects have moved from one background to another.
 
-In two views of one photograph a thing keeps its background, so a network may learn to know it by what stands behind
-it, which is wrong in a video. Here things are cut out by their masks and pasted at other places, on another background
-or another part of it, each looking a little different. Several things of one photograph, often of one kind, are
-look-alikes: negatives worth having.
+In two views of one photograph an object keeps its background, so a network may learn to recognise it by the background,
+which is wrong in a video. Here objects are cut out by their masks and pasted at other places, on another background
+or another part of it, each with a slightly different appearance. Several objects of one photograph, often of one kind,
+are similar: these are hard negatives.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from masa_track.training.region_files import read_regions
 from masa_track.training.regions import ImageRegions, Regions, check_images, image_folder, split
 
 LOG = logging.getLogger("masa_track")
-FEWEST = 8  # things in a picture, before some fall off its edge or behind others
-HEIGHTS = (36.0, 200.0)  # of a picture's things, about, pixels
-LEAST_SEEN = 0.45  # of a thing's pixels, else it is hidden
+FEWEST = 8  # objects in a picture, before some fall off its edge or behind others
+HEIGHTS = (36.0, 200.0)  # of a picture's objects, about, pixels
+LEAST_SEEN = 0.45  # of an object's pixels, else it is hidden
 SAME_BACKGROUND = 0.6  # of the pairs stay on one photograph, on other parts of it
 MOST_DRAWS = 100
 MOST_REGIONS, RANDOM_BOXES = 16, 6  # boxes in a view of a whole photograph
@@ -36,11 +36,11 @@ Seen = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]  # image, boxes (N,
 
 
 class Composites(Dataset[dict[str, Any]]):
-    """Pairs of pictures with things pasted, and some pairs of mild views of whole photographs.
+    """Pairs of pictures with pasted objects, and some pairs of mild views of whole photographs.
 
     An item is that of :class:`~masa_track.training.dataset.TwoViews`; a view also has ``regions`` (M, 4), the boxes
     that a detector shall learn: those of the photograph's regions in whole photographs, none in pasted pictures, whose
-    backgrounds hold things that nobody named. Boxes are jittered by some hundredths of their sides, as a detector's.
+    backgrounds hold objects without a region. Boxes are jittered by some hundredths of their sides, as a detector's.
 
     An item depends on nothing but (seed, epoch, index).
 
@@ -49,10 +49,10 @@ class Composites(Dataset[dict[str, Any]]):
         images: the folder of photographs.
         backgrounds: a folder of more photographs, for backgrounds only.
         size: side of the square pictures, pixels.
-        most: things in a picture.
+        most: the largest number of objects in a picture.
         scene_share: part of the items that are whole photographs.
-        flip: probability that both views of a whole photograph are mirrored, for a detector; a thing's mirror image is
-            hardly ever seen in a video.
+        flip: probability that both views of a whole photograph are mirrored, for a detector; in a video, an object's
+            mirror image is hardly ever seen.
         seed: of all chance.
         samples: items an epoch.
         hold_out_every: every so many photographs are held aside, by :func:`~masa_track.training.regions.split`.
@@ -116,7 +116,7 @@ class Composites(Dataset[dict[str, Any]]):
             if min(len(view[2]) for view in pair) >= 4 and len(np.intersect1d(pair[0][2], pair[1][2])) >= 2:
                 return {"views": [_as_tensors(view, rng) for view in pair]}
         raise InputError(
-            f"{MOST_DRAWS} pairs in a row show fewer than four things: give photographs with more or larger regions, "
+            f"{MOST_DRAWS} pairs in a row show fewer than four objects: give photographs with more or larger regions, "
             f"or a scene_share other than {self.scene_share}"
         )
 
@@ -135,10 +135,10 @@ class Composites(Dataset[dict[str, Any]]):
             self._broken.add(path)
 
     def _pasted(self, rng: np.random.Generator) -> list[Seen]:
-        """Two pictures with the same things at other places."""
+        """Two pictures with the same objects at other places."""
         things: list[Cutout] = []
         count = int(rng.integers(FEWEST, self.most + 1))
-        for photo in rng.permutation(len(self.things)):  # each once: a thing drawn twice would be its own negative
+        for photo in rng.permutation(len(self.things)):  # each once: an object drawn twice would be its own negative
             own = self.things[photo]
             few = min(len(own), int(rng.choice([1, 2, 4])), count - len(things))
             things += [own[i] for i in rng.permutation(len(own))[:few]]
@@ -220,7 +220,7 @@ def crop(photo: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
 def paste_all(
     image: np.ndarray, things: list[Cutout], heights: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pastes things at random places, the later ones before the earlier.
+    """Pastes objects at random places, the later ones in front of the earlier.
 
     Args:
         image: (S, S, 3) uint8 BGR, changed in place.

@@ -1,4 +1,4 @@
-"""Things cut out of photographs by their masks, and how one of them may look the next time it is seen."""
+"""Objects cut out of photographs by their masks, and variations of their appearance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LEAST_FILLED = 0.35  # of its box: what is less is a wire or a frame
 
 @dataclass(frozen=True)
 class Cutout:
-    """A thing.
+    """An object.
 
     Attributes:
         image: (h, w, 3) uint8 BGR.
@@ -33,7 +33,7 @@ class Cutout:
 
 
 def cut_out(regions: Regions, images: str | Path) -> list[list[Cutout]]:
-    """The things on each photograph that has any, whole as far as the photograph shows them.
+    """The objects on each photograph that has any, as far as the photograph shows them.
 
     Regions without a mask are left out, and so is what touches two edges of its photograph: it is cut off.
     """
@@ -45,7 +45,7 @@ def cut_out(regions: Regions, images: str | Path) -> list[list[Cutout]]:
         try:
             photo = read_photo(Path(images), entry)
         except BrokenPhotoError as error:
-            LOG.warning("%s %s; its things are left out", Path(images) / entry.file_name, error)
+            LOG.warning("%s %s; its objects are left out", Path(images) / entry.file_name, error)
             continue
         height, width = photo.shape[:2]
         things = []
@@ -72,7 +72,7 @@ def cut_out(regions: Regions, images: str | Path) -> list[list[Cutout]]:
 
 
 def seen_again(thing: Cutout, height: float, rng: np.random.Generator) -> Cutout:
-    """A thing some frames later: a little larger or narrower, tilted, bent (a pose), in a little other light.
+    """An object some frames later: a little larger or narrower, tilted, bent (a pose), in a little other light.
 
     Args:
         thing: as it was cut out.

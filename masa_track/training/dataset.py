@@ -34,7 +34,7 @@ class TwoViews(Dataset[dict[str, Any]]):
 
     - image: (3, height, width) uint8 RGB.
     - boxes: (N, 4) float32 xyxy pixels of the view; those of the moved masks, not the moved boxes.
-    - ids: (N,) int64, different within a view, and the same thing has the same id in both. They mean nothing outside
+    - ids: (N,) int64, different within a view, and the same object has the same id in both. They mean nothing outside
       their item. N can be 0, and an id can be in one view only.
 
     An item depends on nothing but (seed, epoch, index): not on the number of workers, nor on what was asked before.

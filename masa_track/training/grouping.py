@@ -1,8 +1,8 @@
 """Class-agnostic regions of a photograph without any weights: superpixels, merged step by step.
 
-The most alike neighbours are merged until one is left: once by the contour between them, once by colour and texture.
-Every region that there was on the way is a candidate; those with the clearest outline that are not much alike are
-given. Nothing is learnt, and it shows: a thing of several colours comes in pieces, and half of what is given is none.
+The most similar neighbours are merged until one is left: once by the contour between them, once by colour and texture.
+Every region that there was on the way is a candidate; those with the clearest outline that are not too similar are
+returned. Nothing is learned: an object of several colours gives several regions, and half of the regions are no object.
 
 Sources: Uijlings et al., Selective Search for Object Recognition, IJCV 2013 (grouping by likeness); Arbelaez et al.,
 Contour Detection and Hierarchical Image Segmentation, PAMI 2011 (grouping by contour).

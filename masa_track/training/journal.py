@@ -13,7 +13,7 @@ from masa_track.errors import InputError
 
 try:
     import fcntl
-except ImportError:  # not on Windows; there two runs on one file are not told apart
+except ImportError:  # not on Windows; there two runs on one file are not noticed
     fcntl = None  # type: ignore[assignment]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from masa_track.errors import InputError
 
-NEGATIVE_MARGIN = 0.1  # cosines of different things below it cost nothing
+NEGATIVE_MARGIN = 0.1  # cosines of different objects below it cost nothing
 HARD_NEGATIVES = 3  # a positive pair
 
 
@@ -66,9 +66,9 @@ def contrastive_loss(key: Tensor, ref: Tensor, targets: Tensor, ignored: Tensor 
 
 
 def two_way_loss(first: Tensor, second: Tensor, targets: Tensor) -> Tensor:
-    """The contrastive loss of two views, both ways, where the other things of a view are negatives as well.
+    """The contrastive loss of two views, both ways, where the other objects of a view are negatives as well.
 
-    Look-alikes of one picture are what a tracker must tell apart; a view shows them side by side, in the same light.
+    A tracker must distinguish similar objects of one picture; a view shows them side by side, in the same light.
 
     Args:
         first: (P, D) float, not normalised.

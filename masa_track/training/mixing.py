@@ -1,4 +1,4 @@
-"""What comes into a view from elsewhere: another photograph shining through, pasted regions, things in front."""
+"""What comes into a view from elsewhere: another photograph shining through, pasted regions, objects in front."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _window(image: np.ndarray, size: tuple[int, ...], rng: np.random.Generator) 
 
 
 def _lay(view: View, x: int, y: int, mask: np.ndarray, patch: np.ndarray) -> None:
-    """Lays a patch over the image; its edge is softened by a pixel, since a sharp one would give pasted things away."""
+    """Lays a patch over the image; its edge is softened by a pixel, since a sharp one would reveal pasted objects."""
     h, w = mask.shape
     alpha = cv2.blur(mask.astype(np.float32), (3, 3), borderType=cv2.BORDER_REPLICATE)[..., None]
     below = view.image[y : y + h, x : x + w]

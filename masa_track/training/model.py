@@ -78,7 +78,7 @@ class TrainingModel(BaseModel):
     """Any network with the interface of :class:`~masa_track.models.official.OfficialMasa`, and its losses.
 
     The network's ``backbone`` is frozen: no gradient, evaluation mode for good. ``rpn_head`` and ``roi_head`` may be
-    missing or None; then their losses are left out, and the regions alone are what the track loss looks at.
+    missing or None; then their losses are left out, and the track loss uses the regions alone.
 
     Args:
         network: a model's name, a dict of ``type`` (a name or ``module:function``) and arguments, or a network.
@@ -90,7 +90,7 @@ class TrainingModel(BaseModel):
         distillation_weight: of the losses of proposals and boxes; 0 leaves them out, and proposals with them.
         pairs: ``quasi-dense``, as published: regions and proposals of the key view against those of the reference
             view; or ``regions``: the regions of both views, each against all others of both.
-        samples: boxes of a view that the track losses look at, at most.
+        samples: the largest number of boxes of a view in the track losses.
         random_boxes: boxes of chance instead of the regions, in the track losses only: an ablation.
         learn: names of the network's parts that learn, the others stay as they are, statistics of their norms included;
             None for all but the backbone.
@@ -257,9 +257,9 @@ class TrainingModel(BaseModel):
                 [quasi_dense(b, n, p, generator, self.share) for b, n, p in zip(boxes, ids, dense, strict=True)]
             )
         keys, refs = [key for key, _ in chosen], [ref for _, ref in chosen]
-        looked_at = [key.positives for key in keys] + [ref.boxes for ref in refs]
-        joined = self.network.embed(levels, looked_at).float()
-        embeddings = joined.split([len(boxes) for boxes in looked_at])
+        all_boxes = [key.positives for key in keys] + [ref.boxes for ref in refs]
+        joined = self.network.embed(levels, all_boxes).float()
+        embeddings = joined.split([len(boxes) for boxes in all_boxes])
         contrast, margin = [], []
         with torch.autocast(levels[0].device.type, enabled=False):
             for key, ref, own, other in zip(keys, refs, embeddings[:items], embeddings[items:], strict=True):
@@ -276,7 +276,7 @@ class TrainingModel(BaseModel):
         }
         if self.weights["pull_weight"]:
             with torch.no_grad():
-                start = self.network.embed_start(maps, looked_at).float()
+                start = self.network.embed_start(maps, all_boxes).float()
             apart = (1 - F.cosine_similarity(joined, start)).sum() / max(1, len(joined))
             losses["loss_pull"] = self.weights["pull_weight"] * apart
         return losses

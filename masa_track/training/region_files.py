@@ -27,7 +27,7 @@ def read_regions(path: str | Path) -> Regions:
     """Reads a file of regions and checks all of its structure, so that nothing is wrong with it later.
 
     - COCO json: ``images`` and ``annotations``, whose ``segmentation`` is an RLE (compressed or not), polygons, or
-      absent, then ``bbox`` counts. Crowds are left out. Categories are not looked at.
+      absent, then ``bbox`` counts. Crowds are left out. Categories are ignored.
     - SA-1B's own json, one an image: ``image`` and ``annotations``; or a folder of such files.
     - Plain boxes, 0-based xyxy pixels: json ``{"a.jpg": [[x1, y1, x2, y2], ...]}``, or csv lines ``a.jpg,x1,y1,x2,y2``.
 

@@ -85,7 +85,7 @@ def _balanced(positives: Tensor, assigned: Tensor, wanted: int, generator: Gener
 
 @dataclass(frozen=True)
 class ViewSample:
-    """The boxes of one view that the track loss looks at.
+    """The boxes of one view in the track loss.
 
     Attributes:
         boxes: (N, 4) xyxy pixels, the positives first.

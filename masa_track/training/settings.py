@@ -41,7 +41,7 @@ class ViewSettings:
         paste: probability that regions of another photograph are pasted, the same ones in both views.
         paste_count: at most so many.
         paste_size: square root of a pasted region's area, in parts of the view's.
-        occlude: probability that things are put in front of a view's regions.
+        occlude: probability that objects are put in front of a view's regions.
         occlude_count: at most so many.
         occlude_share: how much of a region's box each covers.
         min_area: an instance with fewer visible pixels drops out.
@@ -118,8 +118,8 @@ PRESETS = {
         paste=0.5,
         occlude=0.3,
     ),
-    # What a second of video does to a thing. Strong colours taught a small head categories instead of instances, and
-    # a thing's mirror image is hardly ever seen.
+    # What a second of video does to an object. Strong colours taught a small head categories instead of instances, and
+    # an object's mirror image is hardly ever seen.
     "mild": ViewSettings(
         zoom=(0.6, 1.6),
         rotation=5.0,

@@ -13,7 +13,7 @@ from masa_track.training.photometry import recolour
 from masa_track.training.settings import ViewSettings
 
 ATTEMPTS = 4  # at zoom 0.1 or on a corner of the sky nothing may be left; this many draws, then it is as it is
-MAX_OVERLAP = 0.5  # intersection over union, above which a random box is no thing of its own
+MAX_OVERLAP = 0.5  # intersection over union, above which a random box is no object of its own
 
 
 def make_views(
@@ -51,7 +51,7 @@ def _draw(
     rng: np.random.Generator,
 ) -> list[View]:
     first_id = len(photo.regions)
-    # Not both: a region that is pasted and shines through would be one thing with two ids.
+    # Not both: a region that is pasted and shines through would be one object with two ids.
     mixed = rng.random() < settings.mixup
     pasted = not mixed and rng.random() < settings.paste
     other = load_other() if mixed or pasted else None
@@ -79,7 +79,7 @@ def _draw(
 def random_regions(
     count: int, image: tuple[int, int], taken: np.ndarray, first_id: int, rng: np.random.Generator
 ) -> list[Placed]:
-    """Random boxes as regions: parts of things and pieces of background that can be found again as well as things.
+    """Random boxes as regions: parts of objects and of the background, which can be recognised as objects can.
 
     Args:
         count: at most so many.

@@ -1,1 +1,1 @@
-"""Frames in, from files, images, cameras and addresses; video out; and how the camera moved."""
+"""Reads frames from files, images, cameras and addresses, writes videos, and estimates the camera's motion."""

@@ -78,9 +78,9 @@ class CameraMotion:
 
 
 def whole_shift(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, float]:
-    """The shift (x, y) in pixels that two (H, W) grey pictures agree on as a whole, and how sure that is, 0..1.
+    """The shift (x, y) in pixels that two (H, W) grey pictures agree on as a whole, and its reliability, 0..1.
 
-    In pictures of a pixel's width or height there is none to find: 0, not sure at all.
+    In pictures one pixel wide or high no shift can be found: (0, 0), reliability 0.
     """
     if min(after.shape) < 2:
         return np.zeros(2), 0.0
@@ -90,7 +90,7 @@ def whole_shift(before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, floa
 
 
 def _agreed(last: np.ndarray, grey: np.ndarray, corners: np.ndarray, guessed: np.ndarray) -> np.ndarray | None:
-    """The (2, 3) affine that enough of the corners (N, 1, 2) agree on, looked for around where they are guessed."""
+    """The (2, 3) affine on which enough of the corners (N, 1, 2) agree, searched around their guessed positions."""
     flow = cv2.OPTFLOW_USE_INITIAL_FLOW
     moved, found, _ = cv2.calcOpticalFlowPyrLK(last, grey, corners, guessed.copy(), flags=flow)
     found = found.ravel() == 1

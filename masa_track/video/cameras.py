@@ -28,11 +28,11 @@ class CameraSource(Source):
         self.name = f"camera{index}"
         with self._open() as capture:
             ok, image = capture.read()
-            told = capture.get(cv2.CAP_PROP_FPS)
+            reported = capture.get(cv2.CAP_PROP_FPS)
         if not ok:
             raise InputError(f"source {str(index)!r}: the camera gives no picture; is another program using it?")
         self.height, self.width = image.shape[:2]
-        self.fps = float(fps or (told if math.isfinite(told) and told > 0 else DEFAULT_FPS))
+        self.fps = float(fps or (reported if math.isfinite(reported) and reported > 0 else DEFAULT_FPS))
 
     @contextmanager
     def _open(self) -> Iterator[Any]:

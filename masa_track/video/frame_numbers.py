@@ -1,4 +1,4 @@
-"""Which number a decoded frame has, when the decoder loses some, and gives them late and in another order."""
+"""Numbers of decoded frames, where the decoder loses frames and returns them late and in another order."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ MAX_PENDING = 10_000  # packets without a frame, before the oldest is given up: 
 class FrameNumbers:
     """Numbers decoded frames by the packets they came from, so that a frame lost in decoding leaves a gap.
 
-    A decoder may hand out frames later than their packets and in another order (B-frames, threads), and may lose one
-    without a word. But it hands them out by rising pts: so of all packets sent, the ones with a lower pts than the
-    frame that comes out have lost theirs. Without usable pts frames are counted, and a failure counts as one.
+    A decoder may return frames later than their packets and in another order (B-frames, threads), and may lose one
+    without an error. But it returns them by rising pts: so all packets sent that have a lower pts than the returned
+    frame have lost theirs. Without usable pts frames are counted, and a failure counts as one.
 
     Args:
         counting: whether to count from the start, as pts are no good.
         joined: the video may begin in the middle of a stream. Packets before the first key frame are then differences
-            to a picture nobody has, and no frames of this video unless they decode after all.
+            to a picture that was not received, and no frames of this video unless they decode after all.
         time_base: seconds per unit of pts.
-        interval: seconds from one frame to the next where no timestamp tells.
+        interval: seconds from one frame to the next where there is no timestamp.
 
     Attributes:
         last: the highest number given.
@@ -96,7 +96,7 @@ class FrameNumbers:
         return lost, own
 
     def failed(self) -> list[int]:
-        """The decoder raised: the number of the frame lost by that, where only counting can tell."""
+        """The decoder raised: the number of the frame lost by that, if frames are counted."""
         return [self._next()] if self.counting else []
 
     def rest(self) -> list[int]:

@@ -20,7 +20,7 @@ from masa_track.video.source import DEFAULT_FPS, Frame, OnBroken, Source, file_s
 from masa_track.video.streams import VideoSource
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".ts"}  # looked for in a sequence's folder
+VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".ts"}  # searched in a sequence's folder
 
 
 class ImageSource(Source):
@@ -63,14 +63,14 @@ class ImageSource(Source):
 
 
 class BrokenImageError(Exception):
-    """An image file that gives no picture; the message says why."""
+    """An image file cannot be read; the message has the reason."""
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 BGR, whatever the file's channels and depth.
+    """(H, W, 3) uint8 BGR of a file of any number of channels and any depth.
 
-    Only OpenCV 5 refuses a JPEG that is cut short; 4.x (seen with 4.8.1) gives it with the missing part grey, and
-    says so to nobody. Other formats are refused by both.
+    Only OpenCV 5 refuses a JPEG that is cut short; 4.x (checked with 4.8.1) returns it with the missing part grey and
+    reports nothing. Both refuse other formats.
 
     Raises:
         BrokenImageError: the file cannot be read or decoded.

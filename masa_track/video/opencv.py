@@ -1,4 +1,4 @@
-"""OpenCV's manners, and what several readers and writers do by it."""
+"""OpenCV's log, and a function of OpenCV that several readers and writers use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
-    """Keeps OpenCV from writing to stderr what is reported properly anyway."""
+    """Keeps OpenCV from writing to stderr what the caller reports."""
     logging: Any = getattr(cv2.utils, "logging", None)
     if logging is None:
         yield

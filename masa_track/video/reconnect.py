@@ -1,4 +1,4 @@
-"""Keeps reading a live source whose connection breaks: connects again, ever more patiently, and says so."""
+"""Keeps reading a live source whose connection breaks: reconnects after growing waits, and reports it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Connects(Protocol):
 
     Attributes:
         fps: frames per second.
-        notice: told what happens.
+        notice: called with a text on each event.
         stop_asked: whether the user wants to end.
     """
 
@@ -37,14 +37,14 @@ class Connects(Protocol):
 def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken) -> Iterator[Frame]:
     """The frames of one connection after another.
 
-    Numbers and timestamps go on where they were: the time without a picture counts, in frames of 1 / ``fps``, so that
-    a memory in frames or seconds forgets what it should.
+    Numbers and timestamps continue: the time without a picture counts, in frames of 1 / ``fps``, so that tracks are
+    forgotten after the right time.
 
     Args:
         source: what to read.
-        patience: seconds to go on trying without a picture.
-        stride: gives frames 1, 1 + stride, ...
-        report: told of broken frames, and of the end.
+        patience: seconds for which to try without a picture.
+        stride: yields frames 1, 1 + stride, ...
+        report: called with broken frames, and with the end.
     """
     number_shift, seconds_shift = 0, 0.0
     number, seconds, seen = 0, 0.0, time.monotonic()  # of the last picture

@@ -51,8 +51,8 @@ class Source(ABC):
         live: whether frames come when they happen.
         cut_short: what is missing at the end, in words; set when reading has come to the end. Empty where nothing is
             known to be missing.
-        notice: told what else happens, e.g. that a connection broke; nobody, until another function is put here.
-        stop_asked: asked while waiting for a connection whether to give up; no, until another function is put here.
+        notice: called with a text on other events, e.g. a broken connection. By default it does nothing.
+        stop_asked: called while waiting for a connection; True ends the wait. By default it returns False.
     """
 
     name: str
@@ -73,9 +73,10 @@ class Source(ABC):
         """Reads from the start. Closing the iterator closes the file or the connection.
 
         Args:
-            stride: gives frames 1, 1 + stride, 1 + 2 * stride, ...
-            max_frames: ends after so many frames given; None gives all.
-            on_broken: told the number of each frame that cannot be given, and why. Default: they are passed over.
+            stride: yields frames 1, 1 + stride, 1 + 2 * stride, ...
+            max_frames: ends after this number of frames; None yields all.
+            on_broken: called with the number of each frame that cannot be read, and the reason. None: such frames are
+                skipped without a report.
 
         Raises:
             InputError: stride or max_frames is below 1; or, on reading, the source has gone since it was opened.

@@ -1,7 +1,7 @@
 """Video in: a file, a folder or pattern of images, a camera or an address, each read as numbered BGR frames.
 
-What is wrong with a source is found by :func:`open_source`, before any work; what is wrong with one frame is told to
-``on_broken`` while reading, and the frames after it keep their numbers.
+Faults of a source are found by :func:`open_source`, before any work. A fault of one frame is passed to ``on_broken``
+while reading, and the frames after it keep their numbers.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def open_source(source: str | os.PathLike[str], fps: float | None = None, reconn
             address, ``rtsp://...``.
         fps: frames per second instead of what the source says (an image folder without seqinfo.ini: 30). A video's
             timestamps follow it.
-        reconnect: how many seconds to go on trying when a live address stops giving pictures; 0 ends there, and so it
-            does for anything that is not live. ``notice`` of the source is told.
+        reconnect: seconds for which to try to reconnect when a live address stops sending frames; 0 ends there. Other
+            sources ignore it. ``notice`` of the source is called on each event.
 
     Raises:
         InputError: it cannot be opened, holds no picture that can be decoded, fps is not finite and above 0, or

@@ -177,7 +177,7 @@ class VideoSource(Source):
                     yield own, picture
         for number in numbers.rest():
             report(number, why)
-        # FFmpeg takes a server that is gone for the end, so only RTSP's own word, of how long it is, can tell.
+        # FFmpeg reports a vanished server as the end, so only the length that RTSP announces can distinguish them.
         if rtsp and (self.live or numbers.last + self.fps < (self.length or 0)):
             ended = ended or "the address stopped giving pictures"
         self._ended = (numbers.last + 1, ended)
@@ -185,10 +185,10 @@ class VideoSource(Source):
             self.cut_short = self._missing(container, stream, read, numbers.last)
 
     def _missing(self, container: Any, stream: Any, read: _Read, last: int) -> str:
-        """What the header announces and the file does not hold; empty where nothing is missing, or nothing tells.
+        """What the header announces and the file does not hold; empty where nothing is missing, or nothing is known.
 
-        Only headers that are written with the file are believed. MPEG-TS and others have none: there FFmpeg's length
-        is itself read from the end of the file.
+        Only headers that are written with the file are used. MPEG-TS and others have none: FFmpeg reads their length
+        from the end of the file.
 
         Args:
             container: the video, read to its end.
@@ -292,13 +292,13 @@ def _until_silent(packets: Iterator[Any]) -> Iterator[Any]:
 
 
 def _whole_packets(packets: Iterator[Any]) -> Iterator[Any]:
-    """Packets by RTSP, one a frame and each with its time. What FFmpeg 8 and GStreamer 1.22 were seen to give:
+    """Packets by RTSP, one a frame and each with its time. FFmpeg 8 and GStreamer 1.22 were observed to send:
 
     - The first packet of H.264 and H.265 has no time. FFmpeg starts the clock at it, so it is 0.
     - A key frame of several slices comes as several packets of one time where the server repeats the parameters before
-      each slice (``rtph264pay config-interval=-1``); decoded apart each is a damaged frame.
+      each slice (``rtph264pay config-interval=-1``); decoded separately, each is a damaged frame.
 
-    Costs one packet's delay, as only the next one tells that a frame is whole.
+    This delays each frame by one packet, as only the next packet shows that a frame is complete.
     """
     held: Any = None
     first = True

@@ -21,7 +21,7 @@ from masa_track.video.opencv import fitted
 
 PRESET = "veryfast"  # x264's own scale; with CRF 23 some 3x faster than its default for a few per cent more bytes
 CRF = "23"
-# No B-frames: with them a packet's dts lags behind its pts by some frames, whatever these last, and an MP4 counts its
+# No B-frames: with them a packet's dts lags behind its pts by some frames of any duration, and an MP4 counts its
 # length in dts: one that ends with long frames would be cut short by players.
 CODER = {"preset": PRESET, "crf": CRF, "bf": "0"}
 LARGEST_SIDE = 16_384  # pixels that x264 takes; larger frames are scaled down
@@ -59,7 +59,7 @@ class VideoWriter:
         self.height = max(1, int(height * scale))
         self.frames = 0
         rate = max(Fraction(fps).limit_denominator(1001), Fraction(1, 1001))  # 1001: NTSC rates stay exact
-        self._ticks_per_frame = math.ceil(FINEST / rate)  # a whole number, so that a steady rate stays exact
+        self._ticks_per_frame = math.ceil(FINEST / rate)  # a whole number, so that a constant rate stays exact
         self._time_base = 1 / (rate * self._ticks_per_frame)
         self._start: float | None = None  # seconds of the first frame
         self._last = self._step = 0  # ticks: when the last frame is shown, and how long after the one before

@@ -1,8 +1,8 @@
 """Appearance log-odds: what the cosine of two embeddings says, learned from the video itself.
 
 The log-odds are log(p(cosine | same object) / p(cosine | different objects)), two normal distributions whose
-means and standard deviations are updated online. Where the objects of a video look alike, the two
-distributions overlap and the cosines count little.
+means and standard deviations are updated online. Where the objects of a video have a similar appearance, the two
+distributions overlap, and the log-odds are near 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from masa_track.errors import InputError
 
 _TRUST = 100.0  # pairs of this video that weigh as much as what is supposed beforehand
-_FORGET = 0.98  # a frame; some fifty frames are looked back at
+_FORGET = 0.98  # factor of earlier counts, for each frame; the last 50 frames or so count
 _SMALLEST_STD = 0.03
 GAPS = np.array([0.0, 0.1, 0.3, 1.0, 3.0])  # seconds, knots of `AppearancePrior.same`
 
@@ -68,7 +68,7 @@ class AppearancePrior:
             if own is not None and other is not None and own != other:
                 raise InputError(
                     f"prior must be fitted for this model, got one for {what} {own!r} and a model of {what} {other!r}: "
-                    "fit one by tools/fit_appearance.py, or give none"
+                    "fit one with tools/fit_appearance.py, or leave it out"
                 )
 
     def save(self, path: str | Path) -> None:
@@ -143,14 +143,14 @@ def appearance_evidence(prior: AppearancePrior | None, most: float) -> FittedEvi
 class FittedEvidence:
     """Log-odds of cosines by a model's prior, corrected by what the video shows.
 
-    Detections of one frame are different things, which shows how alike different things are here. Pairs that motion
-    is sure of show how alike one thing stays.
+    Detections of one frame are different objects: their cosines update ``different``. Pairs of which motion alone is
+    certain are the same object: their cosines update ``same``.
 
     Attributes:
         prior: of the model.
         most: the largest log-odds, either way.
-        different_sums: (3,) count, sum and sum of squares of cosines of different things.
-        same_sums: (5, 3) the same of one thing, minus the mean of different ones, for each of ``GAPS``.
+        different_sums: (3,) count, sum and sum of squares of cosines of different objects.
+        same_sums: (5, 3) the same of one object, minus the mean of different ones, for each of ``GAPS``.
     """
 
     prior: AppearancePrior
@@ -159,11 +159,11 @@ class FittedEvidence:
     same_sums: np.ndarray = field(default_factory=lambda: np.zeros((len(GAPS), 3)))
 
     def different(self) -> tuple[float, float]:
-        """Mean and standard deviation of the cosine of two different things."""
+        """Mean and standard deviation of the cosine of two different objects."""
         return _blend(self.different_sums, *self.prior.different, _TRUST)
 
     def same(self, seconds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Means and standard deviations (M,) for one thing after (M,) seconds."""
+        """Means and standard deviations (M,) for one object after (M,) seconds."""
         knots = [_blend(seen, *prior, _TRUST) for seen, prior in zip(self.same_sums, self.prior.same, strict=True)]
         return _at(seconds, np.array(knots))
 
@@ -185,7 +185,7 @@ class FittedEvidence:
         return replace(more, same_sums=same)
 
     def began(self, cosines: np.ndarray) -> FittedEvidence:
-        """The evidence after a frame's new tracks, alike by (K, K) cosines: the same, as the prior knows enough."""
+        """The evidence after the (K, K) cosines of a frame's new tracks: unchanged, as the prior suffices."""
         return self
 
 
@@ -237,7 +237,7 @@ class LearnedEvidence:
         return _log_odds(cosines, low, low_std, np.maximum(high, low + low_std / 2), high_std, self.most)
 
     def began(self, cosines: np.ndarray) -> LearnedEvidence:
-        """The evidence after K tracks began in one frame, so are different objects, alike by (K, K) cosines."""
+        """The evidence after K tracks began in one frame: they are different objects, with (K, K) cosines."""
         others = cosines[~np.eye(len(cosines), dtype=bool)]
         different = self.different_sums.copy()
         different[0] += _sums(others, np.full(len(others), 0.5))  # each pair is there twice
@@ -280,7 +280,7 @@ class LearnedEvidence:
 
 def _log_odds(cosines: np.ndarray, low: Any, low_std: Any, high: Any, high_std: Any, most: float) -> np.ndarray:
     """(N, M) log-odds of cosines (N, M) between two normal distributions, each number or (M,), within +- ``most``."""
-    # Beyond the means the tails say nothing more: what is more alike than the mean of one thing is that thing.
+    # Beyond the means the tails contribute nothing more: a cosine above the mean of one object is that object.
     cosines = np.clip(cosines, low - 2 * low_std, high + high_std)
     odds = ((cosines - low) / low_std) ** 2 / 2 - ((cosines - high) / high_std) ** 2 / 2 + np.log(low_std / high_std)
     return np.asarray(np.clip(odds, -most, most))

@@ -1,27 +1,27 @@
-"""Whether a frame shows another view than the one before, told from what was found in it."""
+"""Whether a frame shows another view than the one before, by the detections in it."""
 
 from __future__ import annotations
 
 import numpy as np
 
 # Chosen on cuts between real clips, and on clips in some of whose frames most detections were left out.
-_LAPSE = 3.0  # all that tracks which are gone at once can say, as a detector may miss a whole frame
-_ARRIVAL = 1.5  # what each thing that came at the same time says
+_LAPSE = 3.0  # nats, the limit for all tracks that vanish in one frame, as a detector may miss a whole frame
+_ARRIVAL = 1.5  # nats for each detection without a track
 
 
 def rearranged(appearance_odds: np.ndarray, match_odds: float) -> bool:
-    """Whether the same things are seen from somewhere else.
+    """Whether the same objects are seen from another viewpoint.
 
     Args:
         appearance_odds: (K,) log-odds of the pairs that appearance alone makes.
-        match_odds: what a pair must be worth; all together must be worth it on average, as in a scene of other
-            things each finds someone who is a little alike.
+        match_odds: nats that the mean of the pairs must exceed. In a scene of other objects each detection has some
+            track that is a little similar, so the mean is low.
     """
     return len(appearance_odds) > 0 and float(appearance_odds.mean()) > match_odds
 
 
 def log_odds_of_one_view(worth: float, gone: int, redetection_probability: float, arrived: int) -> float:
-    """What speaks for the frame's going on from the one before, beside a scene that has nothing to do with it.
+    """Log-odds (nats) that the frame continues the one before, against a scene that has nothing to do with it.
 
     Args:
         worth: log-odds of all pairs made by motion and appearance.

@@ -1,8 +1,8 @@
-"""How likely a track is seen in a frame at all, learned from the video: what was there a moment ago mostly is again.
+"""The probability that a track is detected in a frame, learned from the video.
 
-Where two tracks could take a detection, the one that was seen in the frame before is the likelier one, the more so the
-steadier the detector is; one that has been missing may be a mistake of the detector's, or gone. How much so differs
-from video to video (behind a camera that drives past people nobody comes back), so it is counted.
+Where two tracks could take a detection, the one that was detected in the frame before is more probable, the more so the
+fewer detections the detector misses; a track that has been missing may have left, or may be a false detection. These
+probabilities differ between videos (people whom a camera drives past do not return), so they are counted.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _LONGEST = np.array([0.0, 0.3, 1.0, 3.0])  # seconds missing, ends of the groups
 _REDETECTION = 0.9  # of the tracks seen in the frame before, supposed to be seen again
 _RETURNS = np.array([6.0, 2.0, 0.5, 0.1])  # the same of missing ones, a second, by how long they have been missing
 _TRUST = 50.0  # tracks that weigh as much as what is supposed beforehand
-_FORGET = 0.99  # a frame; some hundred frames are looked back at
+_FORGET = 0.99  # factor of earlier counts, for each frame; the last 100 frames or so count
 _RARE = 1e-4
-# Chosen on the clips of MOT15, with and without pictures: a steady detector shall not outweigh a place that does not
-# fit, and frames far apart say little about each other.
+# Chosen on the clips of MOT15, with and without pictures: a detector that misses little shall not outweigh a position
+# that does not fit, and frames far apart say little about each other.
 _MOST, _LEAST = 1.0, -4.0
 _APART = 1 / 1.5  # seconds between frames after which the whole counts 1 / e
 

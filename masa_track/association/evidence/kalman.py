@@ -3,7 +3,7 @@
 The state is the field's usual one, centre x, centre y, width and height and their velocities (BoT-SORT's). Two things
 differ from the common implementations. Time is in seconds, so a gap of twenty frames is one step with twenty frames'
 uncertainty. And velocities die out with a time constant (an integrated Ornstein-Uhlenbeck process): nobody walks
-straight on for ever, so after a long gap a track is looked for around the place it could have reached, not far outside.
+straight on for ever, so after a long gap a track is expected around the place it could have reached, not far outside.
 
 As process and measurement noise do not couple the four numbers, each is a filter of two states with closed-form sums:
 no matrix is inverted, and a thousand tracks cost some arrays of (1000, 4).
@@ -23,7 +23,7 @@ _SMALLEST = 1.0  # pixel that a box's width and height are taken for at least
 
 @dataclass(frozen=True, kw_only=True)
 class MotionNoise:
-    """What the filter supposes of things that move. Lengths are in sizes, sqrt(width * height), of the box.
+    """What the filter assumes about objects that move. Lengths are in sizes, sqrt(width * height), of the box.
 
     The values without a default here are options of ``FusedOptions``, which has their only defaults.
 
@@ -67,7 +67,7 @@ def _per_number(first: float, second: float) -> np.ndarray:
 
 
 def start(boxes: np.ndarray, noise: MotionNoise) -> tuple[np.ndarray, np.ndarray]:
-    """States of things seen once.
+    """States of objects detected once.
 
     Args:
         boxes: (N, 4) xyxy.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 _FREEDOM = 4.0  # of Student's t: detectors slip more often than a normal distribution would have it
-_ENTRY = 0.5  # sizes from the border, within which things come in
+_ENTRY = 0.5  # sizes from the border, within which new objects appear
 
 
 def motion_log_odds(distances: np.ndarray, variances: np.ndarray, track_sizes: np.ndarray, area: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the association by motion and appearance can be told."""
+"""The options of the preset ``default``, which associates by motion and appearance."""
 
 from __future__ import annotations
 
@@ -22,49 +22,73 @@ def check_whole(name: str, value: Any, least: int, most: int) -> None:
 
 @dataclass(frozen=True)
 class FusedOptions:
-    """The options of one :class:`~masa_track.association.evidence.fused.FusedAssociator`. Odds are natural logarithms.
+    """The options of one :class:`~masa_track.association.evidence.fused.FusedAssociator`, the preset ``default``.
+
+    Log-odds are in nats (natural logarithm), times in seconds, detection scores and IoUs in 0..1. A "box size" is
+    sqrt(width * height) of the box in pixels. For a track, "seconds missing" is the time in which it was not detected,
+    minus the last frame interval and the time in which the camera did not see its place.
+
+    The defaults were chosen on the clips of ``tools/bench_peers.py``, those of cuts on ``tools/bench_cuts.py``; expect
+    other optima on other videos (``masa-track tune`` searches them).
 
     Attributes:
-        track_activation_threshold: an unmatched detection above it starts a track.
-        high_score_threshold: detections above it, or above ``track_activation_threshold``, choose their tracks first;
-            the others may take what is left.
-        object_score_threshold: a detection must be above it to take a track at all.
-        sure_score: a detection from it on starts a track at once; a weaker one must be seen again in the next frames,
-            and has no identity until its scores add up to
-        confirm_odds: this, in log-odds: two of .82 or more, four of .7 (of whatever ``track_activation_threshold`` is).
-        confirm_seconds: at once starts any detection after a gap longer than this, where it may not be seen twice.
-        memory_seconds: how long a track is remembered after it was last seen.
+        track_activation_threshold: score above which an unmatched detection starts a track.
+        high_score_threshold: detections with a score above min(``high_score_threshold``,
+            ``track_activation_threshold``) are matched first, by all terms. The others are then matched to the tracks
+            that remain, by motion alone.
+        object_score_threshold: detections with this score or a lower one are ignored.
+        sure_score: a new track whose first detection has this score or a higher one has its identity at once. Any other
+            new track is tentative: it must be detected in each following frame until it is confirmed, see
+            ``confirm_odds``.
+        confirm_odds: nats. A tentative track is confirmed, and gets its identity, when the sum of log(s / (1 - s)) over
+            its detection scores s (clipped to .02 .. .98) reaches this. At ``track_activation_threshold`` t other than
+            .7, log(.7 / .3) - log(t / (1 - t)) is added to each summand. At t = .7 two detections of score .82 suffice,
+            or four of .7; at any t, four of score t.
+        confirm_seconds: seconds. After a frame interval longer than this, each new track has its identity at once,
+            because its object may be detected only once.
+        memory_seconds: seconds for which a track is remembered after its last detection.
         fps: frames a second of ``frame_index``.
-        match_odds: a detection takes a track when what speaks for it is more than this.
-        second_match_odds: the same for detections of a low score, which only motion speaks for.
-        second_gap_seconds: a track unseen for longer is not given to a detection of a low score.
-        forgetting_seconds: a track missing for so long is less likely by 1.
-        motion_memory_seconds: after missing for so long, that a track's place fits counts 1 / e.
-        missing_odds: a track that has been missing is less likely by so much, and by more the more of them there are,
-        entry_odds: and by so much more at the border of the picture, where new things come in.
-        leaving_seconds: after so long most of what left the picture is gone.
-        jump_odds: the logarithm of how often things are not where motion expects them (a jump, a bad box): the least
-            that motion can say.
-        cut_odds: the logarithm of how often a frame shows another view than the one before, of the same things or of
-            others: then appearance alone decides.
-        cut_seconds: across a cut things look as different as after so long.
-        cut_match_odds: ``match_odds`` across a cut to the same things; across one to others, minus it.
-        use_appearance: False leaves the embeddings aside.
-        appearance_weight: weight of the appearance's log-odds.
-        most_appearance_odds: the most that appearance can say, either way.
-        clean_overlap: a detection that another covers by more says little by its appearance, and is not remembered.
-        views: embeddings remembered of each track.
-        view_seconds: how much time is between them, at least.
-        duplicate_iou: an unmatched detection that overlaps a better one by more starts no track.
-        distractor_iou_threshold: a detection of a low score that overlaps a better one by more is left out.
-        class_aware: a detection may only take a track of its own class, and only hide detections of its own class.
+        match_odds: nats. A detection and a track can be matched if the sum of their terms exceeds this. Higher: fewer
+            and more reliable matches.
+        second_match_odds: nats. The same for detections of low score, where motion is the only term.
+        second_gap_seconds: seconds. A detection of low score can match only a track whose last detection is at most
+            this old.
+        forgetting_seconds: seconds. A track's log-odds fall by 1 nat for each ``forgetting_seconds`` missing.
+        motion_memory_seconds: seconds. Positive log-odds of motion, and those of the detection probability, are
+            multiplied by exp(-seconds missing / ``motion_memory_seconds``).
+        missing_odds: nats, 0 or more. P * (``missing_odds`` + log(1 + sum of P over all tracks / 10)) is subtracted for
+            a track that is missing, where P = 1 - exp(-seconds missing / ``leaving_seconds``) is the probability that
+            it has left. Higher: returning objects get new identities more often.
+        entry_odds: nats, 0 or more. P * ``entry_odds`` * exp(-d / (.5 box sizes)) is subtracted as well, where d is the
+            distance of the detection from the border of the picture: new objects enter there.
+        leaving_seconds: seconds, the time constant of P above.
+        jump_odds: nats, the least that motion contributes: log of the probability that an object is not where motion
+            predicts it (jumps, inaccurate boxes).
+        cut_odds: nats, log of the prior probability that a frame is the first one after a cut. At a cut, appearance
+            alone decides.
+        cut_seconds: seconds. Across a cut, cosines are judged as if at least this time had passed since the last
+            detection of the track.
+        cut_match_odds: nats. It replaces ``match_odds`` across a cut to another view of the same objects; across a cut
+            to other objects, -``cut_match_odds`` does.
+        use_appearance: False ignores the embeddings and tracks by motion alone.
+        appearance_weight: factor of the log-odds of appearance, 0 or more.
+        most_appearance_odds: nats. Log-odds of appearance are clipped to +- this, before they are weighted.
+        clean_overlap: fraction of a box, 0..1. A detection of which another box covers this fraction or more is not
+            added to the remembered embeddings of its track and does not calibrate the cosines.
+        views: number of embeddings remembered of each track.
+        view_seconds: seconds between two remembered embeddings. Meanwhile a new one replaces the newest.
+        duplicate_iou: an unmatched detection starts no track if its IoU with a matched detection, or with an unmatched
+            one of higher score, exceeds this.
+        distractor_iou_threshold: a detection of low score is ignored if its IoU with one of higher score exceeds this.
+        class_aware: True: a detection can match only a track of its own class, and is suppressed only by detections of
+            its own class.
         class_groups: groups of classes, e.g. ``((2, 7), (0,))``: as ``class_aware``, but the classes of a group count
             as one. A class that is in none is a group of its own. None: no groups.
-        motion_speed: how fast things move, in sizes (sqrt of the area) of their box a second, one standard deviation.
-        motion_persistence: seconds after which a velocity is forgotten.
-        position_noise: how exact a detection's centre is, in sizes.
-        extent_noise: how exact its width and height are, in sizes.
-        first_id: the first identity given.
+        motion_speed: standard deviation of the speed of objects along x and along y, box sizes a second.
+        motion_persistence: seconds after which a velocity has decayed to 1 / e.
+        position_noise: standard deviation of a detection's centre, box sizes.
+        extent_noise: standard deviation of a detection's width and of its height, box sizes.
+        first_id: the first identity.
     """
 
     track_activation_threshold: float = 0.7

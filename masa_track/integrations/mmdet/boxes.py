@@ -191,7 +191,7 @@ class PublicBoxes:
         places = ", ".join(place.format(video.name) for place in PUBLIC_PLACES)
         pickles = next(root.rglob("*.pth"), None)
         more = f"; pickles such as {pickles} are turned by tools/convert_public_detections.py" if pickles else ""
-        raise InputError(f"public_det_path {root} has no detections of {video.name} (looked for {places}){more}")
+        raise InputError(f"public_det_path {root} has no detections of {video.name} (searched for {places}){more}")
 
     def _labels(self, class_ids: np.ndarray) -> list[int]:
         assert self._file is not None

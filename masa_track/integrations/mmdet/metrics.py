@@ -185,7 +185,7 @@ class CocoVidMetric(_TrackMetric):
 
     Args:
         ann_file: the truth.
-        exhaustive: whether it holds every thing of its classes; None: unless it is TAO's.
+        exhaustive: whether it holds all objects of its classes; None: unless it is TAO's.
         **options: of all metrics here.
     """
 
@@ -234,7 +234,7 @@ class CocoVidMetric(_TrackMetric):
 
 @METRICS.register_module()
 class TaoTETAMetric(CocoVidMetric):
-    """TETA as TAO asks for it: the truth does not hold every thing, and a track has one class."""
+    """TETA as TAO asks for it: the truth does not hold all objects, and a track has one class."""
 
     metrics = ("TETA", "HOTA", "CLEAR", "Identity")
     exhaustive = False
@@ -245,7 +245,7 @@ class TaoTETAMetric(CocoVidMetric):
 
 @METRICS.register_module()
 class BDDTETAMetric(CocoVidMetric):
-    """TETA as BDD100K asks for it: the truth holds every thing of its classes."""
+    """TETA as BDD100K asks for it: the truth holds all objects of its classes."""
 
     metrics = ("TETA", "HOTA", "CLEAR", "Identity")
     exhaustive = True

@@ -66,7 +66,7 @@ class MasaTrackHead(track_head.TrackHead):
 
     Attributes:
         loss_weights: of the two losses: ``track_weight``, ``margin_weight``.
-        samples: boxes of a view that the losses look at, at most.
+        samples: the largest number of boxes of a view in the losses.
     """
 
     def __init__(
