@@ -213,6 +213,7 @@ def test_learning_makes_a_new_evidence_and_tentative_tracks_show_nothing() -> No
     assert before.learned(Observed(unrelated(3, 0.5), tracks, sure, gaps, np.full(3, -1), 0.6)) is before
 
 
+@pytest.mark.slow
 def test_a_newcomer_gets_its_own_identity_where_unrelated_cosines_are_high(tool: Any) -> None:
     """With the shipped model's prior it took that of the object that had left; a returning one keeps its own."""
     wrong = {"newcomers": 0, "returns": 0, "by nano's": 0}

@@ -341,6 +341,7 @@ def test_demo_on_its_real_clip(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert (container.streams.video[0].width, container.streams.video[0].height) == (640, 272)
 
 
+@pytest.mark.slow
 def test_classes_of_a_group_become_each_other(tmp_path: Path) -> None:
     """One object that the detector calls a car at first and a truck later; beside it a person."""
     import json
