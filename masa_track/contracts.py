@@ -39,6 +39,17 @@ class Frame:
     name: str = ""
     image: np.ndarray | None = None
 
+    @property
+    def picture(self) -> np.ndarray:
+        """``image``, where there must be one.
+
+        Raises:
+            InputError: the frame is one of a replay, which has none.
+        """
+        if self.image is None:
+            raise InputError(f"frame {self.number} has no picture, it is of a replay: read it from the source")
+        return self.image
+
 
 @dataclass
 class Observation:

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
-    from masa_track.contracts import Detector
+    from masa_track.contracts import Detector, Frame
     from masa_track.encoders.embedder import Embedder
     from masa_track.formats.detection_file import DetectionFile
     from masa_track.pipeline.stages import Outcome
-    from masa_track.video.sources import Frame, Source
+    from masa_track.video.sources import Source
 
 _DESCRIPTION = """\
 Gives the objects in a video identities. The boxes come from a file (--detections), from a detector
