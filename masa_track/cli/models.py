@@ -10,8 +10,8 @@ from typing import Any
 from masa_track.registry import HubFile, ModelSpec, is_installed, list_models
 
 _DESCRIPTION = """\
-Lists the models that --model can name. A model embeds the boxes of a frame; alike embeddings of
-different frames make one track. Nothing is downloaded."""
+Lists the models that --model can name, what each needs, and whether its weights are on this machine. A
+model computes the embeddings of boxes. Nothing is downloaded."""
 
 _EPILOG = """\
 columns
@@ -21,8 +21,9 @@ columns
   weights   shipped: with the package; cached: downloaded earlier; to fetch: downloaded when first used;
             missing: a registered file that is not there; none: give --checkpoint
   D         numbers in an embedding
-  prior     known: the preset default uses the cosines to expect of this model; else it learns them from the video
-  boxes     what finds boxes on the model's backbone: own (--detector own), grounding-dino (--text)
+  prior     known: the model brings the calibration of its cosines; otherwise the preset default learns it from the
+            video
+  boxes     detectors on the model's backbone: own (--detector own), grounding-dino (--text)
 
 examples:
   masa-track models

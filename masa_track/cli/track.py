@@ -94,7 +94,7 @@ def add_parser(commands: Any) -> None:
         "--model",
         default="nano",
         metavar="NAME",
-        help="model that embeds the boxes: a model that `masa-track models` lists, or a file of weights (default: "
+        help="model that embeds the boxes: one that `masa-track models` lists, or a file of weights (default: "
         "%(default)s)",
     )
     add(
@@ -369,7 +369,7 @@ def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, 
 
 
 class Boxes(NamedTuple):
-    """Where boxes come from, the names of their classes, the score from which one starts a track, if that is known."""
+    """A source of boxes, the names of their classes, and the score above which a box starts a track, if it is known."""
 
     detector: Detector | Callable[[Frame], sv.Detections]
     class_names: Mapping[int, str]
