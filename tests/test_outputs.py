@@ -86,7 +86,11 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with VideoWriter("video.mp4", SIZE, SIZE, 10) as writer:
         writer.write(np.zeros((SIZE, SIZE, 3), np.uint8))
     Path("tracks.txt").write_text("1,-1,5,5,20,20,0.9\n")
-    for name in ("w.npz", "weights.pth", "det.txt"):
+    Path("filmed/gt").mkdir(parents=True)
+    Path("filmed/video.mp4").write_bytes(Path("video.mp4").read_bytes())
+    made_images(tmp_path / "sequence/img1", 2)
+    Path("sequence/seqinfo.ini").write_text("[Sequence]\n")
+    for name in ("w.npz", "weights.pth", "weights.prior.json", "det.txt"):
         Path(name).write_text("1,-1,5,5,20,20,0.9\n")
     Path("hard.txt").hardlink_to("det.txt")
     Path("soft.txt").symlink_to("det.txt")
@@ -110,6 +114,13 @@ OVERWRITING = {
     "a part": (["images", "--out", "o", "--jsonl", "o/.tracks.txt.part"], "would both write"),
     "checkpoint": (["images", "--checkpoint", "weights.pth", "--jsonl", "weights.pth", "--out", "o"], "--checkpoint"),
     "model": (["images", "--model", "weights.pth", "--jsonl", "weights.pth", "--out", "o"], "would overwrite --model"),
+    "prior": (["images", "--prior", "det.txt", "--jsonl", "det.txt", "--out", "o"], "would overwrite --prior"),
+    "prior of the weights": (
+        ["images", "--model", "weights.pth", "--jsonl", "weights.prior.json", "--out", "o"],
+        "would overwrite --model",
+    ),
+    "video of a folder": (["filmed", "--out", "filmed"], "--out would overwrite SOURCE"),
+    "seqinfo": (["sequence/img1", "--jsonl", "sequence/seqinfo.ini", "--out", "o"], "would overwrite SOURCE"),
     "masks": (["images", "--masks", "weights.pth", "--jsonl", "weights.pth", "--out", "o"], "would overwrite --masks"),
     "detector": (
         ["images", "--detector", "ultralytics:weights.pth", "--jsonl", "weights.pth", "--out", "o"],
@@ -296,6 +307,25 @@ def test_without_a_video_none_of_an_earlier_run_stays(tmp_path: Path) -> None:
     assert set(os.listdir(out)) == RESULTS
     track_video(job(images, out, with_video=False))
     assert set(os.listdir(out)) == RESULTS - {"video.mp4"}
+
+
+def test_a_video_without_room_for_its_header_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    program = """
+import resource, sys
+import numpy as np
+from masa_track.video.writer import VideoWriter
+writer, noise = VideoWriter(sys.argv[1], 64, 64, 25), np.random.default_rng(0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (16, resource.RLIM_INFINITY))
+for step in (lambda: [writer.write(noise.integers(0, 255, (64, 64, 3), np.uint8)) for _ in range(100)], writer.close):
+    try:
+        step()
+    except OSError as error:
+        print(error.filename)
+"""
+    video = tmp_path / "video.mp4"
+    done = subprocess.run([sys.executable, "-c", program, str(video)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()) == (0, [str(video)] * 2), done.stderr
+    assert not any(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import socket
 import threading
 import traceback
 import weakref
+from pathlib import Path
 from fractions import Fraction
 
 import av
@@ -628,6 +629,8 @@ SECRETS += ("secret", "sig", "X-Amz-Signature", "loginpas", "sessionId", "pw")
         ("u:PW@192.168.1.5:554/ch", "***@192.168.1.5:554/ch"),
         ("http://u:PW@h/x?mail=a@b&token=PW", "http://***@h/x?mail=a@b&token=***"),
         ("http://h/user=a_password=P_W_channel=1.mp4", "http://h/user=a_password=***_channel=1.mp4"),
+        ("http://h:80/0/u:PW/main?x=1", "http://h:80/0/***/main?x=1"),
+        ("http://h/x?cred=PW", "http://h/x?cred=***"),
         ("user=a_password=PW_channel=1.mp4", "user=a_password=***_channel=1.mp4"),
         *((f"http://h/x?a=1&{name}=P/W_x&b=2", f"http://h/x?a=1&{name}=***&b=2") for name in SECRETS),
         ("http://h/x?password%3DPW&b=2", "http://h/x?password%3D***&b=2"),
@@ -638,6 +641,8 @@ SECRETS += ("secret", "sig", "X-Amz-Signature", "loginpas", "sessionId", "pw")
 def test_passwords_are_masked(address, wanted):
     assert masked(address) == wanted
     assert masked_in(f"source {address!r}: no", ["x.mp4", address]) == f"source {wanted!r}: no"
+    if masked(address) != address:
+        assert masked_in(f"no {Path(address)}", [address]) == f"no {wanted}"
 
 
 def test_no_message_and_no_name_holds_a_password(tmp_path, served, capsys):

@@ -293,12 +293,15 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
 def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, Path]]:
     """The files that a run reads, each with its argument; some of them may not exist."""
     yield "SOURCE", Path(args.source)
-    for file in getattr(source, "paths", ()):  # of images
+    for file in getattr(source, "paths", ()):  # of images, or the video of a folder
         yield "SOURCE", file
-    yield "SOURCE", Path(args.source) / "seqinfo.ini"
-    for name in ("detections", "model", "checkpoint", "masks"):
+    yield from (("SOURCE", folder / "seqinfo.ini") for folder in (Path(args.source), Path(args.source).parent))
+    for name in ("detections", "model", "checkpoint", "prior", "masks"):
         if getattr(args, name) is not None:
             yield f"--{name}", Path(getattr(args, name))
+    for name in ("model", "checkpoint"):
+        if getattr(args, name):
+            yield f"--{name}", Path(getattr(args, name)).with_suffix(".prior.json")
     if args.detector is not None:
         _, _, model = args.detector.partition(":")
         for part in {model, *model.split(":")} - {""}:

@@ -100,6 +100,7 @@ def _files_read(args: argparse.Namespace) -> Iterator[tuple[str, Path]]:
         for place in (folder, folder / "gt", folder / "det", folder / "img1"):
             if place.is_dir():
                 yield from (("SEQUENCE", file) for file in place.iterdir())
-    yield "--model", Path(args.model)
-    if args.checkpoint is not None:
-        yield "--checkpoint", Path(args.checkpoint)
+    for name in ("model", "checkpoint"):
+        if getattr(args, name):
+            file = Path(getattr(args, name))
+            yield from ((f"--{name}", file), (f"--{name}", file.with_suffix(".prior.json")))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "srt")
 HIDDEN = "***"
 
 _START = re.compile(rf"[a-z][a-z0-9+.-]*:/+|\b(?:{'|'.join(SCHEMES)})\b[:;,/\\]+", re.IGNORECASE)
 _BARE_LOGIN = re.compile(r"[^\s/\\:@=]+:[^\s/\\@]*@")  # an address without its scheme: user:password@host
+_LOGIN_IN_PATH = re.compile(r"(?<=[^/]/)[^/:]+:[^/]+")  # http://host/0/user:password/main
 _PORT = re.compile(r"[^:]*:[0-9]+")
 _SECRET = re.compile(
     r"((?:pass(?:wor[dt]|wd|phrase|code|wort)?|pas|psw|pwd|(?<![a-z])pw|(?<![a-z])pin|token|key|auth(?:orization)?"
-    r"|secret|(?<![a-z])sig|signature|credentials?|session(?:_?id)?|jwt)(?:=|%3d))",
+    r"|secret|(?<![a-z])sig|signature|cred(?:ential)?s?|session(?:_?id)?|jwt)(?:=|%3d))",
     re.IGNORECASE,
 )
 
@@ -33,15 +35,18 @@ def masked(text: str) -> str:
     else:
         text = _BARE_LOGIN.sub(f"{HIDDEN}@", text, count=1)
     address, sign, query = text.partition("?")
+    if start:
+        address = _LOGIN_IN_PATH.sub(HIDDEN, address)
     return _without_secrets(address, r"_[a-z]+=|[&;/#]") + sign + _without_secrets(query, "&")
 
 
 def masked_in(message: str, texts: Iterable[str]) -> str:
-    """A message in which each of the texts that it quotes is masked."""
+    """A message in which each of the texts that it quotes is masked, also where it quotes them as paths."""
     for text in texts:
         hidden = masked(text)
         if hidden != text:
-            message = message.replace(text, hidden).replace(repr(text)[1:-1], hidden)
+            for quoted in (text, repr(text)[1:-1], str(Path(text))):  # a path has one slash where the text has two
+                message = message.replace(quoted, hidden)
     return message
 
 

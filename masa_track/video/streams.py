@@ -35,6 +35,7 @@ class VideoSource(Source):
         self._ended = (0, "")  # after which frame reading ended before its time, and why
         self._remote = "://" in text
         self._url = text if self._remote else f"file:{text}"  # else a colon in a file's name would be a protocol's
+        self.paths = [] if self._remote else [Path(text)]
         self._shown = masked(text)
         self._fps_given = fps is not None
         self.name = file_stem(Path(self._shown).stem)

@@ -64,6 +64,7 @@ class VideoWriter:
         self._start: float | None = None  # seconds of the first frame
         self._last = self._step = 0  # ticks: when the last frame is shown, and how long after the one before
         self._closed = self._completed = False
+        self._fault: OSError | None = None  # of writing; FFmpeg crashes if more is written after it
         silence_ffmpeg()
         os.close(self.file.create())
         try:
@@ -105,6 +106,8 @@ class VideoWriter:
             frame = fitted(frame, self.width, self.height)
         if self.height % 2 or self.width % 2:
             frame = cv2.copyMakeBorder(frame, 0, self.height % 2, 0, self.width % 2, cv2.BORDER_REPLICATE)
+        if self._fault is not None:
+            raise self._fault
         picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="bgr24")
         picture = picture.reformat(format="yuv420p", dst_colorspace="ITU709")
         picture.pts, picture.time_base = self._ticks(seconds), self._time_base
@@ -133,10 +136,12 @@ class VideoWriter:
         """
         if self._closed:
             return self._completed
-        if self.frames == 0:
+        if self.frames == 0 and self._fault is None:
             self.abandon()
             return False
         try:
+            if self._fault is not None:
+                raise self._fault
             packets = self._stream.encode(None)
             for packet in packets[-1:]:  # the last frame is shown as long as the one before it
                 packet.duration = round(self._step * self._time_base / packet.time_base)
@@ -166,9 +171,8 @@ class VideoWriter:
         try:
             yield
         except av.FFmpegError as error:
-            if isinstance(error, OSError):
-                raise
-            raise OSError(error.errno, error.strerror, str(self.file.path)) from error
+            self._fault = OSError(error.errno, error.strerror, str(self.file.path))
+            raise self._fault from error
 
     def __enter__(self) -> VideoWriter:
         return self
