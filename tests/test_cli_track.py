@@ -62,9 +62,15 @@ def video(clip: Path) -> Path:
 
 
 def command(*arguments: object) -> subprocess.Popen:
-    """The command in a process of its own."""
+    """The command in a process of its own, in which SIGHUP is not ignored, even if the tests run under nohup."""
     line = [sys.executable, "-m", "masa_track", *map(str, arguments)]
-    return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
 
 
 def rows_of(folder: Path) -> np.ndarray:

@@ -68,7 +68,7 @@ def test_threshold_and_class(weights):
     middle = float(np.median(everything.confidence))
     fewer = OwnDetector(model, threshold=middle).detect([frame])[0]
     assert len(fewer) == (everything.confidence >= middle).sum() < len(everything)
-    with pytest.raises(InputError, match=r"'nano-untrained' finds no boxes itself.*--model nano"):
+    with pytest.raises(InputError, match=r"'nano-untrained' finds no boxes itself.*--model that does: nano"):
         OwnDetector(masa_track.load("nano-untrained", device="cpu"))
 
 
