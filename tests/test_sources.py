@@ -9,8 +9,8 @@ import socket
 import threading
 import traceback
 import weakref
-from pathlib import Path
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import cv2
