@@ -39,6 +39,17 @@ class Frame:
     name: str = ""
     image: np.ndarray | None = None
 
+    @property
+    def picture(self) -> np.ndarray:
+        """``image``, where there must be one.
+
+        Raises:
+            InputError: the frame is one of a replay, which has none.
+        """
+        if self.image is None:
+            raise InputError(f"frame {self.number} has no picture, it is of a replay: read it from the source")
+        return self.image
+
 
 @dataclass
 class Observation:
@@ -261,13 +272,21 @@ class Embedder(Embeds, Protocol):
     """A model that embeds boxes; see :class:`masa_track.encoders.embedder.Embedder`.
 
     Attributes:
+        dimension: D, the numbers in an embedding.
         key: name, first 12 hexadecimal digits of a checksum over the weights, and dtype:
             ``nano@3f2c9a01b7de/float32``.
     """
 
+    prior: Any  # an association.AppearancePrior: the cosines to expect; None where they are not known
+
+    @property
+    def dimension(self) -> int:
+        """D, the numbers in an embedding."""
+        ...
+
     @property
     def key(self) -> str:
-        """Says whose features are."""
+        """Names the model, its weights and its dtype."""
         ...
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Features]:

@@ -180,13 +180,20 @@ def test_command(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mon
         (["--detector", "motion", "--text", "a dog"], "--detector and --text exclude each other"),
         (["--detector", "motion", "--detections", "det.txt"], "--detections and --detector exclude each other"),
         (["--detector", "transformers:x", "--text", "a", "--detections", "det.txt"], "exclude each other: give one"),
+        (["--preset", "tao", "--prior", "x.json"], "--prior needs --preset default, got tao"),
+        (["--preset", "appearance", "--camera-motion"], "--camera-motion needs --preset default, got appearance"),
+        (["--preset", "bdd", "--class-groups", "0;1"], "--class-groups needs --preset default, got bdd"),
+        (["--preset", "demo", "--gallery", "g.npz"], "--gallery needs --preset default"),
+        (["--prior", "nowhere.json"], "prior nowhere.json cannot be read"),
     ],
 )
-def test_one_place_for_boxes(
+def test_combinations_are_refused_before_any_work(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["track", pictures(tmp_path), *arguments, "--out", str(tmp_path / "out")]) == 2
-    assert message in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert message in said
+    assert "loading model" not in said
 
 
 def test_mistakes(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ import supervision as sv
 
 from masa_track.cli.main import main
 from masa_track.cli.track import summary
+from masa_track.contracts import Frame
 from masa_track.errors import InputError
 from masa_track.pipeline.stages import Job, Outcome, track_video
 from masa_track.tracker import MasaTracker
-from masa_track.video.sources import Frame, open_source
+from masa_track.video.sources import open_source
 
 
 class Grey:

@@ -81,7 +81,7 @@ def watch(source, **options):
     notices: list[str] = []
     source.notice = notices.append
     frames = source.frames(on_broken=lambda number, reason: broken.append((number, reason)), **options)
-    return [(frame.number, said(frame.image), frame.timestamp) for frame in frames], broken, notices
+    return [(frame.number, said(frame.image), frame.time) for frame in frames], broken, notices
 
 
 @pytest.mark.slow

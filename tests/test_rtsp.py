@@ -124,7 +124,7 @@ def read(source, **options):
     """([(number, what the picture says, seconds)], [(number, reason)])"""
     broken = []
     frames = source.frames(on_broken=lambda number, reason: broken.append((number, reason)), **options)
-    return [(frame.number, said(frame.image), frame.timestamp) for frame in frames], broken
+    return [(frame.number, said(frame.image), frame.time) for frame in frames], broken
 
 
 def test_a_camera_that_is_switched_off(serve):

@@ -103,8 +103,8 @@ def test_video(tmp_path, name, codec):
     assert source.last_number is None, "a video's length is a hint"
     assert read(source) == ([(n, n) for n in range(1, 61)], [])
     frames = list(source.frames())
-    assert [frame.timestamp for frame in frames] == pytest.approx([i / 25 for i in range(60)], abs=2e-3)
-    assert (frames[0].file_name, frames[59].file_name) == ("000001.jpg", "000060.jpg")
+    assert [frame.time for frame in frames] == pytest.approx([i / 25 for i in range(60)], abs=2e-3)
+    assert (frames[0].name, frames[59].name) == ("000001.jpg", "000060.jpg")
     assert frames[0].image.dtype == np.uint8
     assert frames[0].image.shape == (HEIGHT, WIDTH, 3)
     assert read(source, stride=7, max_frames=3) == ([(1, 1), (8, 8), (15, 15)], [])
@@ -126,7 +126,7 @@ def test_a_decoder_does_not_log_in_python(tmp_path):
 def test_fps_can_be_given(tmp_path):
     source = open_source(write_video(tmp_path / "a.mp4", count=4), fps=10)
     assert source.fps == 10
-    assert [frame.timestamp for frame in source.frames()] == pytest.approx([0, 0.1, 0.2, 0.3])
+    assert [frame.time for frame in source.frames()] == pytest.approx([0, 0.1, 0.2, 0.3])
     for fps in (0, -1, float("nan"), float("inf")):
         with pytest.raises(InputError, match="fps must be finite and above 0"):
             open_source(tmp_path / "a.mp4", fps=fps)
@@ -275,7 +275,7 @@ def write_times(path, milliseconds, rate=30):
 def test_a_variable_frame_rate_is_no_cut(tmp_path, name):
     times = np.cumsum([0, *np.random.default_rng(1).integers(20, 900, 20)]).tolist()
     source = open_source(write_times(tmp_path / name, times))
-    assert [frame.timestamp for frame in source.frames()] == pytest.approx([t / 1000 for t in times], abs=2e-3)
+    assert [frame.time for frame in source.frames()] == pytest.approx([t / 1000 for t in times], abs=2e-3)
     assert source.cut_short == ""
 
 
@@ -347,7 +347,7 @@ def test_size_change_in_the_middle(tmp_path):
     got, broken = read(open_source(joined))
     assert [n for n, _ in got] == [*range(1, 13), *range(25, 37)]
     assert broken == [(n, "is 96x64, the video is 160x96") for n in range(13, 25)]
-    times = [frame.timestamp for frame in open_source(joined).frames()]
+    times = [frame.time for frame in open_source(joined).frames()]
     assert times == sorted(times), "the clock is set back twice in this file"
 
 
@@ -403,7 +403,7 @@ def test_folder_in_natural_order(tmp_path):
     assert (source.name, source.fps, source.length, source.last_number) == ("clip", 30.0, 4, 4)
     assert list(source.file_names) == ["f1.png", "f2.png", "f10.png", "f33.png"]
     assert read(source) == ([(1, 1), (2, 2), (3, 10), (4, 33)], [])
-    assert [f.timestamp for f in source.frames()] == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30])
+    assert [f.time for f in source.frames()] == pytest.approx([0, 1 / 30, 2 / 30, 3 / 30])
     assert read(open_source(f"{folder}/f?.png"))[0] == [(1, 1), (2, 2)]
     assert open_source(f"{folder}/f?.png").name == "clip"
     assert open_source(folder / "f10.png").length == 1

@@ -190,7 +190,7 @@ def idf1(clip: Path, stride: int, step: Step) -> float:
         xyxy = np.concatenate([ltwh[:, :2] - 1, ltwh[:, :2] + ltwh[:, 2:] - 1], axis=1).astype(np.float32)
         count = len(xyxy)
         detections = sv.Detections(xyxy=xyxy, confidence=np.ones(count, np.float32), class_id=np.zeros(count, int))
-        found = step(detections, frame.image)
+        found = step(detections, frame.picture)
         kept = found >= 0
         frames.append(np.full(kept.sum(), frame.number))
         rows.append(ltwh[kept])

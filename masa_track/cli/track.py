@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
-    from masa_track.contracts import Detector
+    from masa_track.contracts import Detector, Frame
     from masa_track.encoders.embedder import Embedder
     from masa_track.formats.detection_file import DetectionFile
     from masa_track.pipeline.stages import Outcome
-    from masa_track.video.sources import Frame, Source
+    from masa_track.video.sources import Source
 
 _DESCRIPTION = """\
 Gives the objects in a video identities. The boxes come from a file (--detections), from a detector
@@ -176,7 +176,7 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. The input is checked before the first frame is tracked. Returns the exit status."""
-    from masa_track.association import REFERENCE_PRESETS, any_options_of, current_names
+    from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
     from masa_track.files import check_file, locked_folder, prepare_folder
     from masa_track.video.sources import open_source
 
@@ -186,6 +186,12 @@ def run(args: argparse.Namespace) -> int:
     any_options_of(args.preset, **overrides)
     if args.class_groups is not None and args.preset != "default":
         raise InputError(f"--class-groups needs --preset default, got {args.preset}: leave one of them out")
+    if args.preset != "default":
+        for option, given in (("--prior", args.prior), ("--camera-motion", args.camera_motion)):
+            if given:
+                raise InputError(f"{option} needs --preset default, got {args.preset}: leave one of them out")
+    if args.prior is not None:
+        AppearancePrior.load(args.prior)  # a mistake in the file is named before the model is loaded
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     source = open_source(args.source, reconnect=args.reconnect)

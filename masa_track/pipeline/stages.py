@@ -25,10 +25,10 @@ from masa_track.video.writer import VideoWriter
 if TYPE_CHECKING:
     import supervision as sv
 
-    from masa_track.contracts import Detector, Features
+    from masa_track.contracts import Detector, Features, Frame
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
-    from masa_track.video.sources import Frame, Source
+    from masa_track.video.sources import Source
 
 RESULTS = ("report.html", *RESULT_FILES)
 _FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
@@ -161,11 +161,12 @@ def track_video(job: Job) -> Outcome:
         lines = job.lines
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
+                image = frame.picture
                 try:
                     detections, features = detect(job.detector, frame, job.tracker.model)
-                    tracked = job.tracker.update(detections, frame.image, frame.timestamp, features=features)
+                    tracked = job.tracker.update(detections, image, frame.time, features=features)
                     if job.segmenter is not None:
-                        tracked = job.segmenter.add_masks(tracked, frame.image)
+                        tracked = job.segmenter.add_masks(tracked, image)
                 except InputError as error:
                     report_broken(frame.number, str(error))
                     faults, first_fault = faults + 1, first_fault or error
@@ -175,7 +176,7 @@ def track_video(job: Job) -> Outcome:
                 outcome.count_boxes(tracked, job.track_activation_threshold)
                 if lines is not None:
                     try:
-                        lines.write(frame.number, frame.timestamp, tracked)
+                        lines.write(frame.number, frame.time, tracked)
                     except BrokenPipeError:
                         outcome.faults.append(f"the reader of --jsonl {lines.path} left at frame {frame.number}")
                         say(f"{outcome.faults[-1]}; the run goes on without it")
@@ -184,15 +185,15 @@ def track_video(job: Job) -> Outcome:
                         _cannot_write(outcome, frame.number, error)
                         break
                 try:
-                    writers.write(frame.number, frame.file_name, tracked)
+                    writers.write(frame.number, frame.name, tracked)
                     if video is not None:
-                        video.write(drawer.draw(frame.image, tracked), frame.timestamp)
+                        video.write(drawer.draw(image, tracked), frame.time)
                 except OSError as error:
                     _cannot_write(outcome, frame.number, error)
                     if video is not None and error.filename == str(video.file.path):
                         video.abandon()  # a packet is missing
                     break
-                report.add(frame.number, frame.timestamp, frame.image, tracked)
+                report.add(frame.number, frame.time, image, tracked)
                 outcome.frames += 1
                 bar.set_postfix(tracks=_live(tracked), refresh=False)
                 bar.update()
@@ -226,8 +227,8 @@ def detect(
         return detector(frame), None
     detector, features = cast("Detector", detector), None  # for mypy, to which any function may have attributes
     if detector.features_key is not None and detector.features_key == getattr(model, "key", None):
-        features = model.encode([frame.image])
-    (detections,) = detector.detect([frame.image], features)
+        features = model.encode([frame.picture])
+    (detections,) = detector.detect([frame.picture], features)
     return detections, None if features is None else features[0]
 
 

@@ -65,7 +65,7 @@ def embed_sequence(folder: Path, kind: str, model: Embeds) -> EmbeddedSequence:
     for frame in source.frames(1, None, lambda number, reason: None):
         found = file.at(frame.number)
         scores = np.ones(len(found)) if found.confidence is None else found.confidence
-        frames.append((frame.number, found.xyxy, scores, model.embed(frame.image, found.xyxy)))
+        frames.append((frame.number, found.xyxy, scores, model.embed(frame.picture, found.xyxy)))
     truth = read_mot(folder / "gt" / "gt.txt", truth=True)
     return EmbeddedSequence(
         folder.name, source.fps, (source.width, source.height), frames, truth, getattr(model, "prior", None)

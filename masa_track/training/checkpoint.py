@@ -23,8 +23,6 @@ from masa_track.errors import InputError
 IDENTITY = "masa_track_identity"  # its key in the checkpoint's meta
 BACKBONE = "network.backbone."
 HISTORY = 1000  # values of each logged number that are kept, for the running means
-# What must be the same for a run to go on: another of these would not give the same result.
-OF_A_RUN = ("model", "optim_wrapper", "param_scheduler", "batch_size", "samples", "seed", "max_epochs")
 
 
 def identity_of(config: Mapping[str, Any], backbone_sha256: str) -> dict[str, Any]:

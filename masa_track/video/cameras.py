@@ -10,9 +10,10 @@ from typing import Any
 
 import cv2
 
+from masa_track.contracts import Frame
 from masa_track.errors import InputError
 from masa_track.video.opencv import quiet_opencv
-from masa_track.video.source import DEFAULT_FPS, Frame, OnBroken, Source
+from masa_track.video.source import DEFAULT_FPS, OnBroken, Source
 
 
 class CameraSource(Source):
@@ -62,6 +63,6 @@ class CameraSource(Source):
                 if fault:
                     report(number, fault)
                     continue
-                yield Frame(number, image, seconds, f"{number:06d}.jpg")
+                yield Frame(number, seconds, (image.shape[1], image.shape[0]), f"{number:06d}.jpg", image)
                 del image
             report(number + 1, "the camera stopped giving pictures")

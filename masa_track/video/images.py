@@ -14,9 +14,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from masa_track.contracts import Frame
 from masa_track.errors import InputError
 from masa_track.video.opencv import quiet_opencv
-from masa_track.video.source import DEFAULT_FPS, Frame, OnBroken, Source, file_stem
+from masa_track.video.source import DEFAULT_FPS, OnBroken, Source, file_stem
 from masa_track.video.streams import VideoSource
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -58,7 +59,7 @@ class ImageSource(Source):
             if fault:
                 report(number, f"{path.name} {fault}")
                 continue
-            yield Frame(number, image, (number - 1) / self.fps, path.name)
+            yield Frame(number, (number - 1) / self.fps, (self.width, self.height), path.name, image)
             del image  # not held while the next one is read
 
 

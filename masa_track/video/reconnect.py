@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
+from masa_track.contracts import Frame
 from masa_track.errors import InputError
-from masa_track.video.source import Frame, OnBroken
+from masa_track.video.source import OnBroken
 
 FIRST_WAIT, LONGEST_WAIT = 1.0, 30.0  # seconds before an attempt: 1, 2, 4, ..., 30, 30, ...
 
@@ -61,8 +62,8 @@ def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken)
                     tries = f"{attempts} attempt{'s' * (attempts > 1)}"
                     source.notice(f"connected again after {time.monotonic() - seen:.1f} s, {tries}")
                     wait, attempts = FIRST_WAIT, 0
-                number, seconds = frame.number + number_shift, frame.timestamp + seconds_shift
-                yield replace(frame, number=number, timestamp=seconds, file_name=f"{number:06d}.jpg")
+                number, seconds = frame.number + number_shift, frame.time + seconds_shift
+                yield replace(frame, number=number, time=seconds, name=f"{number:06d}.jpg")
                 seen = time.monotonic()
                 del frame  # not held while the next one is decoded
             lost = source.why_ended() or "the address stopped giving pictures"

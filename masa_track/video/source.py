@@ -1,4 +1,4 @@
-"""What every source of frames gives and promises: :class:`Frame` and :class:`Source`."""
+"""What each source of frames provides: :class:`Source`."""
 
 from __future__ import annotations
 
@@ -6,34 +6,17 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from masa_track.contracts import Frame
 from masa_track.errors import InputError
 
 OnBroken = Callable[[int, str], None]
 
 DEFAULT_FPS = 30.0  # of a source that says nothing: a folder of images, some cameras and streams
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One picture of a source.
-
-    Attributes:
-        number: 1-based position in the source; a stride does not change it.
-        image: (H, W, 3) uint8 BGR.
-        timestamp: seconds since frame 1.
-        file_name: the image file's name, or one made up for a video, ``000001.jpg``.
-    """
-
-    number: int
-    image: np.ndarray
-    timestamp: float
-    file_name: str
 
 
 class Source(ABC):
@@ -71,6 +54,9 @@ class Source(ABC):
         self, stride: int = 1, max_frames: int | None = None, on_broken: OnBroken | None = None
     ) -> Iterator[Frame]:
         """Reads from the start. Closing the iterator closes the file or the connection.
+
+        Each frame has its picture. ``number`` is its position in the source, from 1, whatever the stride; ``time`` is
+        in seconds since frame 1; ``name`` is that of the image file, or ``000001.jpg`` and so on for a video.
 
         Args:
             stride: yields frames 1, 1 + stride, 1 + 2 * stride, ...

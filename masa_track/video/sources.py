@@ -16,10 +16,10 @@ from masa_track.errors import InputError
 from masa_track.video.addresses import SCHEMES, masked
 from masa_track.video.cameras import CameraSource
 from masa_track.video.images import IMAGE_SUFFIXES, ImageSource, open_folder, open_glob
-from masa_track.video.source import DEFAULT_FPS, Frame, OnBroken, Source
+from masa_track.video.source import DEFAULT_FPS, OnBroken, Source
 from masa_track.video.streams import VideoSource
 
-__all__ = ["Frame", "OnBroken", "Source", "open_source"]
+__all__ = ["OnBroken", "Source", "open_source"]
 
 
 def open_source(source: str | os.PathLike[str], fps: float | None = None, reconnect: float = 0.0) -> Source:

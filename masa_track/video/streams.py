@@ -14,13 +14,14 @@ from typing import Any
 import av
 import numpy as np
 
+from masa_track.contracts import Frame
 from masa_track.errors import InputError
 from masa_track.video.addresses import HIDDEN, masked
 from masa_track.video.ffmpeg import silence_ffmpeg
 from masa_track.video.frame_numbers import FrameNumbers
 from masa_track.video.opencv import fitted
 from masa_track.video.reconnect import kept_alive
-from masa_track.video.source import DEFAULT_FPS, Frame, OnBroken, Source, file_stem
+from masa_track.video.source import DEFAULT_FPS, OnBroken, Source, file_stem
 
 TIMEOUT_SECONDS = 10.0  # for an address to answer, and then to send each packet
 THREADS = min(4, os.cpu_count() or 1)  # each one holds a frame; and damage at the very end can cost as many frames
@@ -134,7 +135,7 @@ class VideoSource(Source):
                     report(number, fault)
                     continue
                 seconds = (number - 1) / self.fps if self._fps_given else numbers.seconds
-                yield Frame(number, image, seconds, f"{number:06d}.jpg")
+                yield Frame(number, seconds, (image.shape[1], image.shape[0]), f"{number:06d}.jpg", image)
                 del image  # not held while the next one is decoded
 
     def _pictures(
