@@ -88,6 +88,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("tracks.txt").write_text("1,-1,5,5,20,20,0.9\n")
     Path("filmed/gt").mkdir(parents=True)
     Path("filmed/video.mp4").write_bytes(Path("video.mp4").read_bytes())
+    Path("sequence").mkdir()
     made_images(tmp_path / "sequence/img1", 2)
     Path("sequence/seqinfo.ini").write_text("[Sequence]\n")
     for name in ("w.npz", "weights.pth", "weights.prior.json", "det.txt"):
