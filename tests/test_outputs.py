@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
+import masa_track
 from masa_track.cli.main import main
 from masa_track.errors import InputError
 from masa_track.files import LOCK_NAME, PartFile, check_file, check_overwriting, locked_folder
@@ -93,6 +94,7 @@ def inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("sequence/seqinfo.ini").write_text("[Sequence]\n")
     for name in ("w.npz", "weights.pth", "weights.prior.json", "det.txt"):
         Path(name).write_text("1,-1,5,5,20,20,0.9\n")
+    Path("prior.json").write_bytes((Path(masa_track.__file__).parent / "models/weights/nano.prior.json").read_bytes())
     Path("hard.txt").hardlink_to("det.txt")
     Path("soft.txt").symlink_to("det.txt")
     Path("folder").mkdir()
@@ -115,7 +117,7 @@ OVERWRITING = {
     "a part": (["images", "--out", "o", "--jsonl", "o/.tracks.txt.part"], "would both write"),
     "checkpoint": (["images", "--checkpoint", "weights.pth", "--jsonl", "weights.pth", "--out", "o"], "--checkpoint"),
     "model": (["images", "--model", "weights.pth", "--jsonl", "weights.pth", "--out", "o"], "would overwrite --model"),
-    "prior": (["images", "--prior", "det.txt", "--jsonl", "det.txt", "--out", "o"], "would overwrite --prior"),
+    "prior": (["images", "--prior", "prior.json", "--jsonl", "prior.json", "--out", "o"], "would overwrite --prior"),
     "prior of the weights": (
         ["images", "--model", "weights.pth", "--jsonl", "weights.prior.json", "--out", "o"],
         "would overwrite --model",
