@@ -63,6 +63,11 @@ def check_scores(scores: Any, count: int) -> np.ndarray:
     return scores
 
 
+def score_fix(scores: np.ndarray) -> str:
+    """What to do about (N,) scores that are not in 0..1; empty where they are."""
+    return (_of_negative(scores) or _of_large(scores)) if len(scores) else ""
+
+
 def _of_negative(scores: np.ndarray) -> str:
     """What to do about scores below 0; empty where there are none."""
     least = float(scores.min())

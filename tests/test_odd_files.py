@@ -362,3 +362,24 @@ def test_masks_without_pycocotools_are_left_out_and_said(
     said = capsys.readouterr().err
     assert 'det.json: its masks are left out: pycocotools is needed for masks: run `pip install ".[sam]"`' in said
     assert len(json.loads((clip / "out" / "tracks.json").read_text())["annotations"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        ((3.2, 95.27), "scores must be probabilities, 0..1, got 95.27: percent: divide by 100"),
+        ((3.2, 254), "got 254: 0..255: divide by 255"),
+        ((-3.2, 0.9), "got -3.2: negative scores may be logits"),
+    ],
+)
+def test_scores_in_other_units_are_refused_before_any_work(
+    scores: tuple[float, float], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((48, 64, 3), np.uint8))
+    file, out = tmp_path / "det.txt", tmp_path / "out"
+    file.write_text("".join(f"1,-1,5,5,20,20,{score}\n" for score in scores))
+    assert main(["track", str(tmp_path / "1.png"), "--detections", str(file), "--out", str(out)]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()

@@ -383,10 +383,18 @@ class Boxes(NamedTuple):
 
 
 def file_boxes(path: str, source: Source) -> Boxes:
-    """The boxes of a file, checked against the source."""
+    """The boxes of a file, checked against the source.
+
+    Raises:
+        InputError: the file cannot be read or is of another video, or its scores are not in 0..1.
+    """
+    from masa_track.checks import score_fix
     from masa_track.formats.detections import read_detections
 
     file = read_detections(path, source)
+    if fix := score_fix(file.scores):
+        worst = file.scores.min() if file.scores.min() < -1e-3 else file.scores.max()
+        raise InputError(f"--detections {path}: scores must be probabilities, 0..1, got {worst:g}: {fix}")
     masks_at = read_masks(file, source) if any(file.masks) else None
 
     def boxes_at(frame: Frame) -> sv.Detections:
