@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, NamedTuple, overload
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from masa_track.association.gallery_file import TrackGallery
 from masa_track.checks import as_floats, checked
-from masa_track.contracts import MUST_BE_NEW, Decision, Observation, TrackEvent, TrackView
+from masa_track.contracts import MUST_BE_NEW, NO_RUNNER_UP, Decision, Observation, TrackEvent, TrackView
 from masa_track.errors import InputError
 
 STATE_VERSION = 1
@@ -27,6 +27,34 @@ class Outcome(NamedTuple):
     terms: Mapping[str, np.ndarray]
     runners_up: np.ndarray
     margins: np.ndarray
+
+    def pinned(self, pins: np.ndarray | None) -> Outcome:
+        """The same, in place: rows with a pin (N,) had no other choice and need no evidence."""
+        if pins is not None:
+            self.log_odds[pins != -1], self.margins[pins != -1] = 0.0, np.inf
+            self.runners_up[pins != -1] = NO_RUNNER_UP
+        return self
+
+    def among(self, order: np.ndarray, count: int) -> Outcome:
+        """The columns of ``count`` rows, of which these are the rows ``order`` (N,); the others have no identity."""
+        every = no_decisions(count, self.terms)
+        for name in ("identities", "tentative", "log_odds", "runners_up", "margins"):
+            getattr(every, name)[order] = getattr(self, name)
+        for name, values in self.terms.items():
+            every.terms[name][order] = values
+        return every
+
+
+def no_decisions(count: int, terms: Iterable[str]) -> Outcome:
+    """The columns of N decisions for no identity; ``terms`` are the names of theirs."""
+    return Outcome(
+        np.full(count, -1),
+        np.zeros(count, bool),
+        np.zeros(count),
+        {name: np.full(count, np.nan) for name in terms},
+        np.full(count, NO_RUNNER_UP),
+        np.full(count, np.inf),
+    )
 
 
 class Decisions(Sequence[Decision]):
@@ -210,7 +238,7 @@ class Engine(ABC):
         return {name: np.asarray(value) for name, value in arrays.items() if value is not None}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        """Goes on from a state of :meth:`state_dict`.
+        """Restores a state of :meth:`state_dict`.
 
         Raises:
             InputError: the state is of another engine, version or of other options, or it is damaged. The engine is as

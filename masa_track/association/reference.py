@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from masa_track.association.engine import Decisions, Engine, Outcome, ids_with_pins
+from masa_track.association.engine import Decisions, Engine, Outcome, ids_with_pins, no_decisions
 from masa_track.association.matching import Candidates, best_left, greedy, hungarian, sort_candidates
 from masa_track.association.memory import Backdrops, TrackMemory, lengths
 from masa_track.association.presets import options_of
@@ -233,18 +233,10 @@ class Associator(Engine):
         if self.options.backdrop_frames:
             rows = self._new_backdrops(np.flatnonzero((ids < 0) & ~ignored & embedded), seen.boxes)
             state.backdrops.add(seen.labels[rows], seen.embeddings[rows])
-        pins = seen.pins
 
         def compute() -> Outcome:
             own = _outcome(ids, unpinned, pairs, shared, track_ids, self.options.match_score_threshold)
-            if pins is not None:
-                own.log_odds[pins != -1], own.margins[pins != -1] = 0.0, np.inf
-                own.runners_up[pins != -1] = NO_RUNNER_UP
-            every = _none(count)
-            for name in ("identities", "log_odds", "runners_up", "margins"):
-                getattr(every, name)[order] = getattr(own, name)
-            every.terms["appearance"][order] = own.terms["appearance"]
-            return every
+            return own.pinned(seen.pins).among(order, count)
 
         return ids, Decisions(count, compute)
 
@@ -410,7 +402,7 @@ def _outcome(
         track_ids: (M,) identities of the tracks.
         threshold: similarity above which a pair may match.
     """
-    outcome = _none(len(ids))
+    outcome = no_decisions(len(ids), ("appearance",))
     outcome.identities[:] = ids
     if pairs is None:
         return outcome
@@ -425,18 +417,6 @@ def _outcome(
     of_rival = np.where(rival & (best < len(track_ids)), np.append(track_ids, -1)[np.minimum(best, len(track_ids))], -1)
     outcome.runners_up[:] = np.where(rival, of_rival, np.where(has, NEW_IDENTITY, NO_RUNNER_UP))
     return outcome
-
-
-def _none(count: int) -> Outcome:
-    """The columns of N decisions for no identity."""
-    return Outcome(
-        np.full(count, -1),
-        np.zeros(count, bool),
-        np.zeros(count),
-        {"appearance": np.full(count, np.nan)},
-        np.full(count, NO_RUNNER_UP),
-        np.full(count, np.inf),
-    )
 
 
 def distance_weights(

@@ -6,10 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from masa_track.association.engine import Outcome
+from masa_track.association.engine import Outcome, no_decisions
 from masa_track.association.evidence.options import FusedOptions
 from masa_track.association.evidence.pairs import IMPOSSIBLE, Pairs, Seen
 from masa_track.contracts import NEW_IDENTITY, NO_RUNNER_UP
+
+_TERMS = ("motion", "appearance", "absence", "hint")
 
 
 class Match(NamedTuple):
@@ -41,7 +43,7 @@ def outcome_of(
         track_ids: (M,) identities of the tracks that they could take.
     """
     count = len(ids)
-    outcome = no_decisions(count)
+    outcome = no_decisions(count, _TERMS)
     outcome.identities[:], outcome.tentative[:] = ids, tentative
     pairs = match.pairs
     if pairs is None or not len(pairs.columns) or not count:
@@ -73,21 +75,4 @@ def outcome_of(
     terms["absence"] = used[rows, columns] - sum(terms.values())
     for name, values in terms.items():
         outcome.terms[name][rows] = values
-    if seen.pins is not None:
-        pinned = seen.pins != -1
-        outcome.log_odds[pinned], outcome.margins[pinned] = 0.0, np.inf
-        outcome.runners_up[pinned] = NO_RUNNER_UP
-    return outcome
-
-
-def no_decisions(count: int) -> Outcome:
-    """The columns of N decisions for no identity."""
-    terms = {name: np.full(count, np.nan) for name in ("motion", "appearance", "absence", "hint")}
-    return Outcome(
-        np.full(count, -1),
-        np.zeros(count, bool),
-        np.zeros(count),
-        terms,
-        np.full(count, NO_RUNNER_UP),
-        np.full(count, np.inf),
-    )
+    return outcome.pinned(seen.pins)

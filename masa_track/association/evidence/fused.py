@@ -17,7 +17,7 @@ from masa_track.association.evidence.appearance import (
     appearance_evidence,
 )
 from masa_track.association.evidence.cuts import log_odds_of_one_view, rearranged
-from masa_track.association.evidence.decisions import Match, no_decisions, outcome_of
+from masa_track.association.evidence.decisions import Match, outcome_of
 from masa_track.association.evidence.detection_probability import SAME_TIME
 from masa_track.association.evidence.memory import FusedMemory
 from masa_track.association.evidence.options import FusedOptions
@@ -162,16 +162,7 @@ class FusedAssociator(Engine):
         order = self._order(seen)
         visible = self._visible(state.memory, seen, order, passed)
         ids[order], outcome = self._link(state, visible, seen, events)
-
-        def compute() -> Outcome:
-            every, own = no_decisions(count), outcome()
-            for name in ("identities", "tentative", "log_odds", "runners_up", "margins"):
-                getattr(every, name)[order] = getattr(own, name)
-            for name, values in own.terms.items():
-                every.terms[name][order] = values
-            return every
-
-        return ids, Decisions(count, compute), events
+        return ids, Decisions(count, lambda: outcome().among(order, count)), events
 
     def _move_on(self, state: State, seen: Observation, passed: float, events: list[TrackEvent]) -> None:
         """Brings the tracks to the time and the view of this frame."""
@@ -199,9 +190,7 @@ class FusedAssociator(Engine):
         order = np.argsort(-seen.scores, kind="stable")
         scores, classes = seen.scores[order], self._evidence.class_groups(seen.labels[order])
         if seen.groups is not None:
-            groups = seen.groups[order]
-            classes = groups if classes is None else np.unique((classes, groups), axis=1, return_inverse=True)[1]
-            classes = classes.reshape(len(order))
+            classes = _joint(classes, seen.groups[order])
         limits = np.where(scores < self._high, options.distractor_iou_threshold, _NEVER)
         visible = ~hidden_by_better(seen.boxes[order], limits, classes) & (scores > options.object_score_threshold)
         if seen.pins is not None:
@@ -397,10 +386,7 @@ class FusedAssociator(Engine):
         untaken = taken < 0
         order = np.argsort(untaken, kind="stable")  # those that took a track first
         limits = np.where(untaken, self.options.duplicate_iou, _NEVER)
-        together = seen.classes
-        if seen.groups.any():
-            classes = seen.groups if together is None else together
-            together = np.unique((seen.groups, classes), axis=1, return_inverse=True)[1].reshape(len(taken))
+        together = _joint(seen.classes, seen.groups) if seen.groups.any() else seen.classes
         hidden = np.empty(len(taken), bool)
         hidden[order] = hidden_by_better(
             seen.boxes[order], limits[order], None if together is None else together[order]
@@ -443,6 +429,13 @@ class FusedAssociator(Engine):
     def _header(self) -> dict[str, Any]:
         prior = None if self._prior is None else asdict(self._prior)
         return {**super()._header(), "prior": json.dumps(prior, sort_keys=True)}
+
+
+def _joint(classes: np.ndarray | None, groups: np.ndarray) -> np.ndarray:
+    """(N,) numbers that are equal where both the class (None: any) and the group (N,) are."""
+    if classes is None:
+        return groups
+    return np.asarray(np.unique((classes, groups), axis=1, return_inverse=True)[1]).reshape(len(groups))
 
 
 def _log_odds(scores: np.ndarray) -> np.ndarray:

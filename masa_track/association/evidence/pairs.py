@@ -15,7 +15,7 @@ from masa_track.association.evidence.state import State, area_of, common_appeara
 from masa_track.association.matching import most_evidence
 
 IMPOSSIBLE = -1e9
-CROWD = 10.0  # so many missing tracks make each of them half as likely: one of many is alike by chance
+CROWD = 10.0  # missing tracks that halve the odds of each: among many, some look similar by chance
 _UNCLEAR = (0.5, 0.3)  # coverage from which appearance counts for less, and its least weight
 _RECENT_SECONDS = 1.0  # tracks missing for longer are compared only with detections that no recent track explains
 
