@@ -8,7 +8,7 @@ import numpy as np
 
 from masa_track.association.engine import Outcome, no_decisions
 from masa_track.association.evidence.options import FusedOptions
-from masa_track.association.evidence.pairs import IMPOSSIBLE, Pairs, Seen
+from masa_track.association.evidence.pairs import IMPOSSIBLE, Pairs, Seen, motion_term
 from masa_track.contracts import NEW_IDENTITY, NO_RUNNER_UP
 
 _TERMS = ("motion", "appearance", "absence", "hint")
@@ -65,9 +65,7 @@ def outcome_of(
     appearance = pairs.appearance_only[rows, columns] if match.cut else pairs.appearance[rows, columns]
     motion = np.zeros(len(rows))
     if not match.cut:
-        missing = match.missing[pairs.columns[columns]]
-        motion = np.logaddexp(pairs.place[rows, columns], options.jump_odds)
-        motion *= np.where(motion > 0, np.exp(-missing / options.motion_memory_seconds), 1)
+        motion = motion_term(pairs.place[rows, columns], match.missing[pairs.columns[columns]], options)
     hints = np.zeros(len(rows))
     for position, identity, odds in seen.hints:
         hints += np.where((rows == position) & (track_ids[pairs.columns[columns]] == identity), odds, 0)

@@ -189,10 +189,7 @@ class Evidence:
         gone = self._gone(missing)
         new = options.missing_odds + options.entry_odds * entering(seen.boxes, state.extent)
         new = new + np.log1p(gone.sum() / CROWD)
-        odds = np.logaddexp(place, options.jump_odds)
-        # That a place fits says the less, the more others could have come there.
-        odds = odds * np.where(odds > 0, np.exp(-lost / options.motion_memory_seconds), 1)
-        odds = odds - np.outer(new, gone[columns])
+        odds = motion_term(place, lost, options) - np.outer(new, gone[columns])
         return place, odds + state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
 
     def _restricted(
@@ -244,6 +241,13 @@ class Evidence:
         odds += state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
         looks = options.appearance_weight * options.most_appearance_odds if options.use_appearance else 0.0
         return odds - lost / options.forgetting_seconds + looks
+
+
+def motion_term(place: np.ndarray, missing: np.ndarray, options: FusedOptions) -> np.ndarray:
+    """Log-odds (..., T) of motion, from those of the place (..., T) and the seconds (T,) that tracks were missing."""
+    odds = np.logaddexp(place, options.jump_odds)
+    # The longer a track is missing, the more other objects could have come to the place that fits.
+    return np.asarray(odds * np.where(odds > 0, np.exp(-missing / options.motion_memory_seconds), 1))
 
 
 def seconds_missing(memory: FusedMemory, seen: Seen) -> np.ndarray:
