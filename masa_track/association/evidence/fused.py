@@ -161,7 +161,7 @@ class FusedAssociator(Engine):
             return ids, [], events
         order = self._order(seen)
         visible = self._visible(state.memory, seen, order, passed)
-        ids[order], outcome = self._link(state, visible, seen, events)
+        ids[order], outcome = self._link(state, visible, events)
         return ids, Decisions(count, lambda: outcome().among(order, count)), events
 
     def _move_on(self, state: State, seen: Observation, passed: float, events: list[TrackEvent]) -> None:
@@ -212,6 +212,8 @@ class FusedAssociator(Engine):
             pins, fixed = seen.pins[order], np.zeros(len(memory), bool)
             fixed[ids_with_pins(pins, memory.ids)[1]] = True
         return Seen(
+            seen.number,
+            order,
             boxes,
             seen.scores[order],
             seen.labels[order],
@@ -229,16 +231,13 @@ class FusedAssociator(Engine):
             passed,
         )
 
-    def _link(
-        self, state: State, seen: Seen, observation: Observation, events: list[TrackEvent]
-    ) -> tuple[np.ndarray, Callable[[], Outcome]]:
+    def _link(self, state: State, seen: Seen, events: list[TrackEvent]) -> tuple[np.ndarray, Callable[[], Outcome]]:
         """Identities (N,) of a frame's visible detections; the tracks are renewed, and new ones begin."""
         options, memory, now = self.options, state.memory, seen.now
         assert memory is not None
 
         def tell(kind: Any, identities: np.ndarray) -> None:
-            number, time = observation.number, observation.time
-            events.extend(TrackEvent(kind, identity, number, time) for identity in identities.tolist())
+            events.extend(TrackEvent(kind, identity, seen.number, now) for identity in identities.tolist())
 
         match = self._match(state, seen)
         if match.cut:
@@ -262,8 +261,13 @@ class FusedAssociator(Engine):
         memory.add_appearance(rows[clean], seen.embeddings[matched[clean]], now, options.view_seconds)
         memory.add_class_votes(rows, seen.labels[matched], scores)
         confirmation = np.where(seen.may_start[matched], self._confirmation(scores), 0.0)
-        first_id = state.next_id
+        tentative = rows[memory.ids[rows] < 0]
+        memory.note_tentative(rows, seen.number, seen.rows[matched])
         state.next_id = memory.add_confirmation(rows, confirmation, options.confirm_odds, state.next_id)
+        for row in tentative[memory.ids[tentative] >= 0].tolist():
+            earlier = memory.tentative_rows[row][:-1]
+            events.append(TrackEvent("born", int(memory.ids[row]), seen.number, now, earlier=earlier))
+            memory.tentative_rows[row] = ()
         ids = np.full(len(match.taken), -1)
         ids[matched] = memory.ids[rows]
         track_ids = memory.ids
@@ -278,7 +282,7 @@ class FusedAssociator(Engine):
             state.next_id = max(state.next_id, int(born.max(initial=-1)) + 1)
         count = int((sure & (born < 0)).sum())
         born[sure & (born < 0)] = np.arange(state.next_id, state.next_id + count)
-        tell("born", np.concatenate((np.arange(first_id, first_id + (memory.ids >= first_id).sum()), born[sure])))
+        tell("born", born[sure])
         state.next_id += count
         embedded = seen.embedded[new]
         memory.add(
@@ -293,6 +297,7 @@ class FusedAssociator(Engine):
             now,
             self._noise,
         )
+        memory.note_tentative(len(memory) - len(new) + np.arange(len(new)), seen.number, seen.rows[new])
         ids[new] = born
         if options.use_appearance:
             clear = new[sure & embedded & (seen.covered[new] < options.clean_overlap)]

@@ -28,6 +28,8 @@ class FusedMemory:
         classes: (M,) int64, the class with the largest sum of scores; of equal ones the smallest.
         groups: (M,) int64, a track is only given to detections of its group.
         votes: sum of scores by class, for each track.
+        tentative_rows: of each tentative track, (frame number, row of the observation) of its detections, oldest first;
+            empty for a confirmed one.
     """
 
     _ROWS = (
@@ -49,6 +51,7 @@ class FusedMemory:
         self.classes = np.zeros(0, np.int64)
         self.groups = np.zeros(0, np.int64)
         self.votes: list[dict[int, float]] = []
+        self.tentative_rows: list[tuple[tuple[int, int], ...]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,6 +63,7 @@ class FusedMemory:
         for name in self._ROWS:
             setattr(other, name, getattr(self, name).copy())
         other.votes = self.votes.copy()  # the dicts are shared: `vote` replaces, never changes them
+        other.tentative_rows = self.tentative_rows.copy()
         return other
 
     def move_on(self, oldest: float, passed: float, noise: kalman.MotionNoise) -> None:
@@ -92,7 +96,9 @@ class FusedMemory:
         self.gallery.keep(rows)
         for name in self._ROWS:
             setattr(self, name, getattr(self, name)[rows])
-        self.votes = [votes for votes, kept in zip(self.votes, rows.tolist(), strict=True) if kept]
+        kept = np.flatnonzero(rows).tolist()
+        self.votes = [self.votes[row] for row in kept]
+        self.tentative_rows = [self.tentative_rows[row] for row in kept]
 
     def add(
         self,
@@ -115,6 +121,7 @@ class FusedMemory:
             setattr(self, name, np.concatenate((getattr(self, name), values)))
         self.gallery.add(embeddings, embedded)
         self.votes += [{label: score} for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
+        self.tentative_rows += [()] * len(ids)
 
     def correct(self, rows: np.ndarray, boxes: np.ndarray, now: float, noise: kalman.MotionNoise, anew: bool) -> None:
         """Tracks ``rows`` (K,) are seen at (K, 4) boxes; ``anew`` after a cut, when velocities mean nothing."""
@@ -139,6 +146,12 @@ class FusedMemory:
         confirmed = rows[(confirmation == np.inf) & (self.ids[rows] < 0)]
         self.ids[confirmed] = np.arange(next_id, next_id + len(confirmed))
         return next_id + len(confirmed)
+
+    def note_tentative(self, tracks: np.ndarray, number: int, rows: np.ndarray) -> None:
+        """Of tracks (K,), those without an identity took the rows (K,) of the observation of frame ``number``."""
+        for track, row in zip(tracks.tolist(), rows.tolist(), strict=True):
+            if self.ids[track] < 0:
+                self.tentative_rows[track] += ((number, row),)
 
     def add_appearance(self, rows: np.ndarray, embeddings: np.ndarray, now: float, apart: float) -> None:
         """Tracks ``rows`` (K,) look like (K, D) now; every ``apart`` seconds a view is added to those kept."""
@@ -165,6 +178,8 @@ class FusedMemory:
         counts = np.array([(row, label) for row, label, _ in votes], np.int64).reshape(-1, 2)
         arrays = {name: getattr(self, name).copy() for name in self._ROWS}
         arrays |= {"votes": counts, "vote_scores": np.array([score for _, _, score in votes], np.float64)}
+        tentative = [(track, *pair) for track, pairs in enumerate(self.tentative_rows) for pair in pairs]
+        arrays["tentative_rows"] = np.array(tentative, np.int64).reshape(-1, 3)
         return arrays | {f"gallery.{name}": value for name, value in self.gallery.state_dict().items()}
 
     @classmethod
@@ -179,4 +194,7 @@ class FusedMemory:
         memory.votes = [{} for _ in range(len(gallery))]
         for (row, label), score in zip(state["votes"].tolist(), state["vote_scores"].tolist(), strict=True):
             memory.votes[row][label] = score
+        memory.tentative_rows = [()] * len(gallery)
+        for track, number, row in state["tentative_rows"].tolist():
+            memory.tentative_rows[track] += ((number, row),)
         return memory

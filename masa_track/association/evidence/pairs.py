@@ -24,6 +24,8 @@ class Seen(NamedTuple):
     """The visible detections of a frame, sorted by falling score.
 
     Attributes:
+        number: of the frame.
+        rows: (N,) of the observation.
         boxes, scores, labels: (N, 4), (N,), (N,).
         embeddings: (N, D) of length 1; zeros where there is none.
         embedded: (N,) bool, which have an embedding.
@@ -38,6 +40,8 @@ class Seen(NamedTuple):
         passed: seconds since the frame before.
     """
 
+    number: int
+    rows: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
@@ -258,6 +262,7 @@ def seconds_missing(memory: FusedMemory, seen: Seen) -> np.ndarray:
 def _rows_of(seen: Seen, rows: np.ndarray) -> Seen:
     """Some of the detections, without hints and forbidden pairs."""
     return seen._replace(
+        rows=seen.rows[rows],
         boxes=seen.boxes[rows],
         classes=None if seen.classes is None else seen.classes[rows],
         groups=seen.groups[rows],
