@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.association.engine import Decisions, Engine, Outcome, ids_with_pins
-from masa_track.association.evidence import kalman
+from masa_track.association.evidence import kalman, speeds
 from masa_track.association.evidence.appearance import (
     AppearancePrior,
     Observed,
@@ -34,6 +34,7 @@ _NEVER = 2.0  # an IoU that no two boxes have
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 _SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
 _TIME_TOLERANCE = 1e-3  # seconds; 5 frames of 1/25 s are .2 s whatever their floating-point difference
+_LEARNING_SECONDS = 1.0  # frames further apart say little of how fast objects move
 _SAME_ASPECT = 0.05  # relative difference of aspect ratios up to which another picture size is a mere scaling
 
 
@@ -67,7 +68,7 @@ class FusedAssociator(Engine):
         usual, own = _log_odds(np.array([FusedOptions.track_activation_threshold, options.track_activation_threshold]))
         self._moved = float(usual - own)
         self._noise = kalman.MotionNoise(
-            speed=options.motion_speed,
+            speeds=tuple(options.motion_speed * factor for factor in speeds.FACTORS),
             persistence=options.motion_persistence,
             position=options.position_noise,
             extent=options.extent_noise,
@@ -254,6 +255,8 @@ class FusedAssociator(Engine):
         tell("lost", memory.ids[missed])
         tell("found", memory.ids[rows[found[rows]]])
         fixed = np.zeros(len(rows), bool) if seen.pins is None else seen.pins[matched] >= 0
+        if not match.cut and seen.passed <= _LEARNING_SECONDS:
+            self._learn_speeds(state, seen, matched[~fixed], rows[~fixed])
         for anew in (False, True):
             these = fixed | match.cut if anew else ~(fixed | match.cut)
             memory.correct(rows[these], seen.boxes[matched[these]], now, self._noise, anew)
@@ -420,6 +423,20 @@ class FusedAssociator(Engine):
         gaps, ids = seen.now - memory.seen[pairs.columns], memory.ids[pairs.columns]
         frame = Observed(pairs.cosines[matched], columns, sure, gaps, ids, seen.now)
         state.appearance = state.appearance.learned(frame)
+
+    def _learn_speeds(self, state: State, seen: Seen, matched: np.ndarray, rows: np.ndarray) -> None:
+        """Detections ``matched`` (K,) of tracks ``rows`` (K,) show how fast the objects of this video move."""
+        memory = state.memory
+        assert memory is not None
+        known = (memory.confirmation[rows] == np.inf) & (memory.seen[rows] >= seen.now - seen.passed - SAME_TIME)
+        known &= (seen.scores[matched] > self._high) & (seen.covered[matched] < self.options.clean_overlap)
+        rows, boxes = rows[known], seen.boxes[matched[known]]
+        filters = memory.filters[rows]
+        variances = kalman.innovation_variances(filters, memory.covariances[rows], self._noise)
+        distances = (kalman.to_centres(boxes)[:, None] - filters[..., :4]) ** 2 / variances
+        new = speeds.predictions(distances, variances)
+        memory.predictions, state.predictions = speeds.learned(memory.predictions, state.predictions, rows, new)
+        memory.best_filter = speeds.weights(memory.predictions, state.predictions).argmax(axis=1)
 
     def _rename(self, state: State, old: int, new: int) -> None:
         assert state.memory is not None

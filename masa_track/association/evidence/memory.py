@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from masa_track.association.evidence import kalman
+from masa_track.association.evidence.speeds import FACTORS
 from masa_track.association.gallery import Gallery
 
 
@@ -16,8 +17,11 @@ class FusedMemory:
     Attributes:
         gallery: embeddings of each track.
         ids: (M,) int64 identities; -1 for a tentative track, which gets its number when it is confirmed.
-        states: (M, 8) expected states now, see :mod:`~masa_track.association.evidence.kalman`.
-        covariances: (M, 3, 4) their covariances.
+        filters: (M, B, 8) states that each filter expects now, see :mod:`~masa_track.association.evidence.kalman`.
+        covariances: (M, B, 3, 4) their covariances.
+        predictions: (M, B) how well each filter predicted its track, see
+            :mod:`~masa_track.association.evidence.speeds`.
+        best_filter: (M,) int64, the filter with the largest weight.
         seen: (M,) time of the last detection, seconds.
         viewed: (M,) time when a view was last added to the gallery, seconds.
         confirmation: (M,) log-odds that the track is a real object; infinite when it is confirmed.
@@ -33,15 +37,17 @@ class FusedMemory:
     """
 
     _ROWS = (
-        *("ids", "states", "covariances", "seen", "viewed", "confirmation", "places"),
+        *("ids", "filters", "covariances", "predictions", "best_filter", "seen", "viewed", "confirmation", "places"),
         *("out_of_view", "out_of_view_seconds", "classes", "groups"),
     )
 
     def __init__(self, views: int, dimension: int) -> None:
         self.gallery = Gallery(views, dimension)
         self.ids = np.zeros(0, np.int64)
-        self.states = np.zeros((0, 8))
-        self.covariances = np.zeros((0, 3, 4))
+        self.filters = np.zeros((0, len(FACTORS), 8))
+        self.covariances = np.zeros((0, len(FACTORS), 3, 4))
+        self.predictions = np.zeros((0, len(FACTORS)))
+        self.best_filter = np.zeros(0, np.int64)
         self.seen = np.zeros(0)
         self.viewed = np.zeros(0)
         self.confirmation = np.zeros(0)
@@ -56,6 +62,11 @@ class FusedMemory:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def states(self) -> np.ndarray:
+        """(M, 8) expected states of the filters with the largest weights."""
+        return self.filters[np.arange(len(self)), self.best_filter]
+
     def copy(self) -> FusedMemory:
         """The same tracks; changes to the copy leave this one as it is."""
         other = FusedMemory.__new__(FusedMemory)
@@ -69,7 +80,7 @@ class FusedMemory:
     def move_on(self, oldest: float, passed: float, noise: kalman.MotionNoise) -> None:
         """Forgets what was last seen before ``oldest`` s, and expects the others ``passed`` s later."""
         self.keep(self.seen >= oldest)
-        self.states, self.covariances = kalman.predict(self.states, self.covariances, passed, noise)
+        self.filters, self.covariances = kalman.predict(self.filters, self.covariances, passed, noise)
 
     def apply_camera(self, camera: np.ndarray | None, view: np.ndarray) -> None:
         """The camera moved by the (2, 3) affine (None: unknown), and the picture is now xyxy ``view``.
@@ -80,13 +91,13 @@ class FusedMemory:
         if camera is None:
             return
         affine = np.asarray(camera, np.float64)
-        self.states, self.covariances = kalman.warp(self.states, self.covariances, affine)
+        self.filters, self.covariances = kalman.warp(self.filters, self.covariances, affine)
         self.places = self.places @ affine[:, :2].T + affine[:, 2]
         self.out_of_view = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
 
     def scale(self, factors: np.ndarray) -> None:
         """The pictures have another size from now on: ``factors`` (2,), new width and height over the old ones."""
-        self.states, self.covariances = kalman.scale(self.states, self.covariances, factors)
+        self.filters, self.covariances = kalman.scale(self.filters, self.covariances, factors)
         self.places = self.places * factors
 
     def keep(self, rows: np.ndarray) -> None:
@@ -114,9 +125,11 @@ class FusedMemory:
         noise: kalman.MotionNoise,
     ) -> None:
         """Adds new tracks. Shapes as the attributes, (K, ...); ``embedded`` (K,) bool: which have an embedding."""
-        states, covariances = kalman.start(boxes, noise)
+        filters, covariances = kalman.start(boxes, noise)
         times, never = np.full(len(ids), now), np.zeros(len(ids))
-        rows = ids, states, covariances, times, times, confirmation, states[:, :2], never > 0, never, labels, groups
+        predictions, best = np.zeros(filters.shape[:2]), np.zeros(len(ids), np.int64)
+        rows: tuple[np.ndarray, ...] = (ids, filters, covariances, predictions, best, times, times, confirmation)
+        rows += (filters[:, 0, :2], never > 0, never, labels, groups)
         for name, values in zip(self._ROWS, rows, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
         self.gallery.add(embeddings, embedded)
@@ -128,10 +141,10 @@ class FusedMemory:
         self.seen[rows], self.out_of_view_seconds[rows] = now, 0
         self.places[rows] = kalman.to_centres(boxes)[:, :2]
         if anew:
-            self.states[rows], self.covariances[rows] = kalman.start(boxes, noise)
+            self.filters[rows], self.covariances[rows] = kalman.start(boxes, noise)
         else:
-            self.states[rows], self.covariances[rows] = kalman.correct(
-                self.states[rows], self.covariances[rows], boxes, noise
+            self.filters[rows], self.covariances[rows] = kalman.correct(
+                self.filters[rows], self.covariances[rows], boxes, noise
             )
 
     def add_confirmation(self, rows: np.ndarray, more: np.ndarray, enough: float, next_id: int) -> int:
