@@ -161,7 +161,8 @@ class MasaTracker:
             return_embeddings: put the embeddings of all rows into ``data["embedding"]`` (N, D) float32.
 
         Returns:
-            The same rows in the same order, with ``tracker_id`` (N,) int64; -1 = not tracked. The detections given
+            The same rows in the same order, with ``tracker_id`` (N,) int64; -1 = not tracked. With the option
+            ``filter_boxes``, ``data["box"]`` (N, 4) float32 are filtered boxes, which jitter less. The detections given
             are not changed: the object and its ``data`` are new, the arrays are shared.
 
         Raises:
@@ -209,6 +210,8 @@ class MasaTracker:
         self._say_if_weak(scores)
         self._say_if_no_seconds(frames)
         tracked = with_identities(detections, ids)
+        if getattr(self._associator.options, "filter_boxes", False):
+            tracked.data["box"] = self._associator.filtered_boxes(boxes, ids)
         if return_embeddings:
             tracked.data[EMBEDDING] = np.asarray(seen.embeddings, np.float32)
         return tracked

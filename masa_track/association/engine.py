@@ -263,6 +263,10 @@ class Engine(ABC):
         """
         raise InputError("class_of needs a preset whose tracks vote on their class: take 'default'")
 
+    def filtered_boxes(self, boxes: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Boxes (N, 4) of the last frame with identities (N,), filtered; as given by a preset without a filter."""
+        return np.array(boxes, np.float32)
+
     def gallery(self) -> TrackGallery:
         """The embeddings of the remembered tracks that have an identity.
 

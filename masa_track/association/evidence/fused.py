@@ -19,10 +19,10 @@ from masa_track.association.evidence.appearance import (
 from masa_track.association.evidence.cuts import SAME_SCENE, log_odds_of_one_view, rearranged
 from masa_track.association.evidence.decisions import Match, outcome_of
 from masa_track.association.evidence.detection_probability import SAME_TIME
-from masa_track.association.evidence.memory import FusedMemory
+from masa_track.association.evidence.memory import UNUSED, FusedMemory
 from masa_track.association.evidence.motion import entering
 from masa_track.association.evidence.options import FusedOptions
-from masa_track.association.evidence.pairs import CROWD, Evidence, Pairs, Seen, seconds_missing
+from masa_track.association.evidence.pairs import CROWD, IMPOSSIBLE, Evidence, Pairs, Seen, seconds_missing
 from masa_track.association.evidence.state import State, common_appearance, state_arrays, state_of, widen
 from masa_track.association.gallery import unit
 from masa_track.association.gallery_file import TrackGallery
@@ -42,6 +42,8 @@ _LEARNING_SECONDS = 1.0  # frames further apart say little of how fast objects m
 _DENSE_SECONDS = 0.1  # frames nearer than this show each object often, so that only its best views are remembered:
 _CLEAN_OVERLAP, _CLEAN_BORDER = 0.3, 0.85  # coverage, and nearness to the border, of those
 _SAME_ASPECT = 0.05  # relative difference of aspect ratios up to which another picture size is a mere scaling
+# Chosen on the public detections of MOT15: the positions of a detector are trusted more than its extents.
+_SHOWN = kalman.MotionNoise(speeds=(1.4,), persistence=10.0, growth=0.5, position=0.02, extent=0.15)
 
 
 class FusedAssociator(Engine):
@@ -79,6 +81,7 @@ class FusedAssociator(Engine):
             position=options.position_noise,
             extent=options.extent_noise,
         )
+        self._shown_noise = _SHOWN if options.filter_boxes else UNUSED
         self._evidence = Evidence(options, self._noise)
         self.reset()
 
@@ -135,6 +138,24 @@ class FusedAssociator(Engine):
             memory.seen < last,
         )
 
+    def filtered_boxes(self, boxes: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """The boxes of the second filter, where the option ``filter_boxes`` is set.
+
+        Args:
+            boxes: (N, 4) xyxy pixels of the last frame.
+            ids: (N,) their identities, -1 for none.
+
+        Returns:
+            (N, 4) float32 xyxy; rows without an identity are the boxes given.
+        """
+        shown, memory = np.array(boxes, np.float32), self.memory
+        if memory is not None and self.options.filter_boxes:
+            rows = np.flatnonzero(ids >= 0)
+            order = np.argsort(memory.ids)
+            tracks = order[np.searchsorted(memory.ids, ids[rows], sorter=order)]
+            shown[rows] = kalman.to_boxes(memory.shown[tracks, 0])
+        return shown
+
     def class_of(self, identity: int) -> int | None:
         """The class that most of a remembered track's detections had, weighed by score; None if it is forgotten."""
         return None if self.memory is None else self.memory.class_of(identity)
@@ -162,7 +183,7 @@ class FusedAssociator(Engine):
         if count:
             widen(state.extent, seen.boxes, seen.size)
             if state.memory is None or (len(state.memory) == 0 and state.memory.gallery.dimension != dimension):
-                state.memory = FusedMemory(self.options.views, dimension)
+                state.memory = FusedMemory(self.options.views, dimension, self._shown_noise)
                 state.embedding_sum = np.zeros(dimension)
         if state.memory is None:
             return ids, [], events
@@ -179,7 +200,7 @@ class FusedAssociator(Engine):
         """Brings the tracks to the time and the view of this frame."""
         memory = state.memory
         if memory is not None:
-            oldest = seen.time - self.options.memory_seconds
+            oldest = -np.inf if self.options.max_identities else seen.time - self.options.memory_seconds
             ended = memory.ids[(memory.seen < oldest) & (memory.ids >= 0)]
             events += [TrackEvent("ended", identity, seen.number, seen.time) for identity in ended.tolist()]
             memory.move_on(oldest, passed, self._noise)
@@ -263,6 +284,7 @@ class FusedAssociator(Engine):
             events.extend(TrackEvent(kind, identity, seen.number, now) for identity in identities.tolist())
 
         match = self._match(state, seen)
+        replaced = self._complete(state, seen, match)
         if match.cut:
             tell("cut", np.array([-1]))
         matched = np.flatnonzero(match.taken >= 0)
@@ -278,9 +300,11 @@ class FusedAssociator(Engine):
         tell("found", memory.ids[rows[found[rows]]])
         fixed = np.zeros(len(rows), bool) if seen.pins is None else seen.pins[matched] >= 0
         if not match.cut and seen.passed <= _LEARNING_SECONDS:
-            self._learn_speeds(state, seen, matched[~fixed], rows[~fixed])
+            usual = ~(fixed | replaced[matched])
+            self._learn_speeds(state, seen, matched[usual], rows[usual])
         for anew in (False, True):
-            these = fixed | match.cut if anew else ~(fixed | match.cut)
+            restarted = fixed | replaced[matched] | match.cut
+            these = restarted if anew else ~restarted
             own = matched[these]
             memory.correct(rows[these], seen.boxes[own], seen.at_border[own], now, self._noise, anew)
         clean = (seen.covered[matched] < options.clean_overlap) & seen.embedded[matched]
@@ -306,6 +330,10 @@ class FusedAssociator(Engine):
         memory.keep(~unconfirmed)  # seen a few times, and not in the very next frame: the detector's mistake
 
         new, forced = self._newborn(seen, match.taken)
+        if options.max_identities is not None:
+            free = max(options.max_identities - len(memory), 0)
+            kept = forced | (np.cumsum(~forced) <= free)
+            new, forced = new[kept], forced[kept]
         sure = (seen.scores[new] >= options.sure_score) | (not short_gap) | forced
         confirmation = np.where(sure, np.inf, self._confirmation(seen.scores[new]))
         born = np.full(len(new), -1)
@@ -406,6 +434,28 @@ class FusedAssociator(Engine):
         rows[pinned] = tracks
         return Match(rows, cut, pairs, taken, missing)
 
+    def _complete(self, state: State, seen: Seen, match: Match) -> np.ndarray:
+        """Where all ``max_identities`` are given, detections that would start a track take the missing ones.
+
+        Returns:
+            (N,) bool, the detections that did; ``match.taken`` has their tracks.
+        """
+        options, memory, replaced = self.options, state.memory, np.zeros(len(match.taken), bool)
+        assert memory is not None
+        own = memory.confirmation == np.inf
+        if options.max_identities is None or own.sum() < options.max_identities:
+            return replaced
+        missing = own & ~memory.out_of_view
+        missing[match.taken[match.taken >= 0]] = False
+        new, forced = self._newborn(seen, match.taken)
+        new, columns = new[~forced], np.flatnonzero(missing)
+        if len(new) and len(columns):
+            odds = self._evidence.pairs(state, seen, seconds_missing(memory, seen), columns).odds[new]
+            got, _ = most_evidence(odds, IMPOSSIBLE / 2)
+            match.taken[new[got >= 0]] = columns[got[got >= 0]]
+            replaced[new[got >= 0]] = True
+        return replaced
+
     def _match_weak(self, taken: np.ndarray, pairs: Pairs, strong: np.ndarray, gaps: np.ndarray) -> float:
         """Detections of a low score take, by motion alone, what is left of the tracks seen lately (into ``taken``).
 
@@ -498,7 +548,8 @@ class FusedAssociator(Engine):
         return state_arrays(self._state)
 
     def _state_of(self, arrays: Mapping[str, np.ndarray]) -> State:
-        return state_of(arrays, appearance_evidence(self._prior, self.options.most_appearance_odds))
+        fresh = appearance_evidence(self._prior, self.options.most_appearance_odds)
+        return state_of(arrays, fresh, self._shown_noise)
 
     def _header(self) -> dict[str, Any]:
         prior = None if self._prior is None else asdict(self._prior)

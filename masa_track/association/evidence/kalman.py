@@ -69,7 +69,7 @@ def _per_number(first: float, second: float) -> np.ndarray:
 
 def _velocity_std(noise: MotionNoise) -> np.ndarray:
     """(B, 4) standard deviations of the velocities, sizes a second."""
-    return np.array([_per_number(speed, noise.growth) for speed in noise.speeds])
+    return np.array([_per_number(speed, noise.growth) for speed in noise.speeds]).reshape(-1, 4)
 
 
 def _detection_variance(states: np.ndarray, noise: MotionNoise) -> np.ndarray:

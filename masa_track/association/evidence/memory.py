@@ -11,6 +11,8 @@ from masa_track.association.evidence.speeds import FACTORS
 from masa_track.association.evidence.undone_cuts import BeforeCut
 from masa_track.association.gallery import Gallery
 
+UNUSED = kalman.MotionNoise(speeds=(), persistence=1.0, position=1.0, extent=1.0)  # no filter
+
 
 class FusedMemory:
     """The tracks that can still be matched, as arrays of one row per track, oldest first.
@@ -20,6 +22,8 @@ class FusedMemory:
         ids: (M,) int64 identities; -1 for a tentative track, which gets its number when it is confirmed.
         filters: (M, B, 8) states that each filter expects now, see :mod:`~masa_track.association.evidence.kalman`.
         covariances: (M, B, 3, 4) their covariances.
+        shown: (M, S, 8) states of the filter for boxes that are shown, S = 1, or 0 where they are not asked for, and
+        shown_covariances: (M, S, 3, 4) their covariances.
         predictions: (M, B) how well each filter predicted its track, see
             :mod:`~masa_track.association.evidence.speeds`.
         best_filter: (M,) int64, the filter with the largest weight.
@@ -39,11 +43,15 @@ class FusedMemory:
     """
 
     _ROWS = (
+        *("shown", "shown_covariances"),
         *("ids", "filters", "covariances", "predictions", "best_filter", "seen", "viewed", "confirmation", "places"),
         *("at_border", "out_of_view", "out_of_view_seconds", "classes", "groups"),
     )
 
-    def __init__(self, views: int, dimension: int) -> None:
+    def __init__(self, views: int, dimension: int, shown: kalman.MotionNoise = UNUSED) -> None:
+        self._shown_noise = shown
+        self.shown = np.zeros((0, len(shown.speeds), 8))
+        self.shown_covariances = np.zeros((0, len(shown.speeds), 3, 4))
         self.gallery = Gallery(views, dimension)
         self.ids = np.zeros(0, np.int64)
         self.filters = np.zeros((0, len(FACTORS), 8))
@@ -73,6 +81,7 @@ class FusedMemory:
     def copy(self) -> FusedMemory:
         """The same tracks; changes to the copy leave this one as it is."""
         other = FusedMemory.__new__(FusedMemory)
+        other._shown_noise = self._shown_noise
         other.gallery = self.gallery.copy()
         for name in self._ROWS:
             setattr(other, name, getattr(self, name).copy())
@@ -84,6 +93,10 @@ class FusedMemory:
         """Forgets what was last seen before ``oldest`` s, and expects the others ``passed`` s later."""
         self.keep(self.seen >= oldest)
         self.filters, self.covariances = kalman.predict(self.filters, self.covariances, passed, noise)
+        if self._shown_noise.speeds:
+            self.shown, self.shown_covariances = kalman.predict(
+                self.shown, self.shown_covariances, passed, self._shown_noise
+            )
 
     def apply_camera(self, camera: np.ndarray | None, view: np.ndarray) -> None:
         """The camera moved by the (2, 3) affine (None: unknown), and the picture is now xyxy ``view``.
@@ -95,12 +108,14 @@ class FusedMemory:
             return
         affine = np.asarray(camera, np.float64)
         self.filters, self.covariances = kalman.warp(self.filters, self.covariances, affine)
+        self.shown, self.shown_covariances = kalman.warp(self.shown, self.shown_covariances, affine)
         self.places = self.places @ affine[:, :2].T + affine[:, 2]
         self.out_of_view = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
 
     def shift(self, offset: np.ndarray) -> None:
         """The camera was bumped: everything is elsewhere by ``offset`` (2,) pixels."""
         self.filters[..., :2] += offset
+        self.shown[..., :2] += offset
         self.places = self.places + offset
 
     def before_cut(self, at: float, cut_at: float) -> BeforeCut:
@@ -118,6 +133,7 @@ class FusedMemory:
     def scale(self, factors: np.ndarray) -> None:
         """The pictures have another size from now on: ``factors`` (2,), new width and height over the old ones."""
         self.filters, self.covariances = kalman.scale(self.filters, self.covariances, factors)
+        self.shown, self.shown_covariances = kalman.scale(self.shown, self.shown_covariances, factors)
         self.places = self.places * factors
 
     def keep(self, rows: np.ndarray) -> None:
@@ -149,7 +165,18 @@ class FusedMemory:
         filters, covariances = kalman.start(boxes, noise)
         times, never = np.full(len(ids), now), np.zeros(len(ids))
         predictions, best = np.zeros(filters.shape[:2]), np.zeros(len(ids), np.int64)
-        rows: tuple[np.ndarray, ...] = (ids, filters, covariances, predictions, best, times, times, confirmation)
+        shown = kalman.start(boxes, self._shown_noise)
+        rows: tuple[np.ndarray, ...] = (
+            *shown,
+            ids,
+            filters,
+            covariances,
+            predictions,
+            best,
+            times,
+            times,
+            confirmation,
+        )
         rows += (filters[:, 0, :2], at_border, never > 0, never, labels, groups)
         for name, values in zip(self._ROWS, rows, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
@@ -175,6 +202,11 @@ class FusedMemory:
             self.filters[rows], self.covariances[rows] = kalman.correct(
                 self.filters[rows], self.covariances[rows], boxes, noise
             )
+        if self._shown_noise.speeds:
+            own, of = self.shown[rows], self.shown_covariances[rows]
+            noise = self._shown_noise
+            new = kalman.start(boxes, noise) if anew else kalman.correct(own, of, boxes, noise)
+            self.shown[rows], self.shown_covariances[rows] = new
 
     def add_confirmation(self, rows: np.ndarray, more: np.ndarray, enough: float, next_id: int) -> int:
         """Adds (K,) to the log-odds of tracks ``rows`` (K,); those with ``enough`` are confirmed, in this order.
@@ -225,10 +257,10 @@ class FusedMemory:
         return arrays | {f"gallery.{name}": value for name, value in self.gallery.state_dict().items()}
 
     @classmethod
-    def of_state(cls, state: Mapping[str, np.ndarray]) -> FusedMemory:
+    def of_state(cls, state: Mapping[str, np.ndarray], shown: kalman.MotionNoise = UNUSED) -> FusedMemory:
         """The memory of :meth:`state_dict`; raises LookupError or ValueError where that does not fit."""
         gallery = Gallery.of_state({name[8:]: value for name, value in state.items() if name.startswith("gallery.")})
-        memory = cls(gallery.views, gallery.dimension)
+        memory = cls(gallery.views, gallery.dimension, shown)
         memory.gallery = gallery
         for name in cls._ROWS:
             own = getattr(memory, name)

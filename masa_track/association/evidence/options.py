@@ -99,6 +99,9 @@ class FusedOptions:
         motion_persistence: seconds after which a velocity has decayed to 1 / e.
         position_noise: standard deviation of a detection's centre, box sizes.
         extent_noise: standard deviation of a detection's width and of its height, box sizes.
+        filter_boxes: True: a second, slower filter follows each track; its boxes jitter less than the detections. They
+            are ``filtered_boxes`` of the engine and ``data["box"]`` of the tracker's detections. Identities stay as
+            they are.
         first_id: the first identity.
     """
 
@@ -139,6 +142,7 @@ class FusedOptions:
     motion_persistence: float = 10.0
     position_noise: float = 0.07
     extent_noise: float = 0.12
+    filter_boxes: bool = False
     first_id: int = 0
 
     def __post_init__(self) -> None:

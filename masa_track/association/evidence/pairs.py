@@ -134,7 +134,7 @@ class Evidence:
         """
         options = self.options
         recent = missing <= max(_RECENT_SECONDS, options.second_gap_seconds)
-        pairs = self._pairs(state, seen, missing, np.flatnonzero(recent))
+        pairs = self.pairs(state, seen, missing, np.flatnonzero(recent))
         older = np.flatnonzero(~recent)
         if not len(older) or not len(strong):
             return pairs
@@ -160,13 +160,13 @@ class Evidence:
         asking |= np.isin(strong, [position for position, _, _ in seen.hints])
         if not asking.any():
             return pairs
-        asked = self._pairs(state, _rows_of(seen, strong[asking]), missing, older)
+        asked = self.pairs(state, _rows_of(seen, strong[asking]), missing, older)
         useful = (asked.odds > options.match_odds).any(axis=0)
         if hinted and state.memory is not None:
             useful |= np.isin(state.memory.ids[older], list(hinted))
         if cut_possible:
             useful |= (asked.appearance_only > options.cut_match_odds).any(axis=0)
-        return pairs.joined(self._pairs(state, seen, missing, older[useful])) if useful.any() else pairs
+        return pairs.joined(self.pairs(state, seen, missing, older[useful])) if useful.any() else pairs
 
     def old_view_is_back(self, state: State, seen: Seen, strong: np.ndarray) -> bool:
         """Whether the tracks as they were before the last cut explain the detections ``strong`` (S,) better."""
@@ -209,7 +209,7 @@ class Evidence:
         worth, before = most_evidence(shifted, 0.0)[1], most_evidence(place, 0.0)[1]
         return offset if bumps.is_better(worth, before, len(at)) else None
 
-    def _pairs(self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray) -> Pairs:
+    def pairs(self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray) -> Pairs:
         """The log-odds of all detections and the tracks in rows ``columns`` (T,) of the memory."""
         options, memory = self.options, state.memory
         assert memory is not None
@@ -229,6 +229,8 @@ class Evidence:
             gone = missing[columns] > returns.GONE_SECONDS
             unsure = gone | (place < _ELSEWHERE)
             appearance = np.where(unsure, np.minimum(appearance, most), appearance)
+            if not options.reidentify:
+                appearance[:, gone] = np.minimum(appearance[:, gone], 0)
             returned = self._returned(state, seen, columns)[:, gone] - forgotten[gone]
             returned = returned - np.log(max(1.0, self._gone(missing).sum()))  # it is one of them
             odds[:, gone] = np.logaddexp(odds[:, gone], returned)
@@ -236,6 +238,8 @@ class Evidence:
             # In another view an object looks as after a long time, whenever it was seen last.
             late = np.maximum(gaps, options.cut_seconds)
             appearance_only = np.minimum(weights * state.appearance.log_odds(cosines, late), most) - forgotten
+            if not options.reidentify:
+                appearance_only = np.full_like(odds, IMPOSSIBLE)
         place, odds, appearance_only = self._restricted(memory, seen, columns, place, odds, appearance_only)
         return Pairs(columns, place, odds, appearance_only, appearance, cosines)
 

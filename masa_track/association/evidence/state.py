@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from masa_track.association.evidence import kalman
 from masa_track.association.evidence.appearance import FittedEvidence, LearnedEvidence
 from masa_track.association.evidence.detection_probability import DetectionProbability
 from masa_track.association.evidence.memory import FusedMemory
@@ -92,12 +93,15 @@ def state_arrays(state: State) -> dict[str, Any]:
     return arrays | {f"{part}.{name}": value for part, of in parts.items() for name, value in of.items()}
 
 
-def state_of(arrays: Mapping[str, np.ndarray], fresh: FittedEvidence | LearnedEvidence) -> State:
+def state_of(
+    arrays: Mapping[str, np.ndarray], fresh: FittedEvidence | LearnedEvidence, shown: kalman.MotionNoise
+) -> State:
     """The state of :func:`state_arrays`.
 
     Args:
         arrays: by name.
         fresh: the appearance evidence of an engine that has seen nothing.
+        shown: of the filter for boxes that are shown.
 
     Raises:
         LookupError, ValueError, TypeError: where the arrays do not fit.
@@ -119,7 +123,7 @@ def state_of(arrays: Mapping[str, np.ndarray], fresh: FittedEvidence | LearnedEv
     return State(
         appearance=replace(fresh, **cast(Any, learned)),
         detection_probability=DetectionProbability.of_state(part("detection_probability")),
-        memory=FusedMemory.of_state(memory) if memory else None,
+        memory=FusedMemory.of_state(memory, shown) if memory else None,
         next_id=int(arrays["next_id"]),
         last_number=float(numbers["last_number"]) if "last_number" in numbers else None,
         last_time=float(numbers["last_time"]) if "last_time" in numbers else None,
