@@ -106,7 +106,9 @@ def perturbed(frames: list[Boxes], draw: int) -> Iterator[Boxes]:
         yield Boxes(boxes, one.scores[kept], None if one.embeddings is None else one.embeddings[kept])
 
 
-def track(clip: Path, kind: str, fps: float, size: tuple[int, int], frames: list[Boxes], draw: int, model: Any) -> Tracks:
+def track(
+    clip: Path, kind: str, fps: float, size: tuple[int, int], frames: list[Boxes], draw: int, model: Any
+) -> Tracks:
     """The engine's tracks of one draw of the boxes."""
     use = any(one.embeddings is not None for one in frames)
     engine = FusedAssociator(
@@ -227,7 +229,9 @@ def main() -> None:
     args = parser.parse_args()
     model = None if args.model == "none" else masa_track.load(args.model)
     drawn = []
-    for clip in sorted(p.parents[1] for name in ("mot15", "mot15_gt_only") for p in args.clips.glob(f"{name}/*/gt/gt.txt")):
+    for clip in sorted(
+        p.parents[1] for name in ("mot15", "mot15_gt_only") for p in args.clips.glob(f"{name}/*/gt/gt.txt")
+    ):
         if args.only and clip.name not in args.only:
             continue
         for kind in (kind for kind in KINDS if (clip / "det" / f"{kind}.txt").exists()):

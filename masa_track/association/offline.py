@@ -26,7 +26,7 @@ FILL_SECONDS = 1.0  # the longest gap that is filled
 _REACH = 3.0  # standard deviations after which a weight counts as 0
 # A logistic model of "at least half of the track's boxes are of one true object", fitted by tools/fit_offline.py.
 LONG_SECONDS = 5.0  # longer tracks are never dropped
-SURE_SCORE = 0.9  # tracks of this mean score are never dropped
+SURE_SCORE = 0.8  # tracks of this mean score are never dropped
 
 
 class RealTracks(NamedTuple):
@@ -124,9 +124,7 @@ def finish(
     order = np.lexsort((ids[filled.source], filled.frames))
     rows = filled.source[order]
     added = filled.filled[order]
-    return Finished(
-        filled.frames[order], ids[rows], filled.boxes[order], source[rows], added, smoothed[rows] & ~added
-    )
+    return Finished(filled.frames[order], ids[rows], filled.boxes[order], source[rows], added, smoothed[rows] & ~added)
 
 
 def moved(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -337,9 +335,7 @@ def _local_lines(ids: np.ndarray, times: np.ndarray, values: np.ndarray, width: 
     return values + np.where((spread > 1e-9)[:, None], line, change / total[:, None])
 
 
-def checked_rows(
-    frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked_rows(frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The arrays as int64, int64 and float64.
 
     Raises:

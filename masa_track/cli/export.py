@@ -126,6 +126,8 @@ def run(args: argparse.Namespace) -> int:
     read = [("RUN", run_file(place, args.online)) for place in args.runs]
     check_overwriting([("--out", args.out)], [*read, *([("--truth", Path(args.truth))] if args.truth else [])])
     runs = [read_run(place, online=args.online, births=args.finish) for place in args.runs]
+    if args.online and any(one.filled.any() or one.smoothed.any() for one in runs):
+        raise InputError("--online needs the online.json that `masa-track track --offline` wrote: it is not there")
     if args.finish:
         runs = [finish_run(one) for one in runs]
     elif args.fill_gaps or args.smooth:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import supervision as sv
@@ -189,9 +189,7 @@ class CocoVidWriter:
         self._cuts: list[int] = []
         self._out = Appender(create_part(self.file))
         try:
-            self._spool, self._earlier = (
-                Appender(tempfile.TemporaryFile(buffering=0, dir=self.file.path.parent)) for _ in range(2)
-            )
+            self._spool, self._earlier = (Appender(_unnamed_file(self.file.path.parent)) for _ in range(2))
         except BaseException:
             self._out.close()
             self.file.abandon()
@@ -237,7 +235,7 @@ class CocoVidWriter:
         self._cuts.append(frame_number - 1)
 
     def _entries(self, frame_number: int, detections: sv.Detections, count: int) -> list[str]:
-        """The rows as annotations, numbered from ``count`` + 1, each with the comma that parts it from the one before."""
+        """The rows as annotations, numbered from ``count`` + 1, each but number 1 with a comma before it."""
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
         filled, smoothed = marks(rows, "filled").tolist(), marks(rows, "smoothed").tolist()
@@ -302,6 +300,11 @@ class CocoVidWriter:
             with suppress(OSError):
                 file.close()
         self.file.abandon()
+
+
+def _unnamed_file(folder: Path) -> IO[bytes]:
+    """A new file that is gone when it is closed."""
+    return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
 def _json(value: object) -> str:

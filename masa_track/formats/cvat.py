@@ -52,9 +52,7 @@ def cvat_xml(run: Run) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_box(
-    track: ET.Element, frame: int, box: np.ndarray, outside: bool = False, keyframe: bool = True
-) -> None:
+def _add_box(track: ET.Element, frame: int, box: np.ndarray, outside: bool = False, keyframe: bool = True) -> None:
     sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), (f"{value:.2f}" for value in box), strict=True))
     state = {"outside": str(int(outside)), "occluded": "0", "keyframe": str(int(keyframe)), "z_order": "0"}
     ET.SubElement(track, "box", {"frame": str(frame - 1), **state, **sides})

@@ -135,7 +135,7 @@ def read_run(path: str | Path, online: bool = False, births: bool = False) -> Ru
             rows=np.array([place[entry["image_id"]] for entry in entries], np.int64),
             ids=np.array([whole(entry, "track_id", "an annotation") for entry in entries], np.int64),
             classes=np.array([whole(entry, "category_id", "an annotation") for entry in entries], np.int64),
-            boxes=np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1),
+            boxes=np.round(np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1), 3),  # as it was written
             scores=np.array([entry.get("score", 1.0) for entry in entries], np.float64),
             filled=np.array([entry.get("filled", False) is True for entry in entries], bool),
             smoothed=np.array([entry.get("smoothed", False) is True for entry in entries], bool),

@@ -31,19 +31,19 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         job: what was tracked; its folder has online.json.
         outcome: of the tracking; files, faults, time and an interruption of this reading are added.
     """
-    started = time.perf_counter()
+    started, known = time.perf_counter(), len(outcome.faults)
     source, names = job.source, job.class_names
     size = source.width, source.height
-    run = finish_run(read_run(job.folder / "online.json", births=True))
-    report = ReportBuilder(source.name, "", *size, source.fps, names)
     with ExitStack() as opened:
+        stop = opened.enter_context(Stop())
+        run = finish_run(read_run(job.folder / "online.json", births=True))
+        report = ReportBuilder(source.name, "", *size, source.fps, names)
         writers = TrackWriters(job.folder, source.name, *size, source.fps, names, finished=True)
         opened.callback(writers.abandon)
         video = None
         if job.with_video:
             video = VideoWriter(job.folder / "video.mp4", *size, source.fps / job.stride)
             opened.callback(video.abandon)
-        stop = opened.enter_context(Stop())
         try:
             for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
                 writers.write(number, name, run.detections(place))
@@ -57,15 +57,14 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         finally:
             stop.finishing = True
             outcome.seconds += time.perf_counter() - started
-            before = len(outcome.faults)
             close_results(job, outcome, writers, video, report)
-            if outcome.faults[before - 1 if before else 0 :]:
-                tqdm.write(f"masa-track: error: {'; '.join(outcome.faults)}", file=sys.stderr)
+            outcome.files.sort(key=lambda file: file.name == "online.json")
+            outcome.identities = len(np.unique(run.ids))
+            if outcome.faults[known:]:
+                tqdm.write(f"masa-track: error: {'; '.join(outcome.faults[known:])}", file=sys.stderr)
 
 
-def _draw(
-    job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, video: VideoWriter | None
-) -> None:
+def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, video: VideoWriter | None) -> None:
     """Reads the tracked frames again, for the video and for the report's pictures.
 
     Raises:
@@ -97,7 +96,7 @@ def _with_masks(tracked: sv.Detections, picture: np.ndarray) -> sv.Detections:
     if masks is None:
         return tracked
     tracked.mask = np.zeros((len(tracked), *picture.shape[:2]), bool)
-    for row, mask in enumerate(masks.tolist()):
+    for row, mask in enumerate(masks):
         if mask is not None:
             tracked.mask[row] = decode_mask({**mask, "counts": mask["counts"].encode("ascii")})
     return tracked

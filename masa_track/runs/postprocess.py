@@ -25,10 +25,8 @@ def finish_run(run: Run) -> Run:
         InputError: the run's tracks are finished already.
     """
     if run.filled.any() or run.smoothed.any():
-        raise InputError(f"{run.path} holds finished tracks: leave out --finish, or start from --online")
-    done = finish(
-        run.frames[run.rows], run.ids, run.boxes, run.scores, run.fps, tracked=run.frames, cuts=run.cuts
-    )
+        raise InputError(f"{run.path} holds finished tracks: leave out --finish, or add --online")
+    done = finish(run.frames[run.rows], run.ids, run.boxes, run.scores, run.fps, tracked=run.frames, cuts=run.cuts)
     return _changed(run, done.frames, done.boxes, done.source, done.filled, done.smoothed)
 
 
@@ -64,7 +62,7 @@ def _changed(
         rows=np.searchsorted(run.frames, frames),
         ids=run.ids[source],
         classes=run.classes[source],
-        boxes=boxes,
+        boxes=np.round(boxes, 3),  # as tracks.json has them
         scores=run.scores[source],
         masks=masks,
         filled=filled,
