@@ -32,6 +32,7 @@ from masa_track.errors import InputError
 from masa_track.evaluation import MotRows, read_mot, score_sequences
 from masa_track.formats.run import read_run
 from masa_track.pipeline.stages import RESULTS, Job, Outcome, track_video
+from masa_track.pipeline.tentative import TentativeRows
 from masa_track.tracker import MasaTracker
 from masa_track.video.sources import Source, open_source
 
@@ -383,3 +384,32 @@ def test_ctrl_c_in_either_reading_leaves_whole_files(reading: int, tracked: int,
     assert (np.loadtxt(folder / "tracks.txt", delimiter=",")[:, 0].max(), run.filled.sum()) == (tracked, 3)
     video = cv2.VideoCapture(str(folder / "video.mp4"))
     assert sum(video.read()[0] for _ in range(LENGTH + 1)) == 15
+
+
+def test_the_help_teaches_it(capsys: pytest.CaptureFixture[str]) -> None:
+    for command, words in (
+        ("track", ("--offline", "online.json", "tenth column")),
+        ("export", ("--finish", "--online")),
+    ):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        said = capsys.readouterr().out
+        assert all(word in said for word in words)
+
+
+def test_rows_of_tentative_tracks_are_kept_without_pictures(tmp_path: Path) -> None:
+    """They are no annotations, and what is kept of a long run does not grow."""
+    folder = tmp_path / "run"
+    track_video(a_job(folder))
+    content = json.loads((folder / "tracks.json").read_text())
+    early = {(row["image_id"], row["track_id"]) for row in content["tentative"]}
+    shown = {(row["image_id"], row["track_id"]) for row in content["annotations"]}
+    assert early
+    assert not early & shown
+    assert {track for frame, track in early if frame == 2} == {1, 2}
+    assert len(read_run(folder, births=True).ids) == len(early | shown)
+    kept = TentativeRows()
+    for number in range(1, 1001):
+        kept.add(number, sv.Detections(np.zeros((2, 4)), tracker_id=np.array([-1, 3])))
+    assert len(kept._frames) == 300
+    assert all(len(rows) == 1 for _, rows, _ in kept._frames)
