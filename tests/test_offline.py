@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -413,3 +415,22 @@ def test_rows_of_tentative_tracks_are_kept_without_pictures(tmp_path: Path) -> N
         kept.add(number, sv.Detections(np.zeros((2, 4)), tracker_id=np.array([-1, 3])))
     assert len(kept._frames) == 300
     assert all(len(rows) == 1 for _, rows, _ in kept._frames)
+
+
+@pytest.mark.slow
+@pytest.mark.shared_data
+def test_the_tool_that_fits_the_model(shared: Path) -> None:
+    tool = Path(__file__).resolve().parents[1] / "tools" / "fit_offline.py"
+    options = ["--only", "TUD-Campus", "KITTI-17", "--draws", "1", "--model", "none"]
+    done = subprocess.run(
+        [sys.executable, str(tool), str(shared / "clips"), *options], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert [line.split("|")[1].strip() for line in lines if line.startswith("| ")][1:] == [
+        "TUD-Campus",
+        "TUD-Campus",
+        "KITTI-17",
+        "mean",
+        "worst gain",
+    ]
+    assert lines[-1].startswith("REAL_TRACKS = RealTracks((")

@@ -237,6 +237,8 @@ def main() -> None:
         for kind in (kind for kind in KINDS if (clip / "det" / f"{kind}.txt").exists()):
             fps, size, frames = read_boxes(clip, kind, model)
             drawn += [track(clip, kind, fps, size, frames, draw, model) for draw in range(1, args.draws + 1)]
+    if len({one.clip for one in drawn}) < 2:
+        parser.error(f"two clips or more with det/det.txt are needed below {args.clips}, as each is left out once")
     report(drawn)
 
 
