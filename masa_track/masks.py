@@ -37,6 +37,15 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
 
 
+def mask_area(rle: dict[str, Any]) -> int:
+    """The number of pixels of a mask of :func:`encode_mask`.
+
+    Raises:
+        InputError: if pycocotools is not installed.
+    """
+    return int(mask_api().area({"size": rle["size"], "counts": rle["counts"].encode("ascii")}))
+
+
 def is_whole(rle: Rle) -> bool:
     """Whether the runs of a compressed mask fill its picture.
 

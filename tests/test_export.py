@@ -253,7 +253,7 @@ def test_gaps_are_filled_in_the_frames_that_were_tracked(tmp_path, capsys):
     # The class and the score of the box before the gap: once the thing was called a van.
     assert export(run, "--format", "csv", "--fill-gaps", 1, "--out", tmp_path / "filled.csv") == 0
     lines = (tmp_path / "filled.csv").read_text().splitlines()
-    (row,) = [line for line in lines if line.startswith("30.0,") and line.endswith(",5")]
+    (row,) = [line for line in lines if line.startswith("30.0,") and line.endswith(",1,5,0")]  # filled, frame, smoothed
     assert "van" in row
     assert "0.75,1," in row
 

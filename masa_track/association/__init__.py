@@ -3,7 +3,7 @@
 Two engines give the detections of a frame their identities. :class:`Associator` (:mod:`reference`) uses embeddings
 only, as the authors' trackers do: :mod:`similarity`, :mod:`matching`, :mod:`memory`. :class:`FusedAssociator`
 (:mod:`evidence`), the preset ``default``, adds up log-odds of motion and appearance. Both use :mod:`gallery`.
-:mod:`presets` holds the named sets of options.
+:mod:`presets` holds the named sets of options. :mod:`offline` improves tracks when the whole video has been tracked.
 """
 
 from typing import Any
@@ -12,6 +12,7 @@ from masa_track.association.evidence.appearance import AppearancePrior
 from masa_track.association.evidence.fused import FusedAssociator
 from masa_track.association.evidence.options import FusedOptions
 from masa_track.association.gallery_file import TrackGallery, match_galleries
+from masa_track.association.offline import finish
 from masa_track.association.presets import (
     PRESETS,
     REFERENCE_PRESETS,
@@ -33,6 +34,7 @@ __all__ = [
     "TrackGallery",
     "any_options_of",
     "current_names",
+    "finish",
     "match_galleries",
     "open_associator",
     "options_of",

@@ -18,8 +18,8 @@ FORMATS = ("cvat", "labelstudio", "tao", "tao-results", "mot", "csv")
 SMOOTH_SECONDS = 0.1
 
 _DESCRIPTION = """\
-Converts the tracks of a finished run (its tracks.json) to the format of another tool. Two options fill
-short gaps and smooth the boxes. The video is not needed."""
+Converts the tracks of a finished run (its tracks.json) to the format of another tool. --finish improves the
+tracks with the knowledge of the whole video. The video is not needed."""
 
 _EPILOG = """\
 formats
@@ -31,9 +31,18 @@ formats
   tao-results   a submission to TAO's benchmark (.json), with the image and category ids of --truth, and masks
   mot, csv      as tracks.txt and tracks.csv in the run's folder
 
+--finish shows each track from its first box, drops short tracks of low scores, smooths boxes and fills gaps of
+up to 1 s. The same is done by `masa-track track --offline`. Boxes that were filled in or smoothed are marked:
+  mot           tenth column: 1 filled, 2 smoothed, -1 as detected
+  csv           columns filled and smoothed, 0 or 1
+  tao           "filled": true, "smoothed": true
+  cvat          filled boxes are no keyframes
+  labelstudio   filled boxes are no keyframes; meta says how many of a track's boxes were filled and smoothed
+
 examples:
   masa-track export runs/street --format cvat --out street.xml
   masa-track export runs/street --format labelstudio --video https://example.org/street.mp4 --out street.json
+  masa-track export runs/street --format mot --finish --out street.txt
   masa-track export runs/street --format mot --fill-gaps 1 --smooth --out street.txt
   masa-track export runs/* --format tao --out all.json
   masa-track export runs/* --format tao-results --truth tao_val.json --out results.json"""
@@ -59,6 +68,16 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--out", required=True, type=path, metavar="FILE", help="the file to write")
     parser.add_argument("--truth", type=path_text, metavar="FILE", help="TAO's annotations, needed for tao-results")
     parser.add_argument("--video", metavar="ADDRESS", help="address of the video, for labelstudio (default: its name)")
+    parser.add_argument(
+        "--finish",
+        action="store_true",
+        help="improve the tracks with the knowledge of the whole video, see below; excludes --fill-gaps and --smooth",
+    )
+    parser.add_argument(
+        "--online",
+        action="store_true",
+        help="start from the online tracks (online.json) of a run made with `masa-track track --offline`",
+    )
     parser.add_argument(
         "--fill-gaps",
         type=float,
@@ -87,12 +106,14 @@ def run(args: argparse.Namespace) -> int:
         OSError: FILE cannot be written; an earlier one is as it was.
     """
     from masa_track.files import check_file, check_overwriting, write_text
-    from masa_track.formats.run import read_run
-    from masa_track.runs.postprocess import postprocess
+    from masa_track.formats.run import read_run, run_file
+    from masa_track.runs.postprocess import finish_run, postprocess
 
     for option, value in (("--fill-gaps", args.fill_gaps), ("--smooth", args.smooth)):
         if not 0 <= value < math.inf:
             raise InputError(f"{option} must be 0 or more seconds, got {value}")
+    if args.finish and (args.fill_gaps or args.smooth):
+        raise InputError("--finish fills gaps and smooths boxes itself: leave out --fill-gaps and --smooth")
     if (args.format == "tao-results") != (args.truth is not None):
         raise InputError("--format tao-results and --truth need each other: give both, or neither")
     if args.video is not None and args.format != "labelstudio":
@@ -102,11 +123,14 @@ def run(args: argparse.Namespace) -> int:
         alone = f"{args.format}{' with --video' if several else ''}"
         raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}: export them one by one")
     check_file(args.out, "--out")
-    read = [("RUN", place / "tracks.json" if place.is_dir() else place) for place in args.runs]
+    read = [("RUN", run_file(place, args.online)) for place in args.runs]
     check_overwriting([("--out", args.out)], [*read, *([("--truth", Path(args.truth))] if args.truth else [])])
-    runs = [read_run(place) for place in args.runs]
-    seen = sum(len(one.ids) for one in runs)
-    if args.fill_gaps or args.smooth:
+    runs = [read_run(place, online=args.online, births=args.finish) for place in args.runs]
+    if args.online and any(one.filled.any() or one.smoothed.any() for one in runs):
+        raise InputError("--online needs the online.json that `masa-track track --offline` wrote: it is not there")
+    if args.finish:
+        runs = [finish_run(one) for one in runs]
+    elif args.fill_gaps or args.smooth:
         runs = [postprocess(one, args.fill_gaps, args.smooth) for one in runs]
     try:
         if args.format in ("mot", "csv"):
@@ -116,7 +140,8 @@ def run(args: argparse.Namespace) -> int:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(args.out)) from error
     boxes, tracks = sum(len(one.ids) for one in runs), sum(sum(1 for _ in one.tracks()) for one in runs)
-    filled = f" ({boxes - seen:,} of them filled in)" if args.fill_gaps else ""
+    added = sum(int(one.filled.sum()) for one in runs)
+    filled = f" ({added:,} of them filled in)" if args.fill_gaps or args.finish else ""
     print(f"{len(runs)} run{'s' * (len(runs) > 1)}, {tracks:,} tracks, {boxes:,} boxes{filled}\nresults   {args.out}")
     if args.format not in ("tao", "tao-results") and any(one.masks for one in runs):
         print(f"masks are left out: {args.format} has none for tracks; --format tao and tao-results have")
@@ -152,21 +177,15 @@ def _text(runs: list[Run], args: argparse.Namespace) -> str:
 
 
 def _copy(run: Run, form: str, out: Path) -> None:
-    import numpy as np
-    import supervision as sv
-
     from masa_track.formats.csv import CsvWriter
     from masa_track.formats.mot import MotWriter
     from masa_track.formats.writer import TrackWriter
 
-    writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, run.class_names)
+    changed = bool(run.filled.any() or run.smoothed.any())
+    writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, run.class_names, changed)
     try:
         for i, (frame, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
-            here = slice(*np.searchsorted(run.rows, [i, i + 1]))
-            rows = sv.Detections(
-                xyxy=run.boxes[here], confidence=run.scores[here], class_id=run.classes[here], tracker_id=run.ids[here]
-            )
-            writer.write(frame, name, rows)
+            writer.write(frame, name, run.detections(i))
         writer.close()
     except BaseException:
         writer.abandon()

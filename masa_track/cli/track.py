@@ -49,11 +49,17 @@ examples:
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --out runs/street
+  masa-track track street.mp4 --detector ultralytics:yolo11n.pt --offline --out runs/street
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
   masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
   masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
 
-To fill gaps and smooth boxes afterwards: masa-track export DIR --format mot --fill-gaps 1 --smooth --out FILE.
+With --offline the results show finished tracks: each from its first box, without short tracks of low scores, with
+smoothed boxes, and with gaps of up to 1 s filled (dashed in the video). The source is read twice: it must not be
+live. Filled and smoothed boxes are marked: in tracks.txt by 1 and 2 in the tenth column, in tracks.csv by columns,
+in tracks.json by "filled": true and "smoothed": true. The online tracks are in online.json, for
+masa-track export DIR --online. --jsonl has the online tracks, too. To finish an earlier run:
+masa-track export DIR --format mot --finish --out FILE.
 Results of an earlier run in DIR are replaced together: with --no-video its video.mp4 is removed.
 Ctrl-C ends a run after the current frame; the files are complete up to that frame. A frame that cannot be
 read, or at which the detector, the tracker or the segmenter fails, is reported and skipped. Detections in
@@ -170,6 +176,11 @@ def add_parser(commands: Any) -> None:
         metavar="FILE",
         help="also write each frame at once as a line of JSON, for other processes to read",
     )
+    add(
+        "--offline",
+        action="store_true",
+        help="when the video is over, finish the tracks with the knowledge of the whole video, see below",
+    )
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
 
@@ -194,7 +205,11 @@ def run(args: argparse.Namespace) -> int:
         AppearancePrior.load(args.prior)  # a mistake in the file is named before the model is loaded
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
+    if args.offline:
+        check_read_twice(args.source)
     source = open_source(args.source, reconnect=args.reconnect)
+    if args.offline and source.live:
+        raise not_twice(args.source)
     check_outputs(args, source)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
@@ -239,10 +254,10 @@ def run(args: argparse.Namespace) -> int:
         ),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({"masks by": args.masks} if segmenter else {}),
+        **({"tracks": "finished offline"} if args.offline else {}),
         "device": str(model.device),
     }
     threshold = any_options_of(args.preset, **overrides).track_activation_threshold
-    video, stride, most = not args.no_video, args.stride, args.max_frames
     with ExitStack() as open_files:
         open_files.enter_context(locked_folder(folder))
         lines = None
@@ -251,7 +266,21 @@ def run(args: argparse.Namespace) -> int:
 
             lines = open_files.enter_context(JsonLinesWriter(args.jsonl, class_names))
         outcome = track_video(
-            Job(source, detector, class_names, tracker, folder, video, stride, most, facts, segmenter, lines, threshold)
+            Job(
+                source,
+                detector,
+                class_names,
+                tracker,
+                folder,
+                with_video=not args.no_video,
+                stride=args.stride,
+                max_frames=args.max_frames,
+                facts=facts,
+                segmenter=segmenter,
+                lines=lines,
+                track_activation_threshold=threshold,
+                offline=args.offline,
+            )
         )
         failed = bool(outcome.faults)
         if args.gallery is not None and outcome.frames:
@@ -262,6 +291,29 @@ def run(args: argparse.Namespace) -> int:
                 print(f"masa-track track: error: {error}", file=sys.stderr)
     print(summary(outcome, folder, threshold, args.detector))
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
+
+
+def check_read_twice(source: str) -> None:
+    """Refuses, before it is opened, a camera, a stream or a pipe.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    scheme, address, _ = source.partition("://")
+    place = Path(source)
+    special = place.exists() and not place.is_file() and not place.is_dir()
+    if source.isdecimal() or (address and scheme.lower() not in ("http", "https")) or special:
+        raise not_twice(source)
+
+
+def not_twice(source: str) -> InputError:
+    """The error for a source that gives its frames once."""
+    from masa_track.video.addresses import masked
+
+    return InputError(
+        f"--offline reads the source twice, so it must be a video file or images, got {masked(source)}: leave out "
+        "--offline, and finish the tracks afterwards: masa-track export DIR --finish"
+    )
 
 
 def check_outputs(args: argparse.Namespace, source: Source) -> None:

@@ -1,4 +1,4 @@
-"""Draws the tracks of a frame: masks, boxes, labels and traces."""
+"""Draws the tracks of a frame: masks, boxes, labels and traces. Boxes that fill a gap are dashed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.drawing.colours import TRACK_COLORS
-from masa_track.formats.rows import ClassNames, row_names, tracked_rows
+from masa_track.formats.rows import ClassNames, marks, row_names, tracked_rows
 
 MASK_OPACITY = 0.45  # what is below a mask can still be told
 
@@ -37,7 +37,8 @@ class TrackDrawer:
         self._text_padding = max(2, round(self._text_scale * 8))
         self._class_names = class_names
         self._trace_frames = min(max(2, round(fps * trace_seconds)), 240)
-        palette = sv.ColorPalette.from_hex(list(TRACK_COLORS))
+        self._palette = palette = sv.ColorPalette.from_hex(list(TRACK_COLORS))
+        self._line = line
         by_track = sv.ColorLookup.TRACK
         self._traces = sv.TraceAnnotator(
             palette, sv.Position.CENTER, trace_length=self._trace_frames, thickness=line, color_lookup=by_track
@@ -81,8 +82,12 @@ class TrackDrawer:
         if len(rows) == 0:
             return picture
 
-        self._boxes.annotate(picture, rows)
         ids = rows.tracker_id if rows.tracker_id is not None else ()
+        filled = marks(rows, "filled")
+        self._boxes.annotate(picture, cast(sv.Detections, rows[~filled]))
+        for row in np.flatnonzero(filled).tolist():
+            color = self._palette.by_idx(int(ids[row])).as_bgr()
+            _dashed(picture, rows.xyxy[row].astype(int).tolist(), color, self._line)
         labels = [f"#{i} {name}" for i, name in zip(ids, row_names(rows, self._class_names), strict=True)]
         rows.xyxy = self._label_places(rows.xyxy, labels, width)
         self._labels.annotate(picture, rows, labels=labels)
@@ -97,6 +102,18 @@ class TrackDrawer:
             place[0] = max(0, min(place[0], width - text_width - 2 * self._text_padding))
             place[1] = max(place[1], text_height + 2 * self._text_padding)
         return places
+
+
+def _dashed(picture: np.ndarray, box: list[int], color: tuple[int, int, int], line: int) -> None:
+    """Draws a box (x1, y1, x2, y2) with dashes of four lines' width and gaps as long."""
+    x1, y1, x2, y2 = box
+    dash = 4 * line
+    for x in range(x1, x2, 2 * dash):
+        for y in (y1, y2):
+            cv2.line(picture, (x, y), (min(x + dash, x2), y), color, line)
+    for y in range(y1, y2, 2 * dash):
+        for x in (x1, x2):
+            cv2.line(picture, (x, y), (x, min(y + dash, y2)), color, line)
 
 
 def _ink(color: str) -> str:

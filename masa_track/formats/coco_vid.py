@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import supervision as sv
@@ -22,13 +22,14 @@ from masa_track.formats.rows import (
     class_ids,
     class_name,
     confidences,
+    marks,
     plain_text,
     row_names,
     track_ids,
     tracked_rows,
 )
 from masa_track.formats.writer import Appender, close_writer, create_part
-from masa_track.masks import encode_mask
+from masa_track.masks import encode_mask, mask_area
 
 
 def read_coco_detections(path: Path, text: str, video: Video) -> Rows:
@@ -153,6 +154,8 @@ class CocoVidWriter:
     Where the detections have masks, ``segmentation`` is one as compressed COCO RLE, and ``area`` is the mask's.
     Images go straight into the file and annotations into a nameless spool beside it, joined at the end. A frame that
     cannot be written whole is in neither.
+    Boxes that fill a gap have ``"filled": true``, smoothed ones ``"smoothed": true``. Beside the tracks, ``cuts`` lists
+    the ``frame_id`` of first frames after a cut, and ``tentative`` has the boxes of tracks before they were confirmed.
     ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``.
 
     Args:
@@ -182,14 +185,15 @@ class CocoVidWriter:
         self._categories = {int(i): plain_text(name) for i, name in known}
         self._annotations = 0
         self._last_frame = 0
+        self._tentative = 0
+        self._cuts: list[int] = []
         self._out = Appender(create_part(self.file))
         try:
-            spool = tempfile.TemporaryFile(buffering=0, dir=self.file.path.parent)  # noqa: SIM115 (closed by finish)
+            self._spool, self._earlier = (Appender(_unnamed_file(self.file.path.parent)) for _ in range(2))
         except BaseException:
             self._out.close()
             self.file.abandon()
             raise
-        self._spool = Appender(spool)
         info = {"description": "tracks in COCO-VID form", "version": "1.0", "contributor": f"masa-track {__version__}"}
         video: dict[str, object] = {"id": 1, "name": video_name, **self._size}
         if fps:
@@ -206,10 +210,37 @@ class CocoVidWriter:
             raise ValueError(f"frame_number must rise from 1, got {frame_number} after {self._last_frame}")
         image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name, **self._size}
 
+        pieces = self._entries(frame_number, detections, self._annotations)
+        before = self._spool.size
+        self._spool.append("".join(pieces))
+        try:
+            self._out.append((self._head + "\n" if self._last_frame == 0 else ",\n") + _json(image))
+        except OSError:
+            self._spool.cut(before)
+            raise
+        self._annotations, self._last_frame = self._annotations + len(pieces), frame_number
+
+    def write_tentative(self, frame_number: int, detections: sv.Detections) -> None:
+        """Adds boxes that tracks had in an earlier frame, before they were confirmed; they are no annotations.
+
+        Raises:
+            OSError: the disk is full, or the like; the boxes are not there then.
+        """
+        pieces = self._entries(frame_number, detections, self._tentative)
+        self._earlier.append("".join(pieces))
+        self._tentative += len(pieces)
+
+    def mark_cut(self, frame_number: int) -> None:
+        """The frame of this number is the first after a cut."""
+        self._cuts.append(frame_number - 1)
+
+    def _entries(self, frame_number: int, detections: sv.Detections, count: int) -> list[str]:
+        """The rows as annotations, numbered from ``count`` + 1, each but number 1 with a comma before it."""
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
+        filled, smoothed = marks(rows, "filled").tolist(), marks(rows, "smoothed").tolist()
+        masks = rows.data.get("segmentation")
         pieces = []
-        count = self._annotations
         boxes = np.asarray(rows.xyxy, dtype=np.float64).tolist()  # (N, 4) 0-based xyxy
         fields = zip(track_ids(rows), class_ids(rows).tolist(), names, boxes, confidences(rows).tolist(), strict=True)
         for row, (track_id, category_id, name, (x1, y1, x2, y2), score) in enumerate(fields):
@@ -227,18 +258,17 @@ class CocoVidWriter:
                 "score": round(score, 4),
                 "iscrowd": 0,
             }
+            if filled[row]:
+                annotation["filled"] = True
+            if smoothed[row]:
+                annotation["smoothed"] = True
             if rows.mask is not None:
                 annotation["segmentation"] = encode_mask(np.asarray(rows.mask[row]))
                 annotation["area"] = int(np.count_nonzero(rows.mask[row]))
+            elif masks is not None and masks[row] is not None:
+                annotation["segmentation"], annotation["area"] = masks[row], mask_area(masks[row])
             pieces.append(("\n" if count == 1 else ",\n") + _json(annotation))
-        before = self._spool.size
-        self._spool.append("".join(pieces))
-        try:
-            self._out.append((self._head + "\n" if self._last_frame == 0 else ",\n") + _json(image))
-        except OSError:
-            self._spool.cut(before)
-            raise
-        self._annotations, self._last_frame = count, frame_number
+        return pieces
 
     def finish(self) -> None:
         """See :class:`~masa_track.formats.writer.TrackWriter`."""
@@ -246,11 +276,19 @@ class CocoVidWriter:
             self._categories = {0: class_name(0, None)}
         categories = [{"id": i, "name": name} for i, name in sorted(self._categories.items())]
         self._out.append((self._head if self._last_frame == 0 else "") + '],\n"annotations":[')
-        self._spool.file.seek(0)
-        shutil.copyfileobj(self._spool.file, self._out)
-        self._out.append(f'],\n"categories":{_json(categories)}}}\n')
+        self._append_spool(self._spool)
+        if self._tentative:
+            self._out.append('],\n"tentative":[')
+            self._append_spool(self._earlier)
+        cuts = f'"cuts":{_json(self._cuts)},\n' if self._cuts else ""
+        self._out.append(f'],\n{cuts}"categories":{_json(categories)}}}\n')
         self._spool.close()
+        self._earlier.close()
         self._out.close()
+
+    def _append_spool(self, spool: Appender) -> None:
+        spool.file.seek(0)
+        shutil.copyfileobj(spool.file, self._out)
 
     def close(self) -> None:
         """See :class:`~masa_track.formats.writer.TrackWriter`."""
@@ -258,10 +296,15 @@ class CocoVidWriter:
 
     def abandon(self) -> None:
         """See :class:`~masa_track.formats.writer.TrackWriter`."""
-        for file in (self._spool, self._out):
+        for file in (self._spool, self._earlier, self._out):
             with suppress(OSError):
                 file.close()
         self.file.abandon()
+
+
+def _unnamed_file(folder: Path) -> IO[bytes]:
+    """A new file that is gone when it is closed."""
+    return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
 def _json(value: object) -> str:

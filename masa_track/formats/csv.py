@@ -11,7 +11,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.files import PartFile
-from masa_track.formats.rows import ClassNames, row_names, tracked_rows
+from masa_track.formats.rows import ClassNames, marks, row_names, tracked_rows
 from masa_track.formats.writer import Appender, close_writer, create_part
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
@@ -26,11 +26,13 @@ class CsvWriter:
     Args:
         path: the file, e.g. ``tracks.csv``.
         class_names: the names by class id.
+        finished: add the columns ``filled`` and ``smoothed``, 0 or 1: boxes that fill a gap, and those smoothed.
     """
 
-    def __init__(self, path: str | Path, class_names: ClassNames = None) -> None:
+    def __init__(self, path: str | Path, class_names: ClassNames = None, finished: bool = False) -> None:
         self.file = PartFile(path)
         self._class_names = class_names
+        self._finished = finished
         self._columns: list[str] = sv.CSVSink.parse_field_names(self._named(sv.Detections.empty()), {"frame": 0})
         self._out = Appender(create_part(self.file))
         try:
@@ -47,7 +49,8 @@ class CsvWriter:
     def _named(self, detections: sv.Detections) -> sv.Detections:
         rows = tracked_rows(detections)
         names = ["'" + name if name.startswith(_FORMULA) else name for name in row_names(rows, self._class_names)]
-        rows.data = {"class_name": np.array(names, dtype=object)}
+        states = {name: marks(rows, name).astype(int) for name in ("filled", "smoothed")} if self._finished else {}
+        rows.data = {"class_name": np.array(names, dtype=object), **states}
         return rows
 
     def _append(self, rows: list[dict[str, object]]) -> None:

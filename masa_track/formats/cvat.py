@@ -1,7 +1,8 @@
 """Tracks as "CVAT for video 1.1", to be reviewed and corrected in CVAT.
 
 A ``track`` has a ``box`` for each tracked frame, a keyframe; CVAT draws the frames between by itself. Where a track
-is not seen, a box that is ``outside`` ends it. Frames count from 0. Masks are not in this format's tracks.
+is not seen, a box that is ``outside`` ends it. A box that fills a gap is no keyframe: it is on the line that CVAT draws
+by itself. Frames count from 0. Masks are not in this format's tracks.
 
 Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and .../xml_format/, CVAT 2.
 """
@@ -42,7 +43,8 @@ def cvat_xml(run: Run) -> str:
         track = ET.SubElement(root, "track", id=str(track_id), label=run.class_name(number), source="auto")
         for spell in run.spells(places):
             for place in spell:
-                _add_box(track, int(run.frames[run.rows[place]]), run.boxes[place], outside=False)
+                on_line = bool(run.filled[place] and not run.smoothed[place])
+                _add_box(track, int(run.frames[run.rows[place]]), run.boxes[place], keyframe=not on_line)
             after = int(run.rows[spell[-1]]) + 1
             if after < len(run.frames):  # else the track lasts as long as the run
                 _add_box(track, int(run.frames[after]), run.boxes[spell[-1]], outside=True)
@@ -50,7 +52,7 @@ def cvat_xml(run: Run) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_box(track: ET.Element, frame: int, box: np.ndarray, outside: bool) -> None:
+def _add_box(track: ET.Element, frame: int, box: np.ndarray, outside: bool = False, keyframe: bool = True) -> None:
     sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), (f"{value:.2f}" for value in box), strict=True))
-    state = {"outside": str(int(outside)), "occluded": "0", "keyframe": "1", "z_order": "0"}
+    state = {"outside": str(int(outside)), "occluded": "0", "keyframe": str(int(keyframe)), "z_order": "0"}
     ET.SubElement(track, "box", {"frame": str(frame - 1), **state, **sides})

@@ -1,7 +1,8 @@
 """Tracks as Label Studio's tasks of videos with predictions, to be reviewed and corrected there.
 
 A track is a ``videorectangle`` with a ``sequence`` of keyframes: place and size in per cent of the picture, frames
-counted from 1, ``time`` in seconds. A keyframe that is not ``enabled`` is the last before a gap, or of the track.
+counted from 1, ``time`` in seconds. A keyframe that is not ``enabled`` is the last before a gap, or of the track. A box
+that fills a gap is no keyframe: it is on the line that Label Studio draws by itself. ``meta`` counts them.
 
 Source: https://labelstud.io/tags/videorectangle and https://labelstud.io/guide/predictions, Label Studio 1.
 """
@@ -28,6 +29,8 @@ def label_studio_task(run: Run, video: str) -> dict[str, Any]:
         sequence = []
         for spell in run.spells(places):
             for i, place in enumerate(spell, 1):
+                if run.filled[place] and not run.smoothed[place]:
+                    continue
                 x1, y1, x2, y2 = run.boxes[place].tolist()
                 frame = int(run.frames[run.rows[place]])
                 sequence.append(
@@ -42,6 +45,8 @@ def label_studio_task(run: Run, video: str) -> dict[str, Any]:
                         "time": round(frame / run.fps, 6),
                     }
                 )
+        filled, smoothed = int(run.filled[places].sum()), int(run.smoothed[places].sum())
+        texts = [f"track {track_id}", *([f"{filled} boxes filled"] * (filled > 0))]
         value = {"framesCount": count, "duration": round(count / run.fps, 6), "sequence": sequence}
         results.append(
             {
@@ -51,7 +56,7 @@ def label_studio_task(run: Run, video: str) -> dict[str, Any]:
                 "to_name": "video",
                 "score": round(float(run.scores[places].mean()), 4),
                 "value": {**value, "labels": [run.class_name(number)]},
-                "meta": {"text": [f"track {track_id}"]},
+                "meta": {"text": [*texts, *([f"{smoothed} boxes smoothed"] * (smoothed > 0))]},
             }
         )
     score = round(float(run.scores.mean()), 4) if len(run.scores) else 0.0

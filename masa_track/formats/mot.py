@@ -14,6 +14,7 @@ from masa_track.files import PartFile
 from masa_track.formats.detection_file import Rows
 from masa_track.formats.rows import (
     confidences,
+    marks,
     track_ids,
     tracked_rows,
 )
@@ -77,7 +78,9 @@ def _short(line: str) -> str:
 
 
 class MotWriter:
-    """MOTChallenge text: ``frame,id,left,top,width,height,confidence,-1,-1,-1``, all of it counted from 1.
+    """MOTChallenge text: ``frame,id,left,top,width,height,confidence,-1,-1,state``, all of it counted from 1.
+
+    The state is -1 for a box as detected, 1 for one that fills a gap, and 2 for one that was smoothed.
 
     Args:
         path: the file, e.g. ``tracks.txt``.
@@ -94,9 +97,11 @@ class MotWriter:
         rows = tracked_rows(detections)
         lines = []
         boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) 0-based xyxy
-        for track_id, (x1, y1, x2, y2), score in zip(track_ids(rows), boxes.tolist(), confidences(rows), strict=True):
+        states = np.where(marks(rows, "filled"), 1, np.where(marks(rows, "smoothed"), 2, -1)).tolist()
+        fields = zip(track_ids(rows), boxes.tolist(), confidences(rows), states, strict=True)
+        for track_id, (x1, y1, x2, y2), score, state in fields:
             box = f"{x1 + 1:.3f},{y1 + 1:.3f},{x2 - x1:.3f},{y2 - y1:.3f}"
-            lines.append(f"{frame_number},{track_id},{box},{score:.4f},-1,-1,-1\n")
+            lines.append(f"{frame_number},{track_id},{box},{score:.4f},-1,-1,{state}\n")
         self._out.append("".join(lines))
 
     def finish(self) -> None:

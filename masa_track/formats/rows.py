@@ -11,6 +11,7 @@ import supervision as sv
 ClassNames = Mapping[int, str] | Sequence[str] | None
 # Not allowed in XML 1.0 (https://www.w3.org/TR/xml/#charsets); UTF-8 cannot hold the surrogates either.
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_DATA = {"class_name": object, "filled": bool, "smoothed": bool, "segmentation": object}  # of a row, that are written
 
 
 def tracked_rows(detections: sv.Detections) -> sv.Detections:
@@ -19,17 +20,17 @@ def tracked_rows(detections: sv.Detections) -> sv.Detections:
     A row without an identity has the id -1 or None. No format can hold a box with a NaN or an infinity.
 
     Args:
-        detections: N rows; extra data are ignored, except ``data["class_name"]``.
+        detections: N rows; extra data are ignored, except those named below.
 
     Returns:
         The M <= N rows kept, in their order: ``xyxy`` (M, 4) in 0-based pixels, ``tracker_id`` (M,) int64,
-        ``confidence``, ``class_id`` and ``mask`` as given or None, and ``data["class_name"]`` where it was given.
+        ``confidence``, ``class_id`` and ``mask`` as given or None, and of ``data`` the ``class_name``, the marks
+        ``filled`` and ``smoothed`` and the ``segmentation`` (masks as run lengths), where they were given.
     """
     if detections.tracker_id is None or len(detections) == 0:
         return sv.Detections(xyxy=np.zeros((0, 4), np.float32), tracker_id=np.zeros(0, np.int64))
     ids = np.array([-1 if i is None else int(i) for i in detections.tracker_id], dtype=np.int64)
     keep = (ids >= 0) & np.isfinite(detections.xyxy).all(axis=1)
-    names = detections.data.get("class_name") if detections.data else None
     mask = detections.mask
     return sv.Detections(
         xyxy=np.asarray(detections.xyxy)[keep],
@@ -37,8 +38,17 @@ def tracked_rows(detections: sv.Detections) -> sv.Detections:
         confidence=None if detections.confidence is None else np.asarray(detections.confidence)[keep],
         class_id=None if detections.class_id is None else np.asarray(detections.class_id)[keep],
         tracker_id=ids[keep],
-        data={} if names is None else {"class_name": np.asarray(names, dtype=object)[keep]},
+        data={
+            name: np.asarray(detections.data[name], dtype=kind)[keep]
+            for name, kind in _DATA.items()
+            if name in (detections.data or {})
+        },
     )
+
+
+def marks(detections: sv.Detections, name: str) -> np.ndarray:
+    """(N,) bool, rows that are marked as ``filled`` or ``smoothed``; see :mod:`masa_track.association.offline`."""
+    return np.asarray(detections.data.get(name, np.zeros(len(detections))), bool)
 
 
 def confidences(detections: sv.Detections) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import supervision as sv
 
 from masa_track.errors import InputError
 from masa_track.formats.json_file import MAX_FRAME, parse_json, whole
@@ -38,6 +39,9 @@ class Run:
         boxes: (N, 4) float64 xyxy, 0-based pixels.
         scores: (N,) float64.
         masks: of each box as COCO's compressed RLE, None where it has none; empty where no box has one.
+        filled: (N,) bool, boxes that fill a gap.
+        smoothed: (N,) bool, boxes that were smoothed.
+        cuts: (C,) int64, first frames after a cut.
     """
 
     path: Path
@@ -53,6 +57,9 @@ class Run:
     classes: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
+    filled: np.ndarray
+    smoothed: np.ndarray
+    cuts: np.ndarray
     masks: tuple[Rle | None, ...] = ()
 
     def tracks(self) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -65,6 +72,22 @@ class Run:
             votes = Counter(self.classes[places].tolist())
             yield track_id, min(votes, key=lambda number: (-votes[number], number)), places
 
+    def detections(self, place: int) -> sv.Detections:
+        """The boxes of frame ``frames[place]``, as writers take them, with their marks and masks as run lengths."""
+        here = slice(*np.searchsorted(self.rows, [place, place + 1]))
+        rows = sv.Detections(
+            xyxy=self.boxes[here],
+            confidence=self.scores[here],
+            class_id=self.classes[here],
+            tracker_id=self.ids[here],
+            data={"filled": self.filled[here], "smoothed": self.smoothed[here]},
+        )
+        if self.masks and len(rows):
+            masks = np.empty(len(rows), object)
+            masks[:] = [mask and {**mask, "counts": mask["counts"].decode("ascii")} for mask in self.masks[here]]
+            rows.data["segmentation"] = masks
+        return rows
+
     def class_name(self, number: int) -> str:
         """What a class is called."""
         return self.class_names.get(number, f"class {number}")
@@ -74,17 +97,19 @@ class Run:
         return np.split(places, np.flatnonzero(np.diff(self.rows[places]) > 1) + 1)
 
 
-def read_run(path: str | Path) -> Run:
+def read_run(path: str | Path, online: bool = False, births: bool = False) -> Run:
     """Reads a run.
 
     Args:
         path: its folder, or its ``tracks.json``.
+        online: of a folder, the tracks as they were before they were finished: ``online.json``, where there is one.
+        births: with the boxes that tracks had before they were confirmed, which are not in ``annotations``.
 
     Raises:
         InputError: there is none, or it is not COCO-VID json of one video as ``masa-track track`` writes it.
     """
     path = Path(path)
-    file = path / "tracks.json" if path.is_dir() else path
+    file = run_file(path, online)
     if not file.is_file():
         raise InputError(f"RUN must be a folder made by `masa-track track`, or its tracks.json, but there is no {file}")
     try:
@@ -93,7 +118,10 @@ def read_run(path: str | Path) -> Run:
         images = sorted(content["images"], key=lambda image: image["frame_id"])
         frames = np.array([whole(image, "frame_id", "an image", MAX_FRAME) + 1 for image in images], np.int64)
         place = {image["id"]: i for i, image in enumerate(images)}
-        entries = sorted(content["annotations"], key=lambda entry: place[entry["image_id"]])
+        entries = content["annotations"]
+        if births:
+            entries = entries + [entry for entry in content.get("tentative", ()) if entry["image_id"] in place]
+        entries = sorted(entries, key=lambda entry: place[entry["image_id"]])
         xywh = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
         run = Run(
             path=file,
@@ -107,8 +135,11 @@ def read_run(path: str | Path) -> Run:
             rows=np.array([place[entry["image_id"]] for entry in entries], np.int64),
             ids=np.array([whole(entry, "track_id", "an annotation") for entry in entries], np.int64),
             classes=np.array([whole(entry, "category_id", "an annotation") for entry in entries], np.int64),
-            boxes=np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1),
+            boxes=np.round(np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1), 3),  # as it was written
             scores=np.array([entry.get("score", 1.0) for entry in entries], np.float64),
+            filled=np.array([entry.get("filled", False) is True for entry in entries], bool),
+            smoothed=np.array([entry.get("smoothed", False) is True for entry in entries], bool),
+            cuts=np.array([int(frame) + 1 for frame in content.get("cuts", ())], np.int64),
             masks=_masks(
                 [entry.get("segmentation") for entry in entries], (int(video["height"]), int(video["width"])), file
             ),
@@ -123,6 +154,13 @@ def read_run(path: str | Path) -> Run:
         ) from error
     _check(run)
     return run
+
+
+def run_file(path: Path, online: bool = False) -> Path:
+    """The json of a run's tracks, of its folder or as named; ``online``: before they were finished."""
+    if not path.is_dir():
+        return path
+    return path / ("online.json" if online and (path / "online.json").is_file() else "tracks.json")
 
 
 def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple[Rle | None, ...]:

@@ -59,6 +59,8 @@ def tao_annotations(runs: list[Run]) -> dict[str, Any]:
                         "area": round(box[2] * box[3], 3),
                         "score": round(float(run.scores[place]), 4),
                         "iscrowd": 0,
+                        **({"filled": True} if run.filled[place] else {}),
+                        **({"smoothed": True} if run.smoothed[place] else {}),
                         **_mask(run, place, with_area=True),
                     }
                 )

@@ -27,6 +27,8 @@ class TrackWriters:
         height: of the video, in pixels.
         fps: frames per second of the source, where it has them.
         class_names: the names by class id.
+        finished: the tracks are finished ones: ``tracks.csv`` marks boxes that were filled in or smoothed.
+        online: write ``online.json`` alone, in the form of ``tracks.json``, for tracks that are yet to be finished.
 
     Raises:
         OSError: a file cannot be opened; none is left behind.
@@ -40,14 +42,20 @@ class TrackWriters:
         height: int,
         fps: float | None = None,
         class_names: ClassNames = None,
+        finished: bool = False,
+        online: bool = False,
     ) -> None:
         folder = Path(folder)
+        json = folder / ("online.json" if online else "tracks.json")
         self._closed = False
         self._writers: list[TrackWriter] = []
         try:
-            self._writers.append(MotWriter(folder / "tracks.txt"))
-            self._writers.append(CocoVidWriter(folder / "tracks.json", video_name, width, height, fps, class_names))
-            self._writers.append(CsvWriter(folder / "tracks.csv", class_names))
+            if not online:
+                self._writers.append(MotWriter(folder / "tracks.txt"))
+            self._json = CocoVidWriter(json, video_name, width, height, fps, class_names)
+            self._writers.append(self._json)
+            if not online:
+                self._writers.append(CsvWriter(folder / "tracks.csv", class_names, finished))
         except BaseException:
             self.abandon()
             raise
@@ -74,6 +82,21 @@ class TrackWriters:
                 writer.write(frame_number, file_name, detections)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(writer.file.path)) from error
+
+    def write_tentative(self, frame_number: int, detections: sv.Detections) -> None:
+        """Adds boxes that tracks had in an earlier frame before they were confirmed; see ``tracks.json``.
+
+        Raises:
+            OSError: the disk is full, or the like; its ``filename`` is the result's.
+        """
+        try:
+            self._json.write_tentative(frame_number, detections)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._json.file.path)) from error
+
+    def mark_cut(self, frame_number: int) -> None:
+        """The frame of this number is the first after a cut; see ``tracks.json``."""
+        self._json.mark_cut(frame_number)
 
     def close(self) -> dict[Path, OSError]:
         """Completes each file and puts it in its place; one that cannot be completed does not keep the others back.

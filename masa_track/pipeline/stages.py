@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +18,7 @@ from masa_track.errors import InputError
 from masa_track.files import fault_of
 from masa_track.formats.jsonl import JsonLinesWriter
 from masa_track.formats.tracks import TrackWriters
+from masa_track.pipeline.tentative import TentativeRows
 from masa_track.report.report import RESULT_FILES, ReportBuilder
 from masa_track.stop import Stop
 from masa_track.video.writer import VideoWriter
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from masa_track.tracker import MasaTracker
     from masa_track.video.sources import Source
 
-RESULTS = ("report.html", *RESULT_FILES)
+RESULTS = ("report.html", *RESULT_FILES, "online.json")
 _FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
@@ -52,6 +53,8 @@ class Job:
         segmenter: gives the tracked boxes masks; None for none.
         lines: gets each frame at once, for others to follow; None for none. It is closed by who opened it.
         track_activation_threshold: a box must score above it to start a track; boxes below are counted in the outcome.
+        offline: finish the tracks when the video is over, and read the source a second time for the pictures: it must
+            not be live.
     """
 
     source: Source
@@ -66,6 +69,7 @@ class Job:
     segmenter: SamSegmenter | None = None
     lines: JsonLinesWriter | None = None
     track_activation_threshold: float = 0.0
+    offline: bool = False
 
 
 @dataclass
@@ -124,6 +128,10 @@ def track_video(job: Job) -> Outcome:
     the frames done so far are in whole files before the error goes on. The results of an earlier run are replaced
     together: none of them stays beside new ones.
 
+    With ``job.offline`` the online tracks are in online.json when the last frame has been tracked. Then the other
+    results are made of the finished tracks. Ctrl-C ends the tracking, or the second reading of the source: then the
+    tracks are all there, and the report and the video end where it was asked.
+
     Returns:
         What came of it. The files are in ``job.folder``: tracks.txt, .json, .csv, report.html and video.mp4.
 
@@ -131,6 +139,16 @@ def track_video(job: Job) -> Outcome:
         OSError: a result cannot be opened; no part of any is left.
         InputError: none of the first 10 frames could be used, so the setup is at fault; the first frame's error.
     """
+    outcome = _track(job)
+    if job.offline and outcome.files:
+        from masa_track.pipeline.finishing import write_finished
+
+        write_finished(replace(job, offline=False), outcome)
+    return outcome
+
+
+def _track(job: Job) -> Outcome:
+    """The first reading of the source, in which all is tracked."""
     source, outcome = job.source, Outcome()
     if hasattr(job.detector, "reset"):
         job.detector.reset()
@@ -138,9 +156,11 @@ def track_video(job: Job) -> Outcome:
     report = ReportBuilder(source.name, "", width, height, fps, names)
     drawer = TrackDrawer(width, height, fps / job.stride, names)
     with ExitStack() as opened:
-        writers = TrackWriters(job.folder, source.name, width, height, fps, names)
+        writers = TrackWriters(job.folder, source.name, width, height, fps, names, online=job.offline)
         opened.callback(writers.abandon)  # nothing is left to abandon after close
-        video = VideoWriter(job.folder / "video.mp4", width, height, fps / job.stride) if job.with_video else None
+        video = None
+        if job.with_video and not job.offline:
+            video = VideoWriter(job.folder / "video.mp4", width, height, fps / job.stride)
         if video is not None:
             opened.callback(video.abandon)
         started = time.perf_counter()
@@ -158,13 +178,14 @@ def track_video(job: Job) -> Outcome:
         first_fault: InputError | None = None
         faults = 0
         source.notice, source.stop_asked = say, lambda: stop.asked
-        lines = job.lines
+        lines, tentative = job.lines, TentativeRows()
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 image = frame.picture
                 try:
                     detections, features = detect(job.detector, frame, job.tracker.model)
                     tracked = job.tracker.update(detections, image, frame.time, features=features)
+                    tentative.add(frame.number, tracked)
                     if job.segmenter is not None:
                         tracked = job.segmenter.add_masks(tracked, image)
                 except InputError as error:
@@ -182,18 +203,19 @@ def track_video(job: Job) -> Outcome:
                         say(f"{outcome.faults[-1]}; the run goes on without it")
                         lines = None
                     except OSError as error:
-                        _cannot_write(outcome, frame.number, error)
+                        cannot_write(outcome, frame.number, error)
                         break
                 try:
                     writers.write(frame.number, frame.name, tracked)
+                    tentative.write(writers, job.tracker.events, frame.number)
                     if video is not None:
                         video.write(drawer.draw(image, tracked), frame.time)
                 except OSError as error:
-                    _cannot_write(outcome, frame.number, error)
+                    cannot_write(outcome, frame.number, error)
                     if video is not None and error.filename == str(video.file.path):
                         video.abandon()  # a packet is missing
                     break
-                report.add(frame.number, frame.time, image, tracked)
+                report.add(frame.number, frame.time, None if job.offline else image, tracked)
                 outcome.frames += 1
                 bar.set_postfix(tracks=_live(tracked), refresh=False)
                 bar.update()
@@ -204,7 +226,7 @@ def track_video(job: Job) -> Outcome:
             stop.finishing = True
             outcome.seconds = time.perf_counter() - started
             if outcome.frames:
-                _finish(job, outcome, writers, video, report)
+                close_results(job, outcome, writers, video, report)
             if outcome.faults:
                 tqdm.write(f"masa-track: error: {'; '.join(outcome.faults)}", file=sys.stderr)
     return outcome
@@ -232,12 +254,13 @@ def detect(
     return detections, None if features is None else features[0]
 
 
-def _cannot_write(outcome: Outcome, number: int, error: OSError) -> None:
+def cannot_write(outcome: Outcome, number: int, error: OSError) -> None:
+    """Notes that the run ends at a frame, as a result cannot be written."""
     outcome.interrupted = True
     outcome.faults.append(f"stopped at frame {number}, {error.filename} cannot be written: {fault_of(error)}")
 
 
-def _finish(
+def close_results(
     job: Job, outcome: Outcome, writers: TrackWriters, video: VideoWriter | None, report: ReportBuilder
 ) -> None:
     """Puts the files of the frames done so far in their places, each for itself: one may fail alone."""
@@ -255,6 +278,18 @@ def _finish(
     outcome.files += [path for path in writers.paths if path not in faults]
     outcome.identities = report.identities
     outcome.cut_short = job.source.cut_short
+    if not job.offline:
+        _write_report(job, outcome, report, missing)
+    if missing:
+        outcome.faults.append(f"not written: {', '.join(name + reason for name, reason in missing.items())}")
+    if outcome.files:
+        for name in RESULTS:
+            if job.folder / name not in outcome.files:
+                with suppress(OSError):
+                    (job.folder / name).unlink(missing_ok=True)
+
+
+def _write_report(job: Job, outcome: Outcome, report: ReportBuilder, missing: dict[str, str]) -> None:
     facts = {**job.facts, "stopped early": "yes"} if outcome.interrupted else job.facts
     broken = [*outcome.broken_listed]
     if outcome.broken > len(broken):
@@ -267,18 +302,11 @@ def _finish(
             processing_fps=outcome.fps,
             broken_frames=broken,
             cut_short=outcome.cut_short,
-            files=[path.name for path in outcome.files],
+            files=[file.name for file in outcome.files],
         )
         outcome.files.append(path)
     except OSError as error:
         missing[path.name] = f" ({error.strerror or error})"
-    if missing:
-        outcome.faults.append(f"not written: {', '.join(name + reason for name, reason in missing.items())}")
-    if outcome.files:
-        for name in RESULTS:
-            if job.folder / name not in outcome.files:
-                with suppress(OSError):
-                    (job.folder / name).unlink(missing_ok=True)
 
 
 def _live(tracked: sv.Detections) -> int:

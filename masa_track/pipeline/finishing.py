@@ -1,0 +1,102 @@
+"""The second reading of a source: the results of `masa-track track --offline`, made of the finished tracks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+
+import numpy as np
+import supervision as sv
+from tqdm import tqdm
+
+from masa_track.drawing.tracks import TrackDrawer
+from masa_track.errors import InputError
+from masa_track.formats.run import Run, read_run
+from masa_track.formats.tracks import TrackWriters
+from masa_track.masks import decode_mask
+from masa_track.pipeline.stages import Job, Outcome, cannot_write, close_results
+from masa_track.report.report import ReportBuilder
+from masa_track.runs.postprocess import finish_run
+from masa_track.stop import Stop
+from masa_track.video.writer import VideoWriter
+
+
+def write_finished(job: Job, outcome: Outcome) -> None:
+    """Finishes the tracks of online.json and writes all results of them. Pictures are read one by one.
+
+    The track files need no pictures: they are whole whenever the reading ends.
+
+    Args:
+        job: what was tracked; its folder has online.json.
+        outcome: of the tracking; files, faults, time and an interruption of this reading are added.
+    """
+    started, known = time.perf_counter(), len(outcome.faults)
+    source, names = job.source, job.class_names
+    size = source.width, source.height
+    with ExitStack() as opened:
+        stop = opened.enter_context(Stop())
+        run = finish_run(read_run(job.folder / "online.json", births=True))
+        report = ReportBuilder(source.name, "", *size, source.fps, names)
+        writers = TrackWriters(job.folder, source.name, *size, source.fps, names, finished=True)
+        opened.callback(writers.abandon)
+        video = None
+        if job.with_video:
+            video = VideoWriter(job.folder / "video.mp4", *size, source.fps / job.stride)
+            opened.callback(video.abandon)
+        try:
+            for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
+                writers.write(number, name, run.detections(place))
+            _draw(job, run, stop, outcome, report, video)
+        except OSError as error:
+            cannot_write(outcome, int(run.frames[-1]), error)
+            if video is not None and error.filename == str(video.file.path):
+                video.abandon()  # a packet is missing
+        except InputError as error:
+            outcome.faults.append(f"the source cannot be read again: {error}")
+        finally:
+            stop.finishing = True
+            outcome.seconds += time.perf_counter() - started
+            close_results(job, outcome, writers, video, report)
+            outcome.files.sort(key=lambda file: file.name == "online.json")
+            outcome.identities = len(np.unique(run.ids))
+            if outcome.faults[known:]:
+                tqdm.write(f"masa-track: error: {'; '.join(outcome.faults[known:])}", file=sys.stderr)
+
+
+def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, video: VideoWriter | None) -> None:
+    """Reads the tracked frames again, for the video and for the report's pictures.
+
+    Raises:
+        OSError: the video cannot be written.
+        InputError: the source has gone.
+    """
+    source = job.source
+    drawer = TrackDrawer(source.width, source.height, source.fps / job.stride, job.class_names)
+    place_of = {number: place for place, number in enumerate(run.frames.tolist())}
+    last = int(run.frames[-1])
+    with tqdm(total=len(place_of), unit="frame", dynamic_ncols=True, desc=f"{source.name}, finished tracks") as bar:
+        for frame in source.frames(job.stride):
+            if frame.number in place_of:
+                tracked = run.detections(place_of[frame.number])
+                if video is not None:
+                    video.write(drawer.draw(frame.picture, _with_masks(tracked, frame.picture)), frame.time)
+                report.add(frame.number, frame.time, frame.picture, tracked)
+                bar.update()
+            if frame.number >= last:
+                return
+            if stop.asked:
+                outcome.interrupted = True
+                return
+
+
+def _with_masks(tracked: sv.Detections, picture: np.ndarray) -> sv.Detections:
+    """The rows with their masks as pictures, for the drawer."""
+    masks = tracked.data.get("segmentation")
+    if masks is None:
+        return tracked
+    tracked.mask = np.zeros((len(tracked), *picture.shape[:2]), bool)
+    for row, mask in enumerate(masks):
+        if mask is not None:
+            tracked.mask[row] = decode_mask({**mask, "counts": mask["counts"].encode("ascii")})
+    return tracked
