@@ -78,14 +78,17 @@ def boxmot(model: Any, gate: float) -> Step:
     return step
 
 
-def deepsort(model: Any, gate: float) -> Step:
-    """deep-sort-realtime. Without appearance its cosine gate lets nothing through, and overlap decides alone."""
+def deepsort(model: Any, gate: float, memory: int = 60) -> Step:
+    """deep-sort-realtime. Without appearance its cosine gate lets nothing through, and overlap decides alone.
+
+    Tracks are remembered for ``memory`` frames.
+    """
     from deep_sort_realtime.deepsort_tracker import DeepSort
 
     from masa_track.adapters.deepsort import update_tracks
 
     most = -1.0 if model is None else gate
-    tracker = DeepSort(embedder=None, n_init=1, max_age=60, max_cosine_distance=most, gating_only_position=True)
+    tracker = DeepSort(embedder=None, n_init=1, max_age=memory, max_cosine_distance=most, gating_only_position=True)
     embeds = _Blind() if model is None else model
     return lambda detections, frame: np.asarray(update_tracks(tracker, embeds, detections, frame).tracker_id)
 
@@ -115,8 +118,11 @@ def norfair(model: Any, gate: float) -> Step:
     return step
 
 
-def ultralytics(model: Any, gate: float) -> Step:
-    """ultralytics' BoT-SORT, which takes half the distance. With appearance, boxes need not overlap."""
+def ultralytics(model: Any, gate: float, memory: int = 60) -> Step:
+    """ultralytics' BoT-SORT, which takes half the distance. With appearance, boxes need not overlap.
+
+    Tracks are remembered for ``memory`` frames.
+    """
     from ultralytics.engine.results import Boxes
     from ultralytics.trackers import BOTSORT
     from ultralytics.utils import YAML, IterableSimpleNamespace
@@ -124,7 +130,7 @@ def ultralytics(model: Any, gate: float) -> Step:
 
     from masa_track.adapters.ultralytics import features
 
-    settings = {**YAML.load(check_yaml("botsort.yaml")), "gmc_method": "none", "track_buffer": 60}
+    settings = {**YAML.load(check_yaml("botsort.yaml")), "gmc_method": "none", "track_buffer": memory}
     if model is not None:
         settings |= {"with_reid": True, "model": "auto", "proximity_thresh": 0.0, "appearance_thresh": 1 - gate / 2}
     tracker = BOTSORT(IterableSimpleNamespace(**settings))

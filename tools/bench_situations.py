@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from clip_boxes import PEERS, Frame, Update, in_processes, ours, peer
+from clip_boxes import PEERS, Frame, adapted, in_processes, ours, peer
 from scipy.optimize import linear_sum_assignment
 
 from masa_track.errors import InputError
@@ -84,7 +84,7 @@ class Scene:
                 self.clock += 1
 
 
-def box(centre: np.ndarray, size: Sequence[float], rng: np.random.Generator) -> np.ndarray:
+def box(centre: np.ndarray, size: Sequence[float] | np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(4,) xyxy with errors of a pixel."""
     half = np.asarray(size) / 2
     return np.concatenate((centre - half, centre + half)) + rng.normal(0, 1, 4)
@@ -142,7 +142,7 @@ def returns(rng: np.random.Generator, variant: str) -> Scene:
     leaves, left_at = int(rng.integers(2)), float(rng.uniform(100, 240))
     enters = leaves if variant == "alone" or rng.random() < 0.5 else 1 - leaves  # 0: left border, 1: right border
     entered_at = left_at + rng.normal(0, 20) if variant == "alone" else float(rng.uniform(100, 240))
-    others = [] if variant == "alone" else apart(rng, int(rng.integers(2, 5)), 90)
+    others: Sequence[np.ndarray] = () if variant == "alone" else apart(rng, int(rng.integers(2, 5)), 90)
     others = [np.array([place[0], 380 + 20 * number % 40]) for number, place in enumerate(others)]
     speed = rng.uniform(2.5, 4)
 
@@ -281,39 +281,6 @@ def score(names: Sequence[np.ndarray], ids: Sequence[np.ndarray]) -> dict[str, f
     return {"idf1": float(idf1), "switches": switches, "extra": len(given) - len(things), "things": len(things)}
 
 
-class Shown:
-    """A model that gives the embeddings of a frame as they are."""
-
-    def __init__(self) -> None:
-        self.now = np.zeros((0, DIMENSION), np.float32)
-
-    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """(N, D) of the boxes, all of the present frame."""
-        return self.now
-
-
-def deepsort() -> Update:
-    """deep-sort-realtime with the embeddings of the frames.
-
-    Raises:
-        ImportError: it is not installed.
-    """
-    import supervision as sv
-    from bench_adapters import GATE
-    from bench_adapters import deepsort as make_deepsort
-
-    model = Shown()
-    step = make_deepsort(model, GATE)
-    picture = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
-
-    def update(seen: Frame) -> np.ndarray:
-        model.now = seen.embeddings
-        detections = sv.Detections(seen.boxes, confidence=seen.scores.astype(np.float32), class_id=seen.labels)
-        return step(detections, picture)
-
-    return update
-
-
 class Task(NamedTuple):
     """One scene, the trackers to try, and options of ours."""
 
@@ -333,7 +300,7 @@ def run(task: Task) -> list[dict[str, Any]]:
             alone = {} if name == "ours" else {"use_appearance": False}
             update = ours(FPS, SIZE, None, {**task.options, **alone})
         else:
-            update = deepsort() if name == DEEPSORT else peer(PEERS[name], with_frames=False)
+            update = adapted("deepsort", SIZE) if name == DEEPSORT else peer(PEERS[name], with_frames=False)
         ids = [update(frame) for frame, _ in given]
         entry = {"kind": task.kind, "variant": variant, "scene": task.number, "tracker": name}
         table.append({**entry, **score([names for _, names in given], ids)})
@@ -377,10 +344,10 @@ def installed(wanted: Sequence[str]) -> tuple[str, ...]:
     for name in wanted:
         try:
             if name == DEEPSORT:
-                deepsort()
+                adapted("deepsort", SIZE)
             elif name in PEERS:
                 peer(PEERS[name], with_frames=False)
-        except (ImportError, InputError) as error:
+        except InputError as error:
             print(f"{name} is left out: {error}", file=sys.stderr)
             continue
         found.append(name)

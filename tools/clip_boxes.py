@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -270,6 +271,66 @@ class Looks:
 
             self._model = masa_track.load(self.name, checkpoint=self.checkpoint)
         return self._model
+
+
+class Loaded(NamedTuple):
+    """How to get the boxes of a clip with embeddings in another process: the arguments of `read_boxes` and `Looks`."""
+
+    clip: Path
+    kind: str
+    model: str = "none"
+    checkpoint: str | None = None
+    cache: Path = CACHE
+
+    def get(self) -> ClipBoxes:
+        """The boxes; read once in a process."""
+        return _loaded(self)
+
+
+@cache
+def _loaded(of: Loaded) -> ClipBoxes:
+    return Looks(of.model, of.checkpoint, of.cache).of(read_boxes(of.clip, of.kind))
+
+
+class Shown:
+    """A model that gives the embeddings ``now`` (N, D), which are of all boxes of the present frame."""
+
+    def __init__(self) -> None:
+        self.now = np.zeros((0, 1), np.float32)
+
+    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """(N, D)."""
+        return self.now
+
+
+def adapted(library: str, size: tuple[int, int], memory: int = 60) -> Update:
+    """A fresh tracker of `bench_adapters.LIBRARIES` that gets the embeddings of the frames.
+
+    Args:
+        library: ``deepsort`` or ``ultralytics``.
+        size: of the picture.
+        memory: frames for which tracks are remembered.
+
+    Raises:
+        InputError: the library is not installed.
+    """
+    import bench_adapters
+
+    model = Shown()
+    try:
+        step = getattr(bench_adapters, library)(model, bench_adapters.GATE, memory)
+    except ImportError as error:
+        raise InputError(
+            f"{library} is not installed ({error}): use the .venv-peers of tests/environments.py"
+        ) from error
+    picture = np.zeros((size[1], size[0], 3), np.uint8)
+
+    def update(seen: Frame) -> np.ndarray:
+        model.now = seen.embeddings
+        detections = sv.Detections(seen.boxes, confidence=seen.scores.astype(np.float32), class_id=seen.labels)
+        return np.asarray(step(detections, picture))
+
+    return update
 
 
 def perturbed(boxes: ClipBoxes, rng: np.random.Generator, drop: float = DROP, jitter: float = JITTER) -> ClipBoxes:
