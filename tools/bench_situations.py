@@ -98,7 +98,7 @@ def apart(rng: np.random.Generator, count: int, distance: float, margin: float =
         if all(np.linalg.norm(place - other) >= distance for other in places):
             places.append(place)
         distance *= 0.995
-    return np.array(places)
+    return np.array(places).reshape(count, 2)
 
 
 def glitch(rng: np.random.Generator, variant: str) -> Scene:
@@ -142,8 +142,8 @@ def returns(rng: np.random.Generator, variant: str) -> Scene:
     leaves, left_at = int(rng.integers(2)), float(rng.uniform(100, 240))
     enters = leaves if variant == "alone" or rng.random() < 0.5 else 1 - leaves  # 0: left border, 1: right border
     entered_at = left_at + rng.normal(0, 20) if variant == "alone" else float(rng.uniform(100, 240))
-    others: Sequence[np.ndarray] = () if variant == "alone" else apart(rng, int(rng.integers(2, 5)), 90)
-    others = [np.array([place[0], 380 + 20 * number % 40]) for number, place in enumerate(others)]
+    count = 0 if variant == "alone" else int(rng.integers(2, 5))
+    others = [np.array([place[0], 380 + 20 * number % 40]) for number, place in enumerate(apart(rng, count, 90))]
     speed = rng.uniform(2.5, 4)
 
     def frame(thing: tuple[int, np.ndarray] | None) -> None:
