@@ -127,6 +127,8 @@ class TrackEvent:
         number: of the frame.
         time: seconds.
         other: the other identity of a merge or a split; else -1.
+        earlier: of a ``born`` track, (frame number, row) of the detections that it took before, while it was tentative,
+            oldest first.
     """
 
     kind: Literal["born", "lost", "found", "ended", "cut", "merged", "split"]
@@ -134,6 +136,7 @@ class TrackEvent:
     number: int
     time: float
     other: int = -1
+    earlier: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

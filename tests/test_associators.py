@@ -192,6 +192,31 @@ def test_events_tell_a_tracks_life(make: Callable) -> None:
     assert sorted(ended) == sorted(ids.tolist())
 
 
+@pytest.mark.parametrize("saved_before", [None, 6])
+def test_a_born_track_names_its_earlier_boxes(saved_before: int | None) -> None:
+    frames = scene(20)
+    engine = open_associator("default", NANO, fps=10.0, confirm_odds=4.0)
+    tentative: dict[int, set[tuple[int, int]]] = {}
+    named: set[tuple[int, int]] = set()
+    for frame in frames:
+        if frame.number == saved_before:
+            state = engine.state_dict()
+            engine = open_associator("default", NANO, fps=10.0, confirm_odds=4.0)
+            engine.load_state_dict(state)
+        _, decisions, events = engine.update(frame)
+        tentative[frame.number] = {(frame.number, d.row) for d in decisions if d.tentative}
+        for event in (e for e in events if e.kind == "born"):
+            boxes = [frames[number - 1].boxes[row] for number, row in event.earlier]
+            assert [number for number, _ in event.earlier] == list(range(frame.number - len(boxes), frame.number))
+            assert not named & set(event.earlier)
+            named |= set(event.earlier)
+            own = frame.boxes[next(d.row for d in decisions if d.identity == event.identity)]
+            for back, box in enumerate(reversed(boxes), 1):
+                assert np.abs(box - own).max() < 8 * back  # it walks at most 20 pixels a second
+    assert len(named) > 5
+    assert named <= set().union(*tentative.values())
+
+
 def test_a_track_can_be_renamed(make: Callable) -> None:
     associator = make()
     first = associator.update(standing(1, [0, 1]))[0].tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from masa_track import MasaTracker
 from masa_track.association import Associator, FusedAssociator, FusedOptions, open_associator, options_of
-from masa_track.association.evidence import kalman, pairs
+from masa_track.association.evidence import kalman, pairs, speeds
 from masa_track.association.evidence.appearance import AppearancePrior, FittedEvidence, Observed
 from masa_track.association.evidence.detection_probability import DetectionProbability
 from masa_track.association.gallery import Gallery, unit
@@ -22,7 +23,7 @@ RNG = np.random.default_rng
 LOOKS = unit(RNG(5).normal(size=(40, 64)))  # objects of different appearance
 OPTIONS = FusedOptions()
 NOISE = kalman.MotionNoise(  # of the preset
-    speed=OPTIONS.motion_speed,
+    speeds=(OPTIONS.motion_speed, 10.0),
     persistence=OPTIONS.motion_persistence,
     position=OPTIONS.position_noise,
     extent=OPTIONS.extent_noise,
@@ -74,24 +75,25 @@ def textbook(state: np.ndarray, covariance: np.ndarray, seconds: float, speed: f
 
 def test_prediction_solves_the_equation() -> None:
     states, covariances = kalman.start(np.array([[0, 0, 30, 60]]), NOISE)
-    states[0, 4:] = [50, -20, 1, 2]
-    covariances[0, 1] = [3, 4, 0.1, 0.2]
+    states[0, :, 4:] = [50, -20, 1, 2]
+    covariances[0, :, 1] = [3, 4, 0.1, 0.2]
     size = float(np.sqrt(30 * 60))
     later, grown = kalman.predict(states, covariances, 0.7, NOISE)
-    for k, (speed, tau) in enumerate(
-        [(NOISE.speed, NOISE.persistence)] * 2 + [(NOISE.growth, NOISE.growth_persistence)] * 2
-    ):
-        p, c, v = covariances[0, :, k]
-        state, covariance = textbook(
-            np.array([states[0, k], states[0, 4 + k]]), np.array([[p, c], [c, v]]), 0.7, speed * size, tau
-        )
-        np.testing.assert_allclose([later[0, k], later[0, 4 + k]], state, rtol=1e-3)
-        np.testing.assert_allclose(grown[0, :, k], [covariance[0, 0], covariance[0, 1], covariance[1, 1]], rtol=2e-3)
+    for own, speed_of_filter in enumerate(NOISE.speeds):
+        position, extent = (speed_of_filter, NOISE.persistence), (NOISE.growth, NOISE.growth_persistence)
+        for k, (speed, tau) in enumerate([position] * 2 + [extent] * 2):
+            p, c, v = covariances[0, own, :, k]
+            before, after = states[0, own], later[0, own]
+            state, of = textbook(
+                np.array([before[k], before[4 + k]]), np.array([[p, c], [c, v]]), 0.7, speed * size, tau
+            )
+            np.testing.assert_allclose([after[k], after[4 + k]], state, rtol=1e-3)
+            np.testing.assert_allclose(grown[0, own, :, k], [of[0, 0], of[0, 1], of[1, 1]], rtol=2e-3)
 
 
 def test_one_long_step_is_many_short_ones() -> None:
     states, covariances = kalman.start(np.array([[0, 0, 30, 60], [5, 5, 9, 9]]), NOISE)
-    states[:, 4:6] = 7  # sizes stand still, so the noise is the same all the way
+    states[..., 4:6] = 7  # sizes stand still, so the noise is the same all the way
     once = kalman.predict(states, covariances, 1.0, NOISE)
     for _ in range(10):
         states, covariances = kalman.predict(states, covariances, 0.1, NOISE)
@@ -104,19 +106,72 @@ def test_the_filter_learns_a_walk() -> None:
     for k in range(1, 40):
         states, covariances = kalman.predict(states, covariances, 0.04, NOISE)
         states, covariances = kalman.correct(states, covariances, np.array([box(2.0 * k)]), NOISE)
-    assert states[0, 4] == pytest.approx(50, rel=0.1)  # 2 pixels in .04 s
-    assert abs(states[0, 5]) < 1
-    assert (covariances[0, 0] > 0).all()
-    assert (covariances[0, 0] * covariances[0, 2] > covariances[0, 1] ** 2).all()  # still a covariance
+    np.testing.assert_allclose(states[0, :, 4], 50, rtol=0.1)  # 2 pixels in .04 s
+    assert (np.abs(states[0, :, 5]) < 1).all()
+    places, crosses, velocities = np.moveaxis(covariances[0], 1, 0)
+    assert (places > 0).all()
+    assert (places * velocities > crosses**2).all()  # still a covariance
 
 
 def test_a_moving_camera_is_followed() -> None:
     states, covariances = kalman.start(np.array([box(100)]), NOISE)
-    states[0, 4:6] = [10, 0]
+    states[0, :, 4:6] = [10, 0]
     turned, _ = kalman.warp(
         states, covariances, np.array([[0.0, -2.0, 5.0], [2.0, 0.0, 7.0]])
     )  # a quarter, twice as big
-    np.testing.assert_allclose(turned[0, :6], [-2 * 130 + 5, 2 * 115 + 7, 60, 120, 0, 20])
+    np.testing.assert_allclose(turned[0, :, :6], [[-2 * 130 + 5, 2 * 115 + 7, 60, 120, 0, 20]] * 2)
+
+
+def sprinters(seed: int, frames: int = 240, count: int = 6) -> Iterator[np.ndarray]:
+    """(count, 4) boxes of 30 x 70 pixels that run to random places, stop and turn, 8 pixels a frame at most."""
+    rng, low, high, half = RNG(seed), [80, 100], [560, 380], np.array([15, 35])
+    place, speed = rng.uniform(low, high, (count, 2)), np.zeros((count, 2))
+    goal = rng.uniform(low, high, (count, 2))
+    for _ in range(frames):
+        far = np.linalg.norm(goal - place, axis=1, keepdims=True)
+        wanted = (goal - place) / np.maximum(far, 1) * np.minimum(0.15 * far, 8)
+        speed += np.clip(wanted - speed, -1.6, 1.6)
+        place = place + speed
+        there = far[:, 0] < 25
+        goal[there] = rng.uniform(low, high, (there.sum(), 2))
+        yield np.concatenate((place - half, place + half), axis=1) + rng.normal(0, 1, (count, 4))
+
+
+def switches_of(scene: Iterable[np.ndarray], seed: int, **options: float) -> int:
+    """How often the identity of an object changes; the boxes come in another order in each frame."""
+    associator, last, switches = FusedAssociator(use_appearance=False, **options), None, 0
+    for k, boxes in enumerate(scene):
+        order, count = RNG([seed, k]).permutation(len(boxes)), len(boxes)
+        ids, nothing = np.empty(count, int), np.ones((count, 1), np.float32)
+        ids[order] = associator.update(boxes[order], np.ones(count), np.zeros(count, int), nothing, k, (640, 480))
+        switches += 0 if last is None else int((ids != last).sum())
+        last = ids
+    return switches
+
+
+def test_the_speed_of_objects_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sum(switches_of(sprinters(seed), seed) for seed in range(3)) <= 6
+    monkeypatch.setattr(speeds, "_TRACK", 0.0)  # nothing is learned
+    monkeypatch.setattr(speeds, "_VIDEO", 0.0)
+    assert sum(switches_of(sprinters(seed), seed) for seed in range(3)) > 12
+
+
+def walkers(seed: int) -> Iterator[np.ndarray]:
+    """(12, 4) boxes that cross the picture slowly in lanes which overlap by half a box."""
+    rng = RNG(seed)
+    x, y, speed = (
+        rng.uniform(50, 550, 12),
+        100 + 30 * np.arange(12),
+        rng.choice([-1, 1], 12) * rng.uniform(0.5, 1.5, 12),
+    )
+    for _ in range(150):
+        x = x + speed
+        corner = np.stack((x, y), axis=1) + rng.normal(0, 0.7, (12, 2))
+        yield np.concatenate((corner, corner + np.array([25, 60])), axis=1)
+
+
+def test_walkers_are_not_taken_for_sprinters() -> None:
+    assert sum(switches_of(walkers(seed), seed) for seed in range(3)) == 0
 
 
 # --- the gallery and the evidence

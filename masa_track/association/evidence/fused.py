@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.association.engine import Decisions, Engine, Outcome, ids_with_pins
-from masa_track.association.evidence import kalman
+from masa_track.association.evidence import kalman, speeds
 from masa_track.association.evidence.appearance import (
     AppearancePrior,
     Observed,
@@ -34,6 +34,7 @@ _NEVER = 2.0  # an IoU that no two boxes have
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 _SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
 _TIME_TOLERANCE = 1e-3  # seconds; 5 frames of 1/25 s are .2 s whatever their floating-point difference
+_LEARNING_SECONDS = 1.0  # frames further apart say little of how fast objects move
 _SAME_ASPECT = 0.05  # relative difference of aspect ratios up to which another picture size is a mere scaling
 
 
@@ -67,7 +68,7 @@ class FusedAssociator(Engine):
         usual, own = _log_odds(np.array([FusedOptions.track_activation_threshold, options.track_activation_threshold]))
         self._moved = float(usual - own)
         self._noise = kalman.MotionNoise(
-            speed=options.motion_speed,
+            speeds=tuple(options.motion_speed * factor for factor in speeds.FACTORS),
             persistence=options.motion_persistence,
             position=options.position_noise,
             extent=options.extent_noise,
@@ -161,7 +162,7 @@ class FusedAssociator(Engine):
             return ids, [], events
         order = self._order(seen)
         visible = self._visible(state.memory, seen, order, passed)
-        ids[order], outcome = self._link(state, visible, seen, events)
+        ids[order], outcome = self._link(state, visible, events)
         return ids, Decisions(count, lambda: outcome().among(order, count)), events
 
     def _move_on(self, state: State, seen: Observation, passed: float, events: list[TrackEvent]) -> None:
@@ -212,6 +213,8 @@ class FusedAssociator(Engine):
             pins, fixed = seen.pins[order], np.zeros(len(memory), bool)
             fixed[ids_with_pins(pins, memory.ids)[1]] = True
         return Seen(
+            seen.number,
+            order,
             boxes,
             seen.scores[order],
             seen.labels[order],
@@ -229,16 +232,13 @@ class FusedAssociator(Engine):
             passed,
         )
 
-    def _link(
-        self, state: State, seen: Seen, observation: Observation, events: list[TrackEvent]
-    ) -> tuple[np.ndarray, Callable[[], Outcome]]:
+    def _link(self, state: State, seen: Seen, events: list[TrackEvent]) -> tuple[np.ndarray, Callable[[], Outcome]]:
         """Identities (N,) of a frame's visible detections; the tracks are renewed, and new ones begin."""
         options, memory, now = self.options, state.memory, seen.now
         assert memory is not None
 
         def tell(kind: Any, identities: np.ndarray) -> None:
-            number, time = observation.number, observation.time
-            events.extend(TrackEvent(kind, identity, number, time) for identity in identities.tolist())
+            events.extend(TrackEvent(kind, identity, seen.number, now) for identity in identities.tolist())
 
         match = self._match(state, seen)
         if match.cut:
@@ -255,6 +255,8 @@ class FusedAssociator(Engine):
         tell("lost", memory.ids[missed])
         tell("found", memory.ids[rows[found[rows]]])
         fixed = np.zeros(len(rows), bool) if seen.pins is None else seen.pins[matched] >= 0
+        if not match.cut and seen.passed <= _LEARNING_SECONDS:
+            self._learn_speeds(state, seen, matched[~fixed], rows[~fixed])
         for anew in (False, True):
             these = fixed | match.cut if anew else ~(fixed | match.cut)
             memory.correct(rows[these], seen.boxes[matched[these]], now, self._noise, anew)
@@ -262,8 +264,13 @@ class FusedAssociator(Engine):
         memory.add_appearance(rows[clean], seen.embeddings[matched[clean]], now, options.view_seconds)
         memory.add_class_votes(rows, seen.labels[matched], scores)
         confirmation = np.where(seen.may_start[matched], self._confirmation(scores), 0.0)
-        first_id = state.next_id
+        tentative = rows[memory.ids[rows] < 0]
+        memory.note_tentative(rows, seen.number, seen.rows[matched])
         state.next_id = memory.add_confirmation(rows, confirmation, options.confirm_odds, state.next_id)
+        for row in tentative[memory.ids[tentative] >= 0].tolist():
+            earlier = memory.tentative_rows[row][:-1]
+            events.append(TrackEvent("born", int(memory.ids[row]), seen.number, now, earlier=earlier))
+            memory.tentative_rows[row] = ()
         ids = np.full(len(match.taken), -1)
         ids[matched] = memory.ids[rows]
         track_ids = memory.ids
@@ -278,7 +285,7 @@ class FusedAssociator(Engine):
             state.next_id = max(state.next_id, int(born.max(initial=-1)) + 1)
         count = int((sure & (born < 0)).sum())
         born[sure & (born < 0)] = np.arange(state.next_id, state.next_id + count)
-        tell("born", np.concatenate((np.arange(first_id, first_id + (memory.ids >= first_id).sum()), born[sure])))
+        tell("born", born[sure])
         state.next_id += count
         embedded = seen.embedded[new]
         memory.add(
@@ -293,6 +300,7 @@ class FusedAssociator(Engine):
             now,
             self._noise,
         )
+        memory.note_tentative(len(memory) - len(new) + np.arange(len(new)), seen.number, seen.rows[new])
         ids[new] = born
         if options.use_appearance:
             clear = new[sure & embedded & (seen.covered[new] < options.clean_overlap)]
@@ -415,6 +423,20 @@ class FusedAssociator(Engine):
         gaps, ids = seen.now - memory.seen[pairs.columns], memory.ids[pairs.columns]
         frame = Observed(pairs.cosines[matched], columns, sure, gaps, ids, seen.now)
         state.appearance = state.appearance.learned(frame)
+
+    def _learn_speeds(self, state: State, seen: Seen, matched: np.ndarray, rows: np.ndarray) -> None:
+        """Detections ``matched`` (K,) of tracks ``rows`` (K,) show how fast the objects of this video move."""
+        memory = state.memory
+        assert memory is not None
+        known = (memory.confirmation[rows] == np.inf) & (memory.seen[rows] >= seen.now - seen.passed - SAME_TIME)
+        known &= (seen.scores[matched] > self._high) & (seen.covered[matched] < self.options.clean_overlap)
+        rows, boxes = rows[known], seen.boxes[matched[known]]
+        filters = memory.filters[rows]
+        variances = kalman.innovation_variances(filters, memory.covariances[rows], self._noise)
+        distances = (kalman.to_centres(boxes)[:, None] - filters[..., :4]) ** 2 / variances
+        new = speeds.predictions(distances, variances)
+        memory.predictions, state.predictions = speeds.learned(memory.predictions, state.predictions, rows, new)
+        memory.best_filter = speeds.weights(memory.predictions, state.predictions).argmax(axis=1)
 
     def _rename(self, state: State, old: int, new: int) -> None:
         assert state.memory is not None

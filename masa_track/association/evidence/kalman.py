@@ -6,7 +6,8 @@ uncertainty. And velocities die out with a time constant (an integrated Ornstein
 straight on for ever, so after a long gap a track is expected around the place it could have reached, not far outside.
 
 As process and measurement noise do not couple the four numbers, each is a filter of two states with closed-form sums:
-no matrix is inverted, and a thousand tracks cost some arrays of (1000, 4).
+no matrix is inverted. Every track has B filters, which suppose objects of different speeds; :mod:`speeds` weighs them.
+A thousand tracks cost some arrays of (1000, B, 4).
 
 Sources: Kalman, 1960; Uhlenbeck and Ornstein, 1930; Aharon et al., BoT-SORT, 2022 (the state).
 """
@@ -28,15 +29,15 @@ class MotionNoise:
     The values without a default here are options of ``FusedOptions``, which has their only defaults.
 
     Attributes:
-        speed: standard deviation of the centre's velocity along x and along y, sizes a second.
+        speeds: (B,) standard deviations of the centre's velocity along x and along y, sizes a second; one a filter.
         persistence: seconds after which a velocity is forgotten (to 1 / e).
-        growth: the same as ``speed`` for width and height.
+        growth: the standard deviation of the velocities of width and height.
         growth_persistence: the same as ``persistence``.
         position: standard deviation of a detection's centre, sizes.
         extent: standard deviation of a detection's width and height, sizes.
     """
 
-    speed: float
+    speeds: tuple[float, ...]
     persistence: float
     growth: float = 0.25
     growth_persistence: float = 0.7
@@ -58,12 +59,22 @@ def to_boxes(states: np.ndarray) -> np.ndarray:
 
 
 def sizes(states: np.ndarray) -> np.ndarray:
-    """(N, 1) sqrt(width * height) of states (N, >= 4)."""
-    return np.sqrt(np.maximum(states[:, 2:3], _SMALLEST) * np.maximum(states[:, 3:4], _SMALLEST))
+    """(..., 1) sqrt(width * height) of states (..., >= 4)."""
+    return np.sqrt(np.maximum(states[..., 2:3], _SMALLEST) * np.maximum(states[..., 3:4], _SMALLEST))
 
 
 def _per_number(first: float, second: float) -> np.ndarray:
     return np.array([first, first, second, second])
+
+
+def _velocity_std(noise: MotionNoise) -> np.ndarray:
+    """(B, 4) standard deviations of the velocities, sizes a second."""
+    return np.array([_per_number(speed, noise.growth) for speed in noise.speeds])
+
+
+def _detection_variance(states: np.ndarray, noise: MotionNoise) -> np.ndarray:
+    """(..., 4) pixels², of detections of tracks in states (..., 8)."""
+    return np.asarray((sizes(states) * _per_number(noise.position, noise.extent)) ** 2)
 
 
 def start(boxes: np.ndarray, noise: MotionNoise) -> tuple[np.ndarray, np.ndarray]:
@@ -74,15 +85,16 @@ def start(boxes: np.ndarray, noise: MotionNoise) -> tuple[np.ndarray, np.ndarray
         noise: what is supposed.
 
     Returns:
-        ``states`` (N, 8): centre x, centre y, width, height and their velocities a second, which are 0;
-        ``covariances`` (N, 3, 4): variances, covariances with the own velocity, variances of the velocity.
+        ``states`` (N, B, 8): centre x, centre y, width, height and their velocities a second, which are 0;
+        ``covariances`` (N, B, 3, 4): variances, covariances with the own velocity, variances of the velocity.
     """
-    centres = to_centres(boxes)
-    size = sizes(centres)
-    covariances = np.zeros((len(centres), 3, 4))
-    covariances[:, 0] = (size * _per_number(noise.position, noise.extent)) ** 2
-    covariances[:, 2] = (size * _per_number(noise.speed, noise.growth)) ** 2
-    return np.concatenate((centres, np.zeros_like(centres)), axis=1), covariances
+    centres = to_centres(boxes)[:, None]
+    states = np.zeros((len(centres), len(noise.speeds), 8))
+    states[..., :4] = centres
+    covariances = np.zeros((*states.shape[:2], 3, 4))
+    covariances[..., 0, :] = _detection_variance(centres, noise)
+    covariances[..., 2, :] = (sizes(centres) * _velocity_std(noise)) ** 2
+    return states, covariances
 
 
 def predict(
@@ -92,16 +104,16 @@ def predict(
     tau = _per_number(noise.persistence, noise.growth_persistence)
     left = np.exp(-seconds / tau)  # of a velocity
     reach = tau * (1 - left)  # seconds that a velocity of now still carries
-    variance = (sizes(states) * _per_number(noise.speed, noise.growth)) ** 2  # (M, 4), of velocities in the long run
+    variance = (sizes(states) * _velocity_std(noise)) ** 2  # (M, B, 4), of velocities in the long run
     later = states.copy()
-    later[:, :4] += reach * states[:, 4:]
-    later[:, 4:] *= left
-    place, cross, velocity = covariances[:, 0], covariances[:, 1], covariances[:, 2]
+    later[..., :4] += reach * states[..., 4:]
+    later[..., 4:] *= left
+    place, cross, velocity = covariances[..., 0, :], covariances[..., 1, :], covariances[..., 2, :]
     grown = np.empty_like(covariances)
     own = tau**2 * np.maximum(2 * seconds / tau - 3 + 4 * left - left**2, 0)
-    grown[:, 0] = place + 2 * reach * cross + reach**2 * velocity + variance * own
-    grown[:, 1] = left * (cross + reach * velocity) + variance * reach**2 / tau
-    grown[:, 2] = left**2 * velocity + variance * (1 - left**2)
+    grown[..., 0, :] = place + 2 * reach * cross + reach**2 * velocity + variance * own
+    grown[..., 1, :] = left * (cross + reach * velocity) + variance * (reach**2 / tau)
+    grown[..., 2, :] = left**2 * velocity + variance * (1 - left**2)
     return later, grown
 
 
@@ -111,38 +123,40 @@ def innovations(
     """How far boxes are from where tracks are expected.
 
     Args:
-        states: (M, 8).
-        covariances: (M, 3, 4).
+        states: (M, B, 8).
+        covariances: (M, B, 3, 4).
         boxes: (N, 4) xyxy.
         noise: what is supposed.
 
     Returns:
-        ``distances`` (N, M, 4): squared, in standard deviations, of centre x, centre y, width and height; their sum is
-        the squared Mahalanobis distance. ``variances`` (M, 4) of the expectation, the detector's included, pixels².
+        ``distances`` (N, M, B, 4): squared, in standard deviations, of centre x, centre y, width and height; their sum
+        is the squared Mahalanobis distance. ``variances`` (M, B, 4) of the expectation, the detector's included,
+        pixels².
     """
     variances = innovation_variances(states, covariances, noise)
-    offsets = to_centres(boxes)[:, None] - states[None, :, :4]
+    offsets = to_centres(boxes)[:, None, None] - states[..., :4]
     return offsets**2 / variances, variances
 
 
 def innovation_variances(states: np.ndarray, covariances: np.ndarray, noise: MotionNoise) -> np.ndarray:
-    """(M, 4) variances of where tracks are expected to be detected, the detector's included, pixels²."""
-    return np.asarray(covariances[:, 0] + (sizes(states) * _per_number(noise.position, noise.extent)) ** 2)
+    """(M, B, 4) variances of where tracks are expected to be detected, the detector's included, pixels²."""
+    return np.asarray(covariances[..., 0, :] + _detection_variance(states, noise))
 
 
 def correct(
     states: np.ndarray, covariances: np.ndarray, boxes: np.ndarray, noise: MotionNoise
 ) -> tuple[np.ndarray, np.ndarray]:
     """States after box i of (M, 4) xyxy was seen of track i."""
-    measured = (sizes(states) * _per_number(noise.position, noise.extent)) ** 2
-    total = covariances[:, 0] + measured
-    gain, velocity_gain = covariances[:, 0] / total, covariances[:, 1] / total
-    offset = to_centres(boxes) - states[:, :4]
-    better = np.concatenate((states[:, :4] + gain * offset, states[:, 4:] + velocity_gain * offset), axis=1)
+    measured = _detection_variance(states, noise)
+    place, cross = covariances[..., 0, :], covariances[..., 1, :]
+    total = place + measured
+    gain, velocity_gain = place / total, cross / total
+    offset = to_centres(boxes)[:, None] - states[..., :4]
+    better = np.concatenate((states[..., :4] + gain * offset, states[..., 4:] + velocity_gain * offset), axis=-1)
     surer = np.empty_like(covariances)
-    surer[:, 0] = gain * measured
-    surer[:, 1] = velocity_gain * measured
-    surer[:, 2] = covariances[:, 2] - velocity_gain * covariances[:, 1]
+    surer[..., 0, :] = gain * measured
+    surer[..., 1, :] = velocity_gain * measured
+    surer[..., 2, :] = covariances[..., 2, :] - velocity_gain * cross
     return better, surer
 
 
@@ -150,8 +164,8 @@ def warp(states: np.ndarray, covariances: np.ndarray, affine: np.ndarray) -> tup
     """States as a camera that moved sees them.
 
     Args:
-        states: (M, 8).
-        covariances: (M, 3, 4).
+        states: (M, B, 8).
+        covariances: (M, B, 3, 4).
         affine: (2, 3), pixels of the frame before to pixels of this one.
 
     Returns:
@@ -159,9 +173,9 @@ def warp(states: np.ndarray, covariances: np.ndarray, affine: np.ndarray) -> tup
     """
     turn, shift = np.asarray(affine, np.float64)[:, :2], np.asarray(affine, np.float64)[:, 2]
     scale = np.sqrt(abs(np.linalg.det(turn)))
-    moved = np.concatenate(
-        (states[:, :2] @ turn.T + shift, states[:, 2:4] * scale, states[:, 4:6] @ turn.T, states[:, 6:] * scale), axis=1
-    )
+    moved = states * scale
+    moved[..., :2] = states[..., :2] @ turn.T + shift
+    moved[..., 4:6] = states[..., 4:6] @ turn.T
     return moved, covariances * scale**2
 
 
@@ -169,8 +183,8 @@ def scale(states: np.ndarray, covariances: np.ndarray, factors: np.ndarray) -> t
     """States in the pixels of a picture of another size.
 
     Args:
-        states: (M, 8).
-        covariances: (M, 3, 4).
+        states: (M, B, 8).
+        covariances: (M, B, 3, 4).
         factors: (2,) by which the picture's width and height have grown.
 
     Returns:

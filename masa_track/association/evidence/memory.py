@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from masa_track.association.evidence import kalman
+from masa_track.association.evidence.speeds import FACTORS
 from masa_track.association.gallery import Gallery
 
 
@@ -16,8 +17,11 @@ class FusedMemory:
     Attributes:
         gallery: embeddings of each track.
         ids: (M,) int64 identities; -1 for a tentative track, which gets its number when it is confirmed.
-        states: (M, 8) expected states now, see :mod:`~masa_track.association.evidence.kalman`.
-        covariances: (M, 3, 4) their covariances.
+        filters: (M, B, 8) states that each filter expects now, see :mod:`~masa_track.association.evidence.kalman`.
+        covariances: (M, B, 3, 4) their covariances.
+        predictions: (M, B) how well each filter predicted its track, see
+            :mod:`~masa_track.association.evidence.speeds`.
+        best_filter: (M,) int64, the filter with the largest weight.
         seen: (M,) time of the last detection, seconds.
         viewed: (M,) time when a view was last added to the gallery, seconds.
         confirmation: (M,) log-odds that the track is a real object; infinite when it is confirmed.
@@ -28,18 +32,22 @@ class FusedMemory:
         classes: (M,) int64, the class with the largest sum of scores; of equal ones the smallest.
         groups: (M,) int64, a track is only given to detections of its group.
         votes: sum of scores by class, for each track.
+        tentative_rows: of each tentative track, (frame number, row of the observation) of its detections, oldest first;
+            empty for a confirmed one.
     """
 
     _ROWS = (
-        *("ids", "states", "covariances", "seen", "viewed", "confirmation", "places"),
+        *("ids", "filters", "covariances", "predictions", "best_filter", "seen", "viewed", "confirmation", "places"),
         *("out_of_view", "out_of_view_seconds", "classes", "groups"),
     )
 
     def __init__(self, views: int, dimension: int) -> None:
         self.gallery = Gallery(views, dimension)
         self.ids = np.zeros(0, np.int64)
-        self.states = np.zeros((0, 8))
-        self.covariances = np.zeros((0, 3, 4))
+        self.filters = np.zeros((0, len(FACTORS), 8))
+        self.covariances = np.zeros((0, len(FACTORS), 3, 4))
+        self.predictions = np.zeros((0, len(FACTORS)))
+        self.best_filter = np.zeros(0, np.int64)
         self.seen = np.zeros(0)
         self.viewed = np.zeros(0)
         self.confirmation = np.zeros(0)
@@ -49,9 +57,15 @@ class FusedMemory:
         self.classes = np.zeros(0, np.int64)
         self.groups = np.zeros(0, np.int64)
         self.votes: list[dict[int, float]] = []
+        self.tentative_rows: list[tuple[tuple[int, int], ...]] = []
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def states(self) -> np.ndarray:
+        """(M, 8) expected states of the filters with the largest weights."""
+        return self.filters[np.arange(len(self)), self.best_filter]
 
     def copy(self) -> FusedMemory:
         """The same tracks; changes to the copy leave this one as it is."""
@@ -60,12 +74,13 @@ class FusedMemory:
         for name in self._ROWS:
             setattr(other, name, getattr(self, name).copy())
         other.votes = self.votes.copy()  # the dicts are shared: `vote` replaces, never changes them
+        other.tentative_rows = self.tentative_rows.copy()
         return other
 
     def move_on(self, oldest: float, passed: float, noise: kalman.MotionNoise) -> None:
         """Forgets what was last seen before ``oldest`` s, and expects the others ``passed`` s later."""
         self.keep(self.seen >= oldest)
-        self.states, self.covariances = kalman.predict(self.states, self.covariances, passed, noise)
+        self.filters, self.covariances = kalman.predict(self.filters, self.covariances, passed, noise)
 
     def apply_camera(self, camera: np.ndarray | None, view: np.ndarray) -> None:
         """The camera moved by the (2, 3) affine (None: unknown), and the picture is now xyxy ``view``.
@@ -76,13 +91,13 @@ class FusedMemory:
         if camera is None:
             return
         affine = np.asarray(camera, np.float64)
-        self.states, self.covariances = kalman.warp(self.states, self.covariances, affine)
+        self.filters, self.covariances = kalman.warp(self.filters, self.covariances, affine)
         self.places = self.places @ affine[:, :2].T + affine[:, 2]
         self.out_of_view = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
 
     def scale(self, factors: np.ndarray) -> None:
         """The pictures have another size from now on: ``factors`` (2,), new width and height over the old ones."""
-        self.states, self.covariances = kalman.scale(self.states, self.covariances, factors)
+        self.filters, self.covariances = kalman.scale(self.filters, self.covariances, factors)
         self.places = self.places * factors
 
     def keep(self, rows: np.ndarray) -> None:
@@ -92,7 +107,9 @@ class FusedMemory:
         self.gallery.keep(rows)
         for name in self._ROWS:
             setattr(self, name, getattr(self, name)[rows])
-        self.votes = [votes for votes, kept in zip(self.votes, rows.tolist(), strict=True) if kept]
+        kept = np.flatnonzero(rows).tolist()
+        self.votes = [self.votes[row] for row in kept]
+        self.tentative_rows = [self.tentative_rows[row] for row in kept]
 
     def add(
         self,
@@ -108,23 +125,26 @@ class FusedMemory:
         noise: kalman.MotionNoise,
     ) -> None:
         """Adds new tracks. Shapes as the attributes, (K, ...); ``embedded`` (K,) bool: which have an embedding."""
-        states, covariances = kalman.start(boxes, noise)
+        filters, covariances = kalman.start(boxes, noise)
         times, never = np.full(len(ids), now), np.zeros(len(ids))
-        rows = ids, states, covariances, times, times, confirmation, states[:, :2], never > 0, never, labels, groups
+        predictions, best = np.zeros(filters.shape[:2]), np.zeros(len(ids), np.int64)
+        rows: tuple[np.ndarray, ...] = (ids, filters, covariances, predictions, best, times, times, confirmation)
+        rows += (filters[:, 0, :2], never > 0, never, labels, groups)
         for name, values in zip(self._ROWS, rows, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
         self.gallery.add(embeddings, embedded)
         self.votes += [{label: score} for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
+        self.tentative_rows += [()] * len(ids)
 
     def correct(self, rows: np.ndarray, boxes: np.ndarray, now: float, noise: kalman.MotionNoise, anew: bool) -> None:
         """Tracks ``rows`` (K,) are seen at (K, 4) boxes; ``anew`` after a cut, when velocities mean nothing."""
         self.seen[rows], self.out_of_view_seconds[rows] = now, 0
         self.places[rows] = kalman.to_centres(boxes)[:, :2]
         if anew:
-            self.states[rows], self.covariances[rows] = kalman.start(boxes, noise)
+            self.filters[rows], self.covariances[rows] = kalman.start(boxes, noise)
         else:
-            self.states[rows], self.covariances[rows] = kalman.correct(
-                self.states[rows], self.covariances[rows], boxes, noise
+            self.filters[rows], self.covariances[rows] = kalman.correct(
+                self.filters[rows], self.covariances[rows], boxes, noise
             )
 
     def add_confirmation(self, rows: np.ndarray, more: np.ndarray, enough: float, next_id: int) -> int:
@@ -139,6 +159,12 @@ class FusedMemory:
         confirmed = rows[(confirmation == np.inf) & (self.ids[rows] < 0)]
         self.ids[confirmed] = np.arange(next_id, next_id + len(confirmed))
         return next_id + len(confirmed)
+
+    def note_tentative(self, tracks: np.ndarray, number: int, rows: np.ndarray) -> None:
+        """Of tracks (K,), those without an identity took the rows (K,) of the observation of frame ``number``."""
+        for track, row in zip(tracks.tolist(), rows.tolist(), strict=True):
+            if self.ids[track] < 0:
+                self.tentative_rows[track] += ((number, row),)
 
     def add_appearance(self, rows: np.ndarray, embeddings: np.ndarray, now: float, apart: float) -> None:
         """Tracks ``rows`` (K,) look like (K, D) now; every ``apart`` seconds a view is added to those kept."""
@@ -165,6 +191,8 @@ class FusedMemory:
         counts = np.array([(row, label) for row, label, _ in votes], np.int64).reshape(-1, 2)
         arrays = {name: getattr(self, name).copy() for name in self._ROWS}
         arrays |= {"votes": counts, "vote_scores": np.array([score for _, _, score in votes], np.float64)}
+        tentative = [(track, *pair) for track, pairs in enumerate(self.tentative_rows) for pair in pairs]
+        arrays["tentative_rows"] = np.array(tentative, np.int64).reshape(-1, 3)
         return arrays | {f"gallery.{name}": value for name, value in self.gallery.state_dict().items()}
 
     @classmethod
@@ -179,4 +207,7 @@ class FusedMemory:
         memory.votes = [{} for _ in range(len(gallery))]
         for (row, label), score in zip(state["votes"].tolist(), state["vote_scores"].tolist(), strict=True):
             memory.votes[row][label] = score
+        memory.tentative_rows = [()] * len(gallery)
+        for track, number, row in state["tentative_rows"].tolist():
+            memory.tentative_rows[track] += ((number, row),)
         return memory

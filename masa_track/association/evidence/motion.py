@@ -12,18 +12,18 @@ def motion_log_odds(distances: np.ndarray, variances: np.ndarray, track_sizes: n
     """Log-odds of places and sizes.
 
     Args:
-        distances: (N, M, 4) and
-        variances: (M, 4) as of :func:`~masa_track.association.evidence.kalman.innovations`.
-        track_sizes: (M, 1) pixels.
+        distances: (..., M, B, 4) and
+        variances: (M, B, 4) as of :func:`~masa_track.association.evidence.kalman.innovations`.
+        track_sizes: (M, B, 1) pixels.
         area: pixels² in which something else could have been.
 
     Returns:
-        (N, M): the expectation's density (Student's t) over an even one, which takes any place in the area, any width
-        and height within some twice the track's size.
+        (..., M, B): the expectation's density (Student's t) over an even one, which takes any place in the area, any
+        width and height within some twice the track's size.
     """
-    even = np.log(area) + 2 * np.log(2 * track_sizes[:, 0])
-    falling = -(_FREEDOM + 4) / 2 * np.log1p(distances.sum(axis=2) / _FREEDOM)
-    return falling - 0.5 * np.log(2 * np.pi * variances).sum(axis=1) + even
+    even = np.log(area) + 2 * np.log(2 * track_sizes[..., 0])
+    falling = -(_FREEDOM + 4) / 2 * np.log1p(distances.sum(axis=-1) / _FREEDOM)
+    return falling - 0.5 * np.log(2 * np.pi * variances).sum(axis=-1) + even
 
 
 def entering(boxes: np.ndarray, extent: np.ndarray) -> np.ndarray:

@@ -84,7 +84,8 @@ class FusedOptions:
             its own class.
         class_groups: groups of classes, e.g. ``((2, 7), (0,))``: as ``class_aware``, but the classes of a group count
             as one. A class that is in none is a group of its own. None: no groups.
-        motion_speed: standard deviation of the speed of objects along x and along y, box sizes a second.
+        motion_speed: standard deviation of the speed of objects along x and along y, box sizes a second. Each track is
+            also filtered with 3 and 9 times this speed; which filter counts is learned from the video.
         motion_persistence: seconds after which a velocity has decayed to 1 / e.
         position_noise: standard deviation of a detection's centre, box sizes.
         extent_noise: standard deviation of a detection's width and of its height, box sizes.

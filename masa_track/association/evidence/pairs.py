@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from masa_track.association.evidence import kalman
+from masa_track.association.evidence import kalman, speeds
 from masa_track.association.evidence.cuts import least_log_odds_of_one_view
 from masa_track.association.evidence.memory import FusedMemory
 from masa_track.association.evidence.motion import entering, motion_log_odds
@@ -24,6 +24,8 @@ class Seen(NamedTuple):
     """The visible detections of a frame, sorted by falling score.
 
     Attributes:
+        number: of the frame.
+        rows: (N,) of the observation.
         boxes, scores, labels: (N, 4), (N,), (N,).
         embeddings: (N, D) of length 1; zeros where there is none.
         embedded: (N,) bool, which have an embedding.
@@ -38,6 +40,8 @@ class Seen(NamedTuple):
         passed: seconds since the frame before.
     """
 
+    number: int
+    rows: np.ndarray
     boxes: np.ndarray
     scores: np.ndarray
     labels: np.ndarray
@@ -181,9 +185,7 @@ class Evidence:
         been missing, beside something new."""
         options, memory = self.options, state.memory
         assert memory is not None
-        states, covariances, lost = memory.states[columns], memory.covariances[columns], missing[columns]
-        distances, variances = kalman.innovations(states, covariances, seen.boxes, self._noise)
-        place = motion_log_odds(distances, variances, kalman.sizes(states), area_of(state.extent))
+        lost, place = missing[columns], self._place(state, seen.boxes, columns)
         place[:, memory.seen[columns] < state.cut_at] = 0
         # A track that has been missing is less likely than something new, most of all where things come in.
         gone = self._gone(missing)
@@ -191,6 +193,15 @@ class Evidence:
         new = new + np.log1p(gone.sum() / CROWD)
         odds = motion_term(place, lost, options) - np.outer(new, gone[columns])
         return place, odds + state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
+
+    def _place(self, state: State, boxes: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Log-odds (N, T) of where boxes (N, 4) are, beside anything's being there."""
+        memory = state.memory
+        assert memory is not None
+        filters = memory.filters[columns]
+        distances, variances = kalman.innovations(filters, memory.covariances[columns], boxes, self._noise)
+        odds = motion_log_odds(distances, variances, kalman.sizes(filters), area_of(state.extent))
+        return speeds.log_mean(odds, speeds.weights(memory.predictions[columns], state.predictions))
 
     def _restricted(
         self,
@@ -232,10 +243,11 @@ class Evidence:
         """(T,) bounds of the log-odds that tracks ``columns`` (T,) can have with any detection."""
         options, memory = self.options, state.memory
         assert memory is not None
-        states, lost, gone = memory.states[columns], missing[columns], self._gone(missing)
-        variances = kalman.innovation_variances(states, memory.covariances[columns], self._noise)
-        here = np.zeros((1, len(columns), 4))
-        place = np.maximum(motion_log_odds(here, variances, kalman.sizes(states), area_of(state.extent))[0], 0)
+        filters, lost, gone = memory.filters[columns], missing[columns], self._gone(missing)
+        variances = kalman.innovation_variances(filters, memory.covariances[columns], self._noise)
+        here = np.zeros_like(variances)
+        place = motion_log_odds(here, variances, kalman.sizes(filters), area_of(state.extent)).max(axis=1)
+        place = np.maximum(place, 0)
         odds = np.logaddexp(place, options.jump_odds) * np.exp(-lost / options.motion_memory_seconds)
         odds -= (options.missing_odds + np.log1p(gone.sum() / CROWD)) * gone[columns]
         odds += state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
@@ -258,6 +270,7 @@ def seconds_missing(memory: FusedMemory, seen: Seen) -> np.ndarray:
 def _rows_of(seen: Seen, rows: np.ndarray) -> Seen:
     """Some of the detections, without hints and forbidden pairs."""
     return seen._replace(
+        rows=seen.rows[rows],
         boxes=seen.boxes[rows],
         classes=None if seen.classes is None else seen.classes[rows],
         groups=seen.groups[rows],

@@ -12,11 +12,12 @@ import numpy as np
 from masa_track.association.evidence.appearance import FittedEvidence, LearnedEvidence
 from masa_track.association.evidence.detection_probability import DetectionProbability
 from masa_track.association.evidence.memory import FusedMemory
+from masa_track.association.evidence.speeds import FACTORS
 
 COMMON_TRUST = 40.0  # objects that must be seen before half of their mean embedding is taken away
 _NUMBERS = (
     *("next_id", "last_number", "last_time", "size", "extent", "cuts", "cut_at"),
-    *("embedding_sum", "embedding_count"),
+    *("embedding_sum", "embedding_count", "predictions"),
 )
 
 
@@ -37,6 +38,7 @@ class State:
         cut_at: time of the last one, seconds.
         embedding_sum: (D,) sum of the first embeddings of all tracks, and
         embedding_count: their number.
+        predictions: (B,) how well each filter predicts, see :mod:`~masa_track.association.evidence.speeds`.
     """
 
     appearance: FittedEvidence | LearnedEvidence
@@ -51,6 +53,7 @@ class State:
     cut_at: float = -np.inf
     embedding_sum: np.ndarray | None = None
     embedding_count: int = 0
+    predictions: np.ndarray = field(default_factory=lambda: np.zeros(len(FACTORS)))
 
     def copy(self) -> State:
         """A state whose changes leave this one as it is."""
@@ -111,6 +114,7 @@ def state_of(arrays: Mapping[str, np.ndarray], fresh: FittedEvidence | LearnedEv
         cut_at=float(arrays["cut_at"]),
         embedding_sum=np.array(numbers["embedding_sum"], np.float64) if "embedding_sum" in numbers else None,
         embedding_count=int(arrays["embedding_count"]),
+        predictions=np.array(arrays["predictions"], np.float64).reshape(len(FACTORS)),
     )
 
 

@@ -1,0 +1,60 @@
+"""How fast the objects of a video move: the weights of each track's filters.
+
+A filter that supposes walkers loses players who sprint, and one that supposes players confuses walkers. So each track
+has a filter for each of ``FACTORS``, and their weights follow from how well each predicted the detections so far, of
+this track and of all tracks of the video.
+
+Source: Magill, Optimal adaptive estimation of sampled stochastic processes, 1965 (several models, weighed by their
+predictions); with forgetting, as an object may start to run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+FACTORS = (1.0, 3.0, 9.0)  # of the option motion_speed
+_PRIOR = np.log([0.98, 0.015, 0.005])
+_FREEDOM = 4.0  # of Student's t, as in the log-odds of places
+_TRACK_FORGETS, _VIDEO_FORGETS = 0.9, 0.99  # factor of what earlier frames said
+_TRACK, _VIDEO = 0.5, 0.05  # weight of what they say: frames of one track, and tracks of one frame, err alike
+_LEAST = np.log(1e-4)
+
+
+def weights(of_tracks: np.ndarray, of_video: np.ndarray) -> np.ndarray:
+    """(M, B) log weights of the filters, whose exponentials add up to 1.
+
+    Args:
+        of_tracks: (M, B) sums of :func:`predictions` of each track.
+        of_video: (B,) the same of the video.
+    """
+    logs = _PRIOR + _VIDEO * of_video + _TRACK * of_tracks
+    logs = np.maximum(logs - logs.max(axis=-1, keepdims=True), _LEAST)
+    return np.asarray(logs - np.log(np.exp(logs).sum(axis=-1, keepdims=True)))
+
+
+def log_mean(odds: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+    """log of the mean of exp(odds), (..., M, B) of B filters with log weights (M, B), over the filters."""
+    logs = odds + log_weights
+    most = logs.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(logs - most).sum(axis=-1)) + most[..., 0])
+
+
+def predictions(distances: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """How well each filter predicted the centres of detections, (K, B) nats, 0 for the best.
+
+    Args:
+        distances: (K, B, 4) of each track to its detection and
+        variances: (K, B, 4) as of :func:`~masa_track.association.evidence.kalman.innovations`.
+    """
+    falling = (_FREEDOM + 2) / 2 * np.log1p(distances[..., :2].sum(axis=-1) / _FREEDOM)
+    logs = -falling - 0.5 * np.log(variances[..., :2]).sum(axis=-1)
+    return np.asarray(logs - logs.max(axis=-1, keepdims=True))
+
+
+def learned(
+    of_tracks: np.ndarray, of_video: np.ndarray, rows: np.ndarray, new: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums (M, B) and (B,) after one more frame, in which tracks ``rows`` (K,) had :func:`predictions` (K, B)."""
+    of_tracks = of_tracks.copy()
+    of_tracks[rows] = _TRACK_FORGETS * of_tracks[rows] + new
+    return of_tracks, _VIDEO_FORGETS * of_video + new.sum(axis=0)
