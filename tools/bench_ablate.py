@@ -19,6 +19,7 @@ HOTA a sixth (`--no-hota`).
 from __future__ import annotations
 
 import argparse
+import ast
 import hashlib
 import importlib
 import json
@@ -64,6 +65,16 @@ CONSTANTS: tuple[tuple[str, str, float | None], ...] = (
     ("motion", "_ENTRY", None),
     ("kalman", "MotionNoise.growth", None),
     ("kalman", "MotionNoise.growth_persistence", None),
+    ("speeds", "FACTORS[1]", None),
+    ("speeds", "FACTORS[2]", None),
+    ("speeds", "_PRIOR", None),
+    ("speeds", "_FREEDOM", 1e6),
+    ("speeds", "_TRACK_FORGETS", 1.0),
+    ("speeds", "_VIDEO_FORGETS", 1.0),
+    ("speeds", "_TRACK", 0.0),
+    ("speeds", "_VIDEO", 0.0),
+    ("speeds", "_LEAST", None),
+    ("fused", "_LEARNING_SECONDS", 0.0),
     ("fused", "_SURE", None),
     ("fused", "_SUREST", None),
     ("cuts", "_LAPSE", 1e6),
@@ -114,6 +125,7 @@ OF_APPEARANCE = {
 }
 FIXED = {"first_id", "fps"}  # options that are no choice
 UNIT = {"duplicate_iou", "distractor_iou_threshold", "clean_overlap", "_SUREST", "_REDETECTION", "_FORGET"}
+UNIT |= {"_TRACK_FORGETS", "_VIDEO_FORGETS"}
 UNIT |= {"track_activation_threshold", "high_score_threshold", "object_score_threshold", "sure_score"}  # in 0..1
 # Private numbers that are no choice, or matter only without a prior (tools/bench_calibration.py chose those).
 NO_CHOICE = {
@@ -263,10 +275,11 @@ def forgotten() -> list[str]:
     found = []
     for module in modules():
         short = module.__name__.rpartition(".")[2]
-        for line in Path(str(module.__file__)).read_text().splitlines():
-            name = line.partition(" = ")[0].partition(":")[0]
-            if not line[:1].isspace() and name.isupper() and is_number(vars(module).get(name)):
-                found += [f"{short}.{name}"] * (f"{short}.{name}" not in known)
+        for node in ast.parse(Path(str(module.__file__)).read_text()).body:
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            names = [each.id for target in targets for each in ast.walk(target) if isinstance(each, ast.Name)]
+            numbers = [f"{short}.{name}" for name in names if name.isupper() and is_number(vars(module)[name])]
+            found += [name for name in numbers if name not in known]
     return found
 
 

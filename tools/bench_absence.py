@@ -189,7 +189,8 @@ def film(episode: Episode, company: bool, place: str, who: str, seconds: float) 
         assert episode.other is not None
         stranger = episode.other.get()
         comer = stranger.rows(stranger.names == episode.other_name)
-        comer = comer.rows(np.arange(len(comer.frames)) >= rng.integers(len(comer.frames) - LEAST + 1))
+        latest = max(len(comer.frames) - span(AFTER, boxes.fps), 0)
+        comer = comer.rows(np.arange(len(comer.frames)) >= rng.integers(latest + 1))
         scale = height / stranger.size[1]
         comer = ClipBoxes(**{**vars(comer), "boxes": comer.boxes * np.float32(scale)})
     else:
