@@ -16,7 +16,8 @@ Where a clip has no other object, a newcomer is from another clip of the same fo
 Two error rates: returners that do not get back their own identity, and newcomers that get any identity that was given
 before. The same episodes are used for all trackers, places and absences. Cells are rates with Wilson 95 % intervals.
 All trackers remember tracks for 40 seconds. The other trackers, ultralytics' BoT-SORT with re-identification and
-deep-sort-realtime, get the same embeddings, with the settings of `bench_adapters.py`; they need .venv-peers:
+deep-sort-realtime, get the same embeddings, with the settings of `bench_adapters.py`; a smaller --gate trades one error
+for the other. They need .venv-peers:
 
     python tests/environments.py
     .venv-peers/bin/python tools/bench_absence.py ../shared/clips --episodes 20 --jobs 2
@@ -109,6 +110,7 @@ class Task(NamedTuple):
     trackers: tuple[str, ...]
     prior: AppearancePrior | None
     options: dict[str, Any]
+    gate: float | None
 
 
 def span(of: tuple[float, int], fps: float) -> int:
@@ -267,7 +269,7 @@ def tracker(name: str, of: Film, task: Task) -> Update:
     """A fresh tracker."""
     if name == "ours":
         return ours(of.fps, of.size, task.prior, {"memory_seconds": MEMORY, **task.options})
-    return adapted(PEERS[name], of.size, round(MEMORY * of.fps))
+    return adapted(PEERS[name], of.size, round(MEMORY * of.fps), task.gate)
 
 
 def run(task: Task) -> dict[str, bool]:
@@ -310,6 +312,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, nargs="+", default=[1, 3, 10, 30], metavar="S", help="of absence")
     every = ["ours", *PEERS]
     parser.add_argument("--trackers", nargs="+", choices=every, default=every, metavar="NAME", help="default: all")
+    parser.add_argument("--gate", type=float, metavar="X", help="largest cosine distance of a match, of the others")
     parser.add_argument("--model", default="nano", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--checkpoint", metavar="FILE", help="other weights for the model")
     parser.add_argument("--cache", type=Path, default=CACHE, metavar="DIR", help="of embeddings (default: %(default)s)")
@@ -329,7 +332,7 @@ def main() -> None:
     trackers = installed(args.trackers)
     options = parse_options(args.set)
     tasks = [
-        Task(episode, company, place, who, seconds, trackers, looks.prior, options)
+        Task(episode, company, place, who, seconds, trackers, looks.prior, options, args.gate)
         for company in (True, False)
         for episode in episodes(clips, company, args.episodes)
         for place in PLACES

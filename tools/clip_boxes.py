@@ -303,13 +303,14 @@ class Shown:
         return self.now
 
 
-def adapted(library: str, size: tuple[int, int], memory: int = 60) -> Update:
+def adapted(library: str, size: tuple[int, int], memory: int = 60, gate: float | None = None) -> Update:
     """A fresh tracker of `bench_adapters.LIBRARIES` that gets the embeddings of the frames.
 
     Args:
         library: ``deepsort`` or ``ultralytics``.
         size: of the picture.
         memory: frames for which tracks are remembered.
+        gate: the largest cosine distance of a match; None: that of `bench_adapters`.
 
     Raises:
         InputError: the library is not installed.
@@ -318,7 +319,7 @@ def adapted(library: str, size: tuple[int, int], memory: int = 60) -> Update:
 
     model = Shown()
     try:
-        step = getattr(bench_adapters, library)(model, bench_adapters.GATE, memory)
+        step = getattr(bench_adapters, library)(model, bench_adapters.GATE if gate is None else gate, memory)
     except ImportError as error:
         raise InputError(
             f"{library} is not installed ({error}): use the .venv-peers of tests/environments.py"
