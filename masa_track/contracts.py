@@ -73,6 +73,8 @@ class Observation:
         groups: (N,) int64; a row only takes tracks of its group. None: one group.
         groups_in_view: tracks of other groups are out of view, not missing. None: all are in view.
         camera: (2, 3) affine, pixels of the last frame to pixels of this one. None: the camera stands.
+        scene_change: how much the background differs from that of the frame before, 0..2, by
+            :func:`~masa_track.video.scene_change.scene_change`. None: not known.
     """
 
     number: int
@@ -91,6 +93,7 @@ class Observation:
     groups: np.ndarray | None = None
     groups_in_view: frozenset[int] | None = None
     camera: np.ndarray | None = None
+    scene_change: float | None = None
 
 
 @dataclass(frozen=True)

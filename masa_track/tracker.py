@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from masa_track.video.camera_motion import CameraMotion
+    from masa_track.video.scene_change import Thumbnail
 
 
 LOG = logging.getLogger("masa_track")
@@ -41,6 +42,7 @@ class _Frames(NamedTuple):
         without: frames that had no timestamp, since the last one that had.
         camera: the camera's motion up to the last frame; None where it is not estimated.
         far, near: consecutive gaps between timestamps that were very long, and very short.
+        thumbnail: of the last picture; None without one, or where the preset does not ask for it.
     """
 
     calls: int = -1
@@ -50,6 +52,7 @@ class _Frames(NamedTuple):
     camera: CameraMotion | None = None
     far: int = 0
     near: int = 0
+    thumbnail: Thumbnail | None = None
 
 
 class MasaTracker:
@@ -111,6 +114,7 @@ class MasaTracker:
             prior.check(getattr(self.model, "name", None), getattr(self.model, "dimension", None))
         self._associator = open_associator(preset, prior or getattr(self.model, "prior", None), **overrides)
         self._camera_motion = camera_motion
+        self._finds_cuts = self._associator.needs == {"motion", "embeddings"}
         self._counts_frames = getattr(self._associator.options, "count_frames", False)
         self.phrases: dict[str, int] = {}
         self.reset()
@@ -191,6 +195,8 @@ class MasaTracker:
                 raise InputError("frame must be given where camera_motion=True, got None")
             seen.camera = camera.estimate(frame, boxes)
             frames = frames._replace(camera=camera)
+        if self._finds_cuts:
+            frames = frames._replace(thumbnail=self._compared(seen, frame))
         before, self._frames = self._frames, frames
         try:
             ids, decisions, events = self._associator.update(seen)
@@ -250,6 +256,8 @@ class MasaTracker:
         own["phrases"] = json.dumps(self.phrases)
         if frames.timestamp is not None:
             own["timestamp"] = frames.timestamp
+        if frames.thumbnail is not None:
+            own |= {f"thumbnail.{name}": value for name, value in frames.thumbnail._asdict().items()}
         if frames.camera is not None:
             own |= {f"camera.{name}": value for name, value in frames.camera.state_dict().items()}
         state = {f"tracker.{name}": np.asarray(value) for name, value in own.items()}
@@ -275,15 +283,32 @@ class MasaTracker:
                 from masa_track.video.camera_motion import CameraMotion
 
                 camera = CameraMotion.of_state({n[7:]: v for n, v in own.items() if n.startswith("camera.")})
+            picture = None
+            if "thumbnail.grey" in own:
+                from masa_track.video.scene_change import Thumbnail
+
+                grey, background = own["thumbnail.grey"], own["thumbnail.background"]
+                picture = Thumbnail(np.array(grey, np.float32), np.array(background, bool))
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise InputError(f"state must be one of state_dict() of a tracker like this one: {error!r}") from error
         self._associator.load_state_dict(
             {name[11:]: value for name, value in state.items() if name.startswith("associator.")}
         )
-        self._frames = _Frames(calls, number, timestamp, without, camera, far, near)
+        self._frames = _Frames(calls, number, timestamp, without, camera, far, near, picture)
         self.phrases = phrases
         self._best_score, self._weak_frames, self._units_told = best, weak, told
         self._decisions, self._events = (), []
+
+    def _compared(self, seen: Observation, frame: np.ndarray | None) -> Thumbnail | None:
+        """The picture's thumbnail; how much its background has changed is put into ``seen``."""
+        if frame is None:
+            return None
+        from masa_track.video.scene_change import scene_change, thumbnail
+
+        before, now = self._frames.thumbnail, thumbnail(frame, seen.boxes)
+        if before is not None:
+            seen.scene_change = scene_change(before, now)
+        return now
 
     def _embedded(
         self,

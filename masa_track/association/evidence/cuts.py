@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+SAME_SCENE = 0.3  # change of the background below which the scene is the same, see masa_track.video.scene_change
 # Chosen on cuts between real clips, and on clips in some of whose frames most detections were left out.
 _LAPSE = 3.0  # nats, the limit for all tracks that vanish in one frame, as a detector may miss a whole frame
 _ARRIVAL = 1.5  # nats for each detection without a track

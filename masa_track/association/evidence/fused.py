@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 
 from masa_track.association.engine import Decisions, Engine, Outcome, ids_with_pins
-from masa_track.association.evidence import kalman, speeds
+from masa_track.association.evidence import kalman, returns, speeds, undone_cuts
 from masa_track.association.evidence.appearance import (
     AppearancePrior,
     Observed,
     appearance_evidence,
 )
-from masa_track.association.evidence.cuts import log_odds_of_one_view, rearranged
+from masa_track.association.evidence.cuts import SAME_SCENE, log_odds_of_one_view, rearranged
 from masa_track.association.evidence.decisions import Match, outcome_of
 from masa_track.association.evidence.detection_probability import SAME_TIME
 from masa_track.association.evidence.memory import FusedMemory
+from masa_track.association.evidence.motion import entering
 from masa_track.association.evidence.options import FusedOptions
 from masa_track.association.evidence.pairs import CROWD, Evidence, Pairs, Seen, seconds_missing
 from masa_track.association.evidence.state import State, common_appearance, state_arrays, state_of, widen
@@ -34,7 +35,12 @@ _NEVER = 2.0  # an IoU that no two boxes have
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 _SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
 _TIME_TOLERANCE = 1e-3  # seconds; 5 frames of 1/25 s are .2 s whatever their floating-point difference
+_INTERVALS, _FEWEST_INTERVALS = 30, 5  # between the last frames, by which a pause is told
+_PAUSE = 3.0  # usual intervals; what is longer is a pause, in which objects may come and go
+_SHORTEST_PAUSE = 0.3  # seconds
 _LEARNING_SECONDS = 1.0  # frames further apart say little of how fast objects move
+_DENSE_SECONDS = 0.1  # frames nearer than this show each object often, so that only its best views are remembered:
+_CLEAN_OVERLAP, _CLEAN_BORDER = 0.3, 0.85  # coverage, and nearness to the border, of those
 _SAME_ASPECT = 0.05  # relative difference of aspect ratios up to which another picture size is a mere scaling
 
 
@@ -160,9 +166,13 @@ class FusedAssociator(Engine):
                 state.embedding_sum = np.zeros(dimension)
         if state.memory is None:
             return ids, [], events
+        if state.started is None:
+            state.started = seen.time
         order = self._order(seen)
-        visible = self._visible(state.memory, seen, order, passed)
+        visible = self._visible(state, seen, order, passed)
         ids[order], outcome = self._link(state, visible, events)
+        if np.isfinite(passed):
+            state.intervals = np.append(state.intervals, passed)[-_INTERVALS:]
         return ids, Decisions(count, lambda: outcome().among(order, count)), events
 
     def _move_on(self, state: State, seen: Observation, passed: float, events: list[TrackEvent]) -> None:
@@ -173,10 +183,17 @@ class FusedAssociator(Engine):
             ended = memory.ids[(memory.seen < oldest) & (memory.ids >= 0)]
             events += [TrackEvent("ended", identity, seen.number, seen.time) for identity in ended.tolist()]
             memory.move_on(oldest, passed, self._noise)
+            old = state.before_cut
+            if old is not None:
+                expired = seen.time > old.at + undone_cuts.SECONDS
+                state.before_cut = old = None if expired else old.moved_on(passed, self._noise)
             if seen.camera is None and seen.size is not None and state.size is not None and seen.size != state.size:
                 factors = np.array(seen.size) / np.array(state.size)
                 if abs(factors[0] / factors[1] - 1) <= _SAME_ASPECT:
                     memory.scale(factors)
+                    state.before_cut = old and old.scaled(factors)
+            if old is not None and seen.camera is not None:
+                state.before_cut = old.warped(seen.camera)
             memory.apply_camera(seen.camera, state.extent if seen.size is None else np.array([0.0, 0.0, *seen.size]))
             if seen.groups_in_view is not None:
                 memory.out_of_view |= ~np.isin(memory.groups, list(seen.groups_in_view))
@@ -198,8 +215,10 @@ class FusedAssociator(Engine):
             visible |= seen.pins[order] != -1
         return order[visible]
 
-    def _visible(self, memory: FusedMemory, seen: Observation, order: np.ndarray, passed: float) -> Seen:
+    def _visible(self, state: State, seen: Observation, order: np.ndarray, passed: float) -> Seen:
         """The detections ``order`` (N,) of the observation."""
+        memory = state.memory
+        assert memory is not None
         count, boxes = len(order), seen.boxes[order]
         embedded = np.zeros(count, bool)
         embeddings = np.zeros((count, memory.gallery.dimension), np.float32)
@@ -228,8 +247,11 @@ class FusedAssociator(Engine):
             fixed,
             tuple((position[row], identity, odds) for row, identity, odds in seen.hints if row in position),
             tuple((position[row], identity) for row, identity in seen.forbidden if row in position),
+            returns.at_border(entering(boxes, state.extent)),
+            seen.scene_change is not None and seen.scene_change < SAME_SCENE,
             seen.time,
             passed,
+            _pause(state.intervals, passed),
         )
 
     def _link(self, state: State, seen: Seen, events: list[TrackEvent]) -> tuple[np.ndarray, Callable[[], Outcome]]:
@@ -259,9 +281,13 @@ class FusedAssociator(Engine):
             self._learn_speeds(state, seen, matched[~fixed], rows[~fixed])
         for anew in (False, True):
             these = fixed | match.cut if anew else ~(fixed | match.cut)
-            memory.correct(rows[these], seen.boxes[matched[these]], now, self._noise, anew)
+            own = matched[these]
+            memory.correct(rows[these], seen.boxes[own], seen.at_border[own], now, self._noise, anew)
         clean = (seen.covered[matched] < options.clean_overlap) & seen.embedded[matched]
-        memory.add_appearance(rows[clean], seen.embeddings[matched[clean]], now, options.view_seconds)
+        if seen.passed <= _DENSE_SECONDS:  # the next frames will show it better
+            clean &= (seen.covered[matched] < _CLEAN_OVERLAP) & (seen.at_border[matched] < _CLEAN_BORDER)
+        if options.use_appearance:
+            memory.add_appearance(rows[clean], seen.embeddings[matched[clean]], now, options.view_seconds)
         memory.add_class_votes(rows, seen.labels[matched], scores)
         confirmation = np.where(seen.may_start[matched], self._confirmation(scores), 0.0)
         tentative = rows[memory.ids[rows] < 0]
@@ -271,6 +297,9 @@ class FusedAssociator(Engine):
             earlier = memory.tentative_rows[row][:-1]
             events.append(TrackEvent("born", int(memory.ids[row]), seen.number, now, earlier=earlier))
             memory.tentative_rows[row] = ()
+        later = state.last_time is not None
+        if later:
+            state.newcomers += float(memory.at_border[tentative[memory.ids[tentative] >= 0]].sum())
         ids = np.full(len(match.taken), -1)
         ids[matched] = memory.ids[rows]
         track_ids = memory.ids
@@ -286,6 +315,8 @@ class FusedAssociator(Engine):
         count = int((sure & (born < 0)).sum())
         born[sure & (born < 0)] = np.arange(state.next_id, state.next_id + count)
         tell("born", born[sure])
+        if later:
+            state.newcomers += float(seen.at_border[new[sure]].sum())
         state.next_id += count
         embedded = seen.embedded[new]
         memory.add(
@@ -297,6 +328,7 @@ class FusedAssociator(Engine):
             confirmation,
             seen.groups[new],
             embedded,
+            seen.at_border[new],
             now,
             self._noise,
         )
@@ -306,6 +338,7 @@ class FusedAssociator(Engine):
             clear = new[sure & embedded & (seen.covered[new] < options.clean_overlap)]
             first = unit(seen.embeddings[clear] - common_appearance(state))
             state.appearance = state.appearance.began(first @ first.T)
+            self._learn_alike(state, seen.labels[clear], first @ first.T)
         state.embedding_sum = state.embedding_sum + seen.embeddings[new].sum(axis=0, dtype=np.float64)
         state.embedding_count += int(embedded.sum())
         tentative = np.zeros(len(ids), bool)
@@ -321,7 +354,15 @@ class FusedAssociator(Engine):
             return Match(taken, cut, None, taken, np.zeros(0))
         missing = seconds_missing(memory, seen)
         strong = np.flatnonzero(seen.scores > self._high)
+        if state.before_cut is not None and self._evidence.old_view_is_back(state, seen, strong):
+            memory.restore(state.before_cut)
+            state.cut_at, state.before_cut = state.before_cut.cut_at, None
+            state.cuts -= 1
         pairs = self._evidence.considered(state, seen, missing, strong)
+        offset = self._evidence.bump(state, seen, pairs, strong)
+        if offset is not None:
+            memory.shift(offset)
+            pairs = self._evidence.considered(state, seen, missing, strong)
         taken[strong], worth = most_evidence(pairs.odds[strong], options.match_odds)
         if options.use_appearance:
             by_appearance, appearance_worth = most_evidence(pairs.appearance_only[strong], options.cut_match_odds)
@@ -342,7 +383,7 @@ class FusedAssociator(Engine):
                 state.detection_probability.redetection_probability(),
                 int(free[strong].sum()),
             )
-            cut = options.use_appearance and (
+            cut = (options.use_appearance and not seen.same_scene) and (
                 log_odds_of_one_view(worth, int(left.sum()), redetection_probability, arrived) < options.cut_odds
             )
             if cut:
@@ -351,6 +392,8 @@ class FusedAssociator(Engine):
                 taken[strong], _ = most_evidence(others, -options.cut_match_odds)
         if cut:
             state.cuts += 1
+            if state.before_cut is None:
+                state.before_cut = memory.before_cut(seen.now, state.cut_at)
             state.cut_at = seen.now
         else:
             observable = seen_again | ~memory.out_of_view
@@ -421,8 +464,17 @@ class FusedAssociator(Engine):
         own = pairs.place[matched, columns]
         sure = (own > _SURE) & (own - second > _SURE)
         gaps, ids = seen.now - memory.seen[pairs.columns], memory.ids[pairs.columns]
+        strong = seen.scores[matched] > self._high
+        rows = matched[strong], columns[strong]
+        self._learn_alike(state, seen.labels[rows[0]], pairs.cosines[np.ix_(*rows)])
         frame = Observed(pairs.cosines[matched], columns, sure, gaps, ids, seen.now)
         state.appearance = state.appearance.learned(frame)
+
+    def _learn_alike(self, state: State, labels: np.ndarray, cosines: np.ndarray) -> None:
+        """K different objects of classes (K,) have cosines (K, K) in one frame."""
+        if len(labels) > 1:
+            appearance = state.appearance.log_odds(cosines, np.full(len(labels), returns.LATE))
+            state.alike = returns.learned(state.alike, labels, appearance)
 
     def _learn_speeds(self, state: State, seen: Seen, matched: np.ndarray, rows: np.ndarray) -> None:
         """Detections ``matched`` (K,) of tracks ``rows`` (K,) show how fast the objects of this video move."""
@@ -458,6 +510,14 @@ def _joint(classes: np.ndarray | None, groups: np.ndarray) -> np.ndarray:
     if classes is None:
         return groups
     return np.asarray(np.unique((classes, groups), axis=1, return_inverse=True)[1]).reshape(len(groups))
+
+
+def _pause(intervals: np.ndarray, passed: float) -> float:
+    """How much of the ``passed`` seconds since the frame before was a pause of the video, by the last intervals."""
+    if len(intervals) < _FEWEST_INTERVALS:
+        return 0.0
+    pause = passed - _PAUSE * float(np.median(intervals))
+    return pause if pause > _SHORTEST_PAUSE else 0.0
 
 
 def _log_odds(scores: np.ndarray) -> np.ndarray:

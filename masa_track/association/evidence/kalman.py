@@ -123,23 +123,22 @@ def innovations(
     """How far boxes are from where tracks are expected.
 
     Args:
-        states: (M, B, 8).
-        covariances: (M, B, 3, 4).
+        states: (M, 8) of one filter.
+        covariances: (M, 3, 4).
         boxes: (N, 4) xyxy.
         noise: what is supposed.
 
     Returns:
-        ``distances`` (N, M, B, 4): squared, in standard deviations, of centre x, centre y, width and height; their sum
-        is the squared Mahalanobis distance. ``variances`` (M, B, 4) of the expectation, the detector's included,
-        pixels².
+        ``distances`` (N, M, 4): squared, in standard deviations, of centre x, centre y, width and height; their sum is
+        the squared Mahalanobis distance. ``variances`` (M, 4) of the expectation, the detector's included, pixels².
     """
     variances = innovation_variances(states, covariances, noise)
-    offsets = to_centres(boxes)[:, None, None] - states[..., :4]
+    offsets = to_centres(boxes)[:, None] - states[:, :4]
     return offsets**2 / variances, variances
 
 
 def innovation_variances(states: np.ndarray, covariances: np.ndarray, noise: MotionNoise) -> np.ndarray:
-    """(M, B, 4) variances of where tracks are expected to be detected, the detector's included, pixels²."""
+    """(..., 4) variances of where tracks are expected to be detected, the detector's included, pixels²."""
     return np.asarray(covariances[..., 0, :] + _detection_variance(states, noise))
 
 

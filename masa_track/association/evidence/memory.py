@@ -8,6 +8,7 @@ import numpy as np
 
 from masa_track.association.evidence import kalman
 from masa_track.association.evidence.speeds import FACTORS
+from masa_track.association.evidence.undone_cuts import BeforeCut
 from masa_track.association.gallery import Gallery
 
 
@@ -26,6 +27,7 @@ class FusedMemory:
         viewed: (M,) time when a view was last added to the gallery, seconds.
         confirmation: (M,) log-odds that the track is a real object; infinite when it is confirmed.
         places: (M, 2) centre of the last detection, in pixels of the picture as it is now.
+        at_border: (M,) probability that the last detection was entering or leaving the picture.
         out_of_view: (M,) bool, it cannot be detected in this frame: the camera has turned away from its place, its
             group is out of view, or no detector ran.
         out_of_view_seconds: (M,) seconds since the last detection in which it was so.
@@ -38,7 +40,7 @@ class FusedMemory:
 
     _ROWS = (
         *("ids", "filters", "covariances", "predictions", "best_filter", "seen", "viewed", "confirmation", "places"),
-        *("out_of_view", "out_of_view_seconds", "classes", "groups"),
+        *("at_border", "out_of_view", "out_of_view_seconds", "classes", "groups"),
     )
 
     def __init__(self, views: int, dimension: int) -> None:
@@ -52,6 +54,7 @@ class FusedMemory:
         self.viewed = np.zeros(0)
         self.confirmation = np.zeros(0)
         self.places = np.zeros((0, 2))
+        self.at_border = np.zeros(0)
         self.out_of_view = np.zeros(0, bool)
         self.out_of_view_seconds = np.zeros(0)
         self.classes = np.zeros(0, np.int64)
@@ -95,6 +98,23 @@ class FusedMemory:
         self.places = self.places @ affine[:, :2].T + affine[:, 2]
         self.out_of_view = np.any((self.places < view[:2]) | (self.places > view[2:]), axis=1)
 
+    def shift(self, offset: np.ndarray) -> None:
+        """The camera was bumped: everything is elsewhere by ``offset`` (2,) pixels."""
+        self.filters[..., :2] += offset
+        self.places = self.places + offset
+
+    def before_cut(self, at: float, cut_at: float) -> BeforeCut:
+        """What can be restored if the cut at ``at`` turns out to be none; ``cut_at`` is when the one before it was."""
+        own = self.confirmation == np.inf
+        return BeforeCut(at, cut_at, self.ids[own], self.filters[own], self.covariances[own], self.predictions[own])
+
+    def restore(self, old: BeforeCut) -> None:
+        """The tracks that are still remembered are where they were expected before a cut."""
+        kept = np.isin(old.ids, self.ids)
+        order = np.argsort(self.ids)
+        rows = order[np.searchsorted(self.ids, old.ids[kept], sorter=order)]
+        self.filters[rows], self.covariances[rows] = old.filters[kept], old.covariances[kept]
+
     def scale(self, factors: np.ndarray) -> None:
         """The pictures have another size from now on: ``factors`` (2,), new width and height over the old ones."""
         self.filters, self.covariances = kalman.scale(self.filters, self.covariances, factors)
@@ -121,6 +141,7 @@ class FusedMemory:
         confirmation: np.ndarray,
         groups: np.ndarray,
         embedded: np.ndarray,
+        at_border: np.ndarray,
         now: float,
         noise: kalman.MotionNoise,
     ) -> None:
@@ -129,16 +150,24 @@ class FusedMemory:
         times, never = np.full(len(ids), now), np.zeros(len(ids))
         predictions, best = np.zeros(filters.shape[:2]), np.zeros(len(ids), np.int64)
         rows: tuple[np.ndarray, ...] = (ids, filters, covariances, predictions, best, times, times, confirmation)
-        rows += (filters[:, 0, :2], never > 0, never, labels, groups)
+        rows += (filters[:, 0, :2], at_border, never > 0, never, labels, groups)
         for name, values in zip(self._ROWS, rows, strict=True):
             setattr(self, name, np.concatenate((getattr(self, name), values)))
         self.gallery.add(embeddings, embedded)
         self.votes += [{label: score} for label, score in zip(labels.tolist(), scores.tolist(), strict=True)]
         self.tentative_rows += [()] * len(ids)
 
-    def correct(self, rows: np.ndarray, boxes: np.ndarray, now: float, noise: kalman.MotionNoise, anew: bool) -> None:
+    def correct(
+        self,
+        rows: np.ndarray,
+        boxes: np.ndarray,
+        at_border: np.ndarray,
+        now: float,
+        noise: kalman.MotionNoise,
+        anew: bool,
+    ) -> None:
         """Tracks ``rows`` (K,) are seen at (K, 4) boxes; ``anew`` after a cut, when velocities mean nothing."""
-        self.seen[rows], self.out_of_view_seconds[rows] = now, 0
+        self.seen[rows], self.out_of_view_seconds[rows], self.at_border[rows] = now, 0, at_border
         self.places[rows] = kalman.to_centres(boxes)[:, :2]
         if anew:
             self.filters[rows], self.covariances[rows] = kalman.start(boxes, noise)

@@ -12,13 +12,13 @@ def motion_log_odds(distances: np.ndarray, variances: np.ndarray, track_sizes: n
     """Log-odds of places and sizes.
 
     Args:
-        distances: (..., M, B, 4) and
-        variances: (M, B, 4) as of :func:`~masa_track.association.evidence.kalman.innovations`.
-        track_sizes: (M, B, 1) pixels.
+        distances: (..., M, 4) and
+        variances: (M, 4) as of :func:`~masa_track.association.evidence.kalman.innovations`.
+        track_sizes: (M, 1) pixels.
         area: pixels² in which something else could have been.
 
     Returns:
-        (..., M, B): the expectation's density (Student's t) over an even one, which takes any place in the area, any
+        (..., M): the expectation's density (Student's t) over an even one, which takes any place in the area, any
         width and height within some twice the track's size.
     """
     even = np.log(area) + 2 * np.log(2 * track_sizes[..., 0])

@@ -64,6 +64,16 @@ class FusedOptions:
         leaving_seconds: seconds, the time constant of P above.
         jump_odds: nats, the least that motion contributes: log of the probability that an object is not where motion
             predicts it (jumps, inaccurate boxes).
+        return_prior: nats, log-odds that an object which enters the picture is one that left it elsewhere, where the
+            appearance says nothing; 2 more are added where that one left. -3.5 takes a returner for itself where
+            several objects of different appearance have been seen, and identical products that pass one by one for
+            different ones. At -1.5 a similar appearance suffices, also of the only object that was ever seen: one
+            person who leaves at one border and returns at another keeps the identity, but identical products get the
+            identity of the one before. At -20 an object never returns through another border.
+        reidentify: False: appearance never links a track that has been missing for over .5 s, so an object that left
+            gets a new identity; motion still bridges gaps.
+        max_identities: the largest number of identities, e.g. 5 for five mice that never leave; None: no limit. When
+            they are given, each further detection takes one of them or none.
         cut_odds: nats, log of the prior probability that a frame is the first one after a cut. At a cut, appearance
             alone decides.
         cut_seconds: seconds. Across a cut, cosines are judged as if at least this time had passed since the last
@@ -109,6 +119,9 @@ class FusedOptions:
     entry_odds: float = 6.0
     leaving_seconds: float = 0.5
     jump_odds: float = -5.0
+    return_prior: float = -3.5
+    reidentify: bool = True
+    max_identities: int | None = None
     cut_odds: float = -5.0
     cut_seconds: float = 3.0
     cut_match_odds: float = -2.0
@@ -142,6 +155,9 @@ class FusedOptions:
             value = getattr(self, name)
             if name == "class_groups":
                 object.__setattr__(self, name, _checked_groups(value))
+            elif name == "max_identities":
+                if value is not None:
+                    check_whole(name, value, 1, MOST_FIRST_ID)
             elif kind == "bool":
                 if not isinstance(value, bool):
                     raise InputError(f"{name} must be True or False, got {value!r}")

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from masa_track.association.evidence import kalman, speeds
+from masa_track.association.evidence import bumps, kalman, returns, speeds, undone_cuts
 from masa_track.association.evidence.cuts import least_log_odds_of_one_view
+from masa_track.association.evidence.detection_probability import SAME_TIME
 from masa_track.association.evidence.memory import FusedMemory
 from masa_track.association.evidence.motion import entering, motion_log_odds
 from masa_track.association.evidence.options import FusedOptions
@@ -17,6 +18,11 @@ from masa_track.association.matching import most_evidence
 IMPOSSIBLE = -1e9
 CROWD = 10.0  # missing tracks that halve the odds of each: among many, some look similar by chance
 _UNCLEAR = (0.5, 0.3)  # coverage from which appearance counts for less, and its least weight
+_ELSEWHERE = -5.0  # nats of the place, below which a detection is not where its track should be
+_SAME_AREA = 0.3  # logarithm; a box of another area than its track's shows another part of the object
+_SHORT_GAP = 1.0  # seconds, up to which the area of a track's box is known
+_FLOOR = 3.0  # nats, the most that appearance speaks against a pair after no gap; twice as much after _LONG_GAP
+_LONG_GAP = 3.0  # seconds
 _RECENT_SECONDS = 1.0  # tracks missing for longer are compared only with detections that no recent track explains
 
 
@@ -36,8 +42,11 @@ class Seen(NamedTuple):
         pins: (N,) of the observation; None where nothing is pinned.
         fixed: (M,) bool, tracks that are pinned to a row; None where nothing is pinned.
         hints, forbidden: of the observation, with positions among the N instead of rows.
+        at_border: (N,) probability that each box is entering or leaving the picture.
+        same_scene: the background is that of the frame before, so this is no cut to another scene.
         now: seconds.
         passed: seconds since the frame before.
+        pause: how much of this was more than usual, seconds; 0 where it was usual.
     """
 
     number: int
@@ -55,8 +64,11 @@ class Seen(NamedTuple):
     fixed: np.ndarray | None
     hints: tuple[tuple[int, int, float], ...]
     forbidden: tuple[tuple[int, int], ...]
+    at_border: np.ndarray
+    same_scene: bool
     now: float
     passed: float
+    pause: float
 
 
 class Pairs(NamedTuple):
@@ -133,7 +145,7 @@ class Evidence:
         )
         cut_possible = options.use_appearance and (
             appearance_worth + options.cut_odds > worth
-            or least_log_odds_of_one_view(worth, len(strong)) < options.cut_odds
+            or (not seen.same_scene and least_log_odds_of_one_view(worth, len(strong)) < options.cut_odds)
         )
         asking = np.ones(len(strong), bool)
         if not cut_possible and odds.size:
@@ -156,6 +168,47 @@ class Evidence:
             useful |= (asked.appearance_only > options.cut_match_odds).any(axis=0)
         return pairs.joined(self._pairs(state, seen, missing, older[useful])) if useful.any() else pairs
 
+    def old_view_is_back(self, state: State, seen: Seen, strong: np.ndarray) -> bool:
+        """Whether the tracks as they were before the last cut explain the detections ``strong`` (S,) better."""
+        memory, old = state.memory, state.before_cut
+        if memory is None or old is None or not len(strong):
+            return False
+        kept = np.isin(old.ids, memory.ids)
+        if kept.sum() < undone_cuts.FEWEST:
+            return False
+        columns = np.searchsorted(memory.ids, old.ids[kept], sorter=(order := np.argsort(memory.ids)))
+        columns, boxes = order[columns], seen.boxes[strong]
+        if (memory.seen[columns] >= old.at).mean() > undone_cuts.FOUND:
+            return False
+        before = self.places(state, boxes, old.filters[kept], old.covariances[kept], old.predictions[kept])
+        now = self._place(state, boxes, columns)
+        now[:, memory.seen[columns] < state.cut_at] = 0
+        cosines = memory.gallery.similarities(seen.embeddings[strong], common_appearance(state), columns)
+        looks = state.appearance.log_odds(cosines, seen.now - memory.seen[columns])
+        worths = [most_evidence(np.maximum(place, self.options.jump_odds) + looks, 0.0)[1] for place in (before, now)]
+        return worths[0] - worths[1] > undone_cuts.BETTER
+
+    def bump(self, state: State, seen: Seen, pairs: Pairs, strong: np.ndarray) -> np.ndarray | None:
+        """The offset (2,) in pixels by which all objects have moved since the frame before; None where none fits."""
+        memory = state.memory
+        assert memory is not None
+        fresh = (memory.seen >= seen.now - seen.passed - SAME_TIME) & (memory.confirmation == np.inf)
+        at = np.flatnonzero(fresh[pairs.columns])
+        if len(at) < bumps.FEWEST or len(strong) < bumps.FEWEST or seen.passed > bumps.LONGEST_SECONDS:
+            return None
+        place = pairs.place[np.ix_(strong, at)]
+        if place.max(axis=0).mean() > bumps.EXPLAINED:
+            return None
+        rows, boxes = pairs.columns[at], seen.boxes[strong]
+        offset = bumps.common_offset(memory.states[rows], boxes)
+        if offset is None:
+            return None
+        filters = memory.filters[rows]
+        filters[..., :2] += offset
+        shifted = self.places(state, boxes, filters, memory.covariances[rows], memory.predictions[rows])
+        worth, before = most_evidence(shifted, 0.0)[1], most_evidence(place, 0.0)[1]
+        return offset if bumps.is_better(worth, before, len(at)) else None
+
     def _pairs(self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray) -> Pairs:
         """The log-odds of all detections and the tracks in rows ``columns`` (T,) of the memory."""
         options, memory = self.options, state.memory
@@ -171,12 +224,48 @@ class Evidence:
             if not known.all():
                 weights = weights * known
             appearance = weights * state.appearance.log_odds(cosines, gaps)
+            appearance = self._trusted(appearance, memory, seen, gaps, columns)
+            most = self._most_appearance(state, memory.classes[columns])
+            gone = missing[columns] > returns.GONE_SECONDS
+            unsure = gone | (place < _ELSEWHERE)
+            appearance = np.where(unsure, np.minimum(appearance, most), appearance)
+            returned = self._returned(state, seen, columns)[:, gone] - forgotten[gone]
+            returned = returned - np.log(max(1.0, self._gone(missing).sum()))  # it is one of them
+            odds[:, gone] = np.logaddexp(odds[:, gone], returned)
             odds = odds + appearance
             # In another view an object looks as after a long time, whenever it was seen last.
             late = np.maximum(gaps, options.cut_seconds)
-            appearance_only = -forgotten + weights * state.appearance.log_odds(cosines, late)
+            appearance_only = np.minimum(weights * state.appearance.log_odds(cosines, late), most) - forgotten
         place, odds, appearance_only = self._restricted(memory, seen, columns, place, odds, appearance_only)
         return Pairs(columns, place, odds, appearance_only, appearance, cosines)
+
+    def _trusted(
+        self, appearance: np.ndarray, memory: FusedMemory, seen: Seen, gaps: np.ndarray, columns: np.ndarray
+    ) -> np.ndarray:
+        """Log-odds (N, T) of appearance with what speaks against a pair reduced where it may be the box's fault."""
+        filters = memory.filters[columns, 0]
+        areas = np.maximum((seen.boxes[:, 2:] - seen.boxes[:, :2]).prod(axis=1), 1)
+        jump = np.abs(np.log(areas)[:, None] - 2 * np.log(kalman.sizes(filters)[:, 0]))
+        whole = np.exp(-np.maximum(jump - _SAME_AREA, 0) / _SAME_AREA)
+        appearance = np.where((appearance < 0) & (gaps < _SHORT_GAP), whole * appearance, appearance)
+        return np.maximum(appearance, -_FLOOR * (1 + np.minimum(gaps / _LONG_GAP, 1)))
+
+    def _most_appearance(self, state: State, classes: np.ndarray) -> np.ndarray:
+        """(T,) the most that appearance can say for tracks of these classes that are not where they should be."""
+        alike = [state.alike.get(label, returns.ALIKE) for label in classes.tolist()]
+        return returns.most_appearance(np.array(alike, np.float64))
+
+    def _returned(self, state: State, seen: Seen, columns: np.ndarray) -> np.ndarray:
+        """Log-odds (N, T) that detections are tracks which left and returned, appearance apart."""
+        memory, options = state.memory, self.options
+        assert memory is not None
+        seconds = seen.now - (seen.now if state.started is None else state.started)
+        centres = kalman.to_centres(seen.boxes)
+        far = np.linalg.norm(centres[:, None, :2] - memory.places[columns], axis=2) / kalman.sizes(centres)
+        odds = returns.log_odds(
+            seen.at_border, memory.at_border[columns], far, state.newcomers, seconds, options.return_prior
+        )
+        return np.where(options.reidentify & (memory.confirmation[columns] == np.inf), odds, IMPOSSIBLE)
 
     def _by_motion(
         self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray
@@ -198,10 +287,24 @@ class Evidence:
         """Log-odds (N, T) of where boxes (N, 4) are, beside anything's being there."""
         memory = state.memory
         assert memory is not None
-        filters = memory.filters[columns]
-        distances, variances = kalman.innovations(filters, memory.covariances[columns], boxes, self._noise)
-        odds = motion_log_odds(distances, variances, kalman.sizes(filters), area_of(state.extent))
-        return speeds.log_mean(odds, speeds.weights(memory.predictions[columns], state.predictions))
+        return self.places(
+            state, boxes, memory.filters[columns], memory.covariances[columns], memory.predictions[columns]
+        )
+
+    def places(
+        self, state: State, boxes: np.ndarray, filters: np.ndarray, covariances: np.ndarray, predictions: np.ndarray
+    ) -> np.ndarray:
+        """Log-odds (N, T) of where boxes (N, 4) are, for T tracks with these rows of a memory."""
+        weights = speeds.weights(predictions, state.predictions)
+        odds, area = np.full((len(boxes), len(filters)), -np.inf), area_of(state.extent)
+        for one in range(filters.shape[1]):
+            rows = np.flatnonzero(weights[:, one] > -np.inf)
+            if len(rows):
+                states = filters[rows, one]
+                distances, variances = kalman.innovations(states, covariances[rows, one], boxes, self._noise)
+                own = motion_log_odds(distances, variances, kalman.sizes(states), area) + weights[rows, one]
+                odds[:, rows] = np.logaddexp(odds[:, rows], own)
+        return odds
 
     def _restricted(
         self,
@@ -252,6 +355,7 @@ class Evidence:
         odds -= (options.missing_odds + np.log1p(gone.sum() / CROWD)) * gone[columns]
         odds += state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
         looks = options.appearance_weight * options.most_appearance_odds if options.use_appearance else 0.0
+        odds = np.logaddexp(odds, max(options.return_prior + returns.SAME_BORDER, returns.INSIDE))
         return odds - lost / options.forgetting_seconds + looks
 
 
@@ -264,7 +368,7 @@ def motion_term(place: np.ndarray, missing: np.ndarray, options: FusedOptions) -
 
 def seconds_missing(memory: FusedMemory, seen: Seen) -> np.ndarray:
     """(M,) seconds in which each track should have been seen, and was not."""
-    return np.maximum(seen.now - memory.seen - memory.out_of_view_seconds - seen.passed, 0)
+    return np.maximum(seen.now - memory.seen - memory.out_of_view_seconds - seen.passed, 0) + seen.pause
 
 
 def _rows_of(seen: Seen, rows: np.ndarray) -> Seen:
@@ -274,6 +378,7 @@ def _rows_of(seen: Seen, rows: np.ndarray) -> Seen:
         boxes=seen.boxes[rows],
         classes=None if seen.classes is None else seen.classes[rows],
         groups=seen.groups[rows],
+        at_border=seen.at_border[rows],
         embeddings=seen.embeddings[rows],
         embedded=seen.embedded[rows],
         covered=seen.covered[rows],

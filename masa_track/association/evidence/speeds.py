@@ -21,22 +21,16 @@ _LEAST = np.log(1e-4)
 
 
 def weights(of_tracks: np.ndarray, of_video: np.ndarray) -> np.ndarray:
-    """(M, B) log weights of the filters, whose exponentials add up to 1.
+    """(M, B) log weights of the filters, whose exponentials add up to 1; -inf for those that hardly matter.
 
     Args:
         of_tracks: (M, B) sums of :func:`predictions` of each track.
         of_video: (B,) the same of the video.
     """
     logs = _PRIOR + _VIDEO * of_video + _TRACK * of_tracks
-    logs = np.maximum(logs - logs.max(axis=-1, keepdims=True), _LEAST)
+    logs = logs - logs.max(axis=-1, keepdims=True)
+    logs[logs < _LEAST] = -np.inf
     return np.asarray(logs - np.log(np.exp(logs).sum(axis=-1, keepdims=True)))
-
-
-def log_mean(odds: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
-    """log of the mean of exp(odds), (..., M, B) of B filters with log weights (M, B), over the filters."""
-    logs = odds + log_weights
-    most = logs.max(axis=-1, keepdims=True)
-    return np.asarray(np.log(np.exp(logs - most).sum(axis=-1)) + most[..., 0])
 
 
 def predictions(distances: np.ndarray, variances: np.ndarray) -> np.ndarray:

@@ -13,11 +13,13 @@ from masa_track.association.evidence.appearance import FittedEvidence, LearnedEv
 from masa_track.association.evidence.detection_probability import DetectionProbability
 from masa_track.association.evidence.memory import FusedMemory
 from masa_track.association.evidence.speeds import FACTORS
+from masa_track.association.evidence.undone_cuts import BeforeCut
 
 COMMON_TRUST = 40.0  # objects that must be seen before half of their mean embedding is taken away
 _NUMBERS = (
     *("next_id", "last_number", "last_time", "size", "extent", "cuts", "cut_at"),
     *("embedding_sum", "embedding_count", "predictions"),
+    *("newcomers", "started", "intervals"),
 )
 
 
@@ -38,6 +40,12 @@ class State:
         cut_at: time of the last one, seconds.
         embedding_sum: (D,) sum of the first embeddings of all tracks, and
         embedding_count: their number.
+        alike: log-odds by class that its objects look the same, see
+            :mod:`~masa_track.association.evidence.returns`; classes without an entry have not been seen together.
+        newcomers: how many objects entered the picture, after the first frame.
+        started: time of the first frame, seconds.
+        intervals: (K,) seconds between the last frames, 30 at most.
+        before_cut: the tracks before a cut that may be undone; None where there is none.
         predictions: (B,) how well each filter predicts, see :mod:`~masa_track.association.evidence.speeds`.
     """
 
@@ -53,6 +61,11 @@ class State:
     cut_at: float = -np.inf
     embedding_sum: np.ndarray | None = None
     embedding_count: int = 0
+    alike: dict[int, float] = field(default_factory=dict)
+    newcomers: float = 0.0
+    started: float | None = None
+    intervals: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    before_cut: BeforeCut | None = None
     predictions: np.ndarray = field(default_factory=lambda: np.zeros(len(FACTORS)))
 
     def copy(self) -> State:
@@ -72,6 +85,8 @@ def state_arrays(state: State) -> dict[str, Any]:
     parts: dict[str, Mapping[str, Any]] = {
         "appearance": {name: getattr(state.appearance, name) for name in _arrays_of(state.appearance)},
         "detection_probability": state.detection_probability.state_dict(),
+        "alike": {"labels": np.array(list(state.alike), np.int64), "odds": np.array(list(state.alike.values()))},
+        "before_cut": {} if state.before_cut is None else vars(state.before_cut),
         "memory": {} if state.memory is None else state.memory.state_dict(),
     }
     return arrays | {f"{part}.{name}": value for part, of in parts.items() for name, value in of.items()}
@@ -114,8 +129,23 @@ def state_of(arrays: Mapping[str, np.ndarray], fresh: FittedEvidence | LearnedEv
         cut_at=float(arrays["cut_at"]),
         embedding_sum=np.array(numbers["embedding_sum"], np.float64) if "embedding_sum" in numbers else None,
         embedding_count=int(arrays["embedding_count"]),
+        alike=dict(zip(arrays["alike.labels"].tolist(), arrays["alike.odds"].tolist(), strict=True)),
+        newcomers=float(arrays["newcomers"]),
+        started=float(numbers["started"]) if "started" in numbers else None,
+        intervals=np.array(arrays["intervals"], np.float64),
+        before_cut=_before_cut(part("before_cut")),
         predictions=np.array(arrays["predictions"], np.float64).reshape(len(FACTORS)),
     )
+
+
+def _before_cut(arrays: Mapping[str, np.ndarray]) -> BeforeCut | None:
+    if not arrays:
+        return None
+    ids, count = np.array(arrays["ids"], np.int64), len(arrays["ids"])
+    filters = np.array(arrays["filters"], np.float64).reshape(count, len(FACTORS), 8)
+    covariances = np.array(arrays["covariances"], np.float64).reshape(count, len(FACTORS), 3, 4)
+    predictions = np.array(arrays["predictions"], np.float64).reshape(count, len(FACTORS))
+    return BeforeCut(float(arrays["at"]), float(arrays["cut_at"]), ids, filters, covariances, predictions)
 
 
 def _arrays_of(evidence: FittedEvidence | LearnedEvidence) -> list[str]:
