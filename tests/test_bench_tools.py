@@ -324,6 +324,30 @@ def test_ablation_resumes_and_refuses_other_engines(tool: Any, tmp_path: Path) -
         ablate.Results(out, {"engine": "a"})
 
 
+def test_ours_is_told_of_changes_of_the_scene(tool: Any) -> None:
+    """As `MasaTracker` does: the same frames with pictures that change, that stand still, and without pictures."""
+    module = tool("clip_boxes")
+    boxes, rng = clip_boxes_of(tool, 3, 2), np.random.default_rng(0)
+    told = []
+    for kind in ("changes", "still", "none"):
+        update = module.Ours(25.0, (640, 480), None, {})
+        engine = update._associator
+        seen, ask = [], engine.update
+        engine.update = lambda observation, seen=seen, ask=ask: (
+            seen.append(observation.scene_change),
+            ask(observation),
+        )[1]
+        for number in (1, 2, 3):
+            image = rng.integers(0, 255, (27, 48, 3), np.uint8) if kind == "changes" else None
+            frame = boxes.frame(number, image)
+            update(frame._replace(thumbnail=module.STILL) if kind == "still" else frame)
+        told.append(seen)
+    assert told[0][0] is None
+    assert min(told[0][1:]) > 0.5
+    assert told[1] == [None, 0.0, 0.0]
+    assert told[2] == [None] * 3
+
+
 def test_choice_that_leaves_out_a_clip(tool: Any) -> None:
     """Three clips; `half` gains on one of them only, so without that one the base is chosen."""
     gains = {"base": dict.fromkeys("abc", 0.0), "half": {"a": 0.3, "b": -0.1, "c": -0.1}}

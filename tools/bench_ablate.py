@@ -40,13 +40,14 @@ from clip_boxes import (
     ClipBoxes,
     Loaded,
     Looks,
+    Ours,
     benchmark_clips,
     draw,
     has_kind,
     idf1_and_hota,
     in_processes,
-    ours,
     read_boxes,
+    thumbnails,
     tracks_of,
     truth_of,
     video_of,
@@ -65,6 +66,43 @@ CONSTANTS: tuple[tuple[str, str, float | None], ...] = (
     ("motion", "_ENTRY", None),
     ("kalman", "MotionNoise.growth", None),
     ("kalman", "MotionNoise.growth_persistence", None),
+    ("returns", "GONE_SECONDS", None),
+    ("returns", "INSIDE", -1e6),
+    ("returns", "_MIXED", -1e6),
+    ("returns", "SAME_BORDER", 0.0),
+    ("returns", "_NEAR", None),
+    ("returns", "_USUAL_RATE", None),
+    ("returns", "_RATE_TRUST", None),
+    ("returns", "_BUSIEST", 0.0),
+    ("returns", "_AT_BORDER", None),
+    ("returns", "ALIKE", -100.0),
+    ("returns", "_LEAST_ALIKE", None),
+    ("returns", "_PER_PAIR", 0.0),
+    ("returns", "LATE", 0.0),
+    ("undone_cuts", "SECONDS", 0.0),
+    ("undone_cuts", "BETTER", 1e6),
+    ("undone_cuts", "FOUND", 1e6),
+    ("undone_cuts", "FEWEST", None),
+    ("cuts", "SAME_SCENE", -1.0),
+    ("bumps", "FEWEST", 1e6),
+    ("bumps", "LONGEST_SECONDS", None),
+    ("bumps", "_SHARE", 0.0),
+    ("bumps", "_ALIKE", None),
+    ("bumps", "_WIDTH", None),
+    ("bumps", "_INLIER", None),
+    ("bumps", "EXPLAINED", None),
+    ("bumps", "_BETTER", None),
+    ("bumps", "_BETTER_PER_TRACK", 0.0),
+    ("fused", "_PAUSE", 1e6),
+    ("fused", "_SHORTEST_PAUSE", 0.0),
+    ("fused", "_DENSE_SECONDS", 0.0),
+    ("fused", "_CLEAN_OVERLAP", 1.0),
+    ("fused", "_CLEAN_BORDER", 1.0),
+    ("pairs", "_ELSEWHERE", -1e6),
+    ("pairs", "_SAME_AREA", 1e6),
+    ("pairs", "_SHORT_GAP", 0.0),
+    ("pairs", "_FLOOR", 1e6),
+    ("pairs", "_LONG_GAP", None),
     ("speeds", "FACTORS[1]", None),
     ("speeds", "FACTORS[2]", None),
     ("speeds", "_PRIOR", None),
@@ -116,12 +154,15 @@ OFF: dict[str, float] = {
     "duplicate_iou": 1.0,
     "distractor_iou_threshold": 1.0,
     "motion_persistence": 1e3,
+    "return_prior": -1e6,
 }
 # What does nothing without appearance; `fused._SURE` teaches only cosines.
 OF_APPEARANCE = {
     *("cut_odds", "cut_seconds", "cut_match_odds", "appearance_weight", "most_appearance_odds", "clean_overlap"),
-    *("views", "view_seconds", "fused._SURE", "cuts._LAPSE", "cuts._ARRIVAL", "pairs._UNCLEAR[0]", "pairs._UNCLEAR[1]"),
-    *("appearance._TRUST", "appearance._FORGET", "appearance._SMALLEST_STD", "state.COMMON_TRUST"),
+    *("views", "view_seconds", "return_prior", "fused._SURE", "fused._DENSE_SECONDS", "fused._CLEAN_OVERLAP"),
+    *("fused._CLEAN_BORDER", "pairs._UNCLEAR[0]", "pairs._UNCLEAR[1]", "pairs._ELSEWHERE", "pairs._SAME_AREA"),
+    *("pairs._SHORT_GAP", "pairs._FLOOR", "pairs._LONG_GAP", "state.COMMON_TRUST"),
+    *("appearance", "cuts", "returns", "undone_cuts"),  # modules
 }
 FIXED = {"first_id", "fps"}  # options that are no choice
 UNIT = {"duplicate_iou", "distractor_iou_threshold", "clean_overlap", "_SUREST", "_REDETECTION", "_FORGET"}
@@ -130,6 +171,7 @@ UNIT |= {"track_activation_threshold", "high_score_threshold", "object_score_thr
 # Private numbers that are no choice, or matter only without a prior (tools/bench_calibration.py chose those).
 NO_CHOICE = {
     *("fused._NEVER", "fused._TIME_TOLERANCE", "fused._SAME_ASPECT", "pairs.IMPOSSIBLE", "pairs._RECENT_SECONDS"),
+    *("bumps._MOST_PAIRS", "fused._INTERVALS", "fused._FEWEST_INTERVALS"),
     *("options.MOST_VIEWS", "kalman._SMALLEST", "detection_probability.SAME_TIME", "detection_probability._RARE"),
     *("detection_probability._LONGEST", "appearance.GAPS", "appearance._WIDE_DIFFERENT", "appearance._WIDE_SAME"),
     *("appearance._SPREAD_TRUST", "appearance._PER_PAIR", "appearance._PER_OBJECT", "appearance._REMEMBERED"),
@@ -298,10 +340,11 @@ def run(task: Task) -> dict[str, dict[str, float]]:
         for stride, number in task.runs:
             copy = copy_of(task.clip, number)
             appearance = {} if task.mode == LOOKS else {"use_appearance": False}
-            update = ours(boxes.fps, boxes.size, task.prior, {**dict(task.options), **option, **appearance})
+            update = Ours(boxes.fps, boxes.size, task.prior, {**dict(task.options), **option, **appearance})
             rows = []
+            pictures = thumbnails(task.clip, number) if task.mode == LOOKS else {}
             for at in range(1, boxes.length + 1, stride):
-                seen = copy.frame(at)
+                seen = copy.frame(at)._replace(thumbnail=pictures.get(at))
                 rows.append((at, update(seen), seen.boxes))
             idf1, hota = idf1_and_hota(truth(boxes.clip, stride), tracks_of(rows), task.hota)
             found[key_of(task.change, task.mode, boxes, stride, number)] = {"idf1": idf1, "hota": hota}
@@ -474,7 +517,7 @@ def tasks_of(
     tasks = []
     for change in every:
         for mode in modes:
-            if mode == MOTION and change.constant in OF_APPEARANCE:
+            if mode == MOTION and {change.constant, change.constant.partition(".")[0]} & OF_APPEARANCE:
                 continue
             for clip in clips:
                 if mode == LOOKS and video_of(clip.clip) is None:

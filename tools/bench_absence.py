@@ -10,8 +10,9 @@ hidden throughout ("alone"). Then it returns, or another object comes that no tr
 
 The clips are shorter than the absences. So time is stretched: for the length of the absence the video pauses, and all
 others stand still with their last boxes (jittered by 1 % of their size) and embeddings. Frames keep coming at the
-clip's rate. Objects: true boxes of mot15/, moving/ and collage_dev/, and, alone, those of davis/ by their masks.
-Where a clip has no other object, a newcomer is from another clip of the same folder.
+clip's rate. Ours is told that the scene does not change, as pictures would tell it. Objects: true boxes of mot15/,
+moving/ and collage_dev/, and, alone, those of davis/ by their masks. Where a clip has no other object, a newcomer is
+from another clip of the same folder.
 
 Two error rates: returners that do not get back their own identity, and newcomers that get any identity that was given
 before. The same episodes are used for all trackers, places and absences. Cells are rates with Wilson 95 % intervals.
@@ -36,15 +37,16 @@ import numpy as np
 from clip_boxes import (
     CACHE,
     JITTER,
+    STILL,
     ClipBoxes,
     Frame,
     Loaded,
     Looks,
+    Ours,
     Update,
     adapted,
     benchmark_clips,
     in_processes,
-    ours,
     read_boxes,
     video_of,
 )
@@ -224,7 +226,8 @@ def film(episode: Episode, company: bool, place: str, who: str, seconds: float) 
         order = rng.permutation(len(around))
         count = len(around)
         ones, zeros = np.ones(count), np.zeros(count, np.int64)
-        frames.append(Frame(len(frames) + 1, around[order].astype(np.float32), ones, zeros, looks[order]))
+        shown = around[order].astype(np.float32)
+        frames.append(Frame(len(frames) + 1, shown, ones, zeros, looks[order], thumbnail=STILL))
         return int(np.flatnonzero(order == count - 1)[0]) if one is not None else -1
 
     def thing(of: ClipBoxes, row: int, moved: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -268,7 +271,7 @@ def most(ids: Sequence[int]) -> int:
 def tracker(name: str, of: Film, task: Task) -> Update:
     """A fresh tracker."""
     if name == "ours":
-        return ours(of.fps, of.size, task.prior, {"memory_seconds": MEMORY, **task.options})
+        return Ours(of.fps, of.size, task.prior, {"memory_seconds": MEMORY, **task.options})
     return adapted(PEERS[name], of.size, round(MEMORY * of.fps), task.gate)
 
 

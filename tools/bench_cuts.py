@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from clip_boxes import PEERS, Frame, frames_of, ours, peer, read_boxes, tracks_of
+from clip_boxes import PEERS, Frame, Ours, frames_of, peer, read_boxes, tracks_of
 from tqdm import tqdm
 
 import masa_track
@@ -67,7 +67,7 @@ def films(scenes: list[list[Shown]]) -> Iterator[tuple[str, list[Shown]]]:
 def play(film: list[Shown], name: str, prior: AppearancePrior | None) -> tuple[float, int]:
     """IDF1 of a tracker, and the number of its identities that objects of two clips had."""
     height, width = np.max([frame.picture.shape[:2] for frame in film], axis=0).tolist()
-    update = ours(FPS, (width, height), prior, {}) if name == "ours" else peer(PEERS[name], with_frames=True)
+    update = Ours(FPS, (width, height), prior, {}) if name == "ours" else peer(PEERS[name], with_frames=True)
     tracked, true = [], []
     clips: dict[int, set[int]] = {}
     for number, frame in enumerate(film, start=1):

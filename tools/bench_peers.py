@@ -32,6 +32,7 @@ from clip_boxes import (
     PEERS,
     ClipBoxes,
     Looks,
+    Ours,
     Update,
     benchmark_clips,
     draw,
@@ -39,7 +40,6 @@ from clip_boxes import (
     has_kind,
     idf1_and_hota,
     in_processes,
-    ours,
     peer,
     read_boxes,
     tracks_of,
@@ -74,7 +74,7 @@ def run(task: Task) -> list[dict[str, Any]]:
     for number in task.draws:
         copy = draw(boxes, number)
         for stride in task.strides:
-            runs[stride, number, "ours"] = copy, ours(boxes.fps, boxes.size, task.prior, options), [], []
+            runs[stride, number, "ours"] = copy, Ours(boxes.fps, boxes.size, task.prior, options), [], []
             for name, tracker in PEERS.items():
                 runs[stride, number, name] = copy, peer(tracker, with_frames), [], []
     for number, image in frames_of(clip)[3]:
@@ -86,27 +86,33 @@ def run(task: Task) -> list[dict[str, Any]]:
                 times.append(time.perf_counter() - started)
                 rows.append((number, ids, seen.boxes))
     table = []
-    for (stride, number, name), (copy, _, rows, times) in runs.items():
+    for (stride, number, name), (copy, update, rows, times) in runs.items():
         truth = truth_of(clip, stride)
         entry = {"clip": clip.name, "boxes": boxes.kind, "stride": stride, "draw": number}
         idf1, hota = idf1_and_hota(truth, tracks_of(rows))
         table.append({**entry, "tracker": name, "ms": 1e3 * float(np.mean(times)), "idf1": idf1, "hota": hota})
         if task.offline and name in OFFLINE:
-            idf1, hota = idf1_and_hota(truth, tracks_of(finished(rows, copy, stride)))
+            idf1, hota = idf1_and_hota(truth, tracks_of(finished(rows, copy, update)))
             table.append({**entry, "tracker": f"{name} offline", "idf1": idf1, "hota": hota})
     return table
 
 
-def finished(rows: Rows, boxes: ClipBoxes, stride: int) -> Rows:
-    """The tracks after the offline pass; boxes that it fills in are left out on frames that were not tracked."""
-    from masa_track.association import finish  # type: ignore[attr-defined]
+def finished(rows: Rows, boxes: ClipBoxes, update: Update) -> Rows:
+    """The tracks after the offline pass, in the frames that were tracked; with births of ours, which alone tells them."""
+    from masa_track.association import offline  # type: ignore[attr-defined]
 
-    frames = np.concatenate([np.full(len(ids), number) for number, ids, _ in rows])
-    ids, found = (np.concatenate([row[place] for row in rows]) for place in (1, 2))
-    scores = np.concatenate([boxes.scores[boxes.at(number)] for number, _, _ in rows])
-    frames, ids, found = finish(frames, ids, found, scores, boxes.fps)
-    due = (frames - 1) % stride == 0
-    return [(number, ids[due & (frames == number)], found[due & (frames == number)]) for number, _, _ in rows]
+    numbers = np.array([number for number, _, _ in rows])
+    ids = [each for _, each, _ in rows]
+    if isinstance(update, Ours):
+        ids = offline.show_births(ids, numbers.tolist(), update.events)
+    kept = [each >= 0 for each in ids]
+    frames = np.repeat(numbers, [int(each.sum()) for each in kept])
+    found = np.concatenate([of[each] for (_, _, of), each in zip(rows, kept, strict=True)])
+    scores = np.concatenate([boxes.scores[boxes.at(n)][each] for n, each in zip(numbers.tolist(), kept, strict=True)])
+    every = np.concatenate([each[some] for each, some in zip(ids, kept, strict=True)])
+    cuts = [event.number for event in getattr(update, "events", ()) if event.kind == "cut"]
+    done = offline.finish(frames, every, found, scores, boxes.fps, tracked=numbers, cuts=np.array(cuts, np.int64))
+    return [(n, done.ids[done.frames == n], done.boxes[done.frames == n]) for n in numbers.tolist()]
 
 
 def trackers_of(offline: bool) -> list[str]:

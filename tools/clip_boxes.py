@@ -14,18 +14,20 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
 import supervision as sv
 
 from masa_track.association import AppearancePrior, FusedAssociator
+from masa_track.contracts import Observation, TrackEvent
 from masa_track.errors import InputError
 from masa_track.evaluation import MotRows, read_mot
 from masa_track.evaluation.scores import sequence_data
 from masa_track.npz import read_arrays
 from masa_track.registry import spec_of
+from masa_track.video.scene_change import Thumbnail, scene_change, thumbnail
 
 KINDS = ("gt", "det", "nanodet")
 PEERS = {"ByteTrack": "ByteTrackTracker", "OC-SORT": "OCSORTTracker", "BoT-SORT": "BoTSORTTracker"}
@@ -88,7 +90,10 @@ class ClipBoxes:
 
 
 class Frame(NamedTuple):
-    """What a tracker gets: number, boxes (N, 4) xyxy, scores (N,), labels (N,), embeddings (N, D), the picture."""
+    """What a tracker gets: number, boxes (N, 4) xyxy, scores (N,), labels (N,), embeddings (N, D), the picture.
+
+    ``thumbnail`` stands for the picture where only ours is asked, which takes it for changes of the scene.
+    """
 
     number: int
     boxes: np.ndarray
@@ -96,8 +101,11 @@ class Frame(NamedTuple):
     labels: np.ndarray
     embeddings: np.ndarray
     image: np.ndarray | None = None
+    thumbnail: Thumbnail | None = None
 
 
+# Of a picture that does not change.
+STILL = Thumbnail(np.zeros((27, 48), np.float32), np.ones((27, 48), bool))
 Update = Callable[[Frame], np.ndarray]  # -> (N,) identities, -1 = none
 
 
@@ -292,6 +300,13 @@ def _loaded(of: Loaded) -> ClipBoxes:
     return Looks(of.model, of.checkpoint, of.cache).of(read_boxes(of.clip, of.kind))
 
 
+@cache
+def thumbnails(of: Loaded, number: int) -> dict[int, Thumbnail]:
+    """By frame, the thumbnails of a clip's pictures with the boxes of a perturbed copy; none without pictures."""
+    copy = draw(of.get(), number)
+    return {at: thumbnail(image, copy.boxes[copy.at(at)]) for at, image in frames_of(of.clip)[3] if image is not None}
+
+
 class Shown:
     """A model that gives the embeddings ``now`` (N, D), which are of all boxes of the present frame."""
 
@@ -362,10 +377,45 @@ def draw(boxes: ClipBoxes, number: int) -> ClipBoxes:
     return perturbed(boxes, np.random.default_rng(int.from_bytes(seed[:8], "little")))
 
 
-def ours(fps: float, size: tuple[int, int], prior: AppearancePrior | None, options: dict[str, Any]) -> Update:
-    """A fresh engine of the preset `default`."""
-    associator = FusedAssociator(prior=prior, **{"fps": fps, "first_id": 1, **options})
-    return lambda seen: associator.update(seen.boxes, seen.scores, seen.labels, seen.embeddings, seen.number, size)
+class Ours:
+    """A fresh engine of the preset `default`, used as `MasaTracker` uses it: pictures tell whether the scene changes.
+
+    Args:
+        fps: frames a second.
+        size: of the picture.
+        prior: of the model.
+        options: of the engine.
+
+    Attributes:
+        events: of all frames so far.
+    """
+
+    def __init__(
+        self, fps: float, size: tuple[int, int], prior: AppearancePrior | None, options: dict[str, Any]
+    ) -> None:
+        self.events: list[TrackEvent] = []
+        self._associator = FusedAssociator(prior=prior, **{"fps": fps, "first_id": 1, **options})
+        self._size, self._thumbnail = size, cast(Thumbnail | None, None)
+
+    def __call__(self, seen: Frame) -> np.ndarray:
+        """(N,) identities, -1 = none."""
+        now = seen.thumbnail if seen.image is None else thumbnail(seen.image, seen.boxes)
+        change = None if now is None or self._thumbnail is None else scene_change(self._thumbnail, now)
+        self._thumbnail = now
+        ids, _, events = self._associator.update(
+            Observation(
+                number=seen.number,
+                time=seen.number / self._associator.options.fps,
+                size=self._size,
+                boxes=seen.boxes,
+                scores=seen.scores,
+                labels=seen.labels,
+                embeddings=seen.embeddings if len(seen.boxes) else None,
+                scene_change=change,
+            )
+        )
+        self.events += events
+        return ids
 
 
 def peer(name: str, with_frames: bool) -> Update:
