@@ -25,11 +25,11 @@ from typing import Any
 import cv2
 import numpy as np
 import supervision as sv
+from clip_boxes import frames_of, read_boxes, tracks_of, truth_of
 
 from masa_track import load
-from masa_track.evaluation.mot import MotRows, read_mot
+from masa_track.errors import InputError
 from masa_track.evaluation.scores import score_sequences
-from masa_track.video.sources import open_source
 
 GATE = 0.7  # the largest cosine distance of a match, for the shipped `nano`
 Step = Callable[[sv.Detections, np.ndarray], np.ndarray]  # a frame's boxes and picture -> (N,) ids, -1 = none
@@ -78,14 +78,17 @@ def boxmot(model: Any, gate: float) -> Step:
     return step
 
 
-def deepsort(model: Any, gate: float) -> Step:
-    """deep-sort-realtime. Without appearance its cosine gate lets nothing through, and overlap decides alone."""
+def deepsort(model: Any, gate: float, memory: int = 60) -> Step:
+    """deep-sort-realtime. Without appearance its cosine gate lets nothing through, and overlap decides alone.
+
+    Tracks are remembered for ``memory`` frames.
+    """
     from deep_sort_realtime.deepsort_tracker import DeepSort
 
     from masa_track.adapters.deepsort import update_tracks
 
     most = -1.0 if model is None else gate
-    tracker = DeepSort(embedder=None, n_init=1, max_age=60, max_cosine_distance=most, gating_only_position=True)
+    tracker = DeepSort(embedder=None, n_init=1, max_age=memory, max_cosine_distance=most, gating_only_position=True)
     embeds = _Blind() if model is None else model
     return lambda detections, frame: np.asarray(update_tracks(tracker, embeds, detections, frame).tracker_id)
 
@@ -115,8 +118,11 @@ def norfair(model: Any, gate: float) -> Step:
     return step
 
 
-def ultralytics(model: Any, gate: float) -> Step:
-    """ultralytics' BoT-SORT, which takes half the distance. With appearance, boxes need not overlap."""
+def ultralytics(model: Any, gate: float, memory: int = 60) -> Step:
+    """ultralytics' BoT-SORT, which takes half the distance. With appearance, boxes need not overlap.
+
+    Tracks are remembered for ``memory`` frames.
+    """
     from ultralytics.engine.results import Boxes
     from ultralytics.trackers import BOTSORT
     from ultralytics.utils import YAML, IterableSimpleNamespace
@@ -124,7 +130,7 @@ def ultralytics(model: Any, gate: float) -> Step:
 
     from masa_track.adapters.ultralytics import features
 
-    settings = {**YAML.load(check_yaml("botsort.yaml")), "gmc_method": "none", "track_buffer": 60}
+    settings = {**YAML.load(check_yaml("botsort.yaml")), "gmc_method": "none", "track_buffer": memory}
     if model is not None:
         settings |= {"with_reid": True, "model": "auto", "proximity_thresh": 0.0, "appearance_thresh": 1 - gate / 2}
     tracker = BOTSORT(IterableSimpleNamespace(**settings))
@@ -181,21 +187,17 @@ def _ids(detections: sv.Detections, tracked: sv.Detections) -> np.ndarray:
 
 def idf1(clip: Path, stride: int, step: Step) -> float:
     """IDF1 of one run on every ``stride``-th frame, with the true boxes as detections."""
-    truth = read_mot(clip / "gt" / "gt.txt", truth=True).every(stride)
-    video = next(iter([*clip.glob("*.avi"), *clip.glob("*.mp4")]), clip)
-    rng = np.random.default_rng(0)  # true boxes come sorted by identity
-    frames, rows, ids = [], [], []
-    for frame in open_source(str(video)).frames(stride):
-        ltwh = rng.permutation(truth.boxes[truth.in_frame(frame.number)])
-        xyxy = np.concatenate([ltwh[:, :2] - 1, ltwh[:, :2] + ltwh[:, 2:] - 1], axis=1).astype(np.float32)
+    boxes, rows = read_boxes(clip, "gt"), []
+    for number, picture in frames_of(clip)[3]:
+        if (number - 1) % stride:
+            continue
+        if picture is None:
+            raise InputError(f"{clip} has no pictures, which embeddings need: take another clip")
+        xyxy = boxes.boxes[boxes.at(number)]
         count = len(xyxy)
         detections = sv.Detections(xyxy=xyxy, confidence=np.ones(count, np.float32), class_id=np.zeros(count, int))
-        found = step(detections, frame.picture)
-        kept = found >= 0
-        frames.append(np.full(kept.sum(), frame.number))
-        rows.append(ltwh[kept])
-        ids.append(found[kept])
-    tracks = MotRows(np.concatenate(frames), np.concatenate(ids).astype(np.int64), np.concatenate(rows))
+        rows.append((number, step(detections, picture), xyxy))
+    truth, tracks = truth_of(clip, stride), tracks_of(rows)
     return score_sequences({clip.name: (truth, tracks)}, stride=stride).combined.idf1
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from bench_peers import frames_of, peer, tracks_of
+from clip_boxes import Frame, frames_of, peer, tracks_of, xyxy_of
 from tqdm import tqdm
 
 import masa_track
@@ -52,8 +52,7 @@ def views(clip: Path, path: str, stride: int) -> Iterator[tuple[int, np.ndarray,
         if image is None:
             raise InputError(f"{clip} has no pictures, in which alone a camera's motion is seen: take another clip")
         rows = truth.in_frame(number)
-        ltwh = truth.boxes[rows]
-        whole = np.concatenate((ltwh[:, :2] - 1, ltwh[:, :2] - 1 + ltwh[:, 2:]), axis=1) - np.tile(at, 2)
+        whole = xyxy_of(truth.boxes[rows]) - np.tile(at, 2)
         inside = np.clip(whole, 0, np.tile(size, 2))
         kept = area(inside) >= area(whole) / 2
         (x, y), (w, h) = at.tolist(), size.tolist()
@@ -94,7 +93,7 @@ def scores(clip: Path, path: str, stride: int, model: Any) -> dict[str, float]:
             got = associator.update(boxes, ones, none, looks, number, size, moved if follow else None)
             rows[name].append((number, got, boxes))
         for name, update in peers.items():
-            rows[name].append((number, update(boxes, ones, looks, image, number), boxes))
+            rows[name].append((number, update(Frame(number, boxes, ones, none, looks, image)), boxes))
     true: MotRows = tracks_of(truth)
     of = {name: score_sequences({clip.name: (true, tracks_of(each))}, stride=stride) for name, each in rows.items()}
     return {name: score.combined.idf1 for name, score in of.items()}

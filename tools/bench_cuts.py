@@ -20,19 +20,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from bench_peers import PEERS, boxes_of, frames_of, ours, peer, tracks_of
+from clip_boxes import PEERS, Frame, Ours, frames_of, peer, read_boxes, tracks_of
 from tqdm import tqdm
 
 import masa_track
 from masa_track.association import AppearancePrior
 from masa_track.errors import InputError
-from masa_track.evaluation import MotRows, read_mot, score_sequences
+from masa_track.evaluation import MotRows, score_sequences
 
 FPS = 25.0
 OWN = 1000  # identities of clip i are counted from i times this
 
 
-class Frame(NamedTuple):
+class Shown(NamedTuple):
     """A frame of a clip: boxes (N, 4) xyxy, true identities (N,), embeddings (N, D), the picture."""
 
     boxes: np.ndarray
@@ -41,24 +41,21 @@ class Frame(NamedTuple):
     picture: np.ndarray
 
 
-def scene(clip: Path, number: int, length: int, model: Any) -> list[Frame]:
+def scene(clip: Path, number: int, length: int, model: Any) -> list[Shown]:
     """The first frames of a clip."""
     _, total, _, frames = frames_of(clip)
-    truth, boxes = read_mot(clip / "gt" / "gt.txt", truth=True), boxes_of(clip, "gt")
-    found: list[Frame] = []
+    truth = read_boxes(clip, "gt")
+    found: list[Shown] = []
     for at, picture in tqdm(islice(frames, length), desc=clip.name, total=min(length, total), leave=False):
         if picture is None:
             raise InputError(f"{clip}: the clip must have pictures: img1/ or a video")
-        given = boxes.get(at, (np.zeros((0, 4), np.float32), None))[0]
-        rows = truth.in_frame(at)
-        corners = truth.boxes[rows, :2] - 1
-        whose = np.abs(corners[None] - given[:, None, :2]).sum(axis=2).argmin(axis=1) if len(given) else []
-        names = truth.ids[rows][whose] + OWN * number
-        found.append(Frame(given, names, model.embed(picture, given), picture))
+        here = truth.at(at)
+        boxes = truth.boxes[here]
+        found.append(Shown(boxes, truth.names[here] + OWN * number, model.embed(picture, boxes), picture))
     return found
 
 
-def films(scenes: list[list[Frame]]) -> Iterator[tuple[str, list[Frame]]]:
+def films(scenes: list[list[Shown]]) -> Iterator[tuple[str, list[Shown]]]:
     """Each film, and which kind it is of."""
     for first in range(len(scenes)):
         yield "others", [frame for each in scenes[first:] + scenes[:first] for frame in each]
@@ -67,14 +64,16 @@ def films(scenes: list[list[Frame]]) -> Iterator[tuple[str, list[Frame]]]:
         yield "back", [*one[:half], *other[: len(other) // 2], *one[half:]]
 
 
-def play(film: list[Frame], name: str, prior: AppearancePrior | None) -> tuple[float, int]:
+def play(film: list[Shown], name: str, prior: AppearancePrior | None) -> tuple[float, int]:
     """IDF1 of a tracker, and the number of its identities that objects of two clips had."""
     height, width = np.max([frame.picture.shape[:2] for frame in film], axis=0).tolist()
-    update = ours(FPS, (width, height), prior, {}) if name == "ours" else peer(PEERS[name], with_frames=True)
+    update = Ours(FPS, (width, height), prior, {}) if name == "ours" else peer(PEERS[name], with_frames=True)
     tracked, true = [], []
     clips: dict[int, set[int]] = {}
     for number, frame in enumerate(film, start=1):
-        ids = update(frame.boxes, np.ones(len(frame.boxes)), frame.embeddings, frame.picture, number)
+        count = len(frame.boxes)
+        labels = np.zeros(count, np.int64)
+        ids = update(Frame(number, frame.boxes, np.ones(count), labels, frame.embeddings, frame.picture))
         tracked.append((number, ids, frame.boxes))
         true.append((number, frame.names, frame.boxes))
         for identity, own in zip(ids.tolist(), frame.names.tolist(), strict=True):
