@@ -146,7 +146,7 @@ def test_return_prior_decides_for_one_object_alone() -> None:
 
 
 def test_a_halved_box_among_alike_objects_keeps_its_place() -> None:
-    """Three things lie side by side; the box of one shrinks to its lower third for a frame, and its embedding is then that of another."""
+    """Of three things, the box of one is its lower third for a frame, and the embedding that of another."""
     looks = Looks(alike=0.3, noise=0.2)
     places = {0: [200.0, 200, 60, 60], 1: [250.0, 200, 60, 60], 2: [225.0, 250, 60, 60]}
     looks.of(0), looks.of(1), looks.of(2)

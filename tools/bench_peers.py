@@ -98,8 +98,8 @@ def run(task: Task) -> list[dict[str, Any]]:
 
 
 def finished(rows: Rows, boxes: ClipBoxes, update: Update) -> Rows:
-    """The tracks after the offline pass, in the frames that were tracked; with births of ours, which alone tells them."""
-    from masa_track.association import offline  # type: ignore[attr-defined]
+    """The tracks after the offline pass, in the frames tracked; ours with its births, which the others do not tell."""
+    from masa_track.association import offline
 
     numbers = np.array([number for number, _, _ in rows])
     ids = [each for _, each, _ in rows]
