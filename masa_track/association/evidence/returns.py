@@ -55,7 +55,8 @@ def log_odds(
     border = return_prior + SAME_BORDER * np.exp(-((far / _NEAR) ** 2) / 2) - busy
     came, left = boxes_at_border[:, None], tracks_at_border
     one_only = came * (1 - left) + (1 - came) * left
-    return np.asarray(came * left * border + (1 - came) * (1 - left) * INSIDE + one_only * _MIXED)
+    inside = (1 - came) * (1 - left)
+    return np.log(came * left * np.exp(border) + inside * np.exp(INSIDE) + one_only * np.exp(_MIXED))
 
 
 def most_appearance(alike: np.ndarray) -> np.ndarray:
