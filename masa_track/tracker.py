@@ -217,6 +217,11 @@ class MasaTracker:
         return tracked
 
     @property
+    def options(self) -> Any:
+        """The preset's options with the overrides."""
+        return self._associator.options
+
+    @property
     def tracks(self) -> TrackView:
         """The tracks in memory, also those that are not seen at the moment, with the boxes where they are expected."""
         return self._associator.view()

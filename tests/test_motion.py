@@ -545,7 +545,7 @@ def test_another_picture_size_scales_the_tracks(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("times", [np.arange(0, 3, 0.2), np.cumsum(np.full(15, 0.2)), 5 * np.arange(15) / 25])
 def test_rounding_decides_nothing(times: np.ndarray) -> None:
-    """At 25 frames a second and a stride of 5 each gap is .2 s = confirm_seconds, however it was computed."""
+    """At 25 frames a second and a stride of 5 each gap is .2 s, however it was computed: less than confirm_seconds."""
     associator = FusedAssociator(fps=30)
     for time in times:
         boxes, scores = np.array([box(100), box(300)]), np.array([1.0, 0.9])

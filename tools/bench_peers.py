@@ -50,7 +50,7 @@ from clip_boxes import (
 from masa_track.association import AppearancePrior
 
 SCORES = ("idf1", "hota")
-OURS, OFFLINE = ("ours",), ("ours", "BoT-SORT")
+FILTERED, OFFLINE = "ours filtered", ("ours", "BoT-SORT")
 Rows = list[tuple[int, np.ndarray, np.ndarray]]
 
 
@@ -90,6 +90,9 @@ def run(task: Task) -> list[dict[str, Any]]:
         truth = truth_of(clip, stride)
         entry = {"clip": clip.name, "boxes": boxes.kind, "stride": stride, "draw": number}
         idf1, hota = idf1_and_hota(truth, tracks_of(rows))
+        if isinstance(update, Ours):
+            scores = dict(zip(SCORES, idf1_and_hota(truth, tracks_of(update.filtered(rows))), strict=True))
+            table.append({**entry, "tracker": FILTERED, **scores})
         table.append({**entry, "tracker": name, "ms": 1e3 * float(np.mean(times)), "idf1": idf1, "hota": hota})
         if task.offline and name in OFFLINE:
             idf1, hota = idf1_and_hota(truth, tracks_of(finished(rows, copy, update)))
@@ -117,7 +120,7 @@ def finished(rows: Rows, boxes: ClipBoxes, update: Update) -> Rows:
 
 def trackers_of(offline: bool) -> list[str]:
     """The columns of the table."""
-    return ["ours", *PEERS, *(f"{name} offline" for name in OFFLINE if offline)]
+    return ["ours", *PEERS, FILTERED, *(f"{name} offline" for name in OFFLINE if offline)]
 
 
 def cell(values: Sequence[float], bold: bool) -> str:

@@ -388,13 +388,15 @@ class Ours:
 
     Attributes:
         events: of all frames so far.
+        shown: of each frame, (N, 4) the filtered boxes.
     """
 
     def __init__(
         self, fps: float, size: tuple[int, int], prior: AppearancePrior | None, options: dict[str, Any]
     ) -> None:
         self.events: list[TrackEvent] = []
-        self._associator = FusedAssociator(prior=prior, **{"fps": fps, "first_id": 1, **options})
+        self.shown: list[np.ndarray] = []
+        self._associator = FusedAssociator(prior=prior, **{"fps": fps, "first_id": 1, "filter_boxes": True, **options})
         self._size, self._thumbnail = size, cast(Thumbnail | None, None)
 
     def __call__(self, seen: Frame) -> np.ndarray:
@@ -415,7 +417,12 @@ class Ours:
             )
         )
         self.events += events
+        self.shown.append(self._associator.filtered_boxes(seen.boxes, ids))
         return ids
+
+    def filtered(self, rows: list[tuple[int, np.ndarray, np.ndarray]]) -> list[tuple[int, np.ndarray, np.ndarray]]:
+        """Rows (number, identities, boxes) of all frames so far, with filtered boxes."""
+        return [(number, ids, shown) for (number, ids, _), shown in zip(rows, self.shown, strict=True)]
 
 
 def peer(name: str, with_frames: bool) -> Update:

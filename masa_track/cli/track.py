@@ -181,6 +181,24 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="when the video is over, finish the tracks with the knowledge of the whole video, see below",
     )
+    add(
+        "--filter-boxes",
+        action="store_true",
+        help="write and draw boxes that a filter has followed instead of the detector's, which jitter more; identities "
+        "stay as they are (with --offline, boxes are smoothed in another way)",
+    )
+    add(
+        "--max-identities",
+        type=int,
+        metavar="N",
+        help="there are N objects at most, e.g. 5 mice in a cage: when each has its identity, a further box takes "
+        "the identity of one that is missing",
+    )
+    add(
+        "--show-lost",
+        action="store_true",
+        help="draw, dashed, where tracks that were lost less than 2 s ago are expected",
+    )
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
 
@@ -198,11 +216,24 @@ def run(args: argparse.Namespace) -> int:
     if args.class_groups is not None and args.preset != "default":
         raise InputError(f"--class-groups needs --preset default, got {args.preset}: leave one of them out")
     if args.preset != "default":
-        for option, given in (("--prior", args.prior), ("--camera-motion", args.camera_motion)):
+        for option, given in (
+            ("--prior", args.prior),
+            ("--camera-motion", args.camera_motion),
+            ("--filter-boxes", args.filter_boxes),
+            ("--max-identities", args.max_identities is not None),
+        ):
             if given:
                 raise InputError(f"{option} needs --preset default, got {args.preset}: leave one of them out")
     if args.prior is not None:
         AppearancePrior.load(args.prior)  # a mistake in the file is named before the model is loaded
+    for option, given in (("--filter-boxes", args.filter_boxes), ("--show-lost", args.show_lost)):
+        if given and args.offline:
+            raise InputError(f"{option} is for tracking without --offline: leave one of them out")
+    if args.filter_boxes:
+        overrides["filter_boxes"] = True
+    if args.max_identities is not None:
+        overrides["max_identities"] = args.max_identities
+        any_options_of(args.preset, **overrides)
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     if args.offline:
@@ -280,6 +311,7 @@ def run(args: argparse.Namespace) -> int:
                 lines=lines,
                 track_activation_threshold=threshold,
                 offline=args.offline,
+                show_lost=args.show_lost,
             )
         )
         failed = bool(outcome.faults)

@@ -1,4 +1,4 @@
-"""Draws the tracks of a frame: masks, boxes, labels and traces. Boxes that fill a gap are dashed."""
+"""Draws the tracks of a frame: masks, boxes, labels and traces. Boxes that fill a gap and lost tracks are dashed."""
 
 from __future__ import annotations
 
@@ -54,17 +54,21 @@ class TrackDrawer:
             text_padding=self._text_padding,
         )
 
-    def draw(self, frame: np.ndarray, detections: sv.Detections) -> np.ndarray:
+    def draw(self, frame: np.ndarray, detections: sv.Detections, lost: sv.Detections | None = None) -> np.ndarray:
         """Draws one frame's tracks; call it for each processed frame in turn, also for those without tracks.
 
         Args:
             frame: (H, W, 3) uint8 BGR; it is not altered.
             detections: its rows, in pixels of the frame; those without an identity are not drawn.
+            lost: tracks that were not detected, where they are expected; their boxes are dashed. None: draws none.
 
         Returns:
             The drawing, (H, W, 3) uint8 BGR, a new array.
         """
         picture = np.ascontiguousarray(frame).copy()
+        if lost is not None and lost.tracker_id is not None:
+            for box, identity in zip(lost.xyxy.astype(int).tolist(), lost.tracker_id.tolist(), strict=True):
+                _dashed(picture, box, self._palette.by_idx(identity).as_bgr(), self._line)
         height, width = picture.shape[:2]
         rows = tracked_rows(detections)
         boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) xyxy

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RESULTS = ("report.html", *RESULT_FILES, "online.json")
 _FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
+_LOST_SECONDS = 2.0  # for which lost tracks are shown
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
@@ -55,6 +56,7 @@ class Job:
         track_activation_threshold: a box must score above it to start a track; boxes below are counted in the outcome.
         offline: finish the tracks when the video is over, and read the source a second time for the pictures: it must
             not be live.
+        show_lost: draw where tracks that were lost lately are expected.
     """
 
     source: Source
@@ -70,6 +72,7 @@ class Job:
     lines: JsonLinesWriter | None = None
     track_activation_threshold: float = 0.0
     offline: bool = False
+    show_lost: bool = False
 
 
 @dataclass
@@ -188,6 +191,8 @@ def _track(job: Job) -> Outcome:
                     tentative.add(frame.number, tracked)
                     if job.segmenter is not None:
                         tracked = job.segmenter.add_masks(tracked, image)
+                    if getattr(job.tracker.options, "filter_boxes", False):
+                        tracked.xyxy = np.asarray(tracked.data.pop("box"), np.float32)
                 except InputError as error:
                     report_broken(frame.number, str(error))
                     faults, first_fault = faults + 1, first_fault or error
@@ -209,7 +214,8 @@ def _track(job: Job) -> Outcome:
                     writers.write(frame.number, frame.name, tracked)
                     tentative.write(writers, job.tracker.events, frame.number)
                     if video is not None:
-                        video.write(drawer.draw(image, tracked), frame.time)
+                        lost = _lost(job.tracker, frame.time) if job.show_lost else None
+                        video.write(drawer.draw(image, tracked, lost), frame.time)
                 except OSError as error:
                     cannot_write(outcome, frame.number, error)
                     if video is not None and error.filename == str(video.file.path):
@@ -307,6 +313,15 @@ def _write_report(job: Job, outcome: Outcome, report: ReportBuilder, missing: di
         outcome.files.append(path)
     except OSError as error:
         missing[path.name] = f" ({error.strerror or error})"
+
+
+def _lost(tracker: MasaTracker, now: float) -> sv.Detections:
+    """Where the tracks that were lost less than 2 s ago are expected."""
+    import supervision as sv
+
+    view = tracker.tracks
+    rows = view.lost & (view.ids >= 0) & (now - view.last_seen < _LOST_SECONDS)
+    return sv.Detections(view.boxes[rows], class_id=view.labels[rows], tracker_id=view.ids[rows])
 
 
 def _live(tracked: sv.Detections) -> int:

@@ -34,7 +34,6 @@ from masa_track.contracts import MUST_BE_NEW, Decision, Observation, TrackEvent,
 _NEVER = 2.0  # an IoU that no two boxes have
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 _SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
-_TIME_TOLERANCE = 1e-3  # seconds; 5 frames of 1/25 s are .2 s whatever their floating-point difference
 _INTERVALS, _FEWEST_INTERVALS = 30, 5  # between the last frames, by which a pause is told
 _PAUSE = 3.0  # usual intervals; what is longer is a pause, in which objects may come and go
 _SHORTEST_PAUSE = 0.3  # seconds
@@ -289,7 +288,7 @@ class FusedAssociator(Engine):
             tell("cut", np.array([-1]))
         matched = np.flatnonzero(match.taken >= 0)
         rows, scores = match.taken[matched], seen.scores[matched]
-        short_gap = seen.passed <= options.confirm_seconds + _TIME_TOLERANCE
+        short_gap = seen.passed <= options.confirm_seconds
         unconfirmed = short_gap & (memory.confirmation < np.inf) & ~memory.out_of_view
         unconfirmed[rows] = False
         known = memory.ids >= 0

@@ -45,7 +45,8 @@ class FusedOptions:
             .7, log(.7 / .3) - log(t / (1 - t)) is added to each summand. At t = .7 two detections of score .82 suffice,
             or four of .7; at any t, four of score t.
         confirm_seconds: seconds. After a frame interval longer than this, each new track has its identity at once,
-            because its object may be detected only once.
+            because its object may be detected only once. The default is no multiple of a usual frame time, at which
+            rounding would decide.
         memory_seconds: seconds for which a track is remembered after its last detection.
         fps: frames a second of ``frame_index``.
         match_odds: nats. A detection and a track can be matched if the sum of their terms exceeds this. Higher: fewer
@@ -65,9 +66,9 @@ class FusedOptions:
         jump_odds: nats, the least that motion contributes: log of the probability that an object is not where motion
             predicts it (jumps, inaccurate boxes).
         return_prior: nats, log-odds that an object which enters the picture is one that left it elsewhere, where the
-            appearance says nothing; 2 more are added where that one left. -3.5 takes a returner for itself where
-            several objects of different appearance have been seen, and identical products that pass one by one for
-            different ones. At -1.5 a similar appearance suffices, also of the only object that was ever seen: one
+            appearance says nothing; 2 more are added where that one left. At the default a returner is recognised where
+            several objects of different appearance have been seen, and identical products that pass one by one are
+            different objects. At -1.5 a similar appearance suffices, also of the only object that was ever seen: one
             person who leaves at one border and returns at another keeps the identity, but identical products get the
             identity of the one before. At -20 an object never returns through another border.
         reidentify: False: appearance never links a track that has been missing for over .5 s, so an object that left
@@ -110,7 +111,7 @@ class FusedOptions:
     object_score_threshold: float = 0.1
     sure_score: float = 0.999
     confirm_odds: float = 3.0
-    confirm_seconds: float = 0.2
+    confirm_seconds: float = 0.22
     memory_seconds: float = 30.0
     fps: float = 30.0
     match_odds: float = -0.25
@@ -122,7 +123,7 @@ class FusedOptions:
     entry_odds: float = 6.0
     leaving_seconds: float = 0.5
     jump_odds: float = -5.0
-    return_prior: float = -3.5
+    return_prior: float = -2.5
     reidentify: bool = True
     max_identities: int | None = None
     cut_odds: float = -5.0
