@@ -15,7 +15,7 @@ from masa_track.checks import as_floats, checked
 from masa_track.contracts import MUST_BE_NEW, NO_RUNNER_UP, Decision, Observation, TrackEvent, TrackView
 from masa_track.errors import InputError
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class Outcome(NamedTuple):

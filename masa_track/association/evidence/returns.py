@@ -24,6 +24,7 @@ _AT_BORDER = 1.4  # factor of `entering`, so that a box half cut by the border c
 
 ALIKE = float(np.log(0.15 / 0.85))  # log-odds that different objects of a class look the same, before any were seen
 _LEAST_ALIKE = float(np.log(0.002))
+_DISTINCT = -1.0  # nats; pairs that differ by less say nothing, as `different` was learned from them, too
 _PER_PAIR = -2.5  # the most that two objects of different appearance say
 LATE = 3.0  # seconds; objects are compared as they look after so long
 
@@ -80,6 +81,7 @@ def learned(alike: dict[int, float], labels: np.ndarray, appearance: np.ndarray)
         if len(own) < 2 or found.get(label, ALIKE) <= _LEAST_ALIKE:
             continue
         both = (appearance[np.ix_(own, own)] + appearance[np.ix_(own, own)].T) / 2
-        pairs = np.clip(both[np.triu_indices(len(own), 1)], _PER_PAIR, 0)
+        pairs = np.maximum(both[np.triu_indices(len(own), 1)], _PER_PAIR)
+        pairs = pairs[pairs < _DISTINCT]
         found[label] = max(min(found.get(label, ALIKE), ALIKE + float(pairs.sum())), _LEAST_ALIKE)
     return found
