@@ -170,6 +170,7 @@ UNIT |= {"_TRACK_FORGETS", "_VIDEO_FORGETS"}
 UNIT |= {"track_activation_threshold", "high_score_threshold", "object_score_threshold", "sure_score"}  # in 0..1
 # Private numbers that are no choice, or matter only without a prior (tools/bench_calibration.py chose those).
 NO_CHOICE = {
+    *("cuts._RECOGNISED", "returns._DISTINCT"),
     *("fused._NEVER", "fused._SAME_ASPECT", "pairs.IMPOSSIBLE", "pairs._RECENT_SECONDS"),
     *("bumps._MOST_PAIRS", "fused._INTERVALS", "fused._FEWEST_INTERVALS"),
     *("options.MOST_VIEWS", "kalman._SMALLEST", "detection_probability.SAME_TIME", "detection_probability._RARE"),

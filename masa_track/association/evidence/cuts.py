@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 SAME_SCENE = 0.3  # change of the background below which the scene is the same, see masa_track.video.scene_change
+_RECOGNISED = 2.0  # nats; appearance says less where all objects may be alike, see returns.most_appearance
 # Chosen on cuts between real clips, and on clips in some of whose frames most detections were left out.
 _LAPSE = 3.0  # nats, the limit for all tracks that vanish in one frame, as a detector may miss a whole frame
 _ARRIVAL = 1.5  # nats for each detection without a track
 
 
-def rearranged(appearance_odds: np.ndarray, match_odds: float) -> bool:
-    """Whether the same objects are seen from another viewpoint.
+def rearranged(appearance_odds: np.ndarray, match_odds: float, same_scene: bool) -> bool:
+    """Whether the same objects are seen from another viewpoint, or are at other places.
 
     Args:
         appearance_odds: (K,) log-odds of the pairs that appearance alone makes.
         match_odds: nats that the mean of the pairs must exceed. In a scene of other objects each detection has some
             track that is a little similar, so the mean is low.
+        same_scene: the background is the same. Then one object at least must be recognised, however alike all may be.
     """
-    return len(appearance_odds) > 0 and float(appearance_odds.mean()) > match_odds
+    if not len(appearance_odds) or (same_scene and float(appearance_odds.max()) <= _RECOGNISED):
+        return False
+    return float(appearance_odds.mean()) > match_odds
 
 
 def log_odds_of_one_view(worth: float, gone: int, redetection_probability: float, arrived: int) -> float:

@@ -393,9 +393,8 @@ class FusedAssociator(Engine):
         taken[strong], worth = most_evidence(pairs.odds[strong], options.match_odds)
         if options.use_appearance:
             by_appearance, appearance_worth = most_evidence(pairs.appearance_only[strong], options.cut_match_odds)
-            cut = appearance_worth + options.cut_odds > worth and rearranged(
-                pairs.appearance_only[strong, by_appearance][by_appearance >= 0], options.match_odds
-            )
+            odds = pairs.appearance_only[strong, by_appearance][by_appearance >= 0]
+            cut = appearance_worth + options.cut_odds > worth and rearranged(odds, options.match_odds, seen.same_scene)
             if cut:
                 taken[strong] = by_appearance
         if not cut:
