@@ -33,7 +33,7 @@ def made_clip(folder: Path, frames: int = FRAMES) -> Path:
     for index in range(frames):
         picture = np.full((HEIGHT, WIDTH, 3), 127, np.uint8)
         for thing in range(THINGS):
-            step = 4 * (index % 20)
+            step = 4 * (19 - abs(19 - index % 38))  # to and fro
             x, y = (step, 120 - step, 60)[thing], (4, 42, 80)[thing]
             picture[y : y + 36, x : x + 36] = patches[thing][: HEIGHT - y, : WIDTH - x]
             rows.append(f"{index + 1},{thing + 1},{x + 1},{y + 1},36,36,1,-1,-1,-1")
@@ -373,3 +373,31 @@ def test_classes_of_a_group_become_each_other(tmp_path: Path) -> None:
         rows = json.loads((out / "tracks.json").read_text())["annotations"]
         found[groups] = len({row["track_id"] for row in rows})
     assert found == {"car,truck;person": 2, "car;truck;person": 3}
+
+
+def test_filtered_boxes_lost_tracks_and_a_known_number(clip: Path, tmp_path: Path) -> None:
+    """The boxes of one thing are missing in the last frames; boxes jitter; three things are two identities at most."""
+    rng, lines = np.random.default_rng(0), []
+    for line in (clip / "gt" / "gt.txt").read_text().splitlines():
+        frame, thing, *box = line.split(",")
+        if thing != "3" or int(frame) <= 14:
+            places = [float(value) + rng.normal(0, 2) for value in box[:4]]
+            lines.append(",".join([frame, "-1", *map(str, places), "0.95", "-1", "-1", "-1"]))
+    (tmp_path / "det.txt").write_text("\n".join(lines) + "\n")
+    common = ["track", str(clip), "--detections", str(tmp_path / "det.txt"), "--set", "use_appearance=False"]
+    runs = {"plain": [], "filtered": ["--filter-boxes"], "lost": ["--show-lost"], "two": ["--max-identities", "2"]}
+    for name, options in runs.items():
+        assert main([*common, *options, "--out", str(tmp_path / name)]) == 0
+    plain, filtered = rows_of(tmp_path / "plain"), rows_of(tmp_path / "filtered")
+    np.testing.assert_array_equal(plain[:, :2], filtered[:, :2])
+    sizes = [each[each[:, 0] > 8, 4].std() for each in (plain, filtered)]  # the true width is 36 throughout
+    assert sizes[1] < 0.8 * sizes[0]
+    assert len(np.unique(rows_of(tmp_path / "two")[:, 1])) == 2
+    videos = [list(av.open(str(tmp_path / name / "video.mp4")).decode(video=0)) for name in ("plain", "lost")]
+    for at, dashed in ((8, False), (17, True)):  # the box of the lost thing is drawn
+        one, two = (frames[at].to_ndarray(format="gray").astype(int) for frames in videos)
+        assert ((np.abs(one - two) > 25).sum() > 10) == dashed
+    for option in ("--filter-boxes", "--show-lost"):
+        assert main([*common, "--offline", option, "--out", str(tmp_path / "refused")]) == 2
+    assert main([*common, "--max-identities", "0", "--out", str(tmp_path / "refused")]) == 2
+    assert not (tmp_path / "refused").exists()

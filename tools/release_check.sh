@@ -23,7 +23,8 @@ install() {
 situations() {
     local status=0 name
     cd "$shared/cases/behaviour" || return 1
-    for name in double_box rider_class_aware ids_skip memory_cost percent_scores milliseconds dict_without_labels \
+    for name in glitch_frame belt_one_at_a_time comes_back_other_border sprint_turns three_flies double_box \
+        rider_class_aware ids_skip memory_cost percent_scores milliseconds dict_without_labels \
         rows_of_numbers resolution_switch; do
         PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=$OLDPWD "$python" "$name.py" > "$work/$name.txt" 2>&1 ||
             { status=1 && echo "  $name: $(tail -n 3 "$work/$name.txt")"; }
