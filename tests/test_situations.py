@@ -136,6 +136,21 @@ def test_a_newcomer_of_another_appearance_is_new(x: float) -> None:
     assert found["a"] != found["b"]
 
 
+@pytest.mark.parametrize("others", [0, 2])
+@pytest.mark.parametrize("scene_changes", [{}, None])
+def test_a_newcomer_comes_when_all_tracks_are_long_missing(others: int, scene_changes: dict[int, float] | None) -> None:
+    """No track can be compared with it: all have been missing for long, and none looks like it."""
+    here = [(i, [100 + 150.0 * i, 200, 40, 100]) for i in range(1 + others)]
+    scene: list[Things] = [here] * 40 + [[]] * 150 + [[("new", [320.0, 300, 60, 60])]] * 20
+    looks = Looks()
+    for i in range(1 + others):
+        looks.of(i)
+    looks.own["new"] = -looks.own[0]
+    found = identities(scene, looks, scene_changes)
+    assert len(found["new"]) == 1
+    assert found["new"][0] not in numbers_of({i: found[i] for i in range(1 + others)})
+
+
 @pytest.mark.slow
 def test_return_prior_decides_for_one_object_alone() -> None:
     alone = returning(5.0, "a", 20.0, others=0)

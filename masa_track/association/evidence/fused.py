@@ -393,7 +393,8 @@ class FusedAssociator(Engine):
         taken[strong], worth = most_evidence(pairs.odds[strong], options.match_odds)
         if options.use_appearance:
             by_appearance, appearance_worth = most_evidence(pairs.appearance_only[strong], options.cut_match_odds)
-            odds = pairs.appearance_only[strong, by_appearance][by_appearance >= 0]
+            got = by_appearance >= 0
+            odds = pairs.appearance_only[strong[got], by_appearance[got]]
             cut = appearance_worth + options.cut_odds > worth and rearranged(odds, options.match_odds, seen.same_scene)
             if cut:
                 taken[strong] = by_appearance
