@@ -150,9 +150,7 @@ class FusedAssociator(Engine):
         shown, memory = np.array(boxes, np.float32), self.memory
         if memory is not None and self.options.filter_boxes:
             rows = np.flatnonzero(ids >= 0)
-            order = np.argsort(memory.ids)
-            tracks = order[np.searchsorted(memory.ids, ids[rows], sorter=order)]
-            shown[rows] = kalman.to_boxes(memory.shown[tracks, 0])
+            shown[rows] = kalman.to_boxes(memory.shown[memory.rows_of(ids[rows]), 0])
         return shown
 
     def class_of(self, identity: int) -> int | None:
@@ -301,8 +299,8 @@ class FusedAssociator(Engine):
         if not match.cut and seen.passed <= _LEARNING_SECONDS:
             usual = ~(fixed | replaced[matched])
             self._learn_speeds(state, seen, matched[usual], rows[usual])
+        restarted = fixed | replaced[matched] | match.cut
         for anew in (False, True):
-            restarted = fixed | replaced[matched] | match.cut
             these = restarted if anew else ~restarted
             own = matched[these]
             memory.correct(rows[these], seen.boxes[own], seen.at_border[own], now, self._noise, anew)

@@ -123,11 +123,15 @@ class FusedMemory:
         own = self.confirmation == np.inf
         return BeforeCut(at, cut_at, self.ids[own], self.filters[own], self.covariances[own], self.predictions[own])
 
+    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+        """(K,) rows of the tracks with identities (K,), all of which must be here."""
+        order = np.argsort(self.ids)
+        return np.asarray(order[np.searchsorted(self.ids, ids, sorter=order)])
+
     def restore(self, old: BeforeCut) -> None:
         """The tracks that are still remembered are where they were expected before a cut."""
         kept = np.isin(old.ids, self.ids)
-        order = np.argsort(self.ids)
-        rows = order[np.searchsorted(self.ids, old.ids[kept], sorter=order)]
+        rows = self.rows_of(old.ids[kept])
         self.filters[rows], self.covariances[rows] = old.filters[kept], old.covariances[kept]
 
     def scale(self, factors: np.ndarray) -> None:

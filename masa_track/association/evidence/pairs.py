@@ -176,8 +176,7 @@ class Evidence:
         kept = np.isin(old.ids, memory.ids)
         if kept.sum() < undone_cuts.FEWEST:
             return False
-        columns = np.searchsorted(memory.ids, old.ids[kept], sorter=(order := np.argsort(memory.ids)))
-        columns, boxes = order[columns], seen.boxes[strong]
+        columns, boxes = memory.rows_of(old.ids[kept]), seen.boxes[strong]
         if (memory.seen[columns] >= old.at).mean() > undone_cuts.FOUND:
             return False
         before = self.places(state, boxes, old.filters[kept], old.covariances[kept], old.predictions[kept])
