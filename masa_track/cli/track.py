@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.cli.arguments import path, path_text
 from masa_track.cli.counts import check_counts
+from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError, unknown_name
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Gives the objects in a video identities. The boxes come from a file (--detections), from a detector
-(--detector), or, without either, from the detection head of the model, which finds objects of any kind
-and gives them no class names. The model computes an embedding of each box. Boxes of different frames
+(--detector), or, without either, from the shipped detector nanodet, which finds people, vehicles and
+animals and names them. The model computes an embedding of each box. Boxes of different frames
 become one track by their motion and their embeddings."""
 
 _EPILOG = """\
@@ -41,6 +42,8 @@ DIR gets
 
 examples:
   masa-track track zoo.mp4 --out runs/zoo
+  masa-track track zoo.mp4 --classes animals,person --out runs/animals
+  masa-track track zoo.mp4 --detector own --out runs/anything
   masa-track track street.mp4 --detector motion --out runs/street
   masa-track track frames/ --detections det.txt --out runs/frames
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
@@ -81,14 +84,20 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=path, metavar="DIR", help="folder for the results")
-    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector own)")
+    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector nanodet)")
     boxes.add_argument("--detections", type=path_text, metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
-        help="a detector: 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
-        "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own', the detection head "
-        "of --model (the default)",
+        help="a detector: 'nanodet' (the default; classes of COCO), 'own' (the detection head of --model: objects of any "
+        "kind, without names), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
+        "ultralytics:FILE, torchvision:NAME (a COCO detector), or mmdet:CONFIG:CHECKPOINT",
+    )
+    boxes.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="what nanodet looks for: names of COCO's classes, people, vehicles or animals, separated by commas, or all "
+        "for the 80 classes (default: people,vehicles,animals)",
     )
     boxes.add_argument(
         "--text",
@@ -199,6 +208,12 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="draw, dashed, where tracks that were lost less than 2 s ago are expected",
     )
+    add(
+        "--color-by",
+        choices=COLOR_BY,
+        default=COLOR_BY[0],
+        help="a colour for each identity, or for each class, in video.mp4 (default: %(default)s)",
+    )
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
 
@@ -284,6 +299,7 @@ def run(args: argparse.Namespace) -> int:
             else {"tracks start at": f"score {overrides['track_activation_threshold']}"}
         ),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
+        **({} if args.classes is None else {"classes": ", ".join(args.classes)}),
         **({"masks by": args.masks} if segmenter else {}),
         **({"tracks": "finished offline"} if args.offline else {}),
         "device": str(model.device),
@@ -312,6 +328,8 @@ def run(args: argparse.Namespace) -> int:
                 track_activation_threshold=threshold,
                 offline=args.offline,
                 show_lost=args.show_lost,
+                color_by=args.color_by,
+                hint=nothing_found(args),
             )
         )
         failed = bool(outcome.faults)
@@ -396,14 +414,21 @@ def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, 
 
 
 def check_boxes_from(args: argparse.Namespace) -> None:
-    """Sets where the boxes come from: a file, a detector (some take a text), a text, or the model's own head.
+    """Sets where the boxes come from: a file, a detector (some take a text), a text, or else nanodet.
 
     Raises:
-        InputError: several are given that exclude each other.
+        InputError: several are given that exclude each other, or --classes names a class that there is not.
     """
     given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
     if not given:
-        args.detector = "own"
+        args.detector = "nanodet"
+    if args.classes is not None:
+        if args.detector != "nanodet":
+            raise InputError("--classes is for --detector nanodet: leave one of them out")
+        from masa_track.detectors.nanodet import class_ids
+
+        args.classes = [name.strip() for name in args.classes.split(",")]
+        class_ids(args.classes)  # a mistake is named before the model is loaded
     takes_text = args.detector is not None and args.detector.startswith("transformers:")
     if len(given) > 1 and not (takes_text and args.detections is None):
         raise InputError(
@@ -415,6 +440,14 @@ def boxes_named(args: argparse.Namespace) -> list[str]:
     """Where the boxes come from, for the report."""
     detector = [f"detector {args.detector}"] if args.detector else []
     return [*([args.detections] if args.detections else []), *detector, *([f"text {args.text!r}"] if args.text else [])]
+
+
+def nothing_found(args: argparse.Namespace) -> str:
+    """What is said after the first frames if nothing was found in them; empty: nothing."""
+    if args.detector != "nanodet":
+        return ""
+    wider = "" if args.classes == ["all"] else ", or --classes all"
+    return f"no COCO class found in the first {{frames}} frames; try --detector own or motion{wider}"
 
 
 _LONGEST_OPTION = 200
@@ -540,7 +573,7 @@ def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
 
         detector = OwnDetector(model)
     else:
-        detector = open_detector(args.detector, args.device, args.text)
+        detector = open_detector(args.detector, args.device, args.text, args.classes)
     return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
 
@@ -581,6 +614,11 @@ def why_no_identities(outcome: Outcome, track_activation_threshold: float, detec
         return (
             "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "
             "learn the background; try more frames, or a detector that works on single frames, such as own"
+        )
+    if not outcome.boxes and detector == "nanodet":
+        return (
+            "the detector found no box of the classes that it looks for; try --classes all, or --detector own (objects of "
+            "any kind) or motion (for a camera that stands still)"
         )
     if not outcome.boxes and detector is None:
         return "these frames have no boxes: check that the detections are of this video"

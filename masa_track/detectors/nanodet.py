@@ -1,7 +1,7 @@
 """NanoDet-g, the detector that the package ships: COCO's 80 classes by ONNX Runtime. Imports no torch.
 
-Source: Li et al., Generalized Focal Loss, NeurIPS 2020 (the heads); RangiLyu, NanoDet (the network). Origin and licences
-of the weights: ``masa_track/models/weights/nanodet-g.md``.
+Source: RangiLyu, NanoDet, 2020; its heads are those of Li et al., Generalized Focal Loss, NeurIPS 2020. Origin and
+licences of the weights: ``masa_track/models/weights/nanodet-g.md``.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ _OVERLAP = 0.5  # IoU above which the worse of two boxes is dropped
 _MOST_PLACES = 1000  # best places of a pass; more would only slow the suppression down
 # Boxes of one kind suppress each other whatever their classes: one vehicle is often found as car and as truck.
 _KINDS = np.array(
-    [next((kind for kind, group in enumerate(GROUPS.values()) if name in group), 3 + i) for i, name in enumerate(COCO_NAMES)]
+    [
+        next((kind for kind, group in enumerate(GROUPS.values()) if name in group), 3 + i)
+        for i, name in enumerate(COCO_NAMES)
+    ]
 )
 
 
@@ -52,11 +55,11 @@ class NanodetDetector(PictureDetector):
         classes: names of COCO, or ``people``, ``vehicles``, ``animals``, or ``all`` for the 80.
         threshold: boxes of a lower score are left out.
         long_sides: pixels that the frame's longer side is scaled to, once for each pass; None: :func:`long_sides_for`.
-        device: None or ``cpu``; ``cuda`` needs onnxruntime-gpu.
+        device: ``cpu`` stays off the GPU. Any other, or None, takes the GPU if the installed ONNX Runtime can use it.
         threads: of ONNX Runtime; None: ``OMP_NUM_THREADS`` if it is set, else one for each core.
 
     Raises:
-        InputError: for an unknown class, or a device that ONNX Runtime does not have here.
+        InputError: for an unknown class.
     """
 
     track_activation_threshold = 0.7
@@ -76,6 +79,7 @@ class NanodetDetector(PictureDetector):
         self.long_sides = long_sides
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0))
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves idle cores to the model
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(str(WEIGHTS), options, providers=_providers(device))
 
@@ -126,9 +130,13 @@ def class_ids(names: Sequence[str]) -> list[int]:
 
 
 def long_sides_for(width: int, height: int) -> tuple[int, ...]:
-    """Pixels that the longer side of a frame is scaled to, a number for each pass."""
-    longer = max(width, height)
-    return 416, int(np.clip(round(0.75 * longer / _DIVISOR) * _DIVISOR, 640, 960))
+    """Pixels that the longer side of a frame is scaled to, a number for each pass.
+
+    The network was trained at 416, where it finds large objects best. Small ones need a second, larger pass. Of some
+    20 rules this one has the best mean AP of people, vehicles and animals; see docs/benchmarks/detector.md.
+    """
+    second = np.clip(2 / 3 * max(width, height), 576, 1280)
+    return 416, round(float(second) / _DIVISOR) * _DIVISOR
 
 
 def calibrated(scores: np.ndarray) -> np.ndarray:
@@ -163,15 +171,11 @@ def _decode(places: np.ndarray, sides: np.ndarray, rows: int, columns: int) -> n
     return np.asarray((centre + distance * [-1, -1, 1, 1]) * stride[:, None])
 
 
-def _providers(device: str | None) -> list[str]:
-    """ONNX Runtime's execution providers for a device; a GPU if there is one and none is named."""
+def _providers(device: str | None) -> list[str | tuple[str, dict[str, int]]]:
+    """ONNX Runtime's execution providers for a device, the preferred one first."""
     import onnxruntime
 
-    available = onnxruntime.get_available_providers()
-    if device == "cpu" or (device is None and "CUDAExecutionProvider" not in available):
+    if device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         return ["CPUExecutionProvider"]
-    if device is not None and not device.startswith("cuda"):
-        raise InputError(f"device of nanodet must be cpu or cuda, got {device!r}")
-    if "CUDAExecutionProvider" not in available:
-        raise InputError(f"device {device!r} needs onnxruntime-gpu, and onnxruntime is installed: use --device cpu")
-    return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    number = (device or "").partition(":")[2]
+    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
