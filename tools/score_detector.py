@@ -3,15 +3,16 @@
 
     python tools/score_detector.py CLIPS
 
-CLIPS holds mot15/, mot17_mini/, moving/, bdd_mini/ and davis/; what is missing is left out. A detector is `public` (the
-det/det.txt of a MOT clip), `own` (the head of the model nano) or nanodet with a rule for its input sizes: `nanodet` (its
-own rule), `nanodet:416`, `nanodet:416+640`, `nanodet:416+.75` (a fraction is of the frame's longer side, but 640 to 960).
+CLIPS holds mot15/, mot17_mini/, moving/, bdd_mini/ and davis/; what is missing is left out. A detector is `public`
+(det/det.txt of a MOT clip), `own` (the head of the model nano) or nanodet with a rule for its input sizes: `nanodet`
+(its own rule), `nanodet:416`, `nanodet:416+640`, `nanodet:416+.75` (a fraction is of the longer side, but 640 to 960).
 
 AP is the area under the precision envelope over recall, with a match at an IoU of .5 or more. Recall and precision are
-those of the boxes that start tracks. A box that matches nothing is left aside where it overlaps what the truth does not
-judge for this kind: objects of other kinds, and the ignored regions of MOT17 and camvid. Bicycles are not scored, as the
-clips disagree on them. `own` has one class: its boxes are judged for each kind in turn. Times are medians of ten frames
-of each size, with decoding, without reading: CPU milliseconds with one thread; wall milliseconds with one and with two.
+those of the boxes that start tracks. A box that matches nothing is left aside where it overlaps what the truth does
+not judge for this kind: objects of other kinds, and the ignored regions of MOT17 and camvid. Bicycles are not scored,
+as the clips disagree on them. `own` has one class: its boxes are judged for each kind in turn. Times are medians of
+ten frames of each size, with decoding, without reading: CPU milliseconds with one thread; wall milliseconds with one
+and with two.
 """
 
 from __future__ import annotations
@@ -266,13 +267,14 @@ def score(
     tallies: list[Tally],
 ) -> bool:
     """Adds a clip's frames to the tallies, one of each kind. False where the clip has no such boxes."""
+    judged = np.unique(np.concatenate([frame.kinds for frame in frames]))
     for frame, image in zip(frames, images, strict=True):
         found = find(frame, image)
         if found is None:
             return False
         boxes, scores, kinds = found
         for kind, tally in enumerate(tallies):
-            if (frame.kinds == kind).any() or tally.truths:
+            if kind in judged:
                 mine = (kinds == kind) | (kinds == ANY)
                 tally.add(boxes[mine], scores[mine], frame.boxes[frame.kinds == kind], frame.boxes[frame.kinds != kind])
     return True
@@ -337,11 +339,11 @@ def main() -> None:
         f"\n| ms a frame: CPU; wall with 1, 2 threads |{''.join(f' {n} |' for n in timed)}\n|---|{'---|' * len(timed)}"
     )
     for size, images in sorted(by_size.items()):
-        row = []
+        line = f"| {size[0]} x {size[1]} |"
         for name in timed:
             (one, cpu), (two, _) = (milliseconds(name, images[:10], threads) for threads in (1, 2))
-            row.append(f" {cpu:.0f}; {one:.0f}, {two:.0f} |")
-        print(f"| {size[0]} x {size[1]} |{''.join(row)}")
+            line += f" {cpu:.0f}; {one:.0f}, {two:.0f} |"
+        print(line)
 
 
 if __name__ == "__main__":

@@ -89,15 +89,15 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--detector",
         metavar="NAME",
-        help="a detector: 'nanodet' (the default; classes of COCO), 'own' (the detection head of --model: objects of any "
-        "kind, without names), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
+        help="a detector: 'nanodet' (the default; COCO's classes), 'own' (the detection head of --model: any object, "
+        "without a name), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
         "ultralytics:FILE, torchvision:NAME (a COCO detector), or mmdet:CONFIG:CHECKPOINT",
     )
     boxes.add_argument(
         "--classes",
         metavar="NAMES",
-        help="what nanodet looks for: names of COCO's classes, people, vehicles or animals, separated by commas, or all "
-        "for the 80 classes (default: people,vehicles,animals)",
+        help="what nanodet looks for: names of COCO's classes, people, vehicles or animals, with commas between; or "
+        "all, for the 80 classes (default: people,vehicles,animals)",
     )
     boxes.add_argument(
         "--text",
@@ -617,8 +617,8 @@ def why_no_identities(outcome: Outcome, track_activation_threshold: float, detec
         )
     if not outcome.boxes and detector == "nanodet":
         return (
-            "the detector found no box of the classes that it looks for; try --classes all, or --detector own (objects of "
-            "any kind) or motion (for a camera that stands still)"
+            "the detector found no box of its classes; try --detector own (any object), --detector motion (for a "
+            "camera that stands still), or --classes all"
         )
     if not outcome.boxes and detector is None:
         return "these frames have no boxes: check that the detections are of this video"

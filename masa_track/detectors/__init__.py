@@ -20,8 +20,9 @@ def open_detector(
     """The detector of that name.
 
     Args:
-        name: ``nanodet``; ``motion``; ``torchvision:NAME`` or just the name of one of torchvision's COCO detectors, e.g.
-            ``fasterrcnn_resnet50_fpn_v2``; ``transformers:MODEL``; ``ultralytics:FILE``; ``mmdet:CONFIG:CHECKPOINT``.
+        name: ``nanodet``; ``motion``; ``torchvision:NAME`` or just the name of one of torchvision's COCO detectors,
+            e.g. ``fasterrcnn_resnet50_fpn_v2``; ``transformers:MODEL``; ``ultralytics:FILE``;
+            ``mmdet:CONFIG:CHECKPOINT``.
         device: for a network.
         text: what to look for, for a detector of transformers that takes text: ``"a red car. a dog"``.
         classes: what nanodet looks for, see :class:`~masa_track.detectors.nanodet.NanodetDetector`; None: its default.

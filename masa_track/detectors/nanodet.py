@@ -88,10 +88,9 @@ class NanodetDetector(PictureDetector):
         sizes = long_sides_for(width, height) if self.long_sides is None else self.long_sides
         parts = zip(*(self._one_pass(image, size) for size in sizes), strict=True)
         boxes, scores, labels = (np.concatenate(part) for part in parts)
-        rows = np.column_stack((boxes, scores, _KINDS[labels]))
-        kept = sv.box_non_max_suppression(rows, _OVERLAP) & np.isin(labels, list(self.class_names))
-        order = np.flatnonzero(kept)[np.argsort(-scores[kept], kind="stable")]
-        return sv.Detections(boxes[order], confidence=scores[order], class_id=labels[order])
+        rows = suppressed(boxes, scores, labels)
+        rows = rows[np.isin(labels[rows], list(self.class_names))]
+        return sv.Detections(boxes[rows], confidence=scores[rows], class_id=labels[rows])
 
     def _one_pass(self, image: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Boxes (N, 4) float32 xyxy pixels of the image, scores (N,) and classes (N,), overlapping still."""
@@ -137,6 +136,16 @@ def long_sides_for(width: int, height: int) -> tuple[int, ...]:
     """
     second = np.clip(2 / 3 * max(width, height), 576, 1280)
     return 416, round(float(second) / _DIVISOR) * _DIVISOR
+
+
+def suppressed(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows (M,) that remain of N overlapping boxes, best first: a better box of the same kind removes a worse one.
+
+    People are a kind, vehicles and animals are two, and each other class is one of its own.
+    """
+    kept = sv.box_non_max_suppression(np.column_stack((boxes, scores, _KINDS[labels])), _OVERLAP)
+    rows = np.flatnonzero(kept)
+    return rows[np.argsort(-scores[rows], kind="stable")]
 
 
 def calibrated(scores: np.ndarray) -> np.ndarray:

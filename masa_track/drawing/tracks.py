@@ -16,7 +16,7 @@ MASK_OPACITY = 0.45  # what is below a mask can still be told
 
 
 class TrackDrawer:
-    """Draws masks where there are any, boxes, ``#id class`` labels and short traces, a colour per identity or per class.
+    """Draws masks where there are any, boxes, ``#id class`` labels and short traces, coloured by identity or class.
 
     Keeps the box centres of the last ``trace_seconds``, nothing else.
 
