@@ -127,6 +127,12 @@ def test_classes() -> None:
         class_ids([])
 
 
+def test_a_person_never_becomes_a_car_but_a_car_a_truck() -> None:
+    groups = [{COCO_NAMES[index] for index in group} for group in nanodet.CLASS_GROUPS]
+    assert groups[:3] == [{"person"}, set(nanodet.GROUPS["vehicles"]), set(nanodet.GROUPS["animals"])]
+    assert sorted(index for group in nanodet.CLASS_GROUPS for index in group) == list(range(80))
+
+
 def test_other_classes_are_left_out(everything: NanodetDetector, picture: np.ndarray) -> None:
     (found,) = everything.detect([picture])
     first = COCO_NAMES[int(found.class_id[0])]

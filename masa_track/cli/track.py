@@ -148,7 +148,8 @@ def add_parser(commands: Any) -> None:
         "--class-groups",
         metavar="GROUPS",
         help='classes that may be the same object, by name or number: with "car,truck;person" a car may become a '
-        "truck, but not a person; a class in no group is a group of its own (default: any class may become any other)",
+        "truck, but not a person; a class in no group is a group of its own (default: any class may become any other; "
+        "with nanodet, people, vehicles, animals and other things are four groups)",
     )
     add(
         "--camera-motion",
@@ -280,6 +281,10 @@ def run(args: argparse.Namespace) -> int:
         overrides.setdefault("track_activation_threshold", track_activation_threshold)
     if args.class_groups is not None:
         overrides["class_groups"] = class_groups(args.class_groups, class_names)
+    elif args.detector == "nanodet" and args.preset == "default":
+        from masa_track.detectors.nanodet import CLASS_GROUPS
+
+        overrides.setdefault("class_groups", CLASS_GROUPS)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, prior=args.prior, **overrides)
     folder = prepare_folder(args.out)
     if args.gallery is not None:

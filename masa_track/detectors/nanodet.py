@@ -35,6 +35,11 @@ _DIVISOR = 32  # the input's sides are multiples of it, or the pyramid's maps wo
 _DISTANCES = np.arange(11, dtype=np.float32)  # in strides, over which each head gives a distribution for each side
 _OVERLAP = 0.5  # IoU above which the worse of two boxes is dropped
 _MOST_PLACES = 1000  # best places of a pass; more would only slow the suppression down
+# Classes that one object is found as by mistake: people, vehicles, animals, all others. For the tracker's class_groups.
+CLASS_GROUPS = tuple(
+    tuple(i for i, name in enumerate(COCO_NAMES) if next((k for k, g in GROUPS.items() if name in g), None) == kind)
+    for kind in (*GROUPS, None)
+)
 # Boxes of one kind suppress each other whatever their classes: one vehicle is often found as car and as truck.
 _KINDS = np.array(
     [
