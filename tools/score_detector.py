@@ -5,7 +5,8 @@
 
 CLIPS holds mot15/, mot17_mini/, moving/, bdd_mini/ and davis/; what is missing is left out. A detector is `public`
 (det/det.txt of a MOT clip), `own` (the head of the model nano) or nanodet with a rule for its input sizes: `nanodet`
-(its own rule), `nanodet:416`, `nanodet:416+640`, `nanodet:416+.75` (a fraction is of the longer side, but 640 to 960).
+(its own rule), `nanodet:416`, `nanodet:416+640`, `nanodet:416+.75@640-960` (a fraction of the longer side, within
+bounds).
 
 AP is the area under the precision envelope over recall, with a match at an IoU of .5 or more. Recall and precision are
 those of the boxes that start tracks. A box that matches nothing is left aside where it overlaps what the truth does
@@ -221,9 +222,16 @@ def public_boxes(frame: Truth, image: np.ndarray) -> Boxes | None:
 
 
 def sizes_of(rule: str, longer: int) -> list[int]:
-    """``416+.75`` for a frame of a longer side of 1,280 pixels as ``[416, 960]``."""
-    parts = [float(part) for part in rule.split("+")]
-    return [int(p) if p >= 32 else int(np.clip(round(p * longer / 32) * 32, 640, 960)) for p in parts]
+    """``416+.75@640-960`` for a frame of a longer side of 1,280 pixels as ``[416, 960]``."""
+    sizes = []
+    for part in rule.split("+"):
+        size, _, bounds = part.partition("@")
+        if bounds:
+            low, high = map(int, bounds.split("-"))
+            sizes.append(round(float(np.clip(float(size) * longer, low, high)) / 32) * 32)
+        else:
+            sizes.append(int(size))
+    return sizes
 
 
 def finder(name: str, threads: int | None = None) -> tuple[Callable[[Truth, np.ndarray], Boxes | None], float]:
