@@ -37,15 +37,21 @@ def choose_provider(device: str | None) -> tuple[str, dict[str, str]]:
     if device is None:
         device = "cuda" if PROVIDERS["cuda"][0] in available else "cpu"
     kind, colon, which = device.partition(":")
-    if kind not in PROVIDERS or (kind in ("cpu", "coreml") and colon) or (kind == "cuda" and colon and not which.isdigit()):
+    if (
+        kind not in PROVIDERS
+        or (kind in ("cpu", "coreml") and colon)
+        or (kind == "cuda" and colon and not which.isdigit())
+    ):
         raise InputError(
-            f"device {device!r} cannot be used by ONNX Runtime: known are cpu, cuda, cuda:1, openvino, openvino:GPU and "
+            f"device {device!r} cannot be used by ONNX Runtime: known are cpu, cuda, cuda:1, openvino, openvino:GPU "
+            "and "
             "coreml"
         )
     provider, package = PROVIDERS[kind]
     if provider not in available:
         raise InputError(
-            f"device {device!r} cannot be used here: it needs the {provider} of {package}, and the installed ONNX Runtime "
+            f"device {device!r} cannot be used here: it needs the {provider} of {package}, and the installed ONNX "
+            "Runtime "
             f"{onnxruntime.__version__} has {', '.join(available)}; cpu always can"
         )
     if not which:
@@ -91,7 +97,8 @@ def open_session(content: bytes, name: str, device: str | None = None) -> Infere
         ) from error
     if session.get_providers()[0] != provider:  # it falls back to the CPU with no more than a log line
         raise InputError(
-            f"device {device or 'cuda'!r} cannot be used here: the {provider} could not be started (are its drivers and "
+            f"device {device or 'cuda'!r} cannot be used here: the {provider} could not be started (are its drivers "
+            "and "
             "libraries installed?); cpu always can"
         )
     return session

@@ -17,13 +17,15 @@ from typing import Any
 from masa_track.errors import InputError, missing_extra, unknown_name
 
 # What extras of setup.py bring along: the modules to look for.
+_TORCH = ("torch", "torchvision", "timm", "safetensors")
 EXTRAS = {
-    "torch": ("torch", "torchvision", "timm", "safetensors"),
-    "onnx": ("torch", "torchvision", "timm", "safetensors", "onnx"),
+    "torch": _TORCH,
+    "onnx": (*_TORCH, "onnx"),
     "eval": ("motmetrics", "trackeval"),
-    "hub": ("huggingface_hub",),
-    "sam": ("segment_anything",),
-    "gdino": ("transformers",),
+    "hub": (*_TORCH, "huggingface_hub"),
+    "sam": (*_TORCH, "segment_anything", "pycocotools"),
+    "gdino": (*_TORCH, "transformers"),
+    "transformers": (*_TORCH, "transformers"),
 }
 OWN, GROUNDING_DINO = "own", "grounding-dino"  # detectors that can work on a model's backbone
 ONNX = ".onnx"
@@ -283,16 +285,17 @@ def is_installed(extra: str) -> bool:
     return all(find_spec(module) is not None for module in EXTRAS[extra])
 
 
-def check_installed(extra: str, purpose: str) -> None:
-    """Raises InputError, which names the command, if a library of an extra cannot be imported; none is imported.
+def check_installed(*extras: str, purpose: str = "here") -> None:
+    """Raises InputError, which names one command for all, if a library of extras cannot be imported; none is imported.
 
     Args:
-        extra: one of :data:`EXTRAS`.
-        purpose: what it is needed for, e.g. ``for training``.
+        *extras: of :data:`EXTRAS`.
+        purpose: what they are needed for, e.g. ``for training``.
     """
-    for module in EXTRAS[extra]:
-        if find_spec(module) is None:
-            raise missing_extra(module.replace("_", "-"), extra, purpose)
+    lacking = [extra for extra in extras if not is_installed(extra)]
+    if lacking:
+        module = next(module for module in EXTRAS[lacking[0]] if find_spec(module) is None)
+        raise missing_extra(module.replace("_", "-"), ",".join(lacking), purpose)
 
 
 def told_by(shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from masa_track.errors import InputError, unknown_name
+from masa_track.errors import InputError, missing_extra, unknown_name
+from masa_track.registry import check_installed, is_installed
 
 if TYPE_CHECKING:
     from masa_track.contracts import Detector
@@ -25,15 +26,13 @@ def open_detector(name: str, device: str | None = None, text: str | None = None)
     Raises:
         InputError: for an unknown name, a library that is not installed, or weights that cannot be had.
     """
-    from masa_track.detectors import coco
-    from masa_track.detectors.motion import MotionDetector
-
     library, colon, model = name.partition(":")
     if text is not None and library != "transformers":
         raise InputError(f"--text needs a detector that takes text, e.g. transformers:MODEL, got --detector {name}")
     if colon and not model:
         raise InputError(f"--detector {name} names no model: {_FORMS}")
     if library == "transformers" and colon:
+        check_installed("transformers", purpose=f"for --detector {name}")
         from masa_track.detectors.huggingface import TransformersDetector
 
         return TransformersDetector(model, text, device)
@@ -49,11 +48,20 @@ def open_detector(name: str, device: str | None = None, text: str | None = None)
             raise InputError(f"--detector mmdet:CONFIG:CHECKPOINT needs both files, got {name!r}")
         return MmdetDetector(config, checkpoint, device)
     if library == "torchvision" and colon:
+        check_installed("torch", purpose=f"for --detector {name}")
         name = model
     if name == "motion":
+        from masa_track.detectors.motion import MotionDetector
+
         return MotionDetector()
-    if name in coco.names():
-        return coco.CocoDetector(name, device)
     if ":" in name:
         raise unknown_name("detector's library", library, _LIBRARIES)
-    raise unknown_name("detector", name, ["motion", "own", *coco.names(), *(f"{each}:..." for each in _LIBRARIES)])
+    known = ["motion", "own", *(f"{each}:..." for each in _LIBRARIES)]
+    if not is_installed("torch"):
+        lacking = missing_extra("torch", "torch", "for torchvision's detectors")
+        raise InputError(f"{unknown_name('detector', name, known)}; {lacking}")
+    from masa_track.detectors import coco
+
+    if name in coco.names():
+        return coco.CocoDetector(name, device)
+    raise unknown_name("detector", name, [*known, *coco.names()])

@@ -1,9 +1,8 @@
-"""A network as ONNX files, which :mod:`masa_track.encoders.onnx_embedder` runs without torch. Needs the extra ``onnx``."""
+"""A network as ONNX files, which :mod:`.onnx_embedder` runs without torch. Needs the extra ``onnx``."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -45,12 +44,20 @@ class _Encode(nn.Module):
         return tuple(self.network.pyramid(image))
 
 
-class _Embed(_Encode):
+class _Embed(nn.Module):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
     def forward(self, boxes: Tensor, *levels: Tensor) -> Tensor:
         return self.network.embed(levels, [boxes])
 
 
-class _Detect(_Encode):
+class _Detect(nn.Module):
+    def __init__(self, network: Any) -> None:
+        super().__init__()
+        self.network = network
+
     def forward(self, *levels: Tensor) -> tuple[Tensor, ...]:
         return tuple(part[0] for pair in self.network.candidates(levels) for part in pair)
 
@@ -72,7 +79,8 @@ def write_onnx(
         The files.
 
     Raises:
-        InputError: as :func:`masa_track.load`, or the network cannot be written, or ONNX Runtime computes something else.
+        InputError: as :func:`masa_track.load`, or the network cannot be written, or ONNX Runtime computes something
+            else.
         OSError: a file cannot be written.
     """
     given, checkpoint = (name_or_path, None) if model is None else (model, name_or_path)
@@ -101,7 +109,8 @@ def _check_equal(model: BaseEmbedder, other: BaseEmbedder, name: str, least: flo
     cosine = float(cosines(model.embed(image, boxes), other.embed(image, boxes)).min())
     if not cosine >= least:
         raise InputError(
-            f"{name} cannot be written as ONNX: ONNX Runtime's embeddings differ from torch's, cosine {cosine:.6f}; the "
+            f"{name} cannot be written as ONNX: ONNX Runtime's embeddings differ from torch's, cosine {cosine:.6f}; "
+            "the "
             "network may depend on the sizes or the numbers that it was traced with"
         )
 
@@ -118,8 +127,8 @@ def export_onnx(network: Any, spec: ModelSpec, source_sha256: str, prior: Appear
     Weights that float16 holds exactly are stored in it; ONNX Runtime computes in float32 all the same.
 
     Args:
-        network: on the CPU, in float32, its batch norms not folded: ONNX Runtime folds them, and as they are, weights that
-            were float16 still are.
+        network: on the CPU, in float32, its batch norms not folded: ONNX Runtime folds them, and as they are, weights
+            that were float16 still are.
         spec: of its model.
         source_sha256: of the file that the weights are from.
         prior: the cosines to expect, where they are known.
@@ -173,15 +182,15 @@ def _trace(
     dynamic: Mapping[str, Sequence[int]],
 ) -> Any:
     """The ``onnx.ModelProto`` of a module; ``dynamic``: for each input, the axes whose sizes may change."""
-    buffer = io.BytesIO()
     axes = {name: {axis: f"{name}_{axis}" for axis in given} for name, given in dynamic.items()}
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "network.onnx")
             warnings.simplefilter("ignore")  # of the tracer: on what it takes for constant, and its own future
             torch.onnx.export(
                 module.eval(),
                 arguments,
-                buffer,
+                file,
                 input_names=list(inputs),
                 output_names=list(outputs),
                 dynamic_axes=axes,
@@ -189,9 +198,9 @@ def _trace(
                 training=torch.onnx.TrainingMode.PRESERVE,  # or batch norms would be folded, and rounded in float16
                 dynamo=False,
             )
+            model = onnx.load(file)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError) as error:
         raise InputError(f"{spec.name} cannot be written as ONNX: {first_line(error)}") from error
-    model = onnx.load_model_from_string(buffer.getvalue())
     _tidy(model.graph, outputs)
     model.producer_version = ""  # torch's: the same network gives the same file with another version
     onnx.checker.check_model(model)
@@ -199,7 +208,7 @@ def _trace(
 
 
 def _tidy(graph: Any, outputs: Sequence[str]) -> None:
-    """Stores weights in float16 where that is exact; leaves out inputs that nothing uses, and the long names of steps."""
+    """Stores weights in float16 where that is exact; leaves out unused inputs and the long names of steps."""
     used = {name for node in graph.node for name in node.input}
     kept = [given for given in graph.input if given.name in used]
     del graph.input[:]
@@ -219,7 +228,9 @@ def _tidy(graph: Any, outputs: Sequence[str]) -> None:
     del graph.node[:]
     graph.node.extend([*casts, *nodes])
     fixed = {*outputs, *(given.name for given in graph.input), *(tensor.name for tensor in graph.initializer)}
-    short = {name: name if name in fixed else f"v{i}" for i, name in enumerate(n for node in nodes for n in node.output)}
+    short = {
+        name: name if name in fixed else f"v{i}" for i, name in enumerate(n for node in nodes for n in node.output)
+    }
     for node in graph.node:
         node.name = node.doc_string = ""
         node.input[:] = [short.get(name, name) for name in node.input]

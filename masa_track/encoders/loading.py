@@ -11,7 +11,7 @@ from masa_track.association import AppearancePrior
 from masa_track.encoders.base import BaseEmbedder
 from masa_track.errors import InputError, unknown_name
 from masa_track.onnx_session import choose_provider
-from masa_track.registry import ONNX, WEIGHT_SUFFIXES, ModelSpec, check_installed, find_model, spec_of
+from masa_track.registry import ONNX, WEIGHT_SUFFIXES, ModelSpec, check_installed, find_model, is_installed, spec_of
 
 if TYPE_CHECKING:
     import torch
@@ -30,14 +30,14 @@ def load(
 
     The cosines to expect of its embeddings, if known, are its ``prior``: that of its
     :class:`~masa_track.registry.ModelSpec`, or, where the weights are a file ``FILE.safetensors``, ``FILE.pth`` or
-    ``FILE.onnx`` that is given, that of ``FILE.prior.json`` beside it, by ``tools/fit_appearance.py``. None where there is
-    no such file, or where it names another model. A file ``FILE.onnx`` also brings the prior that was known when it was
-    made.
+    ``FILE.onnx`` that is given, that of ``FILE.prior.json`` beside it, by ``tools/fit_appearance.py``. None where there
+    is no such file, or where it names another model. A file ``FILE.onnx`` also brings the prior that was known when it
+    was made.
 
     What became of an official checkpoint's keys is logged (logger ``masa_track``) and kept as ``report``.
 
-    Two libraries can run a network: ONNX Runtime, which is always installed, and torch, with the extra ``torch``. They give
-    the same embeddings, to a cosine of .99999. ``nano`` is shipped for both.
+    Two libraries can run a network: ONNX Runtime, which is always installed, and torch, with the extra ``torch``. They
+    give the same embeddings, to a cosine of .99999. ``nano`` is shipped for both.
 
     Args:
         name_or_path: a model that :func:`masa_track.list_models` lists, e.g. ``nano`` (shipped, works offline) or
@@ -45,16 +45,16 @@ def load(
             that says which model it is of, or an .onnx by ``masa-track convert --to onnx``.
         device: for both ``cpu``, ``cuda`` and ``cuda:1``; for ONNX Runtime also ``openvino``, ``openvino:GPU`` and
             ``coreml``; for torch whatever it knows. None takes an NVIDIA GPU if there is one.
-        checkpoint: other weights for a named model: a .safetensors or a .pth with the network's tensors, an official .pth,
-            or an .onnx.
+        checkpoint: other weights for a named model: a .safetensors or a .pth with the network's tensors, an official
+            .pth, or an .onnx.
         dtype: what it computes in: ``float32`` (also when None), ``float16`` or ``bfloat16``; the latter two by torch.
         backend: ``onnx`` or ``torch``; ``auto`` takes torch for weights that are no .onnx file, for another dtype, and,
             where torch is installed, for ``cuda`` and its other devices, and if no device is named but torch has a GPU.
             Else it takes ONNX Runtime, which is faster on a CPU.
 
     Raises:
-        InputError: for an unknown name, a missing or broken file, weights of another model, an unusable device, a backend
-            that cannot run these weights, or one that is not installed.
+        InputError: for an unknown name, a missing or broken file, weights of another model, an unusable device, a
+            backend that cannot run these weights, or one that is not installed.
     """
     if backend not in BACKENDS:
         raise unknown_name("backend", backend, BACKENDS)
@@ -70,7 +70,8 @@ def load(
     if onnx is None:
         what = checkpoint or name_or_path
         raise InputError(
-            f"backend 'onnx' needs an .onnx file, got {str(what)!r}: convert weights by `masa-track convert FILE --to onnx`, "
+            f"backend 'onnx' needs an .onnx file, got {str(what)!r}: convert weights by `masa-track convert FILE --to "
+            "onnx`, "
             "or take backend='torch'"
         )
     if not _is_float32(dtype):
@@ -116,7 +117,8 @@ def _load_onnx(path: Path, spec: ModelSpec | None, device: str | None) -> BaseEm
             raise InputError(f"the weights of {spec.name!r} are missing: there is no {path}")
         if hashlib.sha256(path.read_bytes()).hexdigest() != spec.onnx_sha256:
             raise InputError(
-                f"{path} is not the file of {spec.name!r} that is registered: its SHA-256 is not {spec.onnx_sha256}; get "
+                f"{path} is not the file of {spec.name!r} that is registered: its SHA-256 is not {spec.onnx_sha256}; "
+                "get "
                 "the file again, or give another one as checkpoint"
             )
     embedder = OnnxEmbedder(path, device)
@@ -132,7 +134,7 @@ def _load_torch(
     checkpoint: str | Path | None,
     dtype: str | torch.dtype | None,
 ) -> BaseEmbedder:
-    check_installed("torch", f"for {str(checkpoint or name_or_path)!r}")
+    _check_libraries(name_or_path, checkpoint, dtype, device)
     from masa_track.encoders.embedder import Embedder
     from masa_track.models.devices import choose_device, choose_dtype
     from masa_track.models.loading import load_network
@@ -145,6 +147,22 @@ def _load_torch(
     own = loaded.are_own_weights
     embedder.prior = _own_prior(loaded.spec, embedder) if own else _prior_beside(loaded.path, embedder)
     return embedder
+
+
+def _check_libraries(
+    name_or_path: str | Path, checkpoint: str | Path | None, dtype: str | torch.dtype | None, device: str | None
+) -> None:
+    """Raises InputError unless torch, and what else the model needs, is installed."""
+    spec = find_model(str(name_or_path))
+    extras = ["torch"]
+    if spec is not None and spec.needs is not None:
+        extras = [spec.needs]
+    if spec is not None and checkpoint is None and not spec.is_shipped and spec.local_weights() is None:
+        extras += ["hub"] if spec.weights is not None and not is_installed("torch") else []
+    details = [f"dtype {dtype}"] if not _is_float32(dtype) else []
+    details += [f"device {device!r}"] if device not in (None, "cpu") else []
+    what = f"the model {str(checkpoint or name_or_path)!r}" + (f" with {' and '.join(details)}" if details else "")
+    check_installed(*extras, purpose=f"for {what}")
 
 
 def _own_prior(spec: ModelSpec, model: BaseEmbedder) -> AppearancePrior | None:

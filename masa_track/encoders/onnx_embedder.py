@@ -1,8 +1,8 @@
 """A network of ONNX files at work, by ONNX Runtime and numpy. Imports no torch.
 
-A network is three files, which belong together: ``NAME.onnx`` (a picture to feature levels), ``NAME.embed.onnx`` (levels
-and boxes to embeddings) and, where it finds boxes itself, ``NAME.detect.onnx`` (levels to candidates). What must be known
-of them stands in the first one's metadata, as :class:`NetworkFacts`.
+A network is three files, which belong together: ``NAME.onnx`` (a picture to feature levels), ``NAME.embed.onnx``
+(levels and boxes to embeddings) and, where it finds boxes itself, ``NAME.detect.onnx`` (levels to candidates). What
+must be known of them stands in the first one's metadata, as :class:`NetworkFacts`.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class NetworkFacts:
             found = facts.pop("format")
             if found != FORMAT:
                 raise InputError(
-                    f"{file} was written by masa-track {facts.get('version')} in format {found}, and format {FORMAT} is "
+                    f"{file} was written by masa-track {facts.get('version')} in format {found}, and format {FORMAT} "
+                    "is "
                     "read: convert the weights again"
                 )
             facts["preprocessing"] = Preprocessing(**facts["preprocessing"])
@@ -105,11 +106,15 @@ class NetworkFacts:
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             if isinstance(error, InputError):
                 raise
-            raise InputError(f"{file}: its metadata {_KEY!r} is damaged ({error!r}): convert the weights again") from error
+            raise InputError(
+                f"{file}: its metadata {_KEY!r} is damaged ({error!r}): convert the weights again"
+            ) from error
 
 
 class OnnxEmbedder(BaseEmbedder):
-    """A network of ONNX files with its preprocessing, on a device. Made by :func:`masa_track.load`. Computes in float32.
+    """A network of ONNX files with its preprocessing, on a device; it computes in float32.
+
+    Made by :func:`masa_track.load`.
 
     Args:
         path: ``NAME.onnx``; the other files are beside it.
@@ -257,5 +262,7 @@ def _read_part(path: Path, part: str, digits: str) -> bytes:
         raise InputError(f"{path} needs {file.name} beside it, and it is not there: keep the files of a model together")
     content = file.read_bytes()
     if hashlib.sha256(content).hexdigest() != digits:
-        raise InputError(f"{file} is not of the network of {path}: its SHA-256 is another; keep those of one conversion")
+        raise InputError(
+            f"{file} is not of the network of {path}: its SHA-256 is another; keep those of one conversion"
+        )
     return content

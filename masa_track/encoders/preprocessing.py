@@ -43,8 +43,8 @@ def to_input(frame: np.ndarray, preprocessing: Preprocessing) -> tuple[np.ndarra
         preprocessing: sizes and statistics.
 
     Returns:
-        The input (1, 3, H', W') float32, channels last in memory; the (4,) float32 factors that bring xyxy pixels of the
-        frame into it; and (height, width) of the picture inside it, pixels.
+        The input (1, 3, H', W') float32, channels last in memory; the (4,) float32 factors that bring xyxy pixels of
+        the frame into it; and (height, width) of the picture inside it, pixels.
     """
     height, width = frame.shape[:2]
     scale = preprocessing.long_side / max(height, width)

@@ -38,9 +38,7 @@ class LoadedNetwork:
     report: LoadReport | None
 
 
-def load_network(
-    name_or_path: str | Path, checkpoint: str | Path | None = None, fold: bool = True
-) -> LoadedNetwork:
+def load_network(name_or_path: str | Path, checkpoint: str | Path | None = None, fold: bool = True) -> LoadedNetwork:
     """Loads a network; arguments and errors as of :func:`masa_track.load`. ``fold=False`` keeps batch norms apart."""
     given = str(name_or_path)
     spec = find_model(given)
