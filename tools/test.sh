@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs masa-track as `pip install .` does, without torch, into a fresh .venv-core and tests that (tests/core; one minute).
-# Then, with what all tests need, into .venv-test, and runs all of them: style, types, tests. Then those of the mmdet integration in .venv-test-mmdet, which lies over .venv-test (one torch for both) and for which mmcv is built once
+# Installs masa-track as `pip install .` does, without torch, into a fresh .venv-test-core and runs tests/core there: one
+# minute. Then installs it with what all tests need into .venv-test and runs all of them: style, types, tests. Then those of
+# the mmdet integration in .venv-test-mmdet, which lies over .venv-test (one torch for both) and for which mmcv is built once
 # (some nine minutes on two cores).
 # torch is the newest that mmcv's sources compile with. Another, without mmdet: TORCH=2.15.0 VENV=.venv-new bash tools/test.sh
 # Another Python: PYTHON=python3.13 VENV=.venv-313 bash tools/test.sh      Fewer tests: bash tools/test.sh -m "not slow"

@@ -100,7 +100,8 @@ class NetworkFacts:
                     "is "
                     "read: convert the weights again"
                 )
-            facts["preprocessing"] = Preprocessing(**facts["preprocessing"])
+            given = facts["preprocessing"]
+            facts["preprocessing"] = Preprocessing(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
             facts["detection"] = facts["detection"] and Detection(*facts["detection"])
             return cls(**facts)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
