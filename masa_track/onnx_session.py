@@ -84,7 +84,7 @@ def open_session(content: bytes, name: str, device: str | None = None) -> Infere
     options = onnxruntime.SessionOptions()
     threads = os.environ.get("OMP_NUM_THREADS", "")
     options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
-    options.log_severity_level = 3  # errors alone
+    options.log_severity_level = 4  # errors are raised as well
     providers: list[Any] = [(provider, settings)]
     if provider != "CPUExecutionProvider":
         providers.append("CPUExecutionProvider")  # for operators that the device lacks

@@ -106,7 +106,16 @@ def _check_equal(model: BaseEmbedder, other: BaseEmbedder, name: str, least: flo
     image = cv2.resize(random.integers(0, 255, (24, 40, 3), np.uint8), (333, 200))
     corners = random.uniform(0, 150, (20, 2))
     boxes = np.hstack([corners, corners + random.uniform(2, 180, (20, 2))])
-    cosine = float(cosines(model.embed(image, boxes), other.embed(image, boxes)).min())
+    try:
+        found = other.embed(image, boxes)
+    except InputError:
+        raise
+    except Exception as error:  # of ONNX Runtime, whose types have no common base but Exception
+        raise InputError(
+            f"{name} cannot be written as ONNX: on another picture than the traced one, ONNX Runtime says "
+            f"{first_line(error)}"
+        ) from error
+    cosine = float(cosines(model.embed(image, boxes), found).min())
     if not cosine >= least:
         raise InputError(
             f"{name} cannot be written as ONNX: ONNX Runtime's embeddings differ from torch's, cosine {cosine:.6f}; "

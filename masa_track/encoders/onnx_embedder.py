@@ -101,7 +101,8 @@ class NetworkFacts:
                     "read: convert the weights again"
                 )
             given = facts["preprocessing"]
-            facts["preprocessing"] = Preprocessing(**{**given, "mean": tuple(given["mean"]), "std": tuple(given["std"])})
+            lists = {name: tuple(given[name]) for name in ("mean", "std")}
+            facts["preprocessing"] = Preprocessing(**(given | lists))
             facts["detection"] = facts["detection"] and Detection(*facts["detection"])
             return cls(**facts)
         except (ValueError, TypeError, LookupError, AttributeError) as error:

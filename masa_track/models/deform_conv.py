@@ -27,7 +27,7 @@ def read_as(buffer: Tensor, channels: int, height: int, width: int) -> Tensor:
     Returns:
         (B, channels, height, width).
     """
-    return buffer.flatten(1)[:, : channels * height * width].unflatten(1, (channels, height, width))
+    return buffer.flatten(1)[:, : channels * height * width].reshape(-1, channels, height, width)
 
 
 class DeformConvNorm(nn.Module):
