@@ -24,10 +24,13 @@ from masa_track.boxes import suppress
 from masa_track.cli.main import main
 from masa_track.encoders.base import BaseEmbedder
 from masa_track.encoders.embedder import Embedder
-from masa_track.encoders.export import SAME, cosines, write_onnx
+from masa_track.encoders.export import SAME, cosines, trace, write_onnx
 from masa_track.encoders.onnx_embedder import OnnxEmbedder, part_path
 from masa_track.errors import InputError
 from masa_track.models import build_model
+from masa_track.models.deform_fusion import DeformFusion
+from masa_track.models.roi import roi_features
+from masa_track.onnx_session import open_session
 from masa_track.registry import list_models, register_model, spec_of
 from masa_track.training.export import export
 
@@ -331,6 +334,53 @@ def test_converting_what_cannot_be(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 # Parts
+
+
+def run_traced(module: torch.nn.Module, traced: dict[str, torch.Tensor], given: dict[str, torch.Tensor]) -> list[Any]:
+    """What ONNX Runtime computes for other inputs than the traced ones."""
+    axes = {name: {axis: f"{name}{axis}" for axis in range(value.ndim)} for name, value in traced.items()}
+    model = trace(module, spec_of("r50"), tuple(traced.values()), list(traced), ["out"], axes)
+    session = open_session(model.SerializeToString(), "test", "cpu")
+    return session.run(None, {name: value.numpy() for name, value in given.items()})
+
+
+def test_boxes_read_the_level_of_their_size() -> None:
+    """Also those whose level no traced box had, and in their order."""
+
+    class Read(torch.nn.Module):
+        def forward(self, boxes: torch.Tensor, *levels: torch.Tensor) -> torch.Tensor:
+            return roi_features(levels, [boxes], (4, 8, 16, 32))
+
+    generator = torch.Generator().manual_seed(0)
+
+    def inputs(side: int, boxes: list[list[float]]) -> dict[str, torch.Tensor]:
+        maps = {f"level{i}": torch.randn(1, 3, side >> i, side >> i, generator=generator) for i in range(4)}
+        return {"boxes": torch.tensor(boxes), **maps}
+
+    traced = inputs(32, [[0.0, 0, 20, 20], [5, 5, 30, 40]])
+    given = inputs(128, [[0.0, 0, 500, 500], [5, 5, 30, 40], [10, 20, 160, 170], [0, 0, 300, 250], [9, 9, 9, 9]])
+    expected = Read()(*given.values()).numpy()
+    np.testing.assert_allclose(run_traced(Read(), traced, given)[0], expected, atol=1e-4)
+
+
+def test_deformable_fusion_of_any_size() -> None:
+    class Fuse(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fusion = DeformFusion(16, 1)
+
+        def forward(self, fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+            return torch.cat([level.flatten(2) for level in self.fusion([fine, coarse])], dim=2)
+
+    torch.manual_seed(0)
+    module = Fuse()
+    for parameter in module.parameters():
+        parameter.data.normal_(0, 0.2)
+    traced = {"fine": torch.randn(1, 16, 8, 10), "coarse": torch.randn(1, 16, 4, 5)}
+    given = {"fine": torch.randn(1, 16, 11, 14), "coarse": torch.randn(1, 16, 6, 7)}
+    with torch.no_grad():
+        expected = module(**given).numpy()
+    np.testing.assert_allclose(run_traced(module, traced, given)[0], expected, atol=1e-3)
 
 
 def test_suppression_is_torchvisions() -> None:

@@ -156,8 +156,8 @@ def export_onnx(network: Any, spec: ModelSpec, source_sha256: str, prior: Appear
     names = [f"level{index}" for index in range(len(levels))]
     boxes = torch.tensor([[0.0, 0.0, sides[1] / 2, sides[0]], [8.0, 8.0, 24.0, 40.0]])
     models = {
-        "": _trace(_Encode(network), spec, (image,), ["image"], names, {"image": (2, 3)}),
-        "embed": _trace(
+        "": trace(_Encode(network), spec, (image,), ["image"], names, {"image": (2, 3)}),
+        "embed": trace(
             _Embed(network), spec, (boxes, *levels), ["boxes", *names], ["embeddings"],
             {"boxes": (0,), **dict.fromkeys(names, (2, 3))},
         ),
@@ -165,7 +165,7 @@ def export_onnx(network: Any, spec: ModelSpec, source_sha256: str, prior: Appear
     detection = None
     if hasattr(network, "candidates"):
         outputs = [f"{what}{i}" for i in range(len(nano_detector.STRIDES)) for what in ("boxes", "scores")]
-        models["detect"] = _trace(_Detect(network), spec, levels, names, outputs, dict.fromkeys(names, (2, 3)))
+        models["detect"] = trace(_Detect(network), spec, levels, names, outputs, dict.fromkeys(names, (2, 3)))
         detection = Detection(nano_detector.PER_LEVEL, nano_detector.MAX_DETECTIONS, nano_detector.OVERLAP)
     parts = {name: model.SerializeToString(deterministic=True) for name, model in models.items() if name}
     facts = NetworkFacts(
@@ -182,7 +182,7 @@ def export_onnx(network: Any, spec: ModelSpec, source_sha256: str, prior: Appear
     return {"": models[""].SerializeToString(deterministic=True), **parts}
 
 
-def _trace(
+def trace(
     module: nn.Module,
     spec: ModelSpec,
     arguments: tuple[Tensor, ...],
