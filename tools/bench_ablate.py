@@ -101,6 +101,7 @@ CONSTANTS: tuple[tuple[str, str, float | None], ...] = (
     ("fused", "_DENSE_SECONDS", 0.0),
     ("fused", "_CLEAN_OVERLAP", 1.0),
     ("fused", "_CLEAN_BORDER", 1.0),
+    ("pairs", "_TENTATIVE", 0.0),
     ("pairs", "_ELSEWHERE", -1e6),
     ("pairs", "_SAME_AREA", 1e6),
     ("pairs", "_SHORT_GAP", 0.0),

@@ -17,6 +17,7 @@ from masa_track.association.matching import most_evidence
 
 IMPOSSIBLE = -1e9
 CROWD = 10.0  # missing tracks that halve the odds of each: among many, some look similar by chance
+_TENTATIVE = 2.0  # nats less for a track without an identity: it may follow a false detection
 _UNCLEAR = (0.5, 0.3)  # coverage from which appearance counts for less, and its least weight
 _ELSEWHERE = -5.0  # nats of the place, below which a detection is not where its track should be
 _SAME_AREA = 0.3  # logarithm; a box of another area than its track's shows another part of the object
@@ -219,7 +220,7 @@ class Evidence:
         assert memory is not None
         forgotten = missing[columns] / options.forgetting_seconds
         place, odds = self._by_motion(state, seen, missing, columns)
-        odds = odds - forgotten
+        odds = odds - forgotten - np.where(memory.confirmation[columns] < np.inf, _TENTATIVE, 0.0)
         appearance_only = cosines = appearance = np.zeros_like(odds)
         if options.use_appearance:
             gone = missing[columns] > returns.GONE_SECONDS
