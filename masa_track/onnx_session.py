@@ -26,7 +26,7 @@ def choose_provider(device: str | None) -> tuple[str, dict[str, str]]:
 
     Args:
         device: ``cpu``, ``cuda``, ``cuda:1``, ``openvino``, ``openvino:GPU`` or ``coreml``; None takes an NVIDIA GPU if
-            the installed ONNX Runtime can use one.
+            the installed ONNX Runtime has its provider.
 
     Raises:
         InputError: for another device, or one whose provider the installed ONNX Runtime lacks.
@@ -44,15 +44,13 @@ def choose_provider(device: str | None) -> tuple[str, dict[str, str]]:
     ):
         raise InputError(
             f"device {device!r} cannot be used by ONNX Runtime: known are cpu, cuda, cuda:1, openvino, openvino:GPU "
-            "and "
-            "coreml"
+            "and coreml"
         )
     provider, package = PROVIDERS[kind]
     if provider not in available:
         raise InputError(
             f"device {device!r} cannot be used here: it needs the {provider} of {package}, and the installed ONNX "
-            "Runtime "
-            f"{onnxruntime.__version__} has {', '.join(available)}; cpu always can"
+            f"Runtime {onnxruntime.__version__} has {', '.join(available)}; cpu always can"
         )
     if not which:
         return provider, {}
@@ -67,7 +65,7 @@ def open_session(content: bytes, name: str, device: str | None = None) -> Infere
     Args:
         content: of an ONNX file.
         name: of the file, for errors.
-        device: see :func:`choose_provider`.
+        device: see :func:`choose_provider`; None goes on with the CPU where no GPU can be started.
 
     Raises:
         InputError: the file is damaged, keeps its weights in another file, or needs operators that the installed ONNX
@@ -95,10 +93,11 @@ def open_session(content: bytes, name: str, device: str | None = None) -> Infere
             f"{name} cannot be opened by ONNX Runtime {onnxruntime.__version__} ({first_line(error)}): if the file is "
             "whole, it needs a newer ONNX Runtime, or must be written with an older opset"
         ) from error
-    if session.get_providers()[0] != provider:  # it falls back to the CPU with no more than a log line
+    if (
+        device is not None and session.get_providers()[0] != provider
+    ):  # it falls back to the CPU with no more than a log line
         raise InputError(
-            f"device {device or 'cuda'!r} cannot be used here: the {provider} could not be started (are its drivers "
-            "and "
-            "libraries installed?); cpu always can"
+            f"device {device!r} cannot be used here: the {provider} could not be started (are its drivers "
+            "and libraries installed?); cpu always can"
         )
     return session

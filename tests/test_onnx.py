@@ -211,6 +211,7 @@ def test_a_provider_that_does_not_start_is_refused(monkeypatch: pytest.MonkeyPat
         pytest.skip("the GPU may start")
     with pytest.raises(InputError, match=r"device 'cuda' cannot be used here"):
         masa_track.load("nano", "cuda", backend="onnx")
+    assert masa_track.load("nano", backend="onnx").device == "cpu"  # no device was asked for
 
 
 # Which files

@@ -119,8 +119,7 @@ def _check_equal(model: BaseEmbedder, other: BaseEmbedder, name: str, least: flo
     if not cosine >= least:
         raise InputError(
             f"{name} cannot be written as ONNX: ONNX Runtime's embeddings differ from torch's, cosine {cosine:.6f}; "
-            "the "
-            "network may depend on the sizes or the numbers that it was traced with"
+            "the network may depend on the sizes or the numbers that it was traced with"
         )
 
 

@@ -70,9 +70,8 @@ def load(
     if onnx is None:
         what = checkpoint or name_or_path
         raise InputError(
-            f"backend 'onnx' needs an .onnx file, got {str(what)!r}: convert weights by `masa-track convert FILE --to "
-            "onnx`, "
-            "or take backend='torch'"
+            f"backend 'onnx' needs an .onnx file, got {str(what)!r}: convert weights by "
+            "`masa-track convert FILE --to onnx`, or take backend='torch'"
         )
     if not _is_float32(dtype):
         raise InputError(f"dtype must be float32 for ONNX Runtime, got {dtype}: backend='torch' has others")
@@ -118,8 +117,7 @@ def _load_onnx(path: Path, spec: ModelSpec | None, device: str | None) -> BaseEm
         if hashlib.sha256(path.read_bytes()).hexdigest() != spec.onnx_sha256:
             raise InputError(
                 f"{path} is not the file of {spec.name!r} that is registered: its SHA-256 is not {spec.onnx_sha256}; "
-                "get "
-                "the file again, or give another one as checkpoint"
+                "get the file again, or give another one as checkpoint"
             )
     embedder = OnnxEmbedder(path, device)
     if spec is not None and embedder.name != spec.name:

@@ -23,7 +23,7 @@ from masa_track.contracts import Features
 from masa_track.encoders.base import BaseEmbedder
 from masa_track.encoders.preprocessing import check_images, to_input, within_reach
 from masa_track.errors import InputError
-from masa_track.onnx_session import choose_provider, open_session
+from masa_track.onnx_session import open_session
 from masa_track.registry import ONNX, Preprocessing
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ class NetworkFacts:
             if found != FORMAT:
                 raise InputError(
                     f"{file} was written by masa-track {facts.get('version')} in format {found}, and format {FORMAT} "
-                    "is "
-                    "read: convert the weights again"
+                    "is read: convert the weights again"
                 )
             given = facts["preprocessing"]
             lists = {name: tuple(given[name]) for name in ("mean", "std")}
@@ -132,8 +131,8 @@ class OnnxEmbedder(BaseEmbedder):
     def __init__(self, path: Path, device: str | None = None) -> None:
         content = _read(path)
         self._device = device
-        self.device = device or ("cuda" if choose_provider(None)[0].startswith("CUDA") else "cpu")
         self._encoder = open_session(content, str(path), device)
+        self.device = device or ("cuda" if self._encoder.get_providers()[0].startswith("CUDA") else "cpu")
         self.facts = NetworkFacts.of_metadata(self._encoder.get_modelmeta().custom_metadata_map, str(path))
         self.name = self.facts.model
         self.checkpoint = path
