@@ -93,9 +93,8 @@ def open_session(content: bytes, name: str, device: str | None = None) -> Infere
             f"{name} cannot be opened by ONNX Runtime {onnxruntime.__version__} ({first_line(error)}): if the file is "
             "whole, it needs a newer ONNX Runtime, or must be written with an older opset"
         ) from error
-    if (
-        device is not None and session.get_providers()[0] != provider
-    ):  # it falls back to the CPU with no more than a log line
+    # It falls back to the CPU with no more than a log line.
+    if device is not None and session.get_providers()[0] != provider:
         raise InputError(
             f"device {device!r} cannot be used here: the {provider} could not be started (are its drivers "
             "and libraries installed?); cpu always can"
