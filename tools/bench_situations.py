@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,10 +34,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from clip_boxes import PEERS, STILL, Frame, Ours, Update, adapted, in_processes, peer
+from clip_boxes import PEERS, STILL, Frame, Ours, Update, adapted, in_processes, installed, peer
 from scipy.optimize import linear_sum_assignment
-
-from masa_track.errors import InputError
 
 FPS, SIZE = 30.0, (640, 480)
 FALSE = -1  # name of a false box
@@ -283,6 +280,11 @@ def score(names: Sequence[np.ndarray], ids: Sequence[np.ndarray]) -> dict[str, f
     return {"idf1": float(idf1), "switches": switches, "extra": len(given) - len(things), "things": len(things)}
 
 
+def other(name: str) -> Update:
+    """A tracker of another library; InputError: it is not installed."""
+    return adapted("deepsort", SIZE) if name == DEEPSORT else peer(PEERS[name], with_frames=False)
+
+
 class Task(NamedTuple):
     """One scene, the trackers to try, and options of ours."""
 
@@ -303,7 +305,7 @@ def run(task: Task) -> list[dict[str, Any]]:
             alone = {} if name == "ours" else {"use_appearance": False}
             update: Update = Ours(FPS, SIZE, None, {**task.options, **alone})
         else:
-            update = adapted("deepsort", SIZE) if name == DEEPSORT else peer(PEERS[name], with_frames=False)
+            update = other(name)
         ids = [update(frame) for frame, _ in given]
         entry = {"kind": task.kind, "variant": variant, "scene": task.number, "tracker": name}
         table.append({**entry, **score([names for _, names in given], ids)})
@@ -341,22 +343,6 @@ def lines_of(table: Sequence[dict[str, Any]], title: str, trackers: Sequence[str
     return lines
 
 
-def installed(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The trackers that can run; says on standard error which are left out, and why."""
-    found = []
-    for name in wanted:
-        try:
-            if name == DEEPSORT:
-                adapted("deepsort", SIZE)
-            elif name in PEERS:
-                peer(PEERS[name], with_frames=False)
-        except InputError as error:
-            print(f"{name} is left out: {error}", file=sys.stderr)
-            continue
-        found.append(name)
-    return tuple(found)
-
-
 def main() -> None:
     """Prints a block of rows for each kind, and for each of its variants."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -372,7 +358,7 @@ def main() -> None:
     args = parser.parse_args()
     from masa_track.cli.track import parse_options
 
-    trackers = installed(list(dict.fromkeys(["ours", *args.trackers])))
+    trackers = installed(list(dict.fromkeys(["ours", *args.trackers])), OWN, other)
     numbers = range(args.first, args.first + args.scenes)
     tasks = [
         Task(kind, number, trackers, parse_options(args.set), not args.no_pictures)

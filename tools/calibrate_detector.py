@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("model", type=Path, help="a .safetensors of nano, with its head")
     parser.add_argument("--out", type=Path, required=True, help="the same with calibrated scores")
     args = parser.parse_args()
-    embedder = masa_track.load(args.model)
+    embedder: Any = masa_track.load(args.model, backend="torch")
     if not hasattr(getattr(embedder.network, "rpn_head", None), "calibration"):
         parser.error(f"{args.model} is of {embedder.name}, whose head is not nano's")
     embedder.network.rpn_head.calibration.copy_(torch.tensor([1.0, 0.0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -451,6 +452,26 @@ def peer(name: str, with_frames: bool) -> Update:
         return ids
 
     return update
+
+
+def installed(wanted: Sequence[str], own: Sequence[str], make: Callable[[str], Any]) -> tuple[str, ...]:
+    """The trackers that can run; standard error says which are left out, and why.
+
+    Args:
+        wanted: their names.
+        own: those of them that need no other library.
+        make: makes one of the others by its name; raises InputError where the library is missing.
+    """
+    found = []
+    for name in wanted:
+        try:
+            if name not in own:
+                make(name)
+        except InputError as error:
+            print(f"{name} is left out: {error}", file=sys.stderr)
+            continue
+        found.append(name)
+    return tuple(found)
 
 
 def tracks_of(rows: list[tuple[int, np.ndarray, np.ndarray]]) -> MotRows:

@@ -54,11 +54,13 @@ class ModelState:
     Attributes:
         spec: the model.
         weights: ``shipped``, ``cached``, ``to fetch``, ``missing`` or ``none``.
+        needs: the extra that the network needs; None for no extra.
         to_install: extras that are missing: of the network, and ``hub`` where weights are still to be fetched.
     """
 
     spec: ModelSpec
     weights: str
+    needs: str | None
     to_install: tuple[str, ...]
 
 
@@ -71,9 +73,9 @@ def state_of(spec: ModelSpec) -> ModelState:
         weights = "none"
     else:
         weights = "shipped" if is_here else "missing"
-    wanted = [spec.needs] if spec.needs is not None else []
-    wanted += ["hub"] if weights == "to fetch" else []
-    return ModelState(spec, weights, tuple(extra for extra in wanted if not is_installed(extra)))
+    needs = spec.needs or (None if spec.onnx is not None else "torch")
+    wanted = [*([needs] if needs else []), *(["hub"] if weights == "to fetch" else [])]
+    return ModelState(spec, weights, needs, tuple(extra for extra in wanted if not is_installed(extra)))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -96,7 +98,7 @@ def as_dict(state: ModelState) -> dict[str, Any]:
         "size_bytes": spec.size,
         "licence": spec.licence,
         "source": spec.source,
-        "needs": spec.needs,
+        "needs": state.needs,
         "install": install(state),
         "weights": state.weights,
         "repository": hub.repository if hub else None,
@@ -119,7 +121,7 @@ def table(states: list[ModelState]) -> str:
     rows = [("name", "size", "licence", "needs", "weights", "D", "prior", "boxes", "note")]
     for state in states:
         spec = state.spec
-        needs = "-" if spec.needs is None else f"{spec.needs}: installed"
+        needs = "-" if state.needs is None else f"{state.needs}: installed"
         rows.append(
             (
                 spec.name,

@@ -9,6 +9,7 @@ from typing import Any
 from masa_track.cli.arguments import path, path_text
 from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
+from masa_track.registry import check_installed
 
 _DESCRIPTION = """\
 Finds class-agnostic regions in photographs and writes them with their masks as COCO json, for
@@ -83,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: see :func:`masa_track.training.proposals.make_proposals`.
     """
+    if args.sam is not None:
+        check_installed("sam", purpose="for --sam")
     from masa_track.files import check_overwriting
     from masa_track.training.image_list import list_images
     from masa_track.training.proposals import ProposalSettings, journal_path, make_proposals

@@ -15,13 +15,14 @@ from masa_track.cli.arguments import path, path_text
 from masa_track.cli.counts import check_counts
 from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError, unknown_name
+from masa_track.registry import check_installed
 
 if TYPE_CHECKING:
     import numpy as np
     import supervision as sv
 
     from masa_track.contracts import Detector, Frame
-    from masa_track.encoders.embedder import Embedder
+    from masa_track.encoders.base import BaseEmbedder
     from masa_track.formats.detection_file import DetectionFile
     from masa_track.pipeline.stages import Outcome
     from masa_track.video.sources import Source
@@ -240,6 +241,10 @@ def run(args: argparse.Namespace) -> int:
         ):
             if given:
                 raise InputError(f"{option} needs --preset default, got {args.preset}: leave one of them out")
+    if args.masks is not None:
+        check_installed("sam", purpose="for --masks")
+    if args.text is not None and args.detector is None:
+        check_installed("gdino", purpose="for --text")
     if args.prior is not None:
         AppearancePrior.load(args.prior)  # a mistake in the file is named before the model is loaded
     for option, given in (("--filter-boxes", args.filter_boxes), ("--show-lost", args.show_lost)):
@@ -260,7 +265,7 @@ def run(args: argparse.Namespace) -> int:
     check_outputs(args, source)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
 
-    # Importing torch takes seconds, and so does loading a large model.
+    # Importing what runs the model can take seconds, and so does loading a large one.
     print(f"loading model {args.model}" + (f" on {args.device}" if args.device else ""), file=sys.stderr, flush=True)
     from masa_track.encoders.loading import load
     from masa_track.pipeline.stages import Job, track_video
@@ -565,7 +570,7 @@ def read_masks(file: DetectionFile, source: Source) -> Callable[[int], np.ndarra
     return masks_at
 
 
-def detector_boxes(args: argparse.Namespace, model: Embedder) -> Boxes:
+def detector_boxes(args: argparse.Namespace, model: BaseEmbedder) -> Boxes:
     """The boxes of a detector: one by name, the model's own head, or Grounding DINO on the model's backbone."""
     from masa_track.detectors import open_detector
 

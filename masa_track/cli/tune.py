@@ -10,6 +10,7 @@ from typing import Any
 from masa_track.cli.arguments import path, path_text
 from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError, missing_extra
+from masa_track.registry import check_installed
 
 _DESCRIPTION = """\
 Searches the options of the preset `default` on sequences with truth, and prints the best ones as --set
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         import optuna  # noqa: F401
     except ImportError as error:
         raise missing_extra("optuna", "tune") from error
+    check_installed("eval", purpose="for tune")
     from masa_track.encoders.loading import load
 
     for folder in args.sequences:

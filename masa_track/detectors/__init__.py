@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from masa_track.errors import InputError, unknown_name
+from masa_track.errors import InputError, missing_extra, unknown_name
+from masa_track.registry import check_installed, is_installed
 
 if TYPE_CHECKING:
     from masa_track.contracts import Detector
@@ -46,6 +47,7 @@ def open_detector(
 
         return MotionDetector()
     if library == "transformers" and colon:
+        check_installed("transformers", purpose=f"for --detector {name}")
         from masa_track.detectors.huggingface import TransformersDetector
 
         return TransformersDetector(model, text, device)
@@ -61,13 +63,16 @@ def open_detector(
             raise InputError(f"--detector mmdet:CONFIG:CHECKPOINT needs both files, got {name!r}")
         return MmdetDetector(config, checkpoint, device)
     if library == "torchvision" and colon:
+        check_installed("torch", purpose=f"for --detector {name}")
         name = model
+    if ":" in name:
+        raise unknown_name("detector's library", library, _LIBRARIES)
+    known = ["nanodet", "motion", "own", *(f"{each}:..." for each in _LIBRARIES)]
+    if not is_installed("torch"):
+        lacking = missing_extra("torch", "torch", "for torchvision's detectors")
+        raise InputError(f"{unknown_name('detector', name, known)}; {lacking}")
     from masa_track.detectors import coco
 
     if name in coco.names():
         return coco.CocoDetector(name, device)
-    if ":" in name:
-        raise unknown_name("detector's library", library, _LIBRARIES)
-    raise unknown_name(
-        "detector", name, ["nanodet", "motion", "own", *coco.names(), *(f"{each}:..." for each in _LIBRARIES)]
-    )
+    raise unknown_name("detector", name, [*known, *coco.names()])

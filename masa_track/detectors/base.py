@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.contracts import Features
-    from masa_track.encoders.embedder import Embedder
+    from masa_track.encoders.base import BaseEmbedder
 
 
 class PictureDetector(ABC):
@@ -67,7 +67,7 @@ class FeatureDetector(ABC):
     stateful = False
     warm_up = 0
 
-    def __init__(self, embedder: Embedder) -> None:
+    def __init__(self, embedder: BaseEmbedder) -> None:
         self.embedder = embedder
 
     @property

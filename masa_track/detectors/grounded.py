@@ -9,7 +9,7 @@ Source: Liu et al., Grounding DINO, ECCV 2024; class scores as mmdet's (the mean
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.contracts import Features
+    from masa_track.encoders.base import BaseEmbedder
     from masa_track.encoders.embedder import Embedder
 
 WEIGHTS = "IDEA-Research/grounding-dino-base"  # on Hugging Face; the Swin-B that MASA was trained on
@@ -81,7 +82,7 @@ class TextDetector(FeatureDetector):
         """Best first; the class is the best phrase's."""
         import supervision as sv
 
-        seen = self.embedder.encoded(features)
+        seen = cast("Embedder", self.embedder).encoded(features)
         height, width = seen.size
         mask = torch.zeros((1, *seen.image.shape[-2:]), dtype=torch.long, device=seen.image.device)
         mask[:, :height, :width] = 1
@@ -101,13 +102,15 @@ class TextDetector(FeatureDetector):
         )
 
 
-def check_backbone(embedder: Embedder) -> None:
+def check_backbone(embedder: BaseEmbedder) -> None:
     """Raises InputError unless the model shares its backbone with Grounding DINO."""
     known = models_with(GROUNDING_DINO)
     if embedder.name not in known:
         raise InputError(
             f"--text needs a --model on the backbone of Grounding DINO, {' or '.join(known)}, got {embedder.name!r}"
         )
+    if not hasattr(embedder, "encoded"):
+        raise InputError(f"--text needs {embedder.name!r} in torch, got {embedder.checkpoint}: give its .pth instead")
 
 
 def split_phrases(text: str) -> list[str]:
@@ -156,7 +159,7 @@ def phrase_scores(logits: Tensor, tokens_of: Sequence[Sequence[int]]) -> Tensor:
     return torch.stack([tokens[:, list(own)].mean(dim=1) for own in tokens_of], dim=1)
 
 
-def open_text_detector(embedder: Embedder, text: str, threshold: float = 0.3) -> TextDetector:
+def open_text_detector(embedder: BaseEmbedder, text: str, threshold: float = 0.3) -> TextDetector:
     """The text detector of an embedder, with the detector's weights of the same official ``.pth``, or transformers'.
 
     Args:
@@ -190,7 +193,7 @@ def open_text_detector(embedder: Embedder, text: str, threshold: float = 0.3) ->
             f"Grounding DINO's weights or vocabulary could not be fetched or read ({first_line(error)}): with a "
             f"network, run `hf download {TOKENIZER}` and `hf download {WEIGHTS}` once; they are then used offline"
         ) from error
-    return TextDetector(embedder, network, tokenizer, text, threshold)
+    return TextDetector(cast("Embedder", embedder), network, tokenizer, text, threshold)
 
 
 def official_detector(state_dict: dict[str, Tensor]) -> nn.Module:

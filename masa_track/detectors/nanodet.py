@@ -6,7 +6,6 @@ licences of the weights: ``masa_track/models/weights/nanodet-g.md``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +13,10 @@ import cv2
 import numpy as np
 import supervision as sv
 
+from masa_track.boxes import suppress
 from masa_track.detectors.base import PictureDetector
 from masa_track.errors import InputError, unknown_name
+from masa_track.onnx_session import choose_provider, open_session
 
 WEIGHTS = Path(__file__).parents[1] / "models" / "weights" / "nanodet-g.onnx"
 COCO_NAMES = (
@@ -77,16 +78,10 @@ class NanodetDetector(PictureDetector):
         device: str | None = None,
         threads: int | None = None,
     ) -> None:
-        import onnxruntime
-
         self.class_names = {index: COCO_NAMES[index] for index in class_ids(classes)}
         self.threshold = threshold
         self.long_sides = long_sides
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0))
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves idle cores to the model
-        options.log_severity_level = 3  # errors
-        self._session = onnxruntime.InferenceSession(str(WEIGHTS), options, providers=_providers(device))
+        self._session = open_session(WEIGHTS.read_bytes(), WEIGHTS.name, _usable(device), threads)
 
     def _find(self, image: np.ndarray) -> sv.Detections:
         height, width = image.shape[:2]
@@ -148,9 +143,8 @@ def suppressed(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> np.
 
     People are a kind, vehicles and animals are two, and each other class is one of its own.
     """
-    kept = sv.box_non_max_suppression(np.column_stack((boxes, scores, _KINDS[labels])), _OVERLAP)
-    rows = np.flatnonzero(kept)
-    return rows[np.argsort(-scores[rows], kind="stable")]
+    apart = 2.0 * boxes.max(initial=1) * _KINDS[labels]  # pixels by which each kind is moved away from the others
+    return suppress(boxes + apart[:, None], scores, _OVERLAP, len(boxes))
 
 
 def calibrated(scores: np.ndarray) -> np.ndarray:
@@ -185,11 +179,10 @@ def _decode(places: np.ndarray, sides: np.ndarray, rows: int, columns: int) -> n
     return np.asarray((centre + distance * [-1, -1, 1, 1]) * stride[:, None])
 
 
-def _providers(device: str | None) -> list[str | tuple[str, dict[str, int]]]:
-    """ONNX Runtime's execution providers for a device, the preferred one first."""
-    import onnxruntime
-
-    if device == "cpu" or "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return ["CPUExecutionProvider"]
-    number = (device or "").partition(":")[2]
-    return [("CUDAExecutionProvider", {"device_id": int(number or 0)}), "CPUExecutionProvider"]
+def _usable(device: str | None) -> str | None:
+    """The device, or the CPU where the installed ONNX Runtime cannot use it: the model may run there by torch."""
+    try:
+        choose_provider(device)
+    except InputError:
+        return "cpu"
+    return device

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.contracts import Features
-    from masa_track.encoders.embedder import Embedder
+    from masa_track.encoders.base import BaseEmbedder
 
 
 class OwnDetector(FeatureDetector):
@@ -35,7 +35,7 @@ class OwnDetector(FeatureDetector):
     class_names = {0: "object"}  # noqa: RUF012
     track_activation_threshold = 0.3
 
-    def __init__(self, embedder: Embedder, threshold: float = 0.15) -> None:
+    def __init__(self, embedder: BaseEmbedder, threshold: float = 0.15) -> None:
         if not embedder.finds_boxes:
             raise InputError(
                 f"the model {embedder.name!r} finds no boxes itself: give --detections or another --detector, or a "

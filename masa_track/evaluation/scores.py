@@ -21,6 +21,7 @@ from masa_track.boxes import box_iou_xywh
 from masa_track.errors import InputError
 from masa_track.evaluation.mot import MotRows, read_mot
 from masa_track.evaluation.pairs import find_pairs
+from masa_track.registry import check_installed
 
 _COUNTS = ("num_switches", "num_false_positives", "num_misses")
 # What trackeval's own matching allows for rounding, so that both libraries see the same pairs at the threshold.
@@ -155,6 +156,7 @@ def score_sequences(sequences: Mapping[str, tuple[MotRows, MotRows]], iou: float
     Raises:
         ValueError: there is no sequence, or one has no truth.
     """
+    check_installed("eval", purpose="for HOTA, MOTA and IDF1")
     import motmetrics
     from trackeval.metrics import HOTA
 

@@ -27,7 +27,7 @@ def read_as(buffer: Tensor, channels: int, height: int, width: int) -> Tensor:
     Returns:
         (B, channels, height, width).
     """
-    return buffer.flatten(1)[:, : channels * height * width].unflatten(1, (channels, height, width))
+    return buffer.flatten(1)[:, : channels * height * width].reshape(-1, channels, height, width)
 
 
 class DeformConvNorm(nn.Module):
@@ -74,6 +74,8 @@ def modulated_deform_conv(x: Tensor, offset: Tensor, mask: Tensor, weight: Tenso
 
     Source: Zhu et al., Deformable ConvNets v2, CVPR 2019.
     """
+    if torch.onnx.is_in_onnx_export():
+        return _by_taps(x, offset, mask, weight, stride)
     dtype = x.dtype
     if dtype == torch.bfloat16:
         x, offset, mask, weight = x.float(), offset.float(), mask.float(), weight.float()
@@ -97,6 +99,26 @@ def _sampled(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: in
     values = F.grid_sample(x, grid, padding_mode="zeros", align_corners=False)  # (B, C, 9 * h, w)
     values = values.unflatten(2, (TAPS, -1)) * mask[:, None]
     return torch.einsum("bckhw,ock->bohw", values, weight.flatten(2))
+
+
+def _by_taps(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int) -> Tensor:
+    """The convolution in operators that ONNX has; one tap after the other, so that no map of all taps is held.
+
+    ONNX's own DeformConv (opset 19) is missing in ONNX Runtime.
+    """
+    height, width = (torch.as_tensor(side).to(x.dtype) for side in x.shape[-2:])
+    rows, columns = ((torch.arange(side) * stride - 1).to(x.dtype) for side in offset.shape[-2:])
+    low, taps = torch.tensor(-1, dtype=x.dtype), torch.arange(TAPS)
+    y, column = offset.unflatten(1, (TAPS, 2)).unbind(2)  # each (B, 9, h, w)
+    y = torch.clamp(y + rows[:, None] + (taps // 3)[:, None, None], low, height)
+    column = torch.clamp(column + columns + (taps % 3)[:, None, None], low, width)
+    grids = torch.stack([(2 * column + 1) / width - 1, (2 * y + 1) / height - 1], dim=-1)  # (B, 9, h, w, 2)
+    kernels = weight.flatten(2).unbind(2)
+    total = torch.zeros((), dtype=x.dtype)
+    for grid, share, kernel in zip(grids.unbind(1), mask.split(1, dim=1), kernels, strict=True):
+        values = F.grid_sample(x, grid, padding_mode="zeros", align_corners=False) * share
+        total = total + F.conv2d(values, kernel[..., None, None])
+    return total
 
 
 def _gathered(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: int) -> Tensor:

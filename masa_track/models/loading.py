@@ -38,8 +38,8 @@ class LoadedNetwork:
     report: LoadReport | None
 
 
-def load_network(name_or_path: str | Path, checkpoint: str | Path | None = None) -> LoadedNetwork:
-    """Loads a network; arguments and errors as of :func:`masa_track.load`."""
+def load_network(name_or_path: str | Path, checkpoint: str | Path | None = None, fold: bool = True) -> LoadedNetwork:
+    """Loads a network; arguments and errors as of :func:`masa_track.load`. ``fold=False`` keeps batch norms apart."""
     given = str(name_or_path)
     spec = find_model(given)
     if spec is None and Path(given).suffix not in WEIGHT_SUFFIXES and not Path(given).exists():
@@ -66,7 +66,7 @@ def load_network(name_or_path: str | Path, checkpoint: str | Path | None = None)
         logging.getLogger("masa_track").info("%s: %s, %s", path, spec.name, report)
     else:
         _fill(network, tensors, metadata, path, spec)
-    if spec.fold:
+    if spec.fold and fold:
         fold_batch_norms(network.eval())
     return LoadedNetwork(network, spec, path, file is None, report)
 

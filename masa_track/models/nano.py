@@ -155,6 +155,10 @@ class Nano(nn.Module):
         parts = read_boxes(maps[-len(CENTRED_CHANNELS) :], boxes)
         return torch.cat([F.normalize(x, dim=1) for x in parts], dim=1) / len(parts) ** 0.5
 
+    def candidates(self, levels: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """What :meth:`detect` chooses from; see :meth:`NanoDetector.candidates`."""
+        return self.rpn_head.candidates(self.rpn_head.inputs(levels))
+
     def detect(self, levels: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
         """Class-agnostic detections.
 

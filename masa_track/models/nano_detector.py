@@ -76,6 +76,23 @@ class NanoDetector(nn.Module):
             found.append((logits.float(), sides.flatten(2).transpose(1, 2)))
         return found
 
+    def candidates(self, maps: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """The box and the calibrated score of every position, before any is suppressed.
+
+        Args:
+            maps: as for :meth:`forward`.
+
+        Returns:
+            For each level boxes (B, P, 4), xyxy float32 pixels of the input, and scores (B, P) in 0..1.
+        """
+        levels = self(maps)
+        centres = positions([level.shape[-2:] for level in maps[1:]], levels[0][1])
+        slope, offset = self.calibration.float().unbind()
+        return [
+            (to_boxes(centre, sides), (slope * logits + offset).sigmoid())
+            for (logits, sides), centre in zip(levels, centres, strict=True)
+        ]
+
     def propose(self, maps: Sequence[Tensor], image_sizes: Sequence[tuple[int, int]]) -> list[tuple[Tensor, Tensor]]:
         """Detections.
 
@@ -87,16 +104,14 @@ class NanoDetector(nn.Module):
             For each image boxes (N, 4), xyxy float32 pixels of the input, and scores (N,) in 0..1, best first;
             N <= 100. Calibrated, a score is the chance that the box overlaps a thing by half or more.
         """
-        levels = self(maps)
-        centres = positions([level.shape[-2:] for level in maps[1:]], levels[0][1])
-        slope, offset = self.calibration.float()
+        levels = self.candidates(maps)
         found = []
         for image, (height, width) in enumerate(image_sizes):
             boxes, scores = [], []
-            for (logits, sides), centre in zip(levels, centres, strict=True):
-                best, rows = logits[image].topk(min(PER_LEVEL, logits.shape[1]))
-                boxes.append(to_boxes(centre[rows], sides[image, rows]))
-                scores.append((slope * best + offset).sigmoid())
+            for level_boxes, level_scores in levels:
+                best, rows = level_scores[image].topk(min(PER_LEVEL, level_scores.shape[1]))
+                boxes.append(level_boxes[image, rows])
+                scores.append(best)
             all_boxes, all_scores = torch.cat(boxes), torch.cat(scores)
             all_boxes = all_boxes.clamp(min=0).minimum(all_boxes.new_tensor([width, height, width, height]))
             real = (all_boxes[:, 2:] > all_boxes[:, :2]).all(dim=1)

@@ -34,7 +34,7 @@ def roi_levels(boxes: Tensor, levels: int) -> Tensor:
 
 def with_batch_index(boxes: Sequence[Tensor]) -> Tensor:
     """(sum N, 5): the image's index before each of its boxes (N, 4)."""
-    return torch.cat([torch.cat([b.new_full((len(b), 1), i), b], dim=1) for i, b in enumerate(boxes)])
+    return torch.cat([torch.cat([torch.full_like(b[:, :1], i), b], dim=1) for i, b in enumerate(boxes)])
 
 
 def align(
@@ -70,6 +70,10 @@ def roi_features(levels: Sequence[Tensor], boxes: Sequence[Tensor], strides: Seq
     """
     rois = with_batch_index(boxes).float()
     level_of = roi_levels(rois[:, 1:], len(strides))
+    if torch.onnx.is_in_onnx_export():  # the tracer would keep which levels were empty in its example
+        places = [(level_of == index).nonzero().squeeze(1) for index in range(len(strides))]
+        parts = [align(levels[i], rois[rows], ROI_SIZE, strides[i], 0) for i, rows in enumerate(places)]
+        return torch.cat(parts)[torch.cat(places).argsort()]
     features = levels[0].new_zeros((len(rois), levels[0].shape[1], ROI_SIZE, ROI_SIZE))
     for index, stride in enumerate(strides):
         rows = (level_of == index).nonzero().squeeze(1)

@@ -95,6 +95,15 @@ class AppearancePrior:
             raise InputError(f"prior {path} cannot be read: {error.strerror}") from error
         except ValueError as error:
             raise InputError(f"prior {path} must be a json file, got {error}") from error
+        return cls.of(content, str(path))
+
+    @classmethod
+    def of(cls, content: Any, path: str) -> AppearancePrior:
+        """A prior of what a json file of :meth:`save` holds; ``path`` is for errors.
+
+        Raises:
+            InputError: it is no prior.
+        """
         names = {"different", "same", "model", "dimension"}
         if not isinstance(content, dict) or not {"different", "same"} <= content.keys() <= names:
             raise InputError(f"prior {path} must be an object with {', '.join(sorted(names))}, got {content!r:.200}")

@@ -34,7 +34,7 @@ from masa_track.contracts import MUST_BE_NEW, Decision, Observation, TrackEvent,
 _NEVER = 2.0  # an IoU that no two boxes have
 _SURE = 3.0  # log-odds by which motion alone must prefer a pair to teach what appearance looks like
 _SUREST = 0.98  # no score speaks for more, or for less than 1 - .98
-_INTERVALS, _FEWEST_INTERVALS = 30, 5  # between the last frames, by which a pause is told
+_INTERVALS, _FEWEST_INTERVALS = 30, 5  # the last frame intervals, whose median is the usual one; fewer say nothing
 _PAUSE = 3.0  # usual intervals; what is longer is a pause, in which objects may come and go
 _SHORTEST_PAUSE = 0.3  # seconds
 _LEARNING_SECONDS = 1.0  # frames further apart say little of how fast objects move
@@ -265,7 +265,7 @@ class FusedAssociator(Engine):
             fixed,
             tuple((position[row], identity, odds) for row, identity, odds in seen.hints if row in position),
             tuple((position[row], identity) for row, identity in seen.forbidden if row in position),
-            returns.at_border(entering(boxes, state.extent)),
+            entering(boxes, state.extent),
             seen.scene_change is not None and seen.scene_change < SAME_SCENE,
             seen.time,
             passed,

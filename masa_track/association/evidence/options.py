@@ -123,7 +123,7 @@ class FusedOptions:
     entry_odds: float = 6.0
     leaving_seconds: float = 0.5
     jump_odds: float = -5.0
-    return_prior: float = -2.5
+    return_prior: float = -2.0
     reidentify: bool = True
     max_identities: int | None = None
     cut_odds: float = -5.0

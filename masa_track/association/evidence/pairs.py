@@ -10,13 +10,14 @@ from masa_track.association.evidence import bumps, kalman, returns, speeds, undo
 from masa_track.association.evidence.cuts import least_log_odds_of_one_view
 from masa_track.association.evidence.detection_probability import SAME_TIME
 from masa_track.association.evidence.memory import FusedMemory
-from masa_track.association.evidence.motion import entering, motion_log_odds
+from masa_track.association.evidence.motion import motion_log_odds
 from masa_track.association.evidence.options import FusedOptions
 from masa_track.association.evidence.state import State, area_of, common_appearance
 from masa_track.association.matching import most_evidence
 
 IMPOSSIBLE = -1e9
 CROWD = 10.0  # missing tracks that halve the odds of each: among many, some look similar by chance
+_TENTATIVE = 2.0  # nats less for a track without an identity: it may follow a false detection
 _UNCLEAR = (0.5, 0.3)  # coverage from which appearance counts for less, and its least weight
 _ELSEWHERE = -5.0  # nats of the place, below which a detection is not where its track should be
 _SAME_AREA = 0.3  # logarithm; a box of another area than its track's shows another part of the object
@@ -42,7 +43,7 @@ class Seen(NamedTuple):
         pins: (N,) of the observation; None where nothing is pinned.
         fixed: (M,) bool, tracks that are pinned to a row; None where nothing is pinned.
         hints, forbidden: of the observation, with positions among the N instead of rows.
-        at_border: (N,) probability that each box is entering or leaving the picture.
+        entering: (N,) of :func:`~masa_track.association.evidence.motion.entering`.
         same_scene: the background is that of the frame before, so this is no cut to another scene.
         now: seconds.
         passed: seconds since the frame before.
@@ -64,11 +65,16 @@ class Seen(NamedTuple):
     fixed: np.ndarray | None
     hints: tuple[tuple[int, int, float], ...]
     forbidden: tuple[tuple[int, int], ...]
-    at_border: np.ndarray
+    entering: np.ndarray
     same_scene: bool
     now: float
     passed: float
     pause: float
+
+    @property
+    def at_border(self) -> np.ndarray:
+        """(N,) probability that each box is entering or leaving the picture."""
+        return returns.at_border(self.entering)
 
 
 class Pairs(NamedTuple):
@@ -212,35 +218,45 @@ class Evidence:
         """The log-odds of all detections and the tracks in rows ``columns`` (T,) of the memory."""
         options, memory = self.options, state.memory
         assert memory is not None
-        gaps, forgotten = (seen.now - memory.seen)[columns], missing[columns] / options.forgetting_seconds
+        forgotten = missing[columns] / options.forgetting_seconds
         place, odds = self._by_motion(state, seen, missing, columns)
-        odds = odds - forgotten
+        odds = odds - forgotten - np.where(memory.confirmation[columns] < np.inf, _TENTATIVE, 0.0)
         appearance_only = cosines = appearance = np.zeros_like(odds)
         if options.use_appearance:
-            cosines = memory.gallery.similarities(seen.embeddings, common_appearance(state), columns)
-            weights = options.appearance_weight * np.clip(1 + _UNCLEAR[0] - seen.covered, _UNCLEAR[1], 1)[:, None]
-            known = seen.embedded[:, None] & (memory.gallery.counts[columns] > 0)
-            if not known.all():
-                weights = weights * known
-            appearance = weights * state.appearance.log_odds(cosines, gaps)
-            appearance = self._trusted(appearance, memory, seen, gaps, columns)
-            most = self._most_appearance(state, memory.classes[columns])
             gone = missing[columns] > returns.GONE_SECONDS
-            unsure = gone | (place < _ELSEWHERE)
-            appearance = np.where(unsure, np.minimum(appearance, most), appearance)
+            cosines = memory.gallery.similarities(seen.embeddings, common_appearance(state), columns)
+            appearance, late = self._by_appearance(state, seen, cosines, columns, gone | (place < _ELSEWHERE))
+            appearance_only = late - forgotten
             if not options.reidentify:
                 appearance[:, gone] = np.minimum(appearance[:, gone], 0)
+                appearance_only = np.full_like(odds, IMPOSSIBLE)
             returned = self._returned(state, seen, columns)[:, gone] - forgotten[gone]
             returned = returned - np.log(max(1.0, self._gone(missing).sum()))  # it is one of them
             odds[:, gone] = np.logaddexp(odds[:, gone], returned)
             odds = odds + appearance
-            # In another view an object looks as after a long time, whenever it was seen last.
-            late = np.maximum(gaps, options.cut_seconds)
-            appearance_only = np.minimum(weights * state.appearance.log_odds(cosines, late), most) - forgotten
-            if not options.reidentify:
-                appearance_only = np.full_like(odds, IMPOSSIBLE)
         place, odds, appearance_only = self._restricted(memory, seen, columns, place, odds, appearance_only)
         return Pairs(columns, place, odds, appearance_only, appearance, cosines)
+
+    def _by_appearance(
+        self, state: State, seen: Seen, cosines: np.ndarray, columns: np.ndarray, unsure: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log-odds (N, T) of appearance for pairs with these cosines (N, T); and the same in another view, in which an
+        object looks as after a long time, whenever it was seen last.
+
+        ``unsure`` (N, T) are pairs that may be other objects of a similar appearance, by where they are.
+        """
+        options, memory = self.options, state.memory
+        assert memory is not None
+        gaps = (seen.now - memory.seen)[columns]
+        weights = options.appearance_weight * np.clip(1 + _UNCLEAR[0] - seen.covered, _UNCLEAR[1], 1)[:, None]
+        known = seen.embedded[:, None] & (memory.gallery.counts[columns] > 0)
+        if not known.all():
+            weights = weights * known
+        most = self._most_appearance(state, memory.classes[columns])
+        odds = self._trusted(weights * state.appearance.log_odds(cosines, gaps), memory, seen, gaps, columns)
+        odds = np.where(unsure, np.minimum(odds, most), odds)
+        late = weights * state.appearance.log_odds(cosines, np.maximum(gaps, options.cut_seconds))
+        return odds, np.minimum(late, most)
 
     def _trusted(
         self, appearance: np.ndarray, memory: FusedMemory, seen: Seen, gaps: np.ndarray, columns: np.ndarray
@@ -281,7 +297,7 @@ class Evidence:
         place[:, memory.seen[columns] < state.cut_at] = 0
         # A track that has been missing is less likely than something new, most of all where things come in.
         gone = self._gone(missing)
-        new = options.missing_odds + options.entry_odds * entering(seen.boxes, state.extent)
+        new = options.missing_odds + options.entry_odds * seen.entering
         new = new + np.log1p(gone.sum() / CROWD)
         odds = motion_term(place, lost, options) - np.outer(new, gone[columns])
         return place, odds + state.detection_probability.log_odds(lost, seen.passed, options.motion_memory_seconds)
@@ -381,7 +397,7 @@ def _rows_of(seen: Seen, rows: np.ndarray) -> Seen:
         boxes=seen.boxes[rows],
         classes=None if seen.classes is None else seen.classes[rows],
         groups=seen.groups[rows],
-        at_border=seen.at_border[rows],
+        entering=seen.entering[rows],
         embeddings=seen.embeddings[rows],
         embedded=seen.embedded[rows],
         covered=seen.covered[rows],

@@ -22,7 +22,7 @@ _RATE_TRUST = 5.0  # seconds that this weighs
 _BUSIEST = 3.0  # nats
 _AT_BORDER = 1.4  # factor of `entering`, so that a box half cut by the border counts in full
 
-ALIKE = float(np.log(0.15 / 0.85))  # log-odds that different objects of a class look the same, before any were seen
+ALIKE = float(np.log(0.25 / 0.75))  # log-odds that different objects of a class look the same, before any were seen
 _LEAST_ALIKE = float(np.log(0.002))
 _DISTINCT = -1.0  # nats; pairs that differ by less say nothing, as `different` was learned from them, too
 _PER_PAIR = -2.5  # the most that two objects of different appearance say

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -42,7 +42,7 @@ def make_network(
             raise InputError(f"network={network!r} is a whole network: leave {', '.join(both)} out")
         if checkpoint is None and not spec_of(network).is_shipped:
             return build_model(network), None
-        model = load(network, "cpu", checkpoint)
+        model = cast(Any, load(network, "cpu", checkpoint, backend="torch"))
         return model.network.requires_grad_(True), model.prior
     missing = [name for name, part in {"backbone": backbone, **parts}.items() if part is None]
     if missing:
