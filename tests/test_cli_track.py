@@ -352,7 +352,7 @@ def test_nothing_of_cocos_classes(clip: Path, tmp_path: Path, capsys: pytest.Cap
     """Patches of noise are none of its classes; `test_pipeline.py` has what is said during a run."""
     command = ["track", str(clip), "--no-video", "--set", "use_appearance=False", "--max-frames", "2"]
     assert main([*command, "--classes", "giraffe", "--out", str(tmp_path / "out")]) == 0
-    assert "the detector found no box of its classes; try --detector own" in capsys.readouterr().out
+    assert "no box of the detector's classes scores above 0.7" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -625,10 +625,11 @@ def why_no_identities(outcome: Outcome, track_activation_threshold: float, detec
             "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "
             "learn the background; try more frames, or a detector that works on single frames, such as own"
         )
-    if not outcome.boxes and detector == "nanodet":
+    if outcome.weak_boxes == outcome.boxes and detector == "nanodet":
         return (
-            "the detector found no box of its classes; try --detector own (any object), --detector motion (for a "
-            "camera that stands still), or --classes all"
+            f"no box of the detector's classes scores above {track_activation_threshold:g}, which starts a track (the best "
+            f"has {outcome.best_score:.2f}); try --detector own (any object), --detector motion (for a camera that stands "
+            "still), --classes all, or a lower --set track_activation_threshold"
         )
     if not outcome.boxes and detector is None:
         return "these frames have no boxes: check that the detections are of this video"
