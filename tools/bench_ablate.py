@@ -567,7 +567,7 @@ def brief_table(
         cells = []
         for mode in (MOTION, LOOKS):
             found = differences(scores, change, mode, clips, runs)["idf1"]
-            cells.append(signed(float(np.mean(list(found.values())))) if found else "–")
+            cells.append(signed(float(np.mean(list(found.values())))) if found else "-")
         by_kind = {kind: scene_difference(scores, change, kind, scenes) for kind in bench_situations.KINDS}
         moved = [
             f"{kind} {signed(value)}" for kind, value in by_kind.items() if value is not None and signed(value) != "0"
