@@ -628,8 +628,8 @@ def why_no_identities(outcome: Outcome, track_activation_threshold: float, detec
     if outcome.weak_boxes == outcome.boxes and detector == "nanodet":
         return (
             f"no box of the detector's classes scores above {track_activation_threshold:g}, which starts a track (the "
-            f"best has {outcome.best_score:.2f}); try --detector own (any object), --detector motion (for a camera that "
-            "stands still), --classes all, or a lower --set track_activation_threshold"
+            f"best has {outcome.best_score:.2f}); try --detector own (any object), --detector motion (for a camera "
+            "that stands still), --classes all, or a lower --set track_activation_threshold"
         )
     if not outcome.boxes and detector is None:
         return "these frames have no boxes: check that the detections are of this video"
