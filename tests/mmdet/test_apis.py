@@ -71,14 +71,20 @@ def test_text_reaches_the_detector() -> None:
     assert max(packed["inputs"].shape[2:]) == max(known["img_shape"]) > 60
 
 
-def test_loading_of_the_configuration_decides_on_float() -> None:
-    """The authors' pipelines read pictures as float32 before they resize them, ours as uint8."""
-    for to_float32, dtype in ((True, torch.float32), (False, torch.uint8)):
-        load = [{"type": "LoadImageFromFile", "to_float32": to_float32}, {"type": "LoadTrackAnnotations"}]
-        broadcast = {"type": "TransformBroadcaster", "transforms": [*load, {"type": "Resize", "scale": (80, 80)}]}
-        config = Config({"inference_pipeline": [broadcast, {"type": "PackTrackInputs"}]})
-        packed = build_test_pipeline(config)({"img": [np.zeros((40, 60, 3), np.uint8)], "img_id": [1]})
-        assert packed["inputs"].dtype == dtype
+@pytest.mark.parametrize(
+    ("load", "dtype"),
+    [
+        ([{"type": "LoadImageFromFile", "to_float32": True}, {"type": "LoadTrackAnnotations"}], torch.float32),
+        ([{"type": "LoadImageFromFile"}, {"type": "LoadTrackAnnotations"}], torch.uint8),
+        ([], torch.float32),  # the authors' inference_pipeline
+    ],
+)
+def test_loading_of_the_configuration_decides_on_float(load: list[dict], dtype: torch.dtype) -> None:
+    broadcast = {"type": "TransformBroadcaster", "transforms": [*load, {"type": "Resize", "scale": (80, 80)}]}
+    config = Config({"inference_pipeline": [broadcast, {"type": "PackTrackInputs"}]})
+    packed = build_test_pipeline(config)({"img": [np.zeros((40, 60, 3), np.uint8)], "img_id": [1]})
+    assert packed["inputs"].dtype == dtype
+    assert packed["data_samples"][0].ori_shape == (40, 60)
 
 
 def test_what_cannot_be_is_refused(tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def init_masa(
 def build_test_pipeline(cfg: Config, with_text: bool = False, detector_type: str = "mmdet") -> Compose:
     """The pipeline of a configuration for pictures in memory: its resizing and packing, without labels.
 
+    Pictures are resized as float32, as the authors' function does, unless the pipeline reads them from files as uint8.
+
     Args:
         cfg: with ``inference_pipeline``, ``test_pipeline`` or ``test_dataloader.dataset.pipeline``.
         with_text: the same in either case: a text is passed on where :func:`inference_masa` is given one.
@@ -103,14 +105,11 @@ def build_test_pipeline(cfg: Config, with_text: bool = False, detector_type: str
             "cfg must have an inference_pipeline (or test_pipeline) that begins with a TransformBroadcaster"
         )
     first, last = copy.deepcopy(steps[0]), copy.deepcopy(steps[-1])
-    transforms = []
-    for step in first["transforms"]:
-        name = str(step["type"]).rpartition(".")[2]
-        if name == "LoadImageFromFile":
-            transforms.append({"type": "mmdet.LoadImageFromNDArray", "to_float32": step.get("to_float32", False)})
-        elif "Load" not in name:
-            transforms.append(step)
-    first["transforms"] = transforms
+    names = [str(step["type"]).rpartition(".")[2] for step in first["transforms"]]
+    reads = [s for s, name in zip(first["transforms"], names, strict=True) if name == "LoadImageFromFile"]
+    to_float32 = reads[0].get("to_float32", False) if reads else True
+    kept_steps = [s for s, name in zip(first["transforms"], names, strict=True) if not name.startswith("Load")]
+    first["transforms"] = [{"type": "mmdet.LoadImageFromNDArray", "to_float32": to_float32}, *kept_steps]
     kept = last.get("meta_keys") or ()
     kept = (kept,) if isinstance(kept, str) else tuple(kept)
     last["meta_keys"] = tuple(dict.fromkeys((*kept, "text", "custom_entities", "fps")))
