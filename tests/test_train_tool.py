@@ -349,7 +349,7 @@ def test_help_teaches_and_a_missing_mmengine_is_named(config: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(ROOT / "tools" / "train.py")]
     shown = subprocess.run([*command, "--help"], capture_output=True, text=True, env=environment, check=True).stdout
-    for word in ("--resume", "--cfg-options", "torchrun", "adapter.safetensors", "Ctrl-C"):
+    for word in ("--resume", "--cfg-options", "dist_train.sh", "adapter.safetensors", "Ctrl-C"):
         assert word in shown
     blocked = f"import sys, runpy; sys.modules['mmengine'] = None; sys.argv = ['train.py', {str(config)!r}]; "
     blocked += f"runpy.run_path({str(ROOT / 'tools' / 'train.py')!r}, run_name='__main__')"
