@@ -17,7 +17,7 @@ from masa_track.association.matching import most_evidence
 
 IMPOSSIBLE = -1e9
 CROWD = 10.0  # missing tracks that halve the odds of each: among many, some look similar by chance
-_TENTATIVE = 2.0  # nats less for a track without an identity: it may follow a false detection
+_TENTATIVE = 1.5  # nats less for a track without an identity: it may follow a false detection
 _UNCLEAR = (0.5, 0.3)  # coverage from which appearance counts for less, and its least weight
 _ELSEWHERE = -5.0  # nats of the place, below which a detection is not where its track should be
 _SAME_AREA = 0.3  # logarithm; a box of another area than its track's shows another part of the object
