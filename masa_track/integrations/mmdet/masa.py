@@ -307,6 +307,11 @@ def detector_config(name: str) -> Any:
 
     try:
         config = get_config(name) if "::" in name else Config.fromfile(name)
+    except ImportError as error:  # the authors' projects, CO-DETR for one
+        raise InputError(
+            f"detector: {name} imports what is not installed ({error}): save its boxes once where it runs and give "
+            "the file by public_det_path, or take one of mmdet's own configurations, mmdet::FOLDER/FILE.py"
+        ) from error
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise InputError(f"detector: there is no configuration {name!r} ({error})") from error
     return config.model
