@@ -28,6 +28,7 @@ from masa_track.models.checkpoints import read_checkpoint, sha256
 from masa_track.models.official_keys import COUNTER
 from masa_track.registry import find_model
 
+TIME_KEYS = ("fps", "timestamp")  # of a video and of a frame, for presets that count time
 SHARED_KEYS = ("data_root", "sequences", "ann_file", "stride")  # what data set and metric must agree on
 
 
@@ -113,6 +114,9 @@ def test(
     if config.model.get("class_names") is None:
         config.model.class_names = list(classes)
     dataset.skip_videos = finished(files)
+    for step in dataset.get("pipeline") or ():  # the authors' pipelines do not ask for them
+        if str(step.get("type")).rpartition(".")[2] == "PackTrackInputs":
+            step["meta_keys"] = tuple(dict.fromkeys((*(step.get("meta_keys") or ()), *TIME_KEYS)))
     config.test_dataloader.sampler = {"type": "VideoSampler"}
     config.test_dataloader.batch_size = 1
     config.work_dir = str(work_dir)
