@@ -312,8 +312,10 @@ def test_broken_files_are_named(tmp_path: Path) -> None:
     polygons = [{**frame, "labels": [{"category": "car", "poly2d": [], "id": 1}]} for frame in truth]
     with pytest.raises(InputError, match=r"masks must be rle, got poly2d: convert with bdd100k\.label\.to_rle"):
         score_bdd(written(tmp_path / "polygons.json", polygons), good, masks=True)
-    with pytest.raises(InputError, match="must have a label to score against"):
+    with pytest.raises(InputError, match="must have a label with a box2d to score against"):
         score_bdd(written(tmp_path / "empty.json", [{**frame, "labels": []} for frame in truth]), good)
+    with pytest.raises(InputError, match="must have a label with an rle to score against"):
+        score_bdd(written(tmp_path / "boxes.json", truth), written(tmp_path / "none.json", []), masks=True)
     with pytest.raises(InputError, match="unknown metric 'motp'"):
         score_bdd(good, good, metrics=["motp"])
 

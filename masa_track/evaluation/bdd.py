@@ -274,7 +274,8 @@ def score_bdd(
             )
         pairs.append((_every(labels, stride, labels.listed[0]), _every(found, stride, labels.listed[0])))
     if not any((~labels.crowd).any() for labels, _ in pairs):
-        raise InputError(f"{truth} must have a label to score against, but has none on the scored frames")
+        kind = "an rle" if masks else "a box2d"
+        raise InputError(f"{truth} must have a label with {kind} to score against, but has none on the scored frames")
     members = {**GROUPS, "OVERALL": CLASSES}
     rows: Rows = {name: {} for name in (*CLASSES, *GROUPS, "AVERAGE", "OVERALL")}
     for name, scorer in (("teta", _teta), ("hota", _hota), ("clear", _clear)):
