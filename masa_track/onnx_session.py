@@ -57,7 +57,7 @@ def choose_provider(device: str | None) -> tuple[str, dict[str, str]]:
     return provider, {"device_id" if kind == "cuda" else "device_type": which}
 
 
-def open_session(content: bytes, name: str, device: str | None = None) -> InferenceSession:
+def open_session(content: bytes, name: str, device: str | None = None, threads: int | None = None) -> InferenceSession:
     """A network, ready to run.
 
     It uses all cores, or as many threads as the environment variable ``OMP_NUM_THREADS`` says.
@@ -66,6 +66,7 @@ def open_session(content: bytes, name: str, device: str | None = None) -> Infere
         content: of an ONNX file.
         name: of the file, for errors.
         device: see :func:`choose_provider`; None goes on with the CPU where no GPU can be started.
+        threads: how many to use; None: as above.
 
     Raises:
         InputError: the file is damaged, keeps its weights in another file, or needs operators that the installed ONNX
@@ -80,8 +81,8 @@ def open_session(content: bytes, name: str, device: str | None = None) -> Infere
             "onnx.save(onnx.load(FILE), FILE)"
         )
     options = onnxruntime.SessionOptions()
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    options.intra_op_num_threads = int(threads) if threads.isdigit() else 0
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    options.intra_op_num_threads = threads or (int(wanted) if wanted.isdigit() else 0)
     options.log_severity_level = 4  # errors are raised as well
     providers: list[Any] = [(provider, settings)]
     if provider != "CPUExecutionProvider":

@@ -315,14 +315,61 @@ def test_folder_that_cannot_be_written(clip: Path, tmp_path: Path, capsys: pytes
 
 
 def test_the_models_own_boxes(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which are the default."""
     out = tmp_path / "out"
-    options = ["--no-video", "--max-frames", "2"]
+    options = ["--no-video", "--max-frames", "2", "--detector", "own"]
     assert main(["track", str(clip), "--out", str(out), *options]) == 0
     assert "detector own" in (out / "report.html").read_text()
     assert len(np.loadtxt(out / "tracks.txt", delimiter=",", ndmin=2)) > 0
     assert main(["track", str(clip), "--model", "nano-untrained", "--out", str(tmp_path / "none"), *options]) == 2
     assert "'nano-untrained' finds no boxes itself" in capsys.readouterr().err
+
+
+def test_the_default_detector_names_what_it_finds(tmp_path: Path) -> None:
+    """The same picture four times: a man, a cyclist and cars. The names are COCO's in all files and in the report."""
+    picture = cv2.imread(str(Path(__file__).parent / "goldens" / "nanodet" / "scene.png"))
+    (tmp_path / "frames").mkdir()
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), picture)
+    out, options = tmp_path / "out", ["--color-by", "class", "--set", "track_activation_threshold=0.5"]
+    assert main(["track", str(tmp_path / "frames"), "--out", str(out), *options]) == 0
+    report = (out / "report.html").read_text()
+    assert "detector nanodet" in report
+    assert "person" in report
+    assert "car" in report
+    with (out / "tracks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["class_id"], row["class_name"]) for row in rows} == {("0", "person"), ("2", "car")}
+    content = json.loads((out / "tracks.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    assert {names[row["category_id"]] for row in content["annotations"]} == {"person", "car"}
+    people = ["--classes", " person", "--no-video", "--out", str(tmp_path / "people")]
+    assert main(["track", str(tmp_path / "frames"), *people]) == 0
+    with (tmp_path / "people" / "tracks.csv").open() as file:
+        assert {row["class_name"] for row in csv.DictReader(file)} == {"person"}
+
+
+def test_nothing_of_cocos_classes(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Patches of noise are none of its classes; `test_pipeline.py` has what is said during a run."""
+    command = ["track", str(clip), "--no-video", "--set", "use_appearance=False", "--max-frames", "2"]
+    assert main([*command, "--classes", "giraffe", "--out", str(tmp_path / "out")]) == 0
+    assert "no box of the detector's classes scores above 0.7" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--classes", "dgo"], "unknown class 'dgo': did you mean 'dog'"),
+        (["--classes", ""], "unknown class ''"),
+        (["--classes", "dog", "--detector", "motion"], "--classes is for --detector nanodet"),
+        (["--classes", "dog", "--detections", "det.txt"], "--classes is for --detector nanodet"),
+    ],
+)
+def test_classes_that_are_refused(
+    options: list[str], message: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["track", str(clip), "--out", str(tmp_path / "out"), *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

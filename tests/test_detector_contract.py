@@ -18,6 +18,7 @@ from tiny_grounding import tiny_embedder, tiny_text_detector
 import masa_track
 from masa_track.detectors.coco import CocoDetector
 from masa_track.detectors.motion import MotionDetector
+from masa_track.detectors.nanodet import NanodetDetector
 from masa_track.detectors.own import OwnDetector
 from masa_track.errors import InputError
 
@@ -55,6 +56,10 @@ def own_torch() -> OwnDetector:
     return OwnDetector(model, 0.05)
 
 
+def nanodet() -> NanodetDetector:
+    return NanodetDetector(["all"], 0.01, threads=1)  # so low that it finds something in these pictures
+
+
 def torchvision() -> CocoDetector:
     torch.manual_seed(0)
     detector = CocoDetector("ssdlite320_mobilenet_v3_large", "cpu", pretrained=False)
@@ -67,6 +72,7 @@ def torchvision() -> CocoDetector:
 
 BUILDERS: dict[str, Callable[[], Any]] = {
     "own": own,
+    "nanodet": nanodet,
     "own by torch": own_torch,
     "motion": MotionDetector,
     "torchvision": torchvision,

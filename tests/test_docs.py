@@ -31,7 +31,13 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts)]
 MOST_NOT_RUN = 0.05  # share of the blocks
-OTHERS_FILES = ("bdd_val.json", "PETS09-S2L1/vtest.avi", "gt250.txt")  # not ours to have
+OTHERS_FILES = (
+    "bdd_val.json",
+    "PETS09-S2L1/vtest.avi",
+    "gt250.txt",
+    "MOT17/train",
+    "training/label_02",
+)  # not ours to have
 LIBRARIES = ("transformers:", "ultralytics:", "torchvision:", "mmdet:", "fasterrcnn_")
 
 

@@ -38,7 +38,7 @@ ROOT = Path(__file__).resolve().parents[1]
         (["--set", "views=" + "(" * 150], "views must be a whole number"),
         (["--set", "fps={[]: 1}"], "fps must be a finite number"),
         (["--class-groups", "car;;dog"], '--class-groups must be classes separated by "," and groups'),
-        (["--class-groups", "object;objects"], "unknown class in --class-groups 'objects': did you mean 'object'?"),
+        (["--class-groups", "car;cars"], "unknown class in --class-groups 'cars': did you mean 'car'?"),
         (["--class-groups", "0,0"], "class_groups must hold each class once, got 0 more than once"),
         (["--class-groups", "0", "--preset", "tao"], "--class-groups needs --preset default, got tao"),
         (["--device", "meta"], "device 'meta' cannot be used here"),

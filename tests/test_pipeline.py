@@ -92,6 +92,27 @@ def test_a_video_cut_short_is_reported(tmp_path: Path, capsys: pytest.CaptureFix
     assert "loading model nano\n" in said.err
 
 
+def test_a_detector_that_finds_nothing_is_noticed_early(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once, after 50 frames without a box that could start a track."""
+    hint = "nothing in {frames} frames; try another detector"
+
+    def said(frames: int, strong_at: int = 0) -> int:
+        def boxes(frame: Frame) -> sv.Detections:
+            found = a_box(frame)
+            found.confidence[:] = 0.9 if frame.number == strong_at else 0.2
+            return found
+
+        folder = tmp_path / f"{frames}-{strong_at}"
+        folder.mkdir()
+        track_video(job(folder, frames, boxes, track_activation_threshold=0.5, hint=hint))
+        return capsys.readouterr().err.count("warning: nothing in 50 frames; try another detector")
+
+    assert said(49) == 0
+    assert said(120) == 1
+    assert said(60, strong_at=50) == 0
+    assert said(60, strong_at=51) == 1
+
+
 def test_no_identities_are_explained(tmp_path: Path) -> None:
     def said(outcome: Outcome, detector: str | None = "motion") -> str:
         outcome.files = [tmp_path / "tracks.txt"]
@@ -99,6 +120,8 @@ def test_no_identities_are_explained(tmp_path: Path) -> None:
 
     assert "the detector found no box: motion needs a camera that stands still" in said(Outcome(frames=9))
     assert "check that the detections are of this video" in said(Outcome(frames=9), None)
+    for none in (Outcome(frames=9), Outcome(frames=9, boxes=3, weak_boxes=3, best_score=0.41)):
+        assert f"(the best has {none.best_score:.2f}); try --detector own (any object)" in said(none, "nanodet")
     weak = track_video(job(tmp_path, track_activation_threshold=0.95))
     assert (weak.boxes, weak.weak_boxes, weak.best_score) == (14, 14, 0.9)
     weak.identities = 0

@@ -210,6 +210,24 @@ def test_the_tool_turns_a_tree_of_pickles_into_a_file_a_video(tmp_path):
     assert sorted(path.name for path in out.rglob("*")) == ["day.npz", "night.npz", "val"]
 
 
+def test_class_names_of_the_truths_categories(tmp_path):
+    """As of LVIS: ids that do not begin at 0, in any order."""
+    pickled(tmp_path / "in" / "day" / "1.pth", ENTRY)
+    names = tmp_path / "truth.json"
+    categories = [
+        {"id": 9, "name": "van"},
+        {"id": 2, "name": "car"},
+        {"id": 1, "name": "person"},
+        {"id": 5, "name": "bus"},
+    ]
+    names.write_text(json.dumps({"categories": categories}))
+    assert run_tool(tmp_path / "in", tmp_path / "out", "--class-names", names).returncode == 0
+    assert read_npz(tmp_path / "out" / "day.npz").class_names == {0: "person", 1: "car", 2: "bus", 3: "van"}
+    names.write_text(json.dumps({"images": []}))
+    done = run_tool(tmp_path / "in", tmp_path / "out", "--class-names", names)
+    assert (done.returncode, "must be text, or json with categories" in done.stderr) == (2, True)
+
+
 def test_masks_are_kept(tmp_path):
     coco = pytest.importorskip("pycocotools.mask")
     masks = np.random.default_rng(0).random((3, 48, 64)) < 0.5

@@ -155,7 +155,7 @@ def test_a_newcomer_comes_when_all_tracks_are_long_missing(others: int, scene_ch
 def test_return_prior_decides_for_one_object_alone() -> None:
     alone = returning(5.0, "a", 20.0, others=0)
     assert len(identities(alone, Looks(), {})["a"]) == 2  # as the products on a belt
-    assert len(identities(alone, Looks(), {}, return_prior=-1.5)["a"]) == 1
+    assert len(identities(alone, Looks(), {}, return_prior=-0.5)["a"]) == 1
     assert len(identities(returning(5.0, "a", 20.0), Looks(), {}, return_prior=-20.0)["a"]) == 2
     assert len(identities(returning(5.0, "a", 20.0), Looks(), {}, reidentify=False)["a"]) == 2
 

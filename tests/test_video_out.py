@@ -13,6 +13,7 @@ import supervision as sv
 
 from masa_track.drawing.colours import TRACK_COLORS
 from masa_track.drawing.tracks import TrackDrawer
+from masa_track.errors import InputError
 from masa_track.video.writer import VideoWriter
 
 
@@ -230,6 +231,20 @@ def test_a_track_keeps_its_colour_whatever_its_row():
     other = TrackDrawer(640, 480, 25).draw(frame, detections([2, 1], [boxes[2], boxes[1]]))
     assert (one == other).all()
     assert bgr(1) == bgr(13) != bgr(2)
+
+
+def test_a_colour_for_each_class():
+    frame = np.zeros((480, 640, 3), np.uint8)
+    rows = detections([1, 2, 3], [[50, 100, 150, 300], [250, 100, 350, 300], [450, 100, 550, 300]])
+    rows.class_id = np.array([5, 5, 16])
+    drawn = TrackDrawer(640, 480, 25, color_by="class").draw(frame, rows, lost=rows)
+    for x, color in ((50, 5), (250, 5), (450, 16)):
+        assert (drawn[200, x - 1 : x + 2] == bgr(color)).all(axis=1).any()
+    assert not any(has_color(drawn, identity) for identity in (1, 2, 3))
+    rows.class_id = None  # one class, 0
+    assert has_color(TrackDrawer(640, 480, 25, color_by="class").draw(frame, rows), 0)
+    with pytest.raises(InputError, match="unknown color_by 'track'"):
+        TrackDrawer(640, 480, 25, color_by="track")
 
 
 @pytest.mark.parametrize(

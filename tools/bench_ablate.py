@@ -89,13 +89,11 @@ CONSTANTS: tuple[tuple[str, str, float | None], ...] = (
     ("cuts", "SAME_SCENE", -1.0),
     ("bumps", "FEWEST", 1e6),
     ("bumps", "LONGEST_SECONDS", None),
-    ("bumps", "_SHARE", 0.0),
-    ("bumps", "_ALIKE", None),
+    ("bumps", "_SAME_SIZE", None),
     ("bumps", "_WIDTH", None),
     ("bumps", "_INLIER", None),
     ("bumps", "EXPLAINED", None),
-    ("bumps", "_BETTER", None),
-    ("bumps", "_BETTER_PER_TRACK", 0.0),
+    ("bumps", "BETTER", None),
     ("fused", "_PAUSE", 1e6),
     ("fused", "_SHORTEST_PAUSE", 0.0),
     ("fused", "_DENSE_SECONDS", 0.0),
@@ -537,23 +535,61 @@ def tables(
 
 def scene_table(scores: dict[str, dict[str, float]], every: Sequence[Change], count: int) -> list[str]:
     """Mean differences of IDF1 on ``count`` scenes of each kind, as lines of Markdown."""
-    numbers = range(FIRST_SCENE, FIRST_SCENE + count)
-    lines = [
-        f"| scenes | value | {' | '.join(bench_situations.KINDS)} |",
-        f"|---|---|{'---|' * len(bench_situations.KINDS)}",
-    ]
+    kinds = list(bench_situations.KINDS)
+    lines = [f"| scenes | value | {' | '.join(kinds)} |", f"|---|---|{'---|' * len(kinds)}"]
     for change in every:
-        cells = []
-        for kind in bench_situations.KINDS:
-            both = [
-                [scores.get(scene_key(each, kind, number)) for number in numbers]
-                for each in (change, Change(BASE, "", 0))
-            ]
-            found = [new["idf1"] - old["idf1"] for new, old in zip(*both, strict=True) if new and old]
-            cells.append(f"{np.mean(found):+.4f}" if found else "")
+        found = [scene_difference(scores, change, kind, count) for kind in kinds]
+        cells = ["" if value is None else f"{value:+.4f}" for value in found]
         if change.constant != BASE and any(cells):
             lines.append(f"| {change} | {change.value:g} | {' | '.join(cells)} |")
     return [*lines, ""]
+
+
+def brief_table(
+    scores: dict[str, dict[str, float]],
+    every: Sequence[Change],
+    clips: Sequence[Loaded],
+    runs: Sequence[tuple[int, int]],
+    scenes: int,
+) -> list[str]:
+    """A row for each constant, a cell for each value: mean differences of IDF1, as lines of Markdown.
+
+    A cell has the value, then the differences on the clips by motion alone and with appearance, then those on the kinds
+    of scenes where they are not 0.
+    """
+    lines = ["| constant | off | half | double |", "|---|---|---|---|"]
+    by_constant: dict[str, dict[str, str]] = {}
+    for change in every:
+        if change.constant == BASE:
+            continue
+        cells = []
+        for mode in (MOTION, LOOKS):
+            found = differences(scores, change, mode, clips, runs)["idf1"]
+            cells.append(signed(float(np.mean(list(found.values())))) if found else "-")
+        by_kind = {kind: scene_difference(scores, change, kind, scenes) for kind in bench_situations.KINDS}
+        moved = [
+            f"{kind} {signed(value)}" for kind, value in by_kind.items() if value is not None and signed(value) != "0"
+        ]
+        text = f"{change.value:g}: {' / '.join(cells)}{'; ' if moved else ''}{', '.join(moved)}"
+        by_constant.setdefault(change.constant, {})[change.how] = text
+    for constant, values in by_constant.items():
+        lines.append(f"| `{constant}` | {' | '.join(values.get(how, '') for how in ('off', 'half', 'double'))} |")
+    return [*lines, ""]
+
+
+def signed(value: float) -> str:
+    """A difference in three digits, ``0`` where they are 0."""
+    return "0" if abs(value) < 0.0005 else f"{value:+.3f}".replace("0.", ".", 1)
+
+
+def scene_difference(scores: dict[str, dict[str, float]], change: Change, kind: str, count: int) -> float | None:
+    """Mean difference of IDF1 on the first ``count`` scenes of a kind; None: none was run."""
+    found = []
+    for number in range(FIRST_SCENE, FIRST_SCENE + count):
+        new, old = (scores.get(scene_key(each, kind, number)) for each in (change, Change(BASE, "", 0)))
+        if new is not None and old is not None:
+            found.append(new["idf1"] - old["idf1"])
+    return float(np.mean(found)) if found else None
 
 
 def tasks_of(
@@ -598,6 +634,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=2, metavar="N", help="perturbed copies (default: %(default)s)")
     parser.add_argument("--modes", nargs="+", choices=(MOTION, LOOKS), default=[MOTION, LOOKS], help="default: both")
     parser.add_argument("--scenes", type=int, default=6, metavar="N", help="of each kind (default: %(default)s)")
+    parser.add_argument("--brief", action="store_true", help="print a row for each constant, without worst and best")
     parser.add_argument("--no-hota", action="store_true", help="IDF1 only, a little faster")
     parser.add_argument("--model", default="nano", metavar="NAME", help="default: %(default)s")
     parser.add_argument("--checkpoint", metavar="FILE", help="other weights for the model")
@@ -648,6 +685,9 @@ def main() -> None:
     for _, scores in tqdm(in_processes(args.jobs, run, tasks), total=len(tasks), unit=" runs", disable=None):
         results.add(scores)
     results.add({}, every=0)
+    if args.brief:
+        print("\n".join(brief_table(results.scores, every, clips, runs, args.scenes)))
+        return
     for mode in args.modes:
         used = [clip for clip in clips if mode == MOTION or video_of(clip.clip) is not None]
         print("\n".join(tables(results.scores, every, mode, used, runs)))

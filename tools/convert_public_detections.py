@@ -8,7 +8,7 @@ videos are kept. A single pickle of a dict with such entries by ``VIDEO/FRAME`` 
 or arrays, H x W) are kept as RLEs.
 
     python tools/convert_public_detections.py results/public_dets/bdd_mot_yolox_dets runs/bdd_dets
-    python tools/convert_public_detections.py tao_val_dets runs/tao_dets --class-names lvis_classes.txt
+    python tools/convert_public_detections.py tao_val_dets runs/tao_dets --class-names tao_val_lvis_v1_classes.json
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import InputError
+from masa_track.formats.json_file import parse_json
 from masa_track.formats.npz import write_npz
 from masa_track.formats.safe_pickle import read_pickle
 from masa_track.masks import Rle, compressed
@@ -111,18 +112,40 @@ def convert(source: Path, out: Path, class_names: list[str]) -> tuple[int, int, 
     return counts[0], counts[1], counts[2]
 
 
+def class_names(path: Path) -> list[str]:
+    """The names by label, from text or from COCO json: labels count its categories in the order of their ids.
+
+    Raises:
+        InputError: the file cannot be read, or is json without categories.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() != ".json":
+            return text.splitlines()
+        categories = parse_json(text)["categories"]
+        return [str(one["name"]) for one in sorted(categories, key=lambda one: one["id"])]
+    except OSError as error:
+        raise InputError(f"--class-names cannot be read: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"--class-names {path} must be text, or json with categories of id and name: {error}"
+        ) from error
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the tool. Returns 0, or 2 for bad input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", metavar="IN", type=Path, help="folder of pickles, or one pickle")
     parser.add_argument("out", metavar="OUT", type=Path, help="folder for the npz files")
-    parser.add_argument("--class-names", type=Path, metavar="FILE", help="text, a name a line: label 0, 1, ...")
+    parser.add_argument(
+        "--class-names",
+        type=Path,
+        metavar="FILE",
+        help="names of label 0, 1, ...: text, a name a line, or json with categories, in the order of their ids",
+    )
     args = parser.parse_args(argv)
     try:
-        try:
-            names = args.class_names.read_text(encoding="utf-8").splitlines() if args.class_names else []
-        except OSError as error:
-            raise InputError(f"--class-names cannot be read: {error}") from error
+        names = class_names(args.class_names) if args.class_names else []
         count, frames, boxes = convert(args.source, args.out, names)
     except InputError as error:
         print(f"convert_public_detections: error: {error}", file=sys.stderr)

@@ -4,7 +4,7 @@
     python tools/test_mot.py configs/mmdet/mot_nano_public.py --cfg-options test_dataloader.dataset.data_root=MOT15
     python tools/test_mot.py configs/mmdet/tao_r50.py masa_r50.pth --cfg-options model.public_det_path=tao_dets
     python tools/test_mot.py configs/masa/masa-one/bdd_test/masa_r50_bdd_mot_test.py masa_r50.pth
-    torchrun --nproc-per-node 8 tools/test_mot.py configs/mmdet/bdd_r50.py masa_r50.pth --launcher pytorch
+    bash tools/dist_test.sh configs/mmdet/bdd_r50.py masa_r50.pth 8
 
 After an interruption the same command continues at the next video. Several processes share the videos and give the
 result of one process.
@@ -18,7 +18,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from masa_track.errors import InputError, missing_extra
+from masa_track.errors import InputError
+
+REFUSED = {  # options of the authors' tools/test.py: what to do instead
+    "--show": "no window is opened: take --show-dir DIR, or draw a video by masa-track track",
+    "--tta": "augmentation at test time is not supported: give boxes of an augmented detector by model.public_det_path",
+}
+LAUNCHERS = ("none", "pytorch", "slurm")
 
 EPILOG = """
 in the work folder:
@@ -49,9 +55,11 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cfg-options", nargs="+", action=DictAction, default={}, metavar="KEY=VALUE", help="change the configuration"
     )
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="of several processes")
+    parser.add_argument("--launcher", default="none", help=f"of several processes: {', '.join(LAUNCHERS)}")
     parser.add_argument("--show-dir", metavar="DIR", help="draw the tracks into pictures in DIR/VIDEO")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU if there is one")
+    for name in REFUSED:
+        parser.add_argument(name, action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser
 
@@ -61,9 +69,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         try:
             parser = make_parser()
-        except ImportError as error:
-            raise missing_extra("mmengine", "mmdet") from error
+        except ImportError:
+            import masa_track.integrations.mmdet  # noqa: F401 (says what to install)
+
+            raise
         args = parser.parse_args(arguments)
+        check(args)
         if args.device == "cpu":
             os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported; mmengine takes any visible GPU
         return test(args)
@@ -73,6 +84,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("test_mot.py: stopped; the same command goes on at the next video", file=sys.stderr)
         return 130
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raises InputError for what the authors' program takes and this one does not."""
+    for name, instead in REFUSED.items():
+        if getattr(args, name.strip("-")):
+            raise InputError(f"{name}: {instead}")
+    if args.launcher not in LAUNCHERS:
+        raise InputError(
+            f"--launcher must be one of {', '.join(LAUNCHERS)}, got {args.launcher!r}: start by tools/dist_test.sh, "
+            "torchrun or srun"
+        )
+    if args.out is not None and Path(args.out).suffix in (".pkl", ".pickle"):
+        raise InputError(
+            f"--out writes TAO json, no pickle, got {args.out}: call it {Path(args.out).with_suffix('.json')}"
+        )
 
 
 def test(args: argparse.Namespace) -> int:

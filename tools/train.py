@@ -10,7 +10,7 @@
     masa-track track video.mp4 --model work_dirs/nano/model.safetensors
 
 Ctrl-C finishes the step, writes a checkpoint and stops; the same command with --resume goes on to the same result as
-without the interruption. Several GPUs: torchrun --nproc-per-node 8 tools/train.py CONFIG --launcher pytorch.
+without the interruption. Several GPUs: bash tools/dist_train.sh CONFIG 8.
 Configurations for mmdet (model type MASA, configs/mmdet/train_r50.py) are run as well, where mmdet is installed.
 The learning rate is scaled to the real batch (GPUs x batch_size x accumulation).
 """
@@ -26,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 from masa_track.errors import InputError, missing_extra
+
+LAUNCHERS = ("none", "pytorch", "slurm")
 
 EPILOG = """
 in the work folder:
@@ -71,7 +73,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cfg-options", nargs="+", type=option, default=[], metavar="KEY=VALUE", help="change the configuration"
     )
-    parser.add_argument("--launcher", choices=("none", "pytorch", "slurm"), default="none", help="of several processes")
+    parser.add_argument("--launcher", default="none", help=f"of several processes: {', '.join(LAUNCHERS)}")
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: a GPU if there is one")
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     return parser
@@ -94,6 +96,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> int:
     """What :func:`main` does with a read command line."""
+    if args.launcher not in LAUNCHERS:
+        raise InputError(
+            f"--launcher must be one of {', '.join(LAUNCHERS)}, got {args.launcher!r}: start by tools/dist_train.sh, "
+            "torchrun or srun"
+        )
     try:
         from masa_track.training.start import distribute_on_cpu, for_mmdet, make_runner, read_config, use_amp
     except ImportError as error:

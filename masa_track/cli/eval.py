@@ -29,9 +29,16 @@ GT as json is COCO-VID or TAO (FILE.json, of one or many videos); TRACKS is then
 its images, COCO-VID, a folder made by `masa-track track`, or a folder with NAME.json or NAME/tracks.json.
 For json, only frames that GT lists are scored. TETA is by class; the other metrics ignore classes.
 
-Rows of GT whose seventh column is 0 are not scored; those with 1 or -1 are. MOT text has no classes:
-MOTChallenge's server also removes tracks on distractors (MOT16 and later), so its figures can differ
-from these. A track box without a true box is a false positive, also after GT's last frame. COMBINED is
+Rows of GT whose seventh column is 0 are not scored; those with 1 or -1 are. Benchmarks remove more before
+they score. --rules says what:
+  mot16, mot17, mot20          tracks on distractors (column 8 of GT), as TrackEval does
+  kitti-car, kitti-pedestrian  also DontCare regions and small boxes, as TrackEval does; GT is a text of
+                               label_02 or the folder; TRACKS is MOT text or KITTI's
+  visdrone                     boxes in ignored regions and on "others"; GT is a text of annotations or the folder
+  none                         no more than the rows flagged 0
+  auto (default)               mot16, mot17 or mot20 for sequences called MOT16-02 and the like whose GT has
+                               classes in column 8; otherwise none
+A track box without a true box is a false positive, also after GT's last frame. COMBINED is
 computed from the summed counts of all sequences; it is not their mean.
 
 examples:
@@ -82,6 +89,13 @@ def add_parser(commands: Any) -> None:
         metavar="X",
         help="IoU from which MOTA, IDF1 and the counts accept a match (default: %(default)s)",
     )
+    parser.add_argument(
+        "--rules",
+        default="auto",
+        metavar="NAME",
+        help="what a benchmark removes before it scores: auto, none, mot16, mot17, mot20, kitti-car, "
+        "kitti-pedestrian or visdrone, see below (default: %(default)s)",
+    )
     parser.add_argument("--json", type=path_text, metavar="FILE", help="also write the scores, not rounded, to FILE")
     parser.set_defaults(run=run)
 
@@ -99,18 +113,20 @@ def run(args: argparse.Namespace) -> int:
     """
     check_counts(args, "stride")
     if args.json is not None:
-        _check_json(args.json, args.gt, args.tracks)
+        _check_json(args.json, args.gt, args.tracks, args.rules)
     from masa_track.evaluation.metrics import measure
     from masa_track.evaluation.table import format_table, format_teta
 
     metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
-    measured = measure(args.gt, args.tracks, metrics, args.stride, args.iou, args.exhaustive)
+    measured = measure(args.gt, args.tracks, metrics, args.stride, args.iou, args.exhaustive, args.rules)
     parts = []
     if measured.evaluation is not None:
         parts.append(format_table(measured.evaluation, metrics))
     if measured.teta is not None:
         parts.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
     print("\n\n".join(parts))
+    for note in rule_notes(measured.rules):
+        print(note, file=sys.stderr)
     for note in short_tracks(measured.last_frames):
         print(note, file=sys.stderr)
     if args.json is not None:
@@ -121,6 +137,23 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise OSError(error.errno, error.strerror, args.json) from error
     return 0
+
+
+def rule_notes(applied: Mapping[str, tuple[str, int]]) -> list[str]:
+    """A note for each set of rules that was applied.
+
+    Args:
+        applied: by sequence, the rules and how many boxes of tracks they removed.
+    """
+    removed: dict[str, list[int]] = {}
+    for rules, count in applied.values():
+        removed.setdefault(rules, []).append(count)
+    return [
+        f"note: scored by the rules of {rules} ({len(counts)} of {len(applied)} sequences): {sum(counts):,} boxes of "
+        "tracks were removed first. --rules none scores all boxes"
+        for rules, counts in removed.items()
+        if rules != "none"
+    ]
 
 
 def short_tracks(last_frames: Mapping[str, tuple[int, int]]) -> list[str]:
@@ -137,21 +170,21 @@ def short_tracks(last_frames: Mapping[str, tuple[int, int]]) -> list[str]:
     ]
 
 
-def _check_json(file: str, gt: str, tracks: str) -> None:
+def _check_json(file: str, gt: str, tracks: str, rules: str) -> None:
     from masa_track.files import check_file, check_overwriting
 
     check_file(file, "--json")
-    check_overwriting([("--json", file)], _files_read(Path(gt), Path(tracks)))
+    check_overwriting([("--json", file)], _files_read(Path(gt), Path(tracks), rules))
 
 
-def _files_read(gt: Path, tracks: Path) -> Iterator[tuple[str, Path]]:
+def _files_read(gt: Path, tracks: Path, rules: str) -> Iterator[tuple[str, Path]]:
     """The files that are scored, also those in folders. Their contents are checked later, when they are read."""
-    from masa_track.evaluation.pairs import find_pairs
+    from masa_track.evaluation.scores import pairs_of
 
     yield "GT", gt
     yield "TRACKS", tracks
     if gt.suffix.lower() != ".json":
-        for pair in find_pairs(gt, tracks):
+        for pair in pairs_of(gt, tracks, rules):
             yield from (("GT", pair.gt), ("TRACKS", pair.tracks))
     elif (tracks / "tracks.json").is_file():
         yield "TRACKS", tracks / "tracks.json"

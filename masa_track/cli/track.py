@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.cli.arguments import path, path_text
 from masa_track.cli.counts import check_counts
+from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError, unknown_name
 from masa_track.registry import check_installed
 
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Gives the objects in a video identities. The boxes come from a file (--detections), from a detector
-(--detector), or, without either, from the detection head of the model, which finds objects of any kind
-and gives them no class names. The model computes an embedding of each box. Boxes of different frames
+(--detector), or, without either, from the shipped detector nanodet, which finds people, vehicles and
+animals and names them. The model computes an embedding of each box. Boxes of different frames
 become one track by their motion and their embeddings."""
 
 _EPILOG = """\
@@ -42,6 +43,8 @@ DIR gets
 
 examples:
   masa-track track zoo.mp4 --out runs/zoo
+  masa-track track zoo.mp4 --classes animals,person --out runs/animals
+  masa-track track zoo.mp4 --detector own --out runs/anything
   masa-track track street.mp4 --detector motion --out runs/street
   masa-track track frames/ --detections det.txt --out runs/frames
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
@@ -82,14 +85,20 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=path, metavar="DIR", help="folder for the results")
-    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector own)")
+    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector nanodet)")
     boxes.add_argument("--detections", type=path_text, metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
     boxes.add_argument(
         "--detector",
         metavar="NAME",
-        help="a detector: 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
-        "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'own', the detection head "
-        "of --model (the default)",
+        help="a detector: 'nanodet' (the default; COCO's classes), 'own' (the detection head of --model: any object, "
+        "without a name), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
+        "ultralytics:FILE, torchvision:NAME (a COCO detector), or mmdet:CONFIG:CHECKPOINT",
+    )
+    boxes.add_argument(
+        "--classes",
+        metavar="NAMES",
+        help="what nanodet looks for: names of COCO's classes, people, vehicles or animals, with commas between; or "
+        "all, for the 80 classes (default: people,vehicles,animals)",
     )
     boxes.add_argument(
         "--text",
@@ -140,7 +149,8 @@ def add_parser(commands: Any) -> None:
         "--class-groups",
         metavar="GROUPS",
         help='classes that may be the same object, by name or number: with "car,truck;person" a car may become a '
-        "truck, but not a person; a class in no group is a group of its own (default: any class may become any other)",
+        "truck, but not a person; a class in no group is a group of its own (default: any class may become any other; "
+        "with nanodet, people, vehicles, animals and other things are four groups)",
     )
     add(
         "--camera-motion",
@@ -199,6 +209,12 @@ def add_parser(commands: Any) -> None:
         "--show-lost",
         action="store_true",
         help="draw, dashed, where tracks that were lost less than 2 s ago are expected",
+    )
+    add(
+        "--color-by",
+        choices=COLOR_BY,
+        default=COLOR_BY[0],
+        help="a colour for each identity, or for each class, in video.mp4 (default: %(default)s)",
     )
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
@@ -270,6 +286,10 @@ def run(args: argparse.Namespace) -> int:
         overrides.setdefault("track_activation_threshold", track_activation_threshold)
     if args.class_groups is not None:
         overrides["class_groups"] = class_groups(args.class_groups, class_names)
+    elif args.detector == "nanodet" and args.preset == "default":
+        from masa_track.detectors.nanodet import CLASS_GROUPS
+
+        overrides.setdefault("class_groups", CLASS_GROUPS)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, prior=args.prior, **overrides)
     folder = prepare_folder(args.out)
     if args.gallery is not None:
@@ -289,6 +309,7 @@ def run(args: argparse.Namespace) -> int:
             else {"tracks start at": f"score {overrides['track_activation_threshold']}"}
         ),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
+        **({} if args.classes is None else {"classes": ", ".join(args.classes)}),
         **({"masks by": args.masks} if segmenter else {}),
         **({"tracks": "finished offline"} if args.offline else {}),
         "device": str(model.device),
@@ -317,6 +338,8 @@ def run(args: argparse.Namespace) -> int:
                 track_activation_threshold=threshold,
                 offline=args.offline,
                 show_lost=args.show_lost,
+                color_by=args.color_by,
+                hint=nothing_found(args),
             )
         )
         failed = bool(outcome.faults)
@@ -401,14 +424,21 @@ def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, 
 
 
 def check_boxes_from(args: argparse.Namespace) -> None:
-    """Sets where the boxes come from: a file, a detector (some take a text), a text, or the model's own head.
+    """Sets where the boxes come from: a file, a detector (some take a text), a text, or else nanodet.
 
     Raises:
-        InputError: several are given that exclude each other.
+        InputError: several are given that exclude each other, or --classes names a class that there is not.
     """
     given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
     if not given:
-        args.detector = "own"
+        args.detector = "nanodet"
+    if args.classes is not None:
+        if args.detector != "nanodet":
+            raise InputError("--classes is for --detector nanodet: leave one of them out")
+        from masa_track.detectors.nanodet import class_ids
+
+        args.classes = [name.strip() for name in args.classes.split(",")]
+        class_ids(args.classes)  # a mistake is named before the model is loaded
     takes_text = args.detector is not None and args.detector.startswith("transformers:")
     if len(given) > 1 and not (takes_text and args.detections is None):
         raise InputError(
@@ -420,6 +450,14 @@ def boxes_named(args: argparse.Namespace) -> list[str]:
     """Where the boxes come from, for the report."""
     detector = [f"detector {args.detector}"] if args.detector else []
     return [*([args.detections] if args.detections else []), *detector, *([f"text {args.text!r}"] if args.text else [])]
+
+
+def nothing_found(args: argparse.Namespace) -> str:
+    """What is said after the first frames if nothing was found in them; empty: nothing."""
+    if args.detector != "nanodet":
+        return ""
+    wider = "" if args.classes == ["all"] else ", or --classes all"
+    return f"no COCO class found in the first {{frames}} frames; try --detector own or motion{wider}"
 
 
 _LONGEST_OPTION = 200
@@ -545,7 +583,7 @@ def detector_boxes(args: argparse.Namespace, model: BaseEmbedder) -> Boxes:
 
         detector = OwnDetector(model)
     else:
-        detector = open_detector(args.detector, args.device, args.text)
+        detector = open_detector(args.detector, args.device, args.text, args.classes)
     return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
 
@@ -586,6 +624,12 @@ def why_no_identities(outcome: Outcome, track_activation_threshold: float, detec
         return (
             "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "
             "learn the background; try more frames, or a detector that works on single frames, such as own"
+        )
+    if outcome.weak_boxes == outcome.boxes and detector == "nanodet":
+        return (
+            f"no box of the detector's classes scores above {track_activation_threshold:g}, which starts a track (the "
+            f"best has {outcome.best_score:.2f}); try --detector own (any object), --detector motion (for a camera "
+            "that stands still), --classes all, or a lower --set track_activation_threshold"
         )
     if not outcome.boxes and detector is None:
         return "these frames have no boxes: check that the detections are of this video"

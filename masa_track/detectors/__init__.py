@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from masa_track.errors import InputError, missing_extra, unknown_name
@@ -14,14 +15,18 @@ _LIBRARIES = ("transformers", "ultralytics", "torchvision", "mmdet")
 _FORMS = "transformers:MODEL, ultralytics:FILE, torchvision:NAME, mmdet:CONFIG:CHECKPOINT"
 
 
-def open_detector(name: str, device: str | None = None, text: str | None = None) -> Detector:
+def open_detector(
+    name: str, device: str | None = None, text: str | None = None, classes: Sequence[str] | None = None
+) -> Detector:
     """The detector of that name.
 
     Args:
-        name: ``motion``; ``torchvision:NAME`` or just the name of one of torchvision's COCO detectors, e.g.
-            ``fasterrcnn_resnet50_fpn_v2``; ``transformers:MODEL``; ``ultralytics:FILE``; ``mmdet:CONFIG:CHECKPOINT``.
+        name: ``nanodet``; ``motion``; ``torchvision:NAME`` or just the name of one of torchvision's COCO detectors,
+            e.g. ``fasterrcnn_resnet50_fpn_v2``; ``transformers:MODEL``; ``ultralytics:FILE``;
+            ``mmdet:CONFIG:CHECKPOINT``.
         device: for a network.
         text: what to look for, for a detector of transformers that takes text: ``"a red car. a dog"``.
+        classes: what nanodet looks for, see :class:`~masa_track.detectors.nanodet.NanodetDetector`; None: its default.
 
     Raises:
         InputError: for an unknown name, a library that is not installed, or weights that cannot be had.
@@ -31,6 +36,16 @@ def open_detector(name: str, device: str | None = None, text: str | None = None)
         raise InputError(f"--text needs a detector that takes text, e.g. transformers:MODEL, got --detector {name}")
     if colon and not model:
         raise InputError(f"--detector {name} names no model: {_FORMS}")
+    if classes is not None and name != "nanodet":
+        raise InputError(f"--classes needs --detector nanodet, got {name}: leave one of them out")
+    if name == "nanodet":
+        from masa_track.detectors.nanodet import DEFAULT_CLASSES, NanodetDetector
+
+        return NanodetDetector(DEFAULT_CLASSES if classes is None else classes, device=device)
+    if name == "motion":
+        from masa_track.detectors.motion import MotionDetector
+
+        return MotionDetector()
     if library == "transformers" and colon:
         check_installed("transformers", purpose=f"for --detector {name}")
         from masa_track.detectors.huggingface import TransformersDetector
@@ -50,13 +65,9 @@ def open_detector(name: str, device: str | None = None, text: str | None = None)
     if library == "torchvision" and colon:
         check_installed("torch", purpose=f"for --detector {name}")
         name = model
-    if name == "motion":
-        from masa_track.detectors.motion import MotionDetector
-
-        return MotionDetector()
     if ":" in name:
         raise unknown_name("detector's library", library, _LIBRARIES)
-    known = ["motion", "own", *(f"{each}:..." for each in _LIBRARIES)]
+    known = ["nanodet", "motion", "own", *(f"{each}:..." for each in _LIBRARIES)]
     if not is_installed("torch"):
         lacking = missing_extra("torch", "torch", "for torchvision's detectors")
         raise InputError(f"{unknown_name('detector', name, known)}; {lacking}")

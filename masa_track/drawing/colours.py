@@ -1,4 +1,4 @@
-"""The colour of an identity: the same in the video and in the report."""
+"""Colours of identities, the same in the video and in the report, and of classes."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ TRACK_COLORS = (
     "#5e6ad2",  # indigo
     "#cf6be0",  # orchid
 )
+
+
+COLOR_BY = ("identity", "class")  # what has a colour of its own
 
 
 def track_color(track_id: int) -> str:

@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import supervision as sv
 
-from masa_track.drawing.colours import TRACK_COLORS
-from masa_track.formats.rows import ClassNames, marks, row_names, tracked_rows
+from masa_track.drawing.colours import COLOR_BY, TRACK_COLORS
+from masa_track.errors import unknown_name
+from masa_track.formats.rows import ClassNames, class_ids, marks, row_names, track_ids, tracked_rows
 
 MASK_OPACITY = 0.45  # what is below a mask can still be told
 
 
 class TrackDrawer:
-    """Draws masks where there are any, boxes, ``#id class`` labels and short traces, a colour per identity.
+    """Draws masks where there are any, boxes, ``#id class`` labels and short traces, coloured by identity or class.
 
     Keeps the box centres of the last ``trace_seconds``, nothing else.
 
@@ -25,11 +26,23 @@ class TrackDrawer:
         fps: processed frames per second.
         class_names: the names by class id.
         trace_seconds: how far back a trace goes.
+        color_by: ``identity`` or ``class``, what has a colour of its own. Classes whose ids differ by 12 share one.
+
+    Raises:
+        InputError: for another ``color_by``.
     """
 
     def __init__(
-        self, width: int, height: int, fps: float, class_names: ClassNames = None, trace_seconds: float = 1.5
+        self,
+        width: int,
+        height: int,
+        fps: float,
+        class_names: ClassNames = None,
+        trace_seconds: float = 1.5,
+        color_by: str = "identity",
     ) -> None:
+        if color_by not in COLOR_BY:
+            raise unknown_name("color_by", color_by, COLOR_BY)
         side = min(width, height)
         line = max(1, round(side / 310))  # 2 at 480 and 720, 3 at 1080, 7 at 2160
         self._text_scale = max(0.38, side / 1600)  # of OpenCV's font; below 0.38 digits cannot be read
@@ -39,15 +52,16 @@ class TrackDrawer:
         self._trace_frames = min(max(2, round(fps * trace_seconds)), 240)
         self._palette = palette = sv.ColorPalette.from_hex(list(TRACK_COLORS))
         self._line = line
-        by_track = sv.ColorLookup.TRACK
+        lookup = sv.ColorLookup.CLASS if color_by == "class" else sv.ColorLookup.TRACK
+        self._by_class = color_by == "class"
         self._traces = sv.TraceAnnotator(
-            palette, sv.Position.CENTER, trace_length=self._trace_frames, thickness=line, color_lookup=by_track
+            palette, sv.Position.CENTER, trace_length=self._trace_frames, thickness=line, color_lookup=lookup
         )
-        self._masks = sv.MaskAnnotator(palette, opacity=MASK_OPACITY, color_lookup=by_track)
-        self._boxes = sv.BoxAnnotator(palette, thickness=line, color_lookup=by_track)
+        self._masks = sv.MaskAnnotator(palette, opacity=MASK_OPACITY, color_lookup=lookup)
+        self._boxes = sv.BoxAnnotator(palette, thickness=line, color_lookup=lookup)
         self._labels = sv.LabelAnnotator(
             palette,
-            color_lookup=by_track,
+            color_lookup=lookup,
             text_color=sv.ColorPalette.from_hex([_ink(color) for color in TRACK_COLORS]),
             text_scale=self._text_scale,
             text_thickness=self._text_thickness,
@@ -67,8 +81,8 @@ class TrackDrawer:
         """
         picture = np.ascontiguousarray(frame).copy()
         if lost is not None and lost.tracker_id is not None:
-            for box, identity in zip(lost.xyxy.astype(int).tolist(), lost.tracker_id.tolist(), strict=True):
-                _dashed(picture, box, self._palette.by_idx(identity).as_bgr(), self._line)
+            for box, number in zip(lost.xyxy.astype(int).tolist(), self._color_numbers(lost), strict=True):
+                _dashed(picture, box, self._palette.by_idx(number).as_bgr(), self._line)
         height, width = picture.shape[:2]
         rows = tracked_rows(detections)
         boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) xyxy
@@ -76,6 +90,7 @@ class TrackDrawer:
         seen = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])  # the others are outside the picture
         rows.xyxy = boxes
         rows = cast(sv.Detections, rows[seen])
+        rows.class_id = class_ids(rows)
 
         trace = self._traces.trace  # supervision prunes by frames that held a track; forget by elapsed frames
         recent = trace.frame_id > trace.current_frame_id - self._trace_frames
@@ -86,16 +101,20 @@ class TrackDrawer:
         if len(rows) == 0:
             return picture
 
-        ids = rows.tracker_id if rows.tracker_id is not None else ()
+        numbers = self._color_numbers(rows)
         filled = marks(rows, "filled")
         self._boxes.annotate(picture, cast(sv.Detections, rows[~filled]))
         for row in np.flatnonzero(filled).tolist():
-            color = self._palette.by_idx(int(ids[row])).as_bgr()
+            color = self._palette.by_idx(numbers[row]).as_bgr()
             _dashed(picture, rows.xyxy[row].astype(int).tolist(), color, self._line)
-        labels = [f"#{i} {name}" for i, name in zip(ids, row_names(rows, self._class_names), strict=True)]
+        labels = [f"#{i} {name}" for i, name in zip(track_ids(rows), row_names(rows, self._class_names), strict=True)]
         rows.xyxy = self._label_places(rows.xyxy, labels, width)
         self._labels.annotate(picture, rows, labels=labels)
         return picture
+
+    def _color_numbers(self, rows: sv.Detections) -> list[int]:
+        """The number of each row's colour."""
+        return class_ids(rows).tolist() if self._by_class else track_ids(rows)
 
     def _label_places(self, boxes: np.ndarray, labels: list[str], width: int) -> np.ndarray:
         """The boxes, (N, 4), moved so that the label above each top left corner is inside the picture."""

@@ -1,9 +1,10 @@
 """Scores of tracks against the truth: HOTA, CLEAR (MOTA) and IDF1, by TrackEval and py-motmetrics, and TETA.
 
-:func:`evaluate` is the door: :mod:`pairs` (which file goes with which), :mod:`mot` (what is in them), :mod:`scores`
-(the two libraries are fed and asked), :mod:`teta` and :mod:`table` (the result as text). Truth with classes, in json,
-comes by :mod:`coco_vid`, BDD100K's own labels by :mod:`bdd`; :func:`measure` takes text or json and any choice of
-metrics. pandas, motmetrics and trackeval are imported when scores are first computed, not with this package.
+:func:`evaluate` is the door: :mod:`pairs` (which file goes with which), :mod:`mot` (what is in them), :mod:`rules`
+(what a benchmark removes first), :mod:`scores` (the two libraries are fed and asked), :mod:`teta` and :mod:`table`
+(the result as text). Truth with classes, in json, comes by :mod:`coco_vid`, BDD100K's own labels by
+:mod:`bdd`; :func:`measure` takes text or json and any choice of metrics. pandas, motmetrics and trackeval are imported
+when scores are first computed, not with this package.
 """
 
 from masa_track.evaluation.metrics import Measured, measure

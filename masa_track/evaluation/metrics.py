@@ -28,6 +28,7 @@ class Measured:
         teta: TETA, if asked for.
         class_names: by class id; empty for MOT text.
         exhaustive: how TETA took the truth.
+        rules: by sequence of text, the rules that were applied (never auto), and how many boxes of tracks they removed.
         last_frames: by sequence, the last frame that has a track (0 without any), and the last with truth.
     """
 
@@ -37,12 +38,15 @@ class Measured:
     class_names: dict[int, str]
     exhaustive: bool
     last_frames: dict[str, tuple[int, int]] = field(default_factory=dict)
+    rules: dict[str, tuple[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as nested dicts, ready for JSON; what was not asked for is left out."""
         result: dict[str, Any] = {} if self.evaluation is None else self.evaluation.as_dict()
         if self.teta is not None:
             result["teta"] = {**self.teta.as_dict(self.class_names), "exhaustive": self.exhaustive}
+        if any(rules != "none" for rules, _ in self.rules.values()):
+            result["rules"] = {name: rules for name, (rules, _) in self.rules.items()}
         return result
 
 
@@ -53,6 +57,7 @@ def measure(
     stride: int = 1,
     iou: float = 0.5,
     exhaustive: bool | None = None,
+    rules: str = "auto",
 ) -> Measured:
     """Scores files of tracks against files of truth.
 
@@ -63,6 +68,8 @@ def measure(
         stride: keep frames 1, 1 + stride, ... of both sides; in json, frame 1 is the first that the truth lists.
         iou: from which IoU CLEAR and IDF1 accept a match.
         exhaustive: whether the truth holds all objects of its classes, for TETA; None: unless it is TAO's.
+        rules: for text, what is removed before scoring, see :func:`~masa_track.evaluation.rules.read_ruled`. Json
+            names its ignored regions itself.
 
     Raises:
         InputError: an unknown metric, an argument out of range, or a file that is missing or broken.
@@ -73,11 +80,15 @@ def measure(
             raise unknown_name("metric", name, METRICS)
     if not metrics:
         raise InputError(f"--metrics must name at least one of {', '.join(METRICS)}")
+    applied: dict[str, tuple[str, int]] = {}
     if Path(gt).suffix.lower() == ".json":
+        if rules not in ("auto", "none"):
+            raise InputError(f"--rules {rules} is for text, but GT is json, which names its ignored regions itself")
         videos = read_class_videos(gt, tracks)
     else:
-        rows = read_sequences(gt, tracks, stride)
-        pairs = {name: (_one_class(truth), _one_class(found)) for name, (truth, found) in rows.items()}
+        ruled = read_sequences(gt, tracks, stride, rules)
+        applied = {name: (one.rules, one.removed) for name, one in ruled.items()}
+        pairs = {name: (_one_class(one.truth), _one_class(one.tracks)) for name, one in ruled.items()}
         videos = ClassVideos(pairs, {}, exhaustive=True)
     kept = {name: (_every(truth, stride), _every(found, stride)) for name, (truth, found) in videos.pairs.items()}
     with_truth = {name: pair for name, pair in kept.items() if len(pair[0])}
@@ -85,7 +96,10 @@ def measure(
         raise InputError(f"GT must have at least one box to score against, but {gt} has none on the scored frames")
     evaluation = teta = None
     if set(metrics) - {"teta"}:
-        mot = {name: (_mot_rows(truth), _mot_rows(found)) for name, (truth, found) in with_truth.items()}
+        mot = {
+            name: (_mot_rows(truth), _mot_rows(found))
+            for name, (truth, found) in (kept if applied else with_truth).items()
+        }
         evaluation = score_sequences(mot, iou=iou, stride=stride)
     full = videos.exhaustive if exhaustive is None else exhaustive
     if "teta" in metrics:
@@ -93,7 +107,7 @@ def measure(
     ends = {
         name: (int(found.frames.max(initial=0)), int(truth.frames.max())) for name, (truth, found) in with_truth.items()
     }
-    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends)
+    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied)
 
 
 def _every(tracks: ClassTracks, stride: int) -> ClassTracks:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +35,10 @@ class MotRows:
 
     def every(self, stride: int) -> MotRows:
         """The rows on frames 1, 1 + stride, 1 + 2 * stride, ..."""
-        keep = (self.frames - 1) % stride == 0
+        return self.only((self.frames - 1) % stride == 0)
+
+    def only(self, keep: np.ndarray) -> MotRows:
+        """The rows where ``keep`` (N,) bool is true."""
         return MotRows(self.frames[keep], self.ids[keep], self.boxes[keep])
 
     def in_frame(self, frame: int) -> slice:
@@ -64,39 +68,117 @@ def read_mot(path: str | Path, truth: bool = False) -> MotRows:
     Source: Leal-Taixe et al., MOTChallenge 2015, 2015, and Milan et al., MOT16, 2016 (the formats).
     """
     path = Path(path)
-    lines = _lines(path)
     frames: list[int] = []
     ids: list[int] = []
     boxes: list[list[float]] = []
-    first_line: dict[tuple[int, int], int] = {}
+    unique = Unique()
     ignored = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            frame, track_id, box, flag = _row(line)
+    for number, line in text_lines(path):
+        with at_line(path, number):
+            frame, track_id, box, flag = _row(_fields_of(line))
             if truth and flag == 0:
                 ignored += 1
                 continue
-            if min(box[2:]) <= 0:
-                raise InputError(f"width and height must be above 0, got {box[2]:g} and {box[3]:g}")
-            before = first_line.setdefault((frame, track_id), number)
-            if before != number:
-                raise InputError(f"id {track_id} is twice in frame {frame} (first on line {before})")
-        except InputError as error:
-            raise InputError(f"{path}, line {number}: {error}") from None
+            check_scored(track_id, box)
+            unique.add(frame, track_id, number)
         frames.append(frame)
         ids.append(track_id)
         boxes.append(box)
     if truth and not frames:
         why = f"all {ignored} of its rows are flagged 0 (not to be scored)" if ignored else "the file has no rows"
         raise InputError(f"GT must have at least one row to score against, but in {path} {why}")
+    return mot_rows(frames, ids, boxes)[0]
+
+
+@dataclass(frozen=True)
+class LabelledRows:
+    """Truth with all that MOT16 and later say of a row, also of rows that are not to be scored.
+
+    Attributes:
+        rows: N boxes; rows flagged 0 may have any id and any size.
+        flags: (N,) float64, column 7: 0 is not to be scored.
+        classes: (N,) int64, column 8; -1 where the row has none.
+    """
+
+    rows: MotRows
+    flags: np.ndarray
+    classes: np.ndarray
+
+
+def read_labelled(path: str | Path) -> LabelledRows:
+    """Reads ``frame,id,left,top,width,height,flag,class[,visibility]`` rows; no row is dropped.
+
+    Raises:
+        InputError: as of :func:`read_mot`, for rows with a flag other than 0.
+    """
+    path = Path(path)
+    frames: list[int] = []
+    ids: list[int] = []
+    boxes: list[list[float]] = []
+    labels: list[tuple[float, float]] = []  # flag, class
+    unique = Unique()
+    for number, line in text_lines(path):
+        with at_line(path, number):
+            fields = _fields_of(line)
+            frame, track_id, box, flag = _row(fields)
+            if flag:
+                check_scored(track_id, box)
+                unique.add(frame, track_id, number)
+            # MOT15 has a coordinate in this column, which need not be whole: no class.
+            value = finite_number("class", fields[7]) if len(fields) > 7 and fields[7].strip() else -1.0
+        frames.append(frame)
+        ids.append(track_id)
+        boxes.append(box)
+        labels.append((flag, value if value.is_integer() else -1.0))
+    rows, order = mot_rows(frames, ids, boxes)
+    flags, classes = np.array(labels, np.float64).reshape(-1, 2)[order].T
+    return LabelledRows(rows, flags, classes.astype(np.int64))
+
+
+def mot_rows(frames: list[int], ids: list[int], boxes: list[list[float]]) -> tuple[MotRows, np.ndarray]:
+    """The rows sorted by frame, and their order (N,): rows of a frame keep theirs."""
     order = np.argsort(np.array(frames, np.int64), kind="stable")
-    return MotRows(
-        np.array(frames, np.int64)[order],
-        np.array(ids, np.int64)[order],
-        np.array(boxes, np.float64).reshape(-1, 4)[order],
-    )
+    columns = (np.array(frames, np.int64), np.array(ids, np.int64), np.array(boxes, np.float64).reshape(-1, 4))
+    return MotRows(*(column[order] for column in columns)), order
+
+
+class Unique:
+    """Refuses an identity that is twice in a frame, and names the line of the first."""
+
+    def __init__(self) -> None:
+        self._line: dict[tuple[int, int], int] = {}
+
+    def add(self, frame: int, track_id: int, number: int) -> None:
+        """Raises InputError if the identity was added for this frame before."""
+        before = self._line.setdefault((frame, track_id), number)
+        if before != number:
+            raise InputError(f"id {track_id} is twice in frame {frame} (first on line {before})")
+
+
+def check_scored(track_id: int, box: list[float]) -> None:
+    """Raises InputError unless the id is 0 or more, and width and height are above 0."""
+    if track_id < 0:
+        raise InputError(f"id must be 0 or more, got {track_id} (detections without identities cannot be scored)")
+    if min(box[2:]) <= 0:
+        raise InputError(f"width and height must be above 0, got {box[2]:g} and {box[3]:g}")
+
+
+@contextmanager
+def at_line(path: Path, number: int) -> Iterator[None]:
+    """Puts the file and the line before the message of an InputError."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}, line {number}: {error}") from None
+
+
+def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1.
+
+    Raises:
+        InputError: the file cannot be read or is no text.
+    """
+    yield from ((number, line) for number, line in enumerate(_lines(path), start=1) if line.strip())
 
 
 def _lines(path: Path) -> Iterable[str]:
@@ -108,23 +190,26 @@ def _lines(path: Path) -> Iterable[str]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _row(line: str) -> tuple[int, int, list[float], float]:
-    fields = line.split(",") if "," in line else line.split()
+def _fields_of(line: str) -> list[str]:
+    return line.split(",") if "," in line else line.split()
+
+
+def _row(fields: list[str]) -> tuple[int, int, list[float], float]:
     if len(fields) < 6:
+        line = ",".join(fields)
         raise InputError(f"a row must have at least 6 columns ({_COLUMNS}), got {len(fields)}: {_short(line)}")
-    frame = _whole("frame", fields[0])
+    frame = whole_number("frame", fields[0])
     if frame < 1:
         raise InputError(f"frames must count from 1, got {frame}")
-    track_id = _whole("id", fields[1])
-    if track_id < 0:
-        raise InputError(f"id must be 0 or more, got {track_id} (detections without identities cannot be scored)")
+    track_id = whole_number("id", fields[1])
     names = ("left", "top", "width", "height")
-    box = [_number(name, field) for name, field in zip(names, fields[2:6], strict=True)]
-    flag = _number("flag", fields[6]) if len(fields) > 6 and fields[6].strip() else 1.0
+    box = [finite_number(name, field) for name, field in zip(names, fields[2:6], strict=True)]
+    flag = finite_number("flag", fields[6]) if len(fields) > 6 and fields[6].strip() else 1.0
     return frame, track_id, box, flag
 
 
-def _number(name: str, field: str) -> float:
+def finite_number(name: str, field: str) -> float:
+    """The number in a field called ``name``; raises InputError if it is none or not finite."""
     try:
         value = float(field)
     except ValueError:
@@ -134,11 +219,12 @@ def _number(name: str, field: str) -> float:
     return value
 
 
-def _whole(name: str, field: str) -> int:
+def whole_number(name: str, field: str) -> int:
+    """The whole number in a field called ``name``, of 64 bits; raises InputError if it is none."""
     try:
         whole = int(field)  # not through a float: ids from a hash have more than 53 bits
     except ValueError:
-        value = _number(name, field)
+        value = finite_number(name, field)
         if not value.is_integer():
             raise InputError(f"{name} must be a whole number, got {_short(field)}") from None
         whole = int(value)

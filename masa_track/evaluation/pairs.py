@@ -27,7 +27,7 @@ class Pair:
     tracks: Path
 
 
-def find_pairs(gt: str | Path, tracks: str | Path) -> list[Pair]:
+def find_pairs(gt: str | Path, tracks: str | Path, texts: bool = False) -> list[Pair]:
     """Finds the sequences of ``gt`` and the tracks of each; tracks of other sequences are left alone.
 
     Args:
@@ -35,6 +35,8 @@ def find_pairs(gt: str | Path, tracks: str | Path) -> list[Pair]:
         tracks: for one sequence a MOT text file or a folder with ``tracks.txt`` (what ``masa-track track`` writes); for
             one or several a folder with ``NAME.txt``, ``NAME/tracks.txt``, ``NAME/NAME.txt`` or one text file in
             ``NAME/``.
+        texts: whether ``gt`` may also be a folder of ``NAME.txt``, as KITTI's ``label_02`` and VisDrone's
+            ``annotations`` are.
 
     Returns:
         The pairs, sorted by name.
@@ -42,7 +44,7 @@ def find_pairs(gt: str | Path, tracks: str | Path) -> list[Pair]:
     Raises:
         InputError: nothing of the kind is there, a sequence has no tracks (named), or two files could be its tracks.
     """
-    truths = _truths(Path(gt))
+    truths = _truths(Path(gt), texts)
     place = Path(tracks)
     if not place.exists():
         raise InputError(f"TRACKS must be a MOT text file or a folder, but there is no {place}")
@@ -65,7 +67,7 @@ def find_pairs(gt: str | Path, tracks: str | Path) -> list[Pair]:
     return [Pair(name, truths[name], file) for name, file in found.items() if file is not None]
 
 
-def _truths(gt: Path) -> dict[str, Path]:
+def _truths(gt: Path, texts: bool) -> dict[str, Path]:
     if gt.is_file():
         return {_name(gt): gt}
     if not gt.exists():
@@ -75,6 +77,8 @@ def _truths(gt: Path) -> dict[str, Path]:
             return {_name(file): file}
     truths = {folder.name: folder / "gt" / "gt.txt" for folder in sorted(gt.iterdir())}
     truths = {name: file for name, file in truths.items() if file.is_file()}
+    if not truths and texts:
+        truths = {file.stem: file for file in sorted(gt.glob("*.txt")) if file.is_file()}
     if not truths:
         raise InputError(f"GT must be a MOT text file, or a folder with gt/gt.txt or NAME/gt/gt.txt in it, got {gt}")
     return truths

@@ -1,8 +1,6 @@
 """The scores: TrackEval computes HOTA, py-motmetrics MOTA, IDF1 and switches; this file only feeds them.
 
-MOTChallenge's official evaluation also drops tracks that match a distractor (a static person, a reflection, ...)
-before it scores. This one does not: it drops the rows of the truth that are flagged 0, and nothing of the tracks. On
-MOT15, which has no classes, the two are the same.
+What benchmarks remove before they score (distractors, ignored regions) is in :mod:`rules`.
 
 TrackEval has a MOTA of its own, which is not asked here. It keeps a pair together from one frame to the next only,
 py-motmetrics over any gap; so the two can differ by a few switches where boxes of a crowd overlap.
@@ -19,8 +17,9 @@ import numpy as np
 
 from masa_track.boxes import box_iou_xywh
 from masa_track.errors import InputError
-from masa_track.evaluation.mot import MotRows, read_mot
-from masa_track.evaluation.pairs import find_pairs
+from masa_track.evaluation.mot import MotRows
+from masa_track.evaluation.pairs import Pair, find_pairs
+from masa_track.evaluation.rules import Ruled, check_rules, read_ruled
 from masa_track.registry import check_installed
 
 _COUNTS = ("num_switches", "num_false_positives", "num_misses")
@@ -39,7 +38,7 @@ class Scores:
         loc_a: the mean IoU of what was matched, 0 to 1; TrackEval counts 1 for a threshold without a match, and here it
             is 0 if nothing was matched at any.
         mota: 1 - (misses + false positives + switches) / truth boxes; at most 1, and below 0 if there are more errors
-            than boxes.
+            than boxes; 0 without truth, as in TrackEval.
         idf1: F1 of the boxes with the right identity, 0 to 1.
         switches: IDSW, how often a truth's track became another one.
         false_positives: boxes of tracks without truth.
@@ -90,7 +89,7 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(gt: str | Path, tracks: str | Path, stride: int = 1, iou: float = 0.5) -> Evaluation:
+def evaluate(gt: str | Path, tracks: str | Path, stride: int = 1, iou: float = 0.5, rules: str = "auto") -> Evaluation:
     """Scores files of tracks against files of truth.
 
     Example:
@@ -103,6 +102,7 @@ def evaluate(gt: str | Path, tracks: str | Path, stride: int = 1, iou: float = 0
         stride: keep frames 1, 1 + stride, ... of both sides.
         iou: from which IoU MOTA, IDF1 and the counts accept a match, above 0 and at most 1. HOTA has its
             own thresholds.
+        rules: what is removed before scoring, see :func:`~masa_track.evaluation.rules.read_ruled`.
 
     Returns:
         The scores of each sequence and of all.
@@ -112,7 +112,8 @@ def evaluate(gt: str | Path, tracks: str | Path, stride: int = 1, iou: float = 0
             or truth and tracks share no frame.
     """
     check_options(stride, iou)
-    return score_sequences(read_sequences(gt, tracks, stride), iou=iou, stride=stride)
+    ruled = read_sequences(gt, tracks, stride, rules)
+    return score_sequences({name: (one.truth, one.tracks) for name, one in ruled.items()}, iou=iou, stride=stride)
 
 
 def check_options(stride: int, iou: float) -> None:
@@ -123,30 +124,44 @@ def check_options(stride: int, iou: float) -> None:
         raise InputError(f"--iou must be above 0 and at most 1, got {iou}")
 
 
-def read_sequences(gt: str | Path, tracks: str | Path, stride: int = 1) -> dict[str, tuple[MotRows, MotRows]]:
-    """Truth and tracks of MOT text by the sequence's name; arguments and errors as of :func:`evaluate`."""
+def read_sequences(gt: str | Path, tracks: str | Path, stride: int = 1, rules: str = "auto") -> dict[str, Ruled]:
+    """Truth and tracks of text by the sequence's name; arguments and errors as of :func:`evaluate`.
+
+    Under the rules of KITTI a sequence may have no truth of the class, unless none has.
+    """
+    check_rules(rules)
     sequences = {}
-    for pair in find_pairs(gt, tracks):
-        truth, found = read_mot(pair.gt, truth=True), read_mot(pair.tracks)
-        kept = truth.every(stride), found.every(stride)
-        if not len(kept[0]):
+    of_a_class = rules.startswith("kitti")
+    for pair in pairs_of(gt, tracks, rules):
+        ruled = read_ruled(pair.name, pair.gt, pair.tracks, rules)
+        truth, found = ruled.truth, ruled.tracks
+        kept = Ruled(truth.every(stride), found.every(stride), ruled.rules, ruled.removed)
+        if not len(kept.truth) and not of_a_class:
             raise InputError(
                 f"GT must have a row on {_frames(stride)}, but {pair.gt} has {_span(truth)} and none of them"
             )
-        if len(found) and not np.intersect1d(kept[0].frames, kept[1].frames).size:
+        shared = not len(truth) or not len(found) or np.intersect1d(kept.truth.frames, kept.tracks.frames).size
+        if not shared:
             raise InputError(
                 f"GT and TRACKS of {pair.name} must share a frame of {_frames(stride)}: "
                 f"frames of TRACKS run {_span(found)}, of GT {_span(truth)}"
             )
         sequences[pair.name] = kept
+    if not any(len(one.truth) for one in sequences.values()):
+        raise InputError(f"GT must have at least one row to score against, but {gt} has none under --rules {rules}")
     return sequences
+
+
+def pairs_of(gt: str | Path, tracks: str | Path, rules: str) -> list[Pair]:
+    """The files of each sequence; KITTI and VisDrone have their truth as texts in one folder."""
+    return find_pairs(gt, tracks, texts=rules.startswith("kitti") or rules == "visdrone")
 
 
 def score_sequences(sequences: Mapping[str, tuple[MotRows, MotRows]], iou: float = 0.5, stride: int = 1) -> Evaluation:
     """Scores tracks in memory.
 
     Args:
-        sequences: truth and tracks by name, at least one, each with truth in it.
+        sequences: truth and tracks by name; at least one has truth. In those without, all tracks are false positives.
         iou: see :func:`evaluate`.
         stride: what the rows were thinned by already; only written down.
 
@@ -154,14 +169,14 @@ def score_sequences(sequences: Mapping[str, tuple[MotRows, MotRows]], iou: float
         The scores of each sequence and of all.
 
     Raises:
-        ValueError: there is no sequence, or one has no truth.
+        ValueError: no sequence has truth.
     """
     check_installed("eval", purpose="for HOTA, MOTA and IDF1")
     import motmetrics
     from trackeval.metrics import HOTA
 
-    if not sequences or not all(len(truth) for truth, _ in sequences.values()):
-        raise ValueError("sequences must be at least one, each with truth in it")
+    if not any(len(truth) for truth, _ in sequences.values()):
+        raise ValueError("sequences must be at least one with truth in it")
     hota = HOTA()
     host = motmetrics.metrics.create()
     wanted = ["mota", "idf1", *_COUNTS]
@@ -226,13 +241,14 @@ def _scores(hota: Mapping[str, Any], clear: Mapping[str, Any], data: list[dict[s
     def count(key: str) -> int:
         return sum(int(one[key]) for one in data)
 
+    any_truth = count("num_gt_dets") > 0
     return Scores(
         hota=float(np.mean(hota["HOTA"])),
         det_a=float(np.mean(hota["DetA"])),
         ass_a=float(np.mean(hota["AssA"])),
         loc_a=float(np.mean(hota["LocA"])) if np.any(hota["HOTA_TP"]) else 0.0,
-        mota=float(clear["mota"]),
-        idf1=float(clear["idf1"]),
+        mota=float(clear["mota"]) if any_truth else 0.0,
+        idf1=float(clear["idf1"]) if any_truth else 0.0,
         switches=int(clear["num_switches"]),
         false_positives=int(clear["num_false_positives"]),
         misses=int(clear["num_misses"]),

@@ -72,7 +72,8 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
         InputError: the source has gone.
     """
     source = job.source
-    drawer = TrackDrawer(source.width, source.height, source.fps / job.stride, job.class_names)
+    fps = source.fps / job.stride
+    drawer = TrackDrawer(source.width, source.height, fps, job.class_names, color_by=job.color_by)
     place_of = {number: place for place, number in enumerate(run.frames.tolist())}
     last = int(run.frames[-1])
     with tqdm(total=len(place_of), unit="frame", dynamic_ncols=True, desc=f"{source.name}, finished tracks") as bar:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RESULTS = ("report.html", *RESULT_FILES, "online.json")
 _FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
+_HINT_FRAMES = 50  # without a box that starts a track, after which another detector is suggested
 _LOST_SECONDS = 2.0  # for which lost tracks are shown
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
@@ -57,6 +58,8 @@ class Job:
         offline: finish the tracks when the video is over, and read the source a second time for the pictures: it must
             not be live.
         show_lost: draw where tracks that were lost lately are expected.
+        color_by: what has a colour of its own in the video, one of ``masa_track.drawing.colours.COLOR_BY``.
+        hint: said when no box of the first 50 frames scores enough to start a track, with ``{frames}``; empty: nothing.
     """
 
     source: Source
@@ -73,6 +76,8 @@ class Job:
     track_activation_threshold: float = 0.0
     offline: bool = False
     show_lost: bool = False
+    color_by: str = "identity"
+    hint: str = ""
 
 
 @dataclass
@@ -157,7 +162,7 @@ def _track(job: Job) -> Outcome:
         job.detector.reset()
     width, height, fps, names = source.width, source.height, source.fps, job.class_names
     report = ReportBuilder(source.name, "", width, height, fps, names)
-    drawer = TrackDrawer(width, height, fps / job.stride, names)
+    drawer = TrackDrawer(width, height, fps / job.stride, names, color_by=job.color_by)
     with ExitStack() as opened:
         writers = TrackWriters(job.folder, source.name, width, height, fps, names, online=job.offline)
         opened.callback(writers.abandon)  # nothing is left to abandon after close
@@ -223,6 +228,8 @@ def _track(job: Job) -> Outcome:
                     break
                 report.add(frame.number, frame.time, None if job.offline else image, tracked)
                 outcome.frames += 1
+                if outcome.frames == _HINT_FRAMES and job.hint and outcome.weak_boxes == outcome.boxes:
+                    say(f"warning: {job.hint.format(frames=_HINT_FRAMES)}")
                 bar.set_postfix(tracks=_live(tracked), refresh=False)
                 bar.update()
                 if stop.asked:

@@ -71,6 +71,15 @@ def test_the_installed_package_is_tested_and_no_extra_is_there() -> None:
     assert there == set()
 
 
+def test_the_demo_as_it_is_names_what_it_finds(tmp_path: Path) -> None:
+    status, _, errors = command("demo", "--max-frames", 25, "--out", tmp_path)
+    assert status == 0, errors
+    names = {name["name"] for name in json.loads((tmp_path / "tracks.json").read_text())["categories"]}
+    assert "car" in names
+    rows = (tmp_path / "tracks.csv").read_text()
+    assert "car" in rows
+
+
 def test_the_demo_makes_all_files(run: Path) -> None:
     for name in ("video.mp4", "report.html", "tracks.txt", "tracks.json", "tracks.csv"):
         assert (run / name).stat().st_size > 0, name

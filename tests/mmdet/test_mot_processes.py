@@ -40,10 +40,11 @@ def is_the_same(one: Path, two: Path) -> None:
 
 @pytest.mark.shared_data
 @pytest.mark.slow
-def test_two_processes_of_torchrun(data: Path, one: Path, tmp_path: Path) -> None:
-    torchrun = [TOOL[0], "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *TOOL[1:]]
-    command = [*torchrun, "--work-dir", str(tmp_path), "--launcher", "pytorch", *map(str, options(data))]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=QUIET)
+def test_two_processes_of_the_script(data: Path, one: Path, tmp_path: Path) -> None:
+    script = ["bash", str(ROOT / "tools" / "dist_test.sh"), str(CONFIG), "none", "2"]
+    command = [*script, "--work-dir", str(tmp_path), *map(str, options(data))]
+    environment = {**QUIET, "PYTHON": sys.executable}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     is_the_same(one, tmp_path / "tracks")
 

@@ -68,7 +68,7 @@ class FusedOptions:
         return_prior: nats, log-odds that an object which enters the picture is one that left it elsewhere, where the
             appearance says nothing; 2 more are added where that one left. At the default a returner is recognised where
             several objects of different appearance have been seen, and identical products that pass one by one are
-            different objects. At -1.5 a similar appearance suffices, also of the only object that was ever seen: one
+            different objects. At -0.5 a similar appearance suffices, also of the only object that was ever seen: one
             person who leaves at one border and returns at another keeps the identity, but identical products get the
             identity of the one before. At -20 an object never returns through another border.
         reidentify: False: appearance never links a track that has been missing for over .5 s, so an object that left

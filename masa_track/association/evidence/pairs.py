@@ -212,7 +212,7 @@ class Evidence:
         filters[..., :2] += offset
         shifted = self.places(state, boxes, filters, memory.covariances[rows], memory.predictions[rows])
         worth, before = most_evidence(shifted, 0.0)[1], most_evidence(place, 0.0)[1]
-        return offset if bumps.is_better(worth, before, len(at)) else None
+        return offset if worth - before > bumps.BETTER else None
 
     def pairs(self, state: State, seen: Seen, missing: np.ndarray, columns: np.ndarray) -> Pairs:
         """The log-odds of all detections and the tracks in rows ``columns`` (T,) of the memory."""

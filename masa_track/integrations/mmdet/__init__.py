@@ -24,8 +24,8 @@ def check_mmdet() -> None:
         import mmcv
     except ImportError as error:
         raise InputError(
-            f"{missing_extra('mmdet', 'mmdet')}, after its mmcv ({error}): {BUILD_MMCV} "
-            "(builds mmcv once, some nine minutes on two cores; torch 2.8 is known to work)"
+            f'mmdet and its mmcv are needed here ({error}): run `{BUILD_MMCV} && pip install ".[mmdet]"` in a checkout '
+            "of masa-track (builds mmcv once, some nine minutes on two cores; torch 2.8 is known to work)"
         ) from error
     try:
         import mmcv.ops

@@ -17,8 +17,9 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from masa_track.errors import InputError, unknown_name
-from masa_track.evaluation import TetaResult, TetaScores, format_table, read_mot, score_sequences
+from masa_track.evaluation import TetaResult, TetaScores, format_table, score_sequences
 from masa_track.evaluation.bdd import format_bdd, scalabel_frames, score_bdd, summary
+from masa_track.evaluation.rules import read_ruled
 from masa_track.evaluation.teta import mean_scores
 from masa_track.files import write_text
 from masa_track.integrations.mmdet.datasets import read_json, sequence_folders
@@ -190,8 +191,8 @@ class MotFolderMetric(_TrackMetric):
         """Of the MOTChallenge texts."""
         sequences = {}
         for folder in self.folders:
-            truth, found = read_mot(folder / "gt" / "gt.txt", truth=True), read_mot(self.files.text_of(folder.name))
-            sequences[folder.name] = (truth.every(self.stride), found.every(self.stride))
+            ruled = read_ruled(folder.name, folder / "gt" / "gt.txt", self.files.text_of(folder.name))
+            sequences[folder.name] = (ruled.truth.every(self.stride), ruled.tracks.every(self.stride))
         evaluation = score_sequences(sequences, self.iou, self.stride)
         return _named(evaluation, self.asked), format_table(evaluation)
 
