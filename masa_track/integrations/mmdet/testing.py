@@ -55,7 +55,7 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     if config.get("inference_pipeline") is not None and config.get("test_dataloader") is None:
         raise InputError(
             f"{path} is a configuration for videos, not of a test: track a video by `masa-track track VIDEO --model "
-            "CHECKPOINT.pth --out FOLDER`"
+            "NAME --checkpoint CHECKPOINT.pth --out FOLDER`, NAME being r50, gdino-swinb or another official model"
         )
     for key in options or {}:
         if key.split(".")[0] not in config:
