@@ -1,10 +1,12 @@
 """TETA once more, with dictionaries and loops, a box at a time: what `masa_track.evaluation.teta` is held to.
 
-Boxes of a video are tuples (frame, id, class, (x1, y1, x2, y2)). Only the assignment of a frame is scipy's here, too:
-pairs that do not overlap are a tie, which an assignment of our own would break differently.
+Boxes of a video are tuples (frame, id, class, (x1, y1, x2, y2)); a frozenset of pixels stands for a mask. Only the
+assignment of a frame is scipy's here, too: pairs that do not overlap are a tie, which an assignment of our own would
+break differently.
 """
 
 from collections import defaultdict
+from functools import cache
 
 from scipy.optimize import linear_sum_assignment
 
@@ -12,7 +14,10 @@ ALPHAS = [i / 20 for i in range(20)]
 EPS = 2.220446049250313e-16
 
 
+@cache
 def iou(a, b):
+    if isinstance(a, frozenset):  # the pixels of a mask
+        return len(a & b) / len(a | b)
     width = min(a[2], b[2]) - max(a[0], b[0])
     height = min(a[3], b[3]) - max(a[1], b[1])
     both = max(width, 0) * max(height, 0)
@@ -59,13 +64,13 @@ def clusters(truth, found, assigned):
     return near
 
 
-def slow_teta(videos, exhaustive=False):
+def slow_teta(videos, exhaustive=False, every_frame=False):
     """{class: {"teta": ..., "loc_a": ...}}, and the means under None."""
     number = defaultdict(float)  # (class, what, alpha)
     with_truth = {box[2] for truth, _ in videos for box in truth}
     for truth, tracks in videos:
         frames = {box[0] for box in truth}
-        tracks = [box for box in tracks if box[0] in frames]
+        tracks = [box for box in tracks if every_frame or box[0] in frames]
         near = clusters(truth, tracks, {})
         whole = [box for box in tracks if box[1] in {b[1] for b in near}]
         assigned = {}

@@ -3,6 +3,7 @@
 
     python tools/test_mot.py configs/mmdet/mot_nano_public.py --cfg-options test_dataloader.dataset.data_root=MOT15
     python tools/test_mot.py configs/mmdet/tao_r50.py masa_r50.pth --cfg-options model.public_det_path=tao_dets
+    python tools/test_mot.py configs/masa/masa-one/bdd_test/masa_r50_bdd_mot_test.py masa_r50.pth
     bash tools/dist_test.sh configs/mmdet/bdd_r50.py masa_r50.pth 8
 
 After an interruption the same command continues at the next video. Several processes share the videos and give the
@@ -29,6 +30,7 @@ EPILOG = """
 in the work folder:
   tracks/NAME.txt         a video's tracks, MOTChallenge text
   tracks/tao_track.json   all tracks as TAO results, identities unique over the videos
+  tracks/bdd_track_scalabel_format.json  all tracks for BDD100K's server (BDDTETAMetric)
   tracks/scores.txt, scores.json
   tracks/parts/NAME.json  a video that is done; what an interrupted run goes on from
 

@@ -2,8 +2,9 @@
 
 :func:`evaluate` is the door: :mod:`pairs` (which file goes with which), :mod:`mot` (what is in them), :mod:`rules`
 (what a benchmark removes first), :mod:`scores` (the two libraries are fed and asked), :mod:`teta` and :mod:`table`
-(the result as text). Truth with classes, in json, comes by :mod:`coco_vid`; :func:`measure` takes either form and any
-choice of metrics. pandas, motmetrics and trackeval are imported when scores are first computed, not with this package.
+(the result as text). Truth with classes, in json, comes by :mod:`coco_vid`, BDD100K's own labels by
+:mod:`bdd`; :func:`measure` takes text or json and any choice of metrics. pandas, motmetrics and trackeval are imported
+when scores are first computed, not with this package.
 """
 
 from masa_track.evaluation.metrics import Measured, measure

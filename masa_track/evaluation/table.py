@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from masa_track.evaluation.scores import Evaluation
-from masa_track.evaluation.teta import TetaResult
+from masa_track.evaluation.teta import TetaResult, TetaScores
 
 _COLUMNS = {
     "HOTA": "hota",
@@ -63,17 +63,21 @@ def format_table(evaluation: Evaluation, metrics: Sequence[str] = ("hota", "clea
     return "\n".join([*_aligned(rows), "", note])
 
 
-def format_teta(result: TetaResult, class_names: Mapping[int, str], exhaustive: bool) -> str:
-    """TETA as text: a row a class, an OVERALL row, and a line on how the truth was taken.
+def format_teta(
+    result: TetaResult, class_names: Mapping[int, str], exhaustive: bool, groups: Mapping[str, TetaScores] | None = None
+) -> str:
+    """TETA as text: a row a class, a row a group of classes, an OVERALL row, and a line on how the truth was taken.
 
     Args:
         result: the scores.
         class_names: by class id; others are shown by id. Blanks in names become underscores.
         exhaustive: how the truth was taken.
+        groups: the scores of groups of classes by name, shown in capitals.
     """
     rows = [["class", *_TETA_COLUMNS]]
     for number, scores in result.classes.items():
         rows.append(_row("_".join(class_names.get(number, str(number)).split()), scores, _TETA_COLUMNS))
+    rows += [_row(name.upper(), scores, _TETA_COLUMNS) for name, scores in (groups or {}).items()]
     rows.append(_row("OVERALL", result.overall, _TETA_COLUMNS))
     note = "TETA over IoU 0 to .95, its ClsA .5 to .95; OVERALL is the mean of the classes; truth taken as "
     return "\n".join([*_aligned(rows), "", note + ("exhaustive" if exhaustive else "not exhaustive")])

@@ -15,7 +15,7 @@ tool, so that figures compare.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -191,15 +191,20 @@ def scores_of(counts: Mapping[int, TetaCounts]) -> TetaResult:
     Raises:
         ValueError: no class has truth.
     """
-    classes = {i: _scores(one) for i, one in sorted(counts.items()) if one.loc_tp[0] + one.loc_fn[0] > 0}
+    classes = {i: class_scores(one) for i, one in sorted(counts.items()) if one.loc_tp[0] + one.loc_fn[0] > 0}
     if not classes:
         raise ValueError("videos must hold truth in at least one of them")
-    rows = list(classes.values())
-    overall = {field.name: float(np.mean([getattr(row, field.name) for row in rows])) for field in fields(TetaScores)}
-    return TetaResult(TetaScores(**overall), classes)
+    return TetaResult(mean_scores(list(classes.values())), classes)
 
 
-def _scores(counts: TetaCounts) -> TetaScores:
+def mean_scores(rows: Sequence[TetaScores]) -> TetaScores:
+    """The mean of the scores of classes, at least one, each of the same weight."""
+    means = {field.name: float(np.mean([getattr(row, field.name) for row in rows])) for field in fields(TetaScores)}
+    return TetaScores(**means)
+
+
+def class_scores(counts: TetaCounts) -> TetaScores:
+    """The scores of one class, or of several whose counts were added up."""
     c = counts
 
     def part(hits: np.ndarray, *missed: np.ndarray) -> float:
@@ -222,7 +227,13 @@ def _scores(counts: TetaCounts) -> TetaScores:
     )
 
 
-def count_video(truth: ClassTracks, tracks: ClassTracks, exhaustive: bool = False) -> dict[int, TetaCounts]:
+def count_video(
+    truth: ClassTracks,
+    tracks: ClassTracks,
+    exhaustive: bool = False,
+    every_frame: bool = False,
+    overlap: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> dict[int, TetaCounts]:
     """Counts one video, class by class. Frames without any truth are ignored, and the tracks in them as well.
 
     First all boxes are matched, whatever their class, at IoU .5: a box that is matched with a true box of one class is
@@ -238,14 +249,22 @@ def count_video(truth: ClassTracks, tracks: ClassTracks, exhaustive: bool = Fals
         truth: of the video.
         tracks: of the same video, with the same frame numbers.
         exhaustive: whether the truth holds all objects of its classes.
+        every_frame: count frames without any truth, too, as BDD100K does.
+        overlap: gives the IoU (n, m) of rows (n,) of the truth and rows (m,) of the tracks; None: of the boxes.
 
     Returns:
         The counts by class id, of all classes in the truth or in the tracks.
     """
-    scored = np.unique(truth.frames)
-    kept = np.isin(tracks.frames, scored)
-    found = ClassTracks(tracks.frames[kept], tracks.ids[kept], tracks.classes[kept], tracks.boxes[kept])
-    by_frame = _by_frame(truth, found, scored)
+    scored = np.union1d(truth.frames, tracks.frames) if every_frame else np.unique(truth.frames)
+    rows = np.flatnonzero(np.isin(tracks.frames, scored))
+    found = ClassTracks(tracks.frames[rows], tracks.ids[rows], tracks.classes[rows], tracks.boxes[rows])
+
+    def iou(these: np.ndarray, those: np.ndarray) -> np.ndarray:
+        if overlap is not None:
+            return overlap(these, rows[those])
+        return box_iou(truth.boxes[these], found.boxes[those])
+
+    by_frame = _by_frame(truth, found, scored, iou)
     assigned = _classes_assigned(truth, found, by_frame)
     counts = {int(i): TetaCounts.zeros() for i in np.union1d(truth.classes, found.classes)}
     for number in counts:
@@ -265,7 +284,12 @@ class _Frame:
         return _Frame(self.truth[rows], self.found[columns], self.iou[rows][:, columns])
 
 
-def _by_frame(truth: ClassTracks, found: ClassTracks, numbers: np.ndarray) -> list[_Frame]:
+def _by_frame(
+    truth: ClassTracks,
+    found: ClassTracks,
+    numbers: np.ndarray,
+    iou: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> list[_Frame]:
     def rows(tracks: ClassTracks) -> list[np.ndarray]:
         order = np.argsort(tracks.frames, kind="stable")
         return np.split(order, np.searchsorted(tracks.frames[order], numbers[1:]))
@@ -273,7 +297,7 @@ def _by_frame(truth: ClassTracks, found: ClassTracks, numbers: np.ndarray) -> li
     if not len(numbers):
         return []
     pairs = zip(rows(truth), rows(found), strict=True)
-    return [_Frame(these, those, box_iou(truth.boxes[these], found.boxes[those])) for these, those in pairs]
+    return [_Frame(these, those, iou(these, those)) for these, those in pairs]
 
 
 def _classes_assigned(truth: ClassTracks, found: ClassTracks, frames: list[_Frame]) -> np.ndarray:

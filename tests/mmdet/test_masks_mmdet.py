@@ -198,8 +198,8 @@ def test_masks_of_files(tmp_path: Path) -> None:
         step(MODELS.build({**options, "public_det_path": str(tmp_path / "v.json")}), img_path=str(folder / "0.png"))
 
 
-def test_scores_by_masks_are_refused(scene: Path) -> None:
+def test_scores_by_masks_without_labels_are_refused(scene: Path) -> None:
     metric = {"type": "BDDTETAMetric", "ann_file": str(scene / "truth.json"), "with_mask": True}
-    with pytest.raises(InputError, match=r"test_evaluator\.with_mask=False for those of the boxes"):
+    with pytest.raises(InputError, match=r"test_evaluator\.with_mask=False for scores of the boxes"):
         METRICS.build(metric)
     METRICS.build({**metric, "format_only": True})

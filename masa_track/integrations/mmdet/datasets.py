@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from mmengine.dist import get_dist_info
 from torch.utils.data import Sampler
 
 from masa_track.errors import InputError
-from masa_track.formats.json_file import parse_json
+from masa_track.formats.json_file import is_finite, parse_json
 from masa_track.video.images import ImageSource, open_folder
 
 BDD_CLASSES = ("pedestrian", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle")
@@ -54,6 +55,8 @@ class _Videos(BaseVideoDataset):
 class CocoVidDataset(_Videos):
     """Any COCO-VID or TAO json: ``videos``, ``images`` (``video_id``, ``file_name``, ``frame_id``), ``categories``.
 
+    Videos may have ``fps``, and all images of a video a ``timestamp`` in seconds, for presets that count time.
+
     Classes are those of the file, in the order of their ids, unless ``metainfo`` has others. The pictures are below
     ``data_prefix["img_path"]``. Boxes in the file are left to the metric.
     """
@@ -92,6 +95,7 @@ class CocoVidDataset(_Videos):
                     "width": image["width"],
                     "frame_id": frame,
                     "fps": rates[image["video_id"]],
+                    "timestamp": image.get("timestamp"),
                     "instances": [],
                 }
             )
@@ -103,7 +107,19 @@ class CocoVidDataset(_Videos):
             least = min((image["frame_id"] for image in video["images"]), default=0)
             for image in video["images"]:  # some count from 1, some videos begin in the middle
                 image["frame_id"] -= least
+            self._check_timestamps(video)
         return self._keep(list(videos.values()))
+
+    def _check_timestamps(self, video: dict[str, Any]) -> None:
+        """Raises InputError unless all images of a video have growing seconds, or none has any."""
+        times = [image["timestamp"] for image in video["images"]]
+        if all(time is None for time in times):
+            return
+        if not all(is_finite(time) for time in times) or any(b <= a for a, b in pairwise(times)):
+            raise InputError(
+                f"{self.ann_file}: timestamp must be seconds that grow from image to image of a video, or be left out, "
+                f"got {', '.join(map(str, times[:6]))} in {video['name']!r}"
+            )
 
 
 @DATASETS.register_module()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmdet.models.mot import BaseMOTModel
@@ -29,6 +30,7 @@ from masa_track.integrations.mmdet.trackers import MasaBaseTracker
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.models.checkpoints import read_checkpoint
 from masa_track.training.model import TrainingModel
+from masa_track.video.images import read_image
 
 OFFICIAL_NAMES = ("masa_adapter", "rpn_head", "roi_head", "track_head")  # the network's parts, as checkpoints call them
 
@@ -239,8 +241,23 @@ class MASA(BaseMOTModel):
             sample.pred_instances = found
             height, width = frame.size
             embeddings = self.embed(frame, found.bboxes)
-            sample.pred_track_instances = self.tracker.track(embeddings, found, number, (width, height))
+            more = {}
+            if isinstance(self.tracker, MasaBaseTracker):
+                more["timestamp"] = sample.metainfo.get("timestamp")
+                if self.tracker.uses_picture:
+                    more["picture"] = self._picture(frame)
+            sample.pred_track_instances = self.tracker.track(embeddings, found, number, (width, height), **more)
         return list(data_samples)
+
+    def _picture(self, frame: FrameInput) -> np.ndarray:
+        """The original picture (H, W, 3) uint8 BGR, from its file; without a file, from the model's input."""
+        path = Path(frame.sample.metainfo.get("img_path") or "")
+        if path.is_file():
+            picture = read_image(path)
+            if picture.shape[:2] == tuple(frame.size):
+                return picture
+        height, width = frame.sample.metainfo["img_shape"][:2]
+        return cv2.resize(self._undo(frame.image)[:height, :width], (frame.size[1], frame.size[0]))
 
     def embed(self, frame: FrameInput, boxes: Tensor) -> Tensor:
         """Embeddings (N, D) of boxes (N, 4), xyxy pixels of the original; without boxes the network is not run."""
@@ -307,6 +324,11 @@ def detector_config(name: str) -> Any:
 
     try:
         config = get_config(name) if "::" in name else Config.fromfile(name)
+    except ImportError as error:  # the authors' projects, CO-DETR for one
+        raise InputError(
+            f"detector: {name} imports what is not installed ({error}): save its boxes once where it runs and give "
+            "the file by public_det_path, or take one of mmdet's own configurations, mmdet::FOLDER/FILE.py"
+        ) from error
     except (FileNotFoundError, KeyError, ValueError) as error:
         raise InputError(f"detector: there is no configuration {name!r} ({error})") from error
     return config.model

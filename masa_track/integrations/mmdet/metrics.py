@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from masa_track.errors import InputError, unknown_name
-from masa_track.evaluation import format_table, score_sequences
+from masa_track.evaluation import TetaResult, TetaScores, format_table, score_sequences
+from masa_track.evaluation.bdd import format_bdd, scalabel_frames, score_bdd, summary
 from masa_track.evaluation.rules import read_ruled
+from masa_track.evaluation.teta import mean_scores
 from masa_track.files import write_text
 from masa_track.integrations.mmdet.datasets import read_json, sequence_folders
 from masa_track.integrations.mmdet.results import TAO_FILE, FrameTracks, VideoFiles, majority_classes
@@ -25,7 +28,9 @@ from masa_track.masks import encode_mask
 
 NAMES = {"HOTA": "hota", "CLEAR": "clear", "Identity": "idf1", "IDF1": "idf1", "TETA": "teta"}
 OF_METRIC = {"hota": ("hota", "det_a", "ass_a", "loc_a"), "clear": ("mota", "switches"), "idf1": ("idf1",)}
-UNUSED = ("dataset_type", "scalabel_gt", "scalabel_format", "benchmark", "interval_tolerance", "collect_device")
+AS_HERE = ("dataset_type", "collect_device")  # the classes are ann_file's, and files gather the results: same scores
+IGNORED = ("benchmark", "interval_tolerance")  # keys of the authors' that change nothing here, which is said
+SCALABEL_FILE = "bdd_track_scalabel_format.json"
 
 
 class _TrackMetric(BaseVideoMetric):
@@ -38,10 +43,10 @@ class _TrackMetric(BaseVideoMetric):
         format_only: only write the results.
         stride: every how many frames the data set gives.
         track_iou_thr: from which IoU CLEAR and IDF1 accept a match.
-        tcc: give all boxes of a track the class that most of them have, as the authors do for TAO.
+        tcc: give all boxes of a track the class that most of them have, as the authors do for TAO and BDD100K.
         prefix: before the names of the scores.
         with_mask: only with ``format_only``: masks are written in any case, but scores are of boxes.
-        **unused: keys of the authors' that nothing here depends on; post-processing is not taken.
+        **unused: other keys of the authors'. What has no effect is said in a warning; post-processing is not taken.
     """
 
     metrics: tuple[str, ...] = ("HOTA", "CLEAR", "Identity")
@@ -66,14 +71,17 @@ class _TrackMetric(BaseVideoMetric):
             if name not in NAMES:
                 raise unknown_name("metric", name, NAMES)
         for name in unused:
-            if name not in UNUSED:
-                raise unknown_name(f"key of {type(self).__name__}", name, UNUSED)
+            if name not in (*AS_HERE, *IGNORED):
+                raise unknown_name(f"key of {type(self).__name__}", name, (*AS_HERE, *IGNORED))
+            if name in IGNORED:
+                self.warn(f"test_evaluator.{name} has no effect here")
         if use_postprocess or postprocess_tracklet_cfg:
             raise InputError("use_postprocess and postprocess_tracklet_cfg are not taken: leave them out")
         if with_mask and not format_only:
             raise InputError(
-                "with_mask=True asks for scores by the overlap of masks, which are not computed here: take "
-                "test_evaluator.with_mask=False for those of the boxes, or test_evaluator.format_only=True; masks are "
+                "with_mask=True asks for scores by the overlap of masks, which only BDDTETAMetric with scalabel_gt "
+                "computes: give test_evaluator.scalabel_gt=FOLDER of labels with rle, take "
+                "test_evaluator.with_mask=False for scores of the boxes, or test_evaluator.format_only=True; masks are "
                 "in the results (segmentation) either way"
             )
         self.asked = list(dict.fromkeys(NAMES[name] for name in asked))
@@ -97,6 +105,13 @@ class _TrackMetric(BaseVideoMetric):
         """Scores by name, and as a table, of the files; ``joined`` has all tracks as TAO results."""
         raise NotImplementedError
 
+    def export(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes all tracks, given as TAO results, in further formats; there are none here."""
+
+    def warn(self, message: str) -> None:
+        """Says what of the configuration has no effect."""
+        print_log(f"{type(self).__name__}: {message}", "current", logging.WARNING)
+
     def process_image(self, data_samples: Sequence[Any], video_len: int) -> None:
         """Keeps a frame's tracks; the video's last frame writes its files."""
         for sample in data_samples:
@@ -119,7 +134,9 @@ class _TrackMetric(BaseVideoMetric):
         """Joins the files of all videos, whoever wrote them, and scores them."""
         rows = self.files.join(list(self.video_names().values()))
         joined = self.files.folder / TAO_FILE
-        write_text(joined, json.dumps(majority_classes(rows) if self.tcc else rows) + "\n")
+        rows = majority_classes(rows) if self.tcc else rows
+        write_text(joined, json.dumps(rows) + "\n")
+        self.export(rows)
         if self.format_only:
             return {}
         scores, table = self.score(joined)
@@ -196,7 +213,7 @@ class CocoVidMetric(_TrackMetric):
         super().__init__(**options)
         self.ann_file = ann_file
         self.exhaustive = type(self).exhaustive if exhaustive is None else exhaustive
-        content = read_json(ann_file)
+        content = self._content = read_json(ann_file)
         self._videos = {video["id"]: str(video.get("name", video["id"])) for video in content.get("videos", [])}
         self._category = {category["name"]: category["id"] for category in content.get("categories", [])}
 
@@ -215,6 +232,10 @@ class CocoVidMetric(_TrackMetric):
             )
         return np.array([self._category[classes[label]] for label in labels.tolist()], np.int64)
 
+    def groups(self, result: TetaResult) -> dict[str, TetaScores]:
+        """TETA of groups of classes, by name; there are none here."""
+        return {}
+
     def score(self, joined: Path) -> tuple[dict[str, float], str]:
         """Of the joined file."""
         from masa_track.evaluation.metrics import measure
@@ -226,27 +247,111 @@ class CocoVidMetric(_TrackMetric):
             scores = _named(measured.evaluation, self.asked)
             tables.append(format_table(measured.evaluation, self.asked))
         if measured.teta is not None:
-            overall = measured.teta.overall
-            scores |= {"teta": overall.teta, "teta_loc_a": overall.loc_a}
-            scores |= {"teta_assoc_a": overall.assoc_a, "teta_cls_a": overall.cls_a}
-            tables.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
+            groups = self.groups(measured.teta)
+            for name, one in {
+                "teta": measured.teta.overall,
+                **{f"teta_{name}": groups[name] for name in groups},
+            }.items():
+                scores |= {name: one.teta, f"{name}_loc_a": one.loc_a}
+                scores |= {f"{name}_assoc_a": one.assoc_a, f"{name}_cls_a": one.cls_a}
+            tables.append(format_teta(measured.teta, measured.class_names, measured.exhaustive, groups))
         return scores, "\n\n".join(tables)
 
 
 @METRICS.register_module()
 class TaoTETAMetric(CocoVidMetric):
-    """TETA as TAO asks for it: the truth does not hold all objects, and a track has one class."""
+    """TETA as TAO asks for it: the truth does not hold all objects, and a track has one class.
+
+    Args:
+        ann_file, tcc: see the other metrics.
+        open_vocabulary: also give TETA of the base classes, and of the novel ones, whose ``frequency`` in ``ann_file``
+            is ``r`` (rare): ``teta_base`` and ``teta_novel``, each the mean of its classes that have truth.
+        **options: of all metrics here.
+    """
 
     metrics = ("TETA", "HOTA", "CLEAR", "Identity")
     exhaustive = False
 
-    def __init__(self, ann_file: str, tcc: bool = True, **options: Any) -> None:
+    def __init__(self, ann_file: str, tcc: bool = True, open_vocabulary: bool = False, **options: Any) -> None:
         super().__init__(ann_file, tcc=tcc, **options)
+        self._novel: dict[int, bool] = {}
+        if not open_vocabulary:
+            return
+        if "teta" not in self.asked:
+            raise InputError("open_vocabulary=True gives TETA of base and novel classes: metric must name TETA")
+        for category in self._content.get("categories", []):
+            if category.get("frequency") not in ("f", "c", "r"):
+                raise InputError(
+                    f"open_vocabulary=True: each category of {ann_file} must have a frequency, f, c or r (LVIS), got "
+                    f"{category.get('frequency')!r} for {category.get('name')!r}"
+                )
+            self._novel[category["id"]] = category["frequency"] == "r"
+
+    def groups(self, result: TetaResult) -> dict[str, TetaScores]:
+        """TETA of the base and of the novel classes, of those that have classes with truth."""
+        if not self._novel:
+            return {}
+        parts = {
+            name: [scores for number, scores in result.classes.items() if self._novel[number] == novel]
+            for name, novel in (("base", False), ("novel", True))
+        }
+        return {name: mean_scores(scores) for name, scores in parts.items() if scores}
 
 
 @METRICS.register_module()
 class BDDTETAMetric(CocoVidMetric):
-    """TETA as BDD100K asks for it: the truth holds all objects of its classes."""
+    """BDD100K's benchmarks: MOT by boxes and, with ``with_mask``, MOTS by masks.
+
+    With ``scalabel_gt`` the scores are those of the benchmark, 0 to 100, see :mod:`masa_track.evaluation.bdd`; without,
+    boxes are scored as those of other COCO-VID json, 0 to 1, with the truth taken as exhaustive.
+
+    Args:
+        ann_file: the labels as COCO-VID json; its ``frame_id`` must be the labels' ``frameIndex``.
+        tcc: give all boxes of a track the class that most of them have.
+        scalabel_gt: the labels as BDD100K gives them, a folder of json files or a file; for masks, with ``rle``.
+        scalabel_format: write ``bdd_track_scalabel_format.json``, which BDD100K's server takes.
+        with_mask: score masks. Where masks of a frame overlap, the one of the highest score keeps the pixels.
+        **options: of all metrics here.
+    """
 
     metrics = ("TETA", "HOTA", "CLEAR", "Identity")
     exhaustive = True
+
+    def __init__(
+        self,
+        ann_file: str,
+        tcc: bool = True,
+        scalabel_gt: str | None = None,
+        scalabel_format: bool = True,
+        with_mask: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(ann_file, tcc=tcc, with_mask=with_mask and scalabel_gt is None, **options)
+        self.scalabel_gt, self.scalabel_format, self.with_mask = scalabel_gt, scalabel_format, with_mask
+        if scalabel_gt is None or self.format_only:
+            return
+        if not Path(scalabel_gt).exists():
+            raise InputError(
+                f"scalabel_gt must be BDD100K's labels, but there is no {scalabel_gt}: give their place, or "
+                "test_evaluator.scalabel_gt=None to score boxes against ann_file, by other rules"
+            )
+        if self.iou != 0.5:
+            self.warn(f"test_evaluator.track_iou_thr={self.iou} has no effect: BDD100K's rules take 0.5")
+
+    def export(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes the file for BDD100K's server."""
+        if self.scalabel_format or (self.scalabel_gt is not None and not self.format_only):
+            missing = next((row for row in rows if self.with_mask and "segmentation" not in row), None)
+            if missing is not None:
+                raise InputError("with_mask=True needs a mask for each box of the tracks: give model.with_segm=True")
+            frames = scalabel_frames(self._content, rows, self.with_mask)
+            write_text(self.files.folder / SCALABEL_FILE, json.dumps(frames) + "\n")
+
+    def score(self, joined: Path) -> tuple[dict[str, float], str]:
+        """Of the server's file, where there are labels in its format."""
+        if self.scalabel_gt is None:
+            return super().score(joined)
+        asked = dict.fromkeys("clear" if name == "idf1" else name for name in self.asked)
+        file = self.files.folder / SCALABEL_FILE
+        rows = score_bdd(self.scalabel_gt, file, list(asked), self.with_mask, self.stride)
+        return summary(rows), format_bdd(rows)

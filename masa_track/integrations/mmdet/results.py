@@ -151,10 +151,10 @@ class FrameTracks:
 
 
 def majority_classes(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with the class that most rows of their track have; of equally many, the one that came first."""
+    """The rows with the class that most rows of their track have; of equally many, the lowest, as the authors do."""
     votes: dict[int, dict[int, int]] = {}
     for row in rows:
         track = votes.setdefault(row["track_id"], {})
         track[row["category_id"]] = track.get(row["category_id"], 0) + 1
-    winner = {track: max(counts, key=lambda category: counts[category]) for track, counts in votes.items()}
+    winner = {track: min(counts, key=lambda category: (-counts[category], category)) for track, counts in votes.items()}
     return [{**row, "category_id": winner[row["track_id"]]} for row in rows]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 
 import masa_track
-from masa_track.errors import InputError, unknown_name
+from masa_track.errors import InputError, first_line, unknown_name
 from masa_track.files import prepare_folder, write_text
 from masa_track.integrations.mmdet import datasets, metrics
 from masa_track.integrations.mmdet.masa import MASA
@@ -27,6 +28,7 @@ from masa_track.models.checkpoints import read_checkpoint, sha256
 from masa_track.models.official_keys import COUNTER
 from masa_track.registry import find_model
 
+TIME_KEYS = ("fps", "timestamp")  # of a video and of a frame, for presets that count time
 SHARED_KEYS = ("data_root", "sequences", "ann_file", "stride")  # what data set and metric must agree on
 
 
@@ -40,7 +42,21 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     """
     if not Path(path).is_file():
         raise InputError(f"no such configuration: {path}")
-    config = Config.fromfile(str(path))
+    try:
+        config = Config.fromfile(str(path))
+    except (ImportError, FileNotFoundError) as error:
+        if "projects" not in str(error):
+            raise
+        raise InputError(
+            f"{path} needs the authors' projects folder ({first_line(error)}), which is not part of this library: take "
+            "the file of the same name in configs/masa, where the backbones are mmdet's and boxes come from "
+            "public_det_path"
+        ) from error
+    if config.get("inference_pipeline") is not None and config.get("test_dataloader") is None:
+        raise InputError(
+            f"{path} is a configuration for videos, not of a test: track a video by `masa-track track VIDEO --model "
+            "NAME --checkpoint CHECKPOINT.pth --out FOLDER`, NAME being r50, gdino-swinb or another official model"
+        )
     for key in options or {}:
         if key.split(".")[0] not in config:
             raise unknown_name("key in --cfg-options", key.split(".")[0], config.keys())
@@ -89,6 +105,7 @@ def test(
     for key in SHARED_KEYS:
         if (key in dataset and key in inspect.signature(metric_class(evaluator)).parameters) or key == "stride":
             evaluator[key] = dataset.get(key, evaluator.get(key, 1 if key == "stride" else None))
+    elsewhere = evaluator.get("outfile_prefix")
     evaluator.outfile_prefix = str(work_dir / "tracks")
     files = VideoFiles(evaluator.outfile_prefix)
     settle(files, config, checkpoint)
@@ -97,6 +114,9 @@ def test(
     if config.model.get("class_names") is None:
         config.model.class_names = list(classes)
     dataset.skip_videos = finished(files)
+    for step in dataset.get("pipeline") or ():  # the authors' pipelines do not ask for them
+        if str(step.get("type")).rpartition(".")[2] == "PackTrackInputs":
+            step["meta_keys"] = tuple(dict.fromkeys((*(step.get("meta_keys") or ()), *TIME_KEYS)))
     config.test_dataloader.sampler = {"type": "VideoSampler"}
     config.test_dataloader.batch_size = 1
     config.work_dir = str(work_dir)
@@ -112,6 +132,11 @@ def test(
     runner = Runner.from_cfg(config)
     if checkpoint is not None and Path(checkpoint).suffix != ".safetensors":
         load_weights(runner.model.module if hasattr(runner.model, "module") else runner.model, checkpoint)
+    if elsewhere is not None:
+        message = (
+            f"test_evaluator.outfile_prefix={elsewhere!r} has no effect: results are in {files.folder} (--work-dir)"
+        )
+        print_log(message, "current", logging.WARNING)
     if dataset.skip_videos:
         print_log(f"{len(dataset.skip_videos)} videos were done before", "current")
     scores = runner.test()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.structures import InstanceData
@@ -20,6 +21,8 @@ from masa_track.association import (
 )
 from masa_track.contracts import Observation
 from masa_track.errors import InputError, unknown_name
+from masa_track.video.camera_motion import CameraMotion
+from masa_track.video.scene_change import Thumbnail, scene_change, thumbnail
 
 IGNORED = ("momentums", "num_frames_retain", "init_cfg")  # of mmdet's BaseTracker, which the authors' never used
 
@@ -31,6 +34,7 @@ class MasaBaseTracker:
         preset: a whole set of options instead of the official keys' defaults, e.g. ``default``.
         prior: the cosines to expect of the model's embeddings, for the preset ``default``: a file by
             ``tools/fit_appearance.py``. None takes that of the model, if it is known.
+        camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
         **options: official keys, or options of :class:`~masa_track.association.AssociationOptions`.
 
     Raises:
@@ -42,7 +46,13 @@ class MasaBaseTracker:
     defaults: Mapping[str, Any] = {}
     without_effect: tuple[str, ...] = ()
 
-    def __init__(self, preset: str | None = None, prior: AppearancePrior | str | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        preset: str | None = None,
+        prior: AppearancePrior | str | None = None,
+        camera_motion: bool = False,
+        **options: Any,
+    ) -> None:
         self.preset = preset or self.base
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
@@ -59,8 +69,10 @@ class MasaBaseTracker:
             if name not in known:
                 raise unknown_name(f"key of {type(self).__name__}", key, [*self.keys, *known])
             chosen[name] = value
-        self.options = chosen
+        self.options, self.camera_motion = chosen, camera_motion
         self.reset()
+        if camera_motion and "motion" not in self.associator.needs:
+            raise InputError(f"camera_motion needs a preset that uses motion, got {self.preset!r}: take 'default'")
 
     def reset(self, fps: float | None = None) -> None:
         """Forgets everything, for the first frame of another video.
@@ -73,6 +85,17 @@ class MasaBaseTracker:
             options.setdefault("fps", float(fps))
         self.associator = open_associator(self.preset, self.prior or self._model_prior, **options)
         self._next_frame = 0
+        self._camera = CameraMotion() if self.camera_motion else None
+        self._thumbnail: Thumbnail | None = None
+
+    @property
+    def uses_picture(self) -> bool:
+        """Whether :meth:`track` looks at the picture: for the camera's motion, or to notice a cut of the video."""
+        return self.camera_motion or self._notices_cuts
+
+    @property
+    def _notices_cuts(self) -> bool:
+        return self.associator.needs == {"motion", "embeddings"}
 
     def set_model_prior(self, prior: AppearancePrior | None) -> None:
         """Sets the prior of the model whose embeddings are tracked, and forgets everything.
@@ -89,6 +112,8 @@ class MasaBaseTracker:
         found: InstanceData,
         frame_id: int | None = None,
         size: tuple[int, int] | None = None,
+        picture: np.ndarray | None = None,
+        timestamp: float | None = None,
     ) -> InstanceData:
         """Tracks one frame.
 
@@ -97,17 +122,30 @@ class MasaBaseTracker:
             found: ``bboxes`` (N, 4) xyxy pixels of the frame, ``labels`` (N,), ``scores`` (N,).
             frame_id: the frame's number, growing; None counts calls.
             size: width and height of the picture.
+            picture: (H, W, 3) uint8 BGR, where :attr:`uses_picture`; with ``camera_motion`` it must be given.
+            timestamp: seconds, later than that of the frame before; None counts frames of 1 / ``fps`` seconds.
 
         Returns:
             The rows that have an identity, in the order given, with ``instances_id``.
+
+        Raises:
+            InputError: ``camera_motion`` is on and there is no picture.
         """
         frame = self._next_frame if frame_id is None or frame_id < 0 else int(frame_id)
         self._next_frame = frame + 1
         boxes, scores, labels, embedded = (
             x.detach().cpu().numpy() for x in (found.bboxes, found.scores, found.labels, embeddings)
         )
-        seconds = frame / self.associator.options.fps
+        seconds = frame / self.associator.options.fps if timestamp is None else float(timestamp)
         seen = Observation(frame, seconds, size, boxes, scores, labels, embedded)
+        if self._camera is not None:
+            if picture is None:
+                raise InputError("picture must be given where camera_motion=True, got None")
+            seen.camera = self._camera.estimate(picture, boxes)
+        if self._notices_cuts and picture is not None:
+            before, self._thumbnail = self._thumbnail, thumbnail(picture, boxes)
+            if before is not None:
+                seen.scene_change = scene_change(before, self._thumbnail)
         identities, _, _ = self.associator.update(seen)
         ids = torch.from_numpy(identities).to(found.bboxes.device)
         kept = ids >= 0

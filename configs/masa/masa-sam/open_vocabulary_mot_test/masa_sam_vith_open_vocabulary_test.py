@@ -1,0 +1,5 @@
+"""MASA-SAM-H on open-vocabulary MOT (TAO, base and novel classes)."""
+
+_base_ = ["../../../mmdet/_base_/masa_sam_vith.py", "../../_base_/open_vocabulary.py"]
+
+model = {{_base_.task}}
