@@ -12,11 +12,20 @@ from __future__ import annotations
 
 import numpy as np
 
+# IDF1, FACTORS[1]: half -.001/0, double 0/0 (fast -.100)
+# IDF1, FACTORS[2]: half 0/0 (fast -.111), double 0/0 (fast +.015)
 FACTORS = (1.0, 3.0, 9.0)  # of the option motion_speed
+# IDF1: half 0/-.001, double -.001/0 (fast -.001)
 _PRIOR = np.log([0.98, 0.015, 0.005])
+# IDF1: off -.002/0, half 0/0, double -.001/0
 _FREEDOM = 4.0  # of Student's t, as in the log-odds of places
+# IDF1, _TRACK_FORGETS: off 0/0, half 0/0 (fast -.001), double 0/0
+# IDF1, _VIDEO_FORGETS: off 0/0, half 0/0 (fast -.111), double -.001/0
 _TRACK_FORGETS, _VIDEO_FORGETS = 0.9, 0.99  # factor of what earlier frames said
+# IDF1, _TRACK: off 0/0 (fast -.001), half 0/0, double -.001/0
+# IDF1, _VIDEO: off 0/-.001 (fast -.111), half 0/0, double 0/0
 _TRACK, _VIDEO = 0.5, 0.05  # weight of what they say: frames of one track, and tracks of one frame, err alike
+# IDF1: half 0/0, double 0/0
 _LEAST = np.log(1e-4)
 
 

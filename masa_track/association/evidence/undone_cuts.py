@@ -12,9 +12,13 @@ import numpy as np
 
 from masa_track.association.evidence import kalman
 
+# IDF1: off 0, half 0, double 0
 SECONDS = 2.0  # for which a cut can be undone
+# IDF1: off 0, half 0, double 0
 BETTER = 5.0  # nats by which the old places must explain a frame better
+# IDF1: off 0, half 0, double 0
 FOUND = 0.5  # of these, seen since the cut: then it was one, after which the same objects were elsewhere
+# IDF1: half 0, double 0
 FEWEST = 2  # tracks of the old view that must be remembered
 
 
