@@ -5,7 +5,7 @@
 (:mod:`appearance`), and of how likely a track is detected at all (:mod:`detection_probability`). :mod:`cuts` decides
 whether a frame shows another view. :mod:`decisions` records why each detection has its identity.
 
-Comments such as ``off -.002/-.013 (belt -.830), half ...`` beside constants are evidence: the mean difference of IDF1 if
+Comments such as ``off -.002/-.013 (belt -.830), half ...`` beside constants are evidence: mean differences of IDF1 if
 the constant is off, halved or doubled, by motion alone / with appearance (one number: with appearance), then on scenes.
 They are printed by ``tools/bench_ablate.py``; docs/benchmarks/ablation.md says how to read them.
 """
