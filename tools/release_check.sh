@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What is too heavy for tools/test.sh: run it before a release, after tools/test.sh, whose environment it uses.
 #   bash tools/release_check.sh            all steps
-#   bash tools/release_check.sh install    one step: install, situations, huge, association, calibration
+#   bash tools/release_check.sh install    one step: install, situations, pythons, huge, association, calibration
 # Prints a line per step and ends with status 1 if one of them failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -35,6 +35,19 @@ situations() {
 # Exports through the validators of other tools (700 MB of them).
 huge() { "$python" -m pytest -q -m huge tests/test_export.py; }
 
+# The core on each Python that is here.
+pythons() {
+    local status=0 name tried=0
+    for name in python3.10 python3.11 python3.12 python3.13; do
+        command -v "$name" > /dev/null || continue
+        tried=1
+        "$name" -m venv "$work/$name" && "$work/$name/bin/pip" install --quiet . "pytest>=8" &&
+            "$work/$name/bin/pytest" -q tests/core || { status=1 && echo "  $name failed"; }
+    done
+    [ $tried = 1 ] || { echo "  no python3.10 to python3.13 on the path" && return 1; }
+    return $status
+}
+
 # Association beside the peers, and what its copy of the state costs.
 association() {
     "$python" -m pip install --quiet ".[bench]" && "$python" tools/bench_association.py --counts 10 50 200
@@ -44,7 +57,7 @@ association() {
 calibration() { "$python" tools/bench_calibration.py --runs 12 --dimensions 64; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(install situations huge association calibration)
+[ ${#steps[@]} -gt 0 ] || steps=(install situations pythons huge association calibration)
 for step in "${steps[@]}"; do
     started=$SECONDS
     if (set -e; "$step"); then result=passed; else result=FAILED; failed=1; fi
