@@ -39,7 +39,7 @@ huge() { "$python" -m pytest -q -m huge tests/test_export.py; }
 pythons() {
     local status=0 name tried=0
     for name in python3.10 python3.11 python3.12 python3.13; do
-        command -v "$name" > /dev/null || continue
+        "$name" -c "" 2> /dev/null || continue
         tried=1
         "$name" -m venv "$work/$name" && "$work/$name/bin/pip" install --quiet . "pytest>=8" &&
             "$work/$name/bin/pytest" -q tests/core || { status=1 && echo "  $name failed"; }
