@@ -360,16 +360,50 @@ def test_nothing_of_cocos_classes(clip: Path, tmp_path: Path, capsys: pytest.Cap
     [
         (["--classes", "dgo"], "unknown class 'dgo': did you mean 'dog'"),
         (["--classes", ""], "unknown class ''"),
-        (["--classes", "dog", "--detector", "motion"], "--classes is for --detector nanodet"),
-        (["--classes", "dog", "--detections", "det.txt"], "--classes is for --detector nanodet"),
+        (["--classes", "dog", "--detector", "motion"], "unknown class 'dog': known are moving"),
+        (["--classes", "dog", "--detector", "own"], "unknown class 'dog': known are object"),
+        (["--classes", "dog", "--detections", "GT"], "the boxes have no class names: give class numbers"),
+        (["--min-score", "1.5"], "--min-score must be a number from 0 to 1, got 1.5"),
+        (["--nms", "nan"], "--nms must be a number from 0 to 1, got nan"),
     ],
 )
 def test_classes_that_are_refused(
     options: list[str], message: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    options = [str(clip / "gt" / "gt.txt") if word == "GT" else word for word in options]
     assert main(["track", str(clip), "--out", str(tmp_path / "out"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_boxes_of_a_file_are_chosen_by_class_score_and_overlap(clip: Path, tmp_path: Path) -> None:
+    """Two classes, each box a second time as the other class, and boxes of low scores."""
+    boxes = []
+    for row in np.loadtxt(clip / "gt" / "gt.txt", delimiter=","):
+        kind = 1 if row[1] < 3 else 2
+        box = {"image_id": int(row[0]), "bbox": [*(row[2:4] - 1), 36, 36], "category_id": kind, "score": 0.9}
+        twin = {**box, "bbox": [*(row[2:4] - 2), 36, 36], "category_id": 3 - kind, "score": 0.8}
+        boxes += [box, twin, {**box, "bbox": [*(row[2:4] + 9), 90, 90], "score": 0.2}]
+    names = [{"id": 1, "name": "Duck"}, {"id": 2, "name": "goose"}]
+    images = [{"id": i, "file_name": f"{i:06d}.png", "width": WIDTH, "height": HEIGHT} for i in range(1, FRAMES + 1)]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps({"images": images, "categories": names, "annotations": boxes}))
+    base = ["track", str(clip), "--detections", str(file), "--no-video", "--set", "use_appearance=False"]
+
+    def rows(*options: str) -> list[tuple[str, float]]:
+        folder = tmp_path / "-".join(["out", *options])
+        assert main([*base, *options, "--out", str(folder)]) == 0
+        with (folder / "tracks.csv").open(newline="") as table:
+            return [(row["class_name"], float(row["confidence"])) for row in csv.DictReader(table)]
+
+    assert {name for name, _ in rows("--classes", "duck")} == {"Duck"}
+    best = rows("--nms", "0.5", "--min-score", "0.3")
+    assert {score for _, score in best} == {0.9}
+    assert {name for name, _ in best} == {"Duck", "goose"}
+    assert {score for _, score in rows("--min-score", "0.3")} == {0.8, 0.9}
+    goose = rows("--classes", "2", "--nms", "0.5", "--min-score", "0.85")
+    assert {name for name, _ in goose} == {"goose"}
+    assert len(goose) >= FRAMES - 3
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -97,8 +98,23 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--classes",
         metavar="NAMES",
-        help="what nanodet looks for: names of COCO's classes, people, vehicles or animals, with commas between; or "
-        "all, for the 80 classes (default: people,vehicles,animals)",
+        help="track these classes alone: names of the detector's or the file's classes, or numbers, with commas "
+        "between; people, vehicles and animals are groups of COCO's classes (default: all; nanodet: "
+        "people,vehicles,animals)",
+    )
+    boxes.add_argument(
+        "--min-score",
+        type=float,
+        default=0.0,
+        metavar="SCORE",
+        help="leave out boxes of a lower score, 0 to 1 (default: %(default)g)",
+    )
+    boxes.add_argument(
+        "--nms",
+        type=float,
+        metavar="IOU",
+        help="of two boxes that overlap more than this, leave out the one of the lower score, whatever their classes "
+        "(default: off; .5 in the authors' demo)",
     )
     boxes.add_argument(
         "--text",
@@ -223,11 +239,13 @@ def add_parser(commands: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. The input is checked before the first frame is tracked. Returns the exit status."""
     from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
+    from masa_track.detectors.selection import Selection, chosen_classes
     from masa_track.files import check_file, locked_folder, prepare_folder
     from masa_track.video.sources import open_source
 
     check_counts(args, "stride", "max_frames")
     check_boxes_from(args)
+    select = Selection(min_score=args.min_score, nms=args.nms)
     overrides = current_names(parse_options(args.set))
     any_options_of(args.preset, **overrides)
     if args.class_groups is not None and args.preset != "default":
@@ -264,6 +282,8 @@ def run(args: argparse.Namespace) -> int:
         raise not_twice(args.source)
     check_outputs(args, source)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
+    if args.classes is not None and boxes_from is not None:
+        chosen_classes(args.classes, boxes_from.class_names)
 
     # Importing what runs the model can take seconds, and so does loading a large one.
     print(f"loading model {args.model}" + (f" on {args.device}" if args.device else ""), file=sys.stderr, flush=True)
@@ -278,6 +298,8 @@ def run(args: argparse.Namespace) -> int:
         segmenter = SamSegmenter(args.masks, args.device)
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
     detector, class_names, track_activation_threshold = boxes_from or detector_boxes(args, model)
+    if args.classes is not None and args.detector != "nanodet":
+        select = replace(select, classes=chosen_classes(args.classes, class_names))
     if args.preset in REFERENCE_PRESETS:
         track_activation_threshold = None
     else:
@@ -310,6 +332,8 @@ def run(args: argparse.Namespace) -> int:
         ),
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({} if args.classes is None else {"classes": ", ".join(args.classes)}),
+        **({"lowest score": args.min_score} if args.min_score else {}),
+        **({} if args.nms is None else {"duplicates removed": f"IoU above {args.nms}"}),
         **({"masks by": args.masks} if segmenter else {}),
         **({"tracks": "finished offline"} if args.offline else {}),
         "device": str(model.device),
@@ -339,6 +363,7 @@ def run(args: argparse.Namespace) -> int:
                 offline=args.offline,
                 show_lost=args.show_lost,
                 color_by=args.color_by,
+                select=select,
                 hint=nothing_found(args),
             )
         )
@@ -427,18 +452,17 @@ def check_boxes_from(args: argparse.Namespace) -> None:
     """Sets where the boxes come from: a file, a detector (some take a text), a text, or else nanodet.
 
     Raises:
-        InputError: several are given that exclude each other, or --classes names a class that there is not.
+        InputError: several are given that exclude each other, or --classes names a class that nanodet does not have.
     """
     given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
     if not given:
         args.detector = "nanodet"
     if args.classes is not None:
-        if args.detector != "nanodet":
-            raise InputError("--classes is for --detector nanodet: leave one of them out")
-        from masa_track.detectors.nanodet import class_ids
-
         args.classes = [name.strip() for name in args.classes.split(",")]
-        class_ids(args.classes)  # a mistake is named before the model is loaded
+        if args.detector == "nanodet":
+            from masa_track.detectors.nanodet import class_ids
+
+            class_ids(args.classes)  # a mistake is named before the model is loaded
     takes_text = args.detector is not None and args.detector.startswith("transformers:")
     if len(given) > 1 and not (takes_text and args.detections is None):
         raise InputError(
@@ -583,7 +607,9 @@ def detector_boxes(args: argparse.Namespace, model: BaseEmbedder) -> Boxes:
 
         detector = OwnDetector(model)
     else:
-        detector = open_detector(args.detector, args.device, args.text, args.classes)
+        detector = open_detector(
+            args.detector, args.device, args.text, args.classes if args.detector == "nanodet" else None
+        )
     return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.contracts import Detector, Features, Frame
+    from masa_track.detectors.selection import Selection
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
     from masa_track.video.sources import Source
@@ -59,6 +60,7 @@ class Job:
             not be live.
         show_lost: draw where tracks that were lost lately are expected.
         color_by: what has a colour of its own in the video, one of ``masa_track.drawing.colours.COLOR_BY``.
+        select: removes boxes before they are tracked; None: none is removed.
         hint: said when no box of the first 50 frames scores enough to start a track, with ``{frames}``; empty: nothing.
     """
 
@@ -77,6 +79,7 @@ class Job:
     offline: bool = False
     show_lost: bool = False
     color_by: str = "identity"
+    select: Selection | None = None
     hint: str = ""
 
 
@@ -192,6 +195,8 @@ def _track(job: Job) -> Outcome:
                 image = frame.picture
                 try:
                     detections, features = detect(job.detector, frame, job.tracker.model)
+                    if job.select is not None:
+                        detections = job.select(detections)
                     tracked = job.tracker.update(detections, image, frame.time, features=features)
                     tentative.add(frame.number, tracked)
                     if job.segmenter is not None:
