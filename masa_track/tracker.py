@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -14,7 +15,7 @@ import numpy as np
 
 from masa_track.association import AppearancePrior, TrackGallery, current_names, open_associator
 from masa_track.checks import check_finite, check_labels, check_scores
-from masa_track.contracts import Decision, Embedder, Embeds, Features, Observation, TrackEvent, TrackView
+from masa_track.contracts import NO_RUNNER_UP, Decision, Embedder, Embeds, Features, Observation, TrackEvent, TrackView
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class MasaTracker:
             file by ``tools/fit_appearance.py``. None takes that of the model (``model.prior``); a model without one is
             learned from each video alone.
         camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
+        classes: the classes to track, by number or by name; None tracks all. Names are those in the detections' own
+            ``data["class_name"]``, compared without case. Rows of other classes are returned without an identity.
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
             ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`. The one to set for your
             detector is ``track_activation_threshold``, the score from which its boxes start tracks.
@@ -94,8 +97,10 @@ class MasaTracker:
         device: str | torch.device | None = None,
         camera_motion: bool = False,
         prior: AppearancePrior | str | os.PathLike[str] | None = None,
+        classes: Sequence[int | str] | None = None,
         **overrides: Any,
     ) -> None:
+        self._classes = None if classes is None else _checked_classes(classes)
         overrides = {"first_id": 1, **current_names(overrides)}
         self._associator = open_associator(preset, **overrides)  # a mistake is named before the model is loaded
         if prior is not None and not isinstance(prior, AppearancePrior):
@@ -158,7 +163,8 @@ class MasaTracker:
             features: of the frame, where the model has encoded it already (``model.encode([frame])[0]``).
             embeddings: (N, D) of the boxes, not normalised; the model is not run.
             size: (width, height) of the picture in pixels, where there is no frame.
-            return_embeddings: put the embeddings of all rows into ``data["embedding"]`` (N, D) float32.
+            return_embeddings: put the embeddings of all rows into ``data["embedding"]`` (N, D) float32; NaN in rows of
+                classes that are not tracked.
 
         Returns:
             The same rows in the same order, with ``tracker_id`` (N,) int64; -1 = not tracked. With the option
@@ -168,7 +174,7 @@ class MasaTracker:
         Raises:
             InputError: for a frame or boxes of another form, NaN, scores outside 0..1, classes that are not whole
                 numbers, a timestamp that is not later than the last, a frame that is missing and needed, or features
-                of another model or another size of frame.
+                of another model or another size of frame; for detections without names where ``classes`` has names.
         """
         from masa_track.boxes import check_boxes
         from masa_track.encoders.preprocessing import check_frame
@@ -186,9 +192,15 @@ class MasaTracker:
         scores = np.ones(count, np.float32) if detections.confidence is None else detections.confidence
         labels = np.zeros(count, np.int64) if detections.class_id is None else detections.class_id
         scores, labels = check_scores(scores, count), check_labels(labels, count)
+        rows = self._chosen(detections, labels)  # all others are unseen by the associator
+        if embeddings is not None and len(rows) < count:
+            embeddings = np.asarray(embeddings)
+            if embeddings.shape[:1] != (count,):
+                raise InputError(f"embeddings must be ({count}, D), one for each of the boxes, got {embeddings.shape}")
+            embeddings = embeddings[rows]
         frames = self._next(timestamp)
         seconds = frames.number / self._associator.options.fps if timestamp is None else float(timestamp)
-        seen = Observation(frames.calls, seconds, size, boxes, scores, labels)
+        seen = Observation(frames.calls, seconds, size, boxes[rows], scores[rows], labels[rows])
         seen.embeddings = self._embedded(seen, frame, features, embeddings, return_embeddings)
         camera = copy.copy(frames.camera)
         if camera is not None:
@@ -205,15 +217,20 @@ class MasaTracker:
             if self._associator.last_frame != frames.calls:  # else Ctrl-C came when the frame was done
                 self._frames = before
             raise
+        if len(rows) < count:
+            kept, ids = ids, np.full(count, -1, np.int64)
+            ids[rows], decisions = kept, _Spread(decisions, rows, count)
         self._decisions, self._events = decisions, events
         self.phrases.update(phrases)
-        self._say_if_weak(scores)
+        self._say_if_weak(seen.scores)
         self._say_if_no_seconds(frames)
         tracked = with_identities(detections, ids)
         if getattr(self._associator.options, "filter_boxes", False):
             tracked.data["box"] = self._associator.filtered_boxes(boxes, ids)
         if return_embeddings:
-            tracked.data[EMBEDDING] = np.asarray(seen.embeddings, np.float32)
+            found = np.asarray(seen.embeddings, np.float32)
+            tracked.data[EMBEDDING] = np.full((count, found.shape[1]), np.nan, np.float32)
+            tracked.data[EMBEDDING][rows] = found
         return tracked
 
     @property
@@ -306,6 +323,28 @@ class MasaTracker:
         self.phrases = phrases
         self._best_score, self._weak_frames, self._units_told = best, weak, told
         self._decisions, self._events = (), []
+
+    def _chosen(self, detections: sv.Detections, labels: np.ndarray) -> np.ndarray:
+        """The rows, ascending, of the classes that are tracked.
+
+        Raises:
+            InputError: the classes are names, and the detections have none.
+        """
+        from masa_track.formats.results import NAMES
+
+        if self._classes is None or not len(labels):
+            return np.arange(len(labels))
+        numbers, words = self._classes
+        chosen = np.isin(labels, list(numbers))
+        if words:
+            names = detections.data.get(NAMES)
+            if names is None:
+                raise InputError(
+                    f"classes has the name {min(words)!r}, but the detections have no data[{NAMES!r}]: "
+                    "give class numbers"
+                )
+            chosen |= [str(name).casefold() in words for name in names]
+        return np.flatnonzero(chosen)
 
     def _compared(self, seen: Observation, frame: np.ndarray | None) -> Thumbnail | None:
         """The picture's thumbnail; how much its background has changed is put into ``seen``."""
@@ -429,6 +468,45 @@ class MasaTracker:
             far=last.far + 1 if counted and gap > self._long_gap() else 0,
             near=last.near + 1 if counted and gap < _SHORT_GAP else 0,
         )
+
+
+class _Spread(Sequence[Decision]):
+    """The decisions of a frame of which some rows alone were tracked; the others have no identity.
+
+    Args:
+        decisions: K, computed when the first one is read.
+        rows: (K,) of the frame, ascending.
+        count: of the frame's rows.
+    """
+
+    def __init__(self, decisions: Sequence[Decision], rows: np.ndarray, count: int) -> None:
+        self._decisions, self._count = decisions, count
+        self._place_of = {row: place for place, row in enumerate(rows.tolist())}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(self._count))]
+        row = range(self._count)[row]
+        if row in self._place_of:
+            return replace(self._decisions[self._place_of[row]], row=row)
+        return Decision(row, -1, False, 0.0, {}, NO_RUNNER_UP, inf)
+
+
+def _checked_classes(classes: Sequence[int | str]) -> tuple[frozenset[int], frozenset[str]]:
+    """The numbers and the names, these without case.
+
+    Raises:
+        InputError: it is no list, or it is empty, or an entry is neither a number nor a name.
+    """
+    entries = [] if isinstance(classes, str | bytes) or not hasattr(classes, "__iter__") else list(classes)
+    whole = [isinstance(one, int | np.integer) and not isinstance(one, bool) for one in entries]
+    if not entries or not all(number or isinstance(one, str) for number, one in zip(whole, entries, strict=True)):
+        raise InputError(f"classes must be a list of class numbers or names, e.g. ['person', 2], got {classes!r}")
+    words = frozenset(str(one).casefold() for number, one in zip(whole, entries, strict=True) if not number)
+    return frozenset(int(one) for number, one in zip(whole, entries, strict=True) if number), words
 
 
 def embed_boxes(model: Embeds, frame: np.ndarray, boxes: np.ndarray, features: Features | None) -> np.ndarray:

@@ -82,6 +82,34 @@ def test_rows_order_and_what_they_carry_stay() -> None:
     assert tracked is not detections
 
 
+@pytest.mark.parametrize("preset", ["default", "tao"])
+@pytest.mark.parametrize("classes", [["Duck", 2], [1, 2]])
+def test_other_classes_have_no_identity_and_no_effect(classes: list, preset: str) -> None:
+    some = MasaTracker(ByColour(), preset, classes=classes)
+    alone = MasaTracker(ByColour(), preset)
+    for number in range(6):
+        detections, frame = painted([3, 0, 1, 2], [number, 7, 6, 5])
+        detections.class_id, detections.confidence = np.array([0, 1, 0, 2]), np.full(4, 0.9)
+        detections.data["class_name"] = np.array(["cat", "duck", "cat", "goose"])
+        expected = alone.update(detections[[1, 3]], frame)  # type: ignore[arg-type]
+        found = some.update(detections, frame, return_embeddings=True)
+        assert found.tracker_id.tolist() == [-1, expected.tracker_id[0], -1, expected.tracker_id[1]]
+        assert found.data["thing"].tolist() == [3, 0, 1, 2]
+        assert np.isnan(found.data["embedding"]).all(axis=1).tolist() == [True, False, True, False]
+        assert [decision.row for decision in some.decisions] == [0, 1, 2, 3]
+        assert [decision.identity for decision in some.decisions[::2]] == [-1, -1]
+        assert [decision.log_odds for decision in some.decisions[1::2]] == [one.log_odds for one in alone.decisions]
+        given = found.data.pop("embedding")
+        with pytest.raises(InputError, match=r"embeddings must be \(4, D\), one for each"):
+            some.update(detections, frame, embeddings=given[:2])
+    assert expected.tracker_id.tolist() == [1, 2]
+    detections.data.pop("class_name")
+    if "Duck" in classes:
+        with pytest.raises(InputError, match=r"the name 'duck', but the detections have no data\['class_name'\]"):
+            some.update(detections, frame)
+    assert len(some.update(sv.Detections.empty(), frame)) == 0
+
+
 def test_no_detections() -> None:
     tracker = MasaTracker(ByColour())
     assert tracker.update(sv.Detections.empty(), FRAME).tracker_id.tolist() == []
@@ -140,6 +168,9 @@ def test_memory_counts_calls_or_time() -> None:
         ({"track_activation_threshold": "high"}, "track_activation_threshold must be a finite number"),
         ({"model": "nan"}, "unknown model 'nan': did you mean 'nano'"),
         ({"device": "tpu9"}, "device 'tpu9' cannot be used here"),
+        ({"classes": "person"}, r"classes must be a list of class numbers or names, .*got 'person'"),
+        ({"classes": []}, "classes must be a list"),
+        ({"classes": [1.5]}, "classes must be a list"),
     ],
 )
 def test_bad_construction(arguments: dict, message: str) -> None:
