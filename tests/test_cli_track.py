@@ -364,13 +364,18 @@ def test_nothing_of_cocos_classes(clip: Path, tmp_path: Path, capsys: pytest.Cap
         (["--classes", "dog", "--detector", "own"], "unknown class 'dog': known are object"),
         (["--classes", "dog", "--detections", "GT"], "the boxes have no class names: give class numbers"),
         (["--min-score", "1.5"], "--min-score must be a number from 0 to 1, got 1.5"),
+        (["--line-width", "0"], "line_width must be 1 to 1000 pixels, got 0"),
+        (["--line-width", "40000"], "line_width must be 1 to 1000 pixels, got 40000"),
+        (["--save-frames", "SOURCE"], "--save-frames must name a new or an empty folder"),
+        (["--show-fps", "--offline"], "--show-fps is for tracking without --offline"),
         (["--nms", "nan"], "--nms must be a number from 0 to 1, got nan"),
     ],
 )
-def test_classes_that_are_refused(
+def test_options_that_are_refused(
     options: list[str], message: str, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = [str(clip / "gt" / "gt.txt") if word == "GT" else word for word in options]
+    places = {"GT": str(clip / "gt" / "gt.txt"), "SOURCE": str(clip / "img1")}
+    options = [places.get(word, word) for word in options]
     assert main(["track", str(clip), "--out", str(tmp_path / "out"), *options]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -404,6 +409,24 @@ def test_boxes_of_a_file_are_chosen_by_class_score_and_overlap(clip: Path, tmp_p
     goose = rows("--classes", "2", "--nms", "0.5", "--min-score", "0.85")
     assert {name for name, _ in goose} == {"goose"}
     assert len(goose) >= FRAMES - 3
+
+
+@pytest.mark.parametrize("options", [["--show-fps", "--stride", "3"], ["--offline", "--stride", "3"]])
+def test_drawn_frames_are_saved(options: list[str], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """By their numbers in the video, with wide lines; the frames a second are in the corner of each."""
+    base = ["track", str(clip), "--detections", str(clip / "gt" / "gt.txt"), "--no-video", *options]
+    base += ["--set", "use_appearance=False", "--line-width", "8"]
+    frames = tmp_path / "new" / "frames"
+    assert main([*base, "--save-frames", str(frames), "--out", str(tmp_path / "out")]) == 0
+    assert f"frames    {frames}" in capsys.readouterr().out
+    assert sorted(os.listdir(frames)) == [f"{number:06d}.jpg" for number in range(1, FRAMES + 1, 3)]
+    drawn = cv2.imread(str(frames / "000022.jpg"))
+    plain = cv2.imread(str(clip / "img1" / "000022.png"))
+    corner = drawn[:14, :40].astype(int)
+    assert (corner.max() > 225 and (corner.sum(axis=2) < 90).mean() > 0.5) == ("--show-fps" in options)
+    assert (np.abs(drawn.astype(int) - plain).max(axis=2) > 40).mean() > 0.15  # three boxes of 36 pixels a side
+    assert main([*base, "--save-frames", str(frames), "--out", str(tmp_path / "out")]) == 2
+    assert "must name a new or an empty folder" in capsys.readouterr().err
 
 
 def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:

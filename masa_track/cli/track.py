@@ -232,6 +232,18 @@ def add_parser(commands: Any) -> None:
         default=COLOR_BY[0],
         help="a colour for each identity, or for each class, in video.mp4 (default: %(default)s)",
     )
+    add("--line-width", type=int, metavar="PIXELS", help="width of drawn lines (default: by the size of the video)")
+    add(
+        "--show-fps",
+        action="store_true",
+        help="draw the frames a second of detector and tracker, a mean over 10 frames, into the upper left corner",
+    )
+    add(
+        "--save-frames",
+        type=path,
+        metavar="DIR",
+        help="also save the drawn frames as 000001.jpg, ... in this folder, which must be new or empty",
+    )
     add("--no-video", action="store_true", help="do not write video.mp4")
     parser.set_defaults(run=run)
 
@@ -240,7 +252,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs ``track``. The input is checked before the first frame is tracked. Returns the exit status."""
     from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
     from masa_track.detectors.selection import Selection, chosen_classes
+    from masa_track.drawing.tracks import check_line_width
     from masa_track.files import check_file, locked_folder, prepare_folder
+    from masa_track.video.frame_folder import FrameFolder
     from masa_track.video.sources import open_source
 
     check_counts(args, "stride", "max_frames")
@@ -265,7 +279,11 @@ def run(args: argparse.Namespace) -> int:
         check_installed("gdino", purpose="for --text")
     if args.prior is not None:
         AppearancePrior.load(args.prior)  # a mistake in the file is named before the model is loaded
-    for option, given in (("--filter-boxes", args.filter_boxes), ("--show-lost", args.show_lost)):
+    for option, given in (
+        ("--filter-boxes", args.filter_boxes),
+        ("--show-lost", args.show_lost),
+        ("--show-fps", args.show_fps),
+    ):
         if given and args.offline:
             raise InputError(f"{option} is for tracking without --offline: leave one of them out")
     if args.filter_boxes:
@@ -275,6 +293,8 @@ def run(args: argparse.Namespace) -> int:
         any_options_of(args.preset, **overrides)
     if not args.reconnect >= 0:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
+    check_line_width(args.line_width)
+    frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames)
     if args.offline:
         check_read_twice(args.source)
     source = open_source(args.source, reconnect=args.reconnect)
@@ -314,6 +334,8 @@ def run(args: argparse.Namespace) -> int:
         overrides.setdefault("class_groups", CLASS_GROUPS)
     tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, prior=args.prior, **overrides)
     folder = prepare_folder(args.out)
+    if frame_folder is not None:
+        prepare_folder(frame_folder.path, "--save-frames")
     if args.gallery is not None:
         check_file(args.gallery, "--gallery")
     facts = {
@@ -363,6 +385,9 @@ def run(args: argparse.Namespace) -> int:
                 offline=args.offline,
                 show_lost=args.show_lost,
                 color_by=args.color_by,
+                line_width=args.line_width,
+                show_fps=args.show_fps,
+                frame_folder=frame_folder,
                 select=select,
                 hint=nothing_found(args),
             )
@@ -375,6 +400,8 @@ def run(args: argparse.Namespace) -> int:
                 failed = True
                 print(f"masa-track track: error: {error}", file=sys.stderr)
     print(summary(outcome, folder, threshold, args.detector))
+    if frame_folder is not None and outcome.frames:
+        print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
 
 

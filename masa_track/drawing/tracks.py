@@ -9,10 +9,11 @@ import numpy as np
 import supervision as sv
 
 from masa_track.drawing.colours import COLOR_BY, TRACK_COLORS
-from masa_track.errors import unknown_name
+from masa_track.errors import InputError, unknown_name
 from masa_track.formats.rows import ClassNames, class_ids, marks, row_names, track_ids, tracked_rows
 
 MASK_OPACITY = 0.45  # what is below a mask can still be told
+WIDEST_LINE = 1000  # pixels
 
 
 class TrackDrawer:
@@ -27,9 +28,10 @@ class TrackDrawer:
         class_names: the names by class id.
         trace_seconds: how far back a trace goes.
         color_by: ``identity`` or ``class``, what has a colour of its own. Classes whose ids differ by 12 share one.
+        line_width: pixels of boxes and traces, 1 to 1000; None: by the size of the frames.
 
     Raises:
-        InputError: for another ``color_by``.
+        InputError: for another ``color_by`` or ``line_width``.
     """
 
     def __init__(
@@ -40,11 +42,13 @@ class TrackDrawer:
         class_names: ClassNames = None,
         trace_seconds: float = 1.5,
         color_by: str = "identity",
+        line_width: int | None = None,
     ) -> None:
         if color_by not in COLOR_BY:
             raise unknown_name("color_by", color_by, COLOR_BY)
         side = min(width, height)
-        line = max(1, round(side / 310))  # 2 at 480 and 720, 3 at 1080, 7 at 2160
+        check_line_width(line_width)
+        line = line_width or max(1, round(side / 310))  # 2 at 480 and 720, 3 at 1080, 7 at 2160
         self._text_scale = max(0.38, side / 1600)  # of OpenCV's font; below 0.38 digits cannot be read
         self._text_thickness = max(1, round(self._text_scale * 1.6))
         self._text_padding = max(2, round(self._text_scale * 8))
@@ -68,18 +72,28 @@ class TrackDrawer:
             text_padding=self._text_padding,
         )
 
-    def draw(self, frame: np.ndarray, detections: sv.Detections, lost: sv.Detections | None = None) -> np.ndarray:
+    def draw(
+        self, frame: np.ndarray, detections: sv.Detections, lost: sv.Detections | None = None, corner: str = ""
+    ) -> np.ndarray:
         """Draws one frame's tracks; call it for each processed frame in turn, also for those without tracks.
 
         Args:
             frame: (H, W, 3) uint8 BGR; it is not altered.
             detections: its rows, in pixels of the frame; those without an identity are not drawn.
             lost: tracks that were not detected, where they are expected; their boxes are dashed. None: draws none.
+            corner: text for the upper left corner; empty: none.
 
         Returns:
             The drawing, (H, W, 3) uint8 BGR, a new array.
         """
         picture = np.ascontiguousarray(frame).copy()
+        self._draw_tracks(picture, detections, lost)
+        if corner:
+            self._write_corner(picture, corner)
+        return picture
+
+    def _draw_tracks(self, picture: np.ndarray, detections: sv.Detections, lost: sv.Detections | None) -> None:
+        """Draws into the picture."""
         if lost is not None and lost.tracker_id is not None:
             for box, number in zip(lost.xyxy.astype(int).tolist(), self._color_numbers(lost), strict=True):
                 _dashed(picture, box, self._palette.by_idx(number).as_bgr(), self._line)
@@ -99,7 +113,7 @@ class TrackDrawer:
             self._masks.annotate(picture, rows)
         self._traces.annotate(picture, rows)
         if len(rows) == 0:
-            return picture
+            return
 
         numbers = self._color_numbers(rows)
         filled = marks(rows, "filled")
@@ -110,7 +124,14 @@ class TrackDrawer:
         labels = [f"#{i} {name}" for i, name in zip(track_ids(rows), row_names(rows, self._class_names), strict=True)]
         rows.xyxy = self._label_places(rows.xyxy, labels, width)
         self._labels.annotate(picture, rows, labels=labels)
-        return picture
+
+    def _write_corner(self, picture: np.ndarray, text: str) -> None:
+        """Writes white text on black into the upper left corner."""
+        font = (cv2.FONT_HERSHEY_SIMPLEX, self._text_scale)
+        (width, height), below = cv2.getTextSize(text, *font, self._text_thickness)
+        space = self._text_padding
+        picture[: height + below + 2 * space, : width + 2 * space] = 0
+        cv2.putText(picture, text, (space, height + space), *font, (255, 255, 255), self._text_thickness, cv2.LINE_AA)
 
     def _color_numbers(self, rows: sv.Detections) -> list[int]:
         """The number of each row's colour."""
@@ -125,6 +146,16 @@ class TrackDrawer:
             place[0] = max(0, min(place[0], width - text_width - 2 * self._text_padding))
             place[1] = max(place[1], text_height + 2 * self._text_padding)
         return places
+
+
+def check_line_width(pixels: int | None) -> None:
+    """Checks a width of lines; None is allowed.
+
+    Raises:
+        InputError: it is not 1 to 1000.
+    """
+    if pixels is not None and not 1 <= pixels <= WIDEST_LINE:
+        raise InputError(f"line_width must be 1 to {WIDEST_LINE} pixels, got {pixels}")
 
 
 def _dashed(picture: np.ndarray, box: list[int], color: tuple[int, int, int], line: int) -> None:

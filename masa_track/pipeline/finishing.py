@@ -10,12 +10,11 @@ import numpy as np
 import supervision as sv
 from tqdm import tqdm
 
-from masa_track.drawing.tracks import TrackDrawer
 from masa_track.errors import InputError
 from masa_track.formats.run import Run, read_run
 from masa_track.formats.tracks import TrackWriters
 from masa_track.masks import decode_mask
-from masa_track.pipeline.stages import Job, Outcome, cannot_write, close_results
+from masa_track.pipeline.stages import Job, Outcome, cannot_write, close_results, show
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.postprocess import finish_run
 from masa_track.stop import Stop
@@ -72,16 +71,15 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
         InputError: the source has gone.
     """
     source = job.source
-    fps = source.fps / job.stride
-    drawer = TrackDrawer(source.width, source.height, fps, job.class_names, color_by=job.color_by)
+    drawer = job.drawer()
     place_of = {number: place for place, number in enumerate(run.frames.tolist())}
     last = int(run.frames[-1])
     with tqdm(total=len(place_of), unit="frame", dynamic_ncols=True, desc=f"{source.name}, finished tracks") as bar:
         for frame in source.frames(job.stride):
             if frame.number in place_of:
                 tracked = run.detections(place_of[frame.number])
-                if video is not None:
-                    video.write(drawer.draw(frame.picture, _with_masks(tracked, frame.picture)), frame.time)
+                if video is not None or job.frame_folder is not None:
+                    show(job, drawer.draw(frame.picture, _with_masks(tracked, frame.picture)), frame, video)
                 report.add(frame.number, frame.time, frame.picture, tracked)
                 bar.update()
             if frame.number >= last:

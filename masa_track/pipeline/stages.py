@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
@@ -30,12 +31,14 @@ if TYPE_CHECKING:
     from masa_track.detectors.selection import Selection
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.tracker import MasaTracker
+    from masa_track.video.frame_folder import FrameFolder
     from masa_track.video.sources import Source
 
 RESULTS = ("report.html", *RESULT_FILES, "online.json")
 _FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
 _HINT_FRAMES = 50  # without a box that starts a track, after which another detector is suggested
 _LOST_SECONDS = 2.0  # for which lost tracks are shown
+_FPS_FRAMES = 10  # of which the frames a second in the drawing are a mean
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
@@ -60,6 +63,9 @@ class Job:
             not be live.
         show_lost: draw where tracks that were lost lately are expected.
         color_by: what has a colour of its own in the video, one of ``masa_track.drawing.colours.COLOR_BY``.
+        line_width: pixels of lines in the drawing; None: by the size of the frames.
+        show_fps: write the frames a second of detector and tracker, a mean over 10 frames, into the drawing.
+        frame_folder: gets the drawn frames as pictures; None for none.
         select: removes boxes before they are tracked; None: none is removed.
         hint: said when no box of the first 50 frames scores enough to start a track, with ``{frames}``; empty: nothing.
     """
@@ -79,8 +85,23 @@ class Job:
     offline: bool = False
     show_lost: bool = False
     color_by: str = "identity"
+    line_width: int | None = None
+    show_fps: bool = False
+    frame_folder: FrameFolder | None = None
     select: Selection | None = None
     hint: str = ""
+
+    def drawer(self) -> TrackDrawer:
+        """A drawer for the source's frames."""
+        source = self.source
+        return TrackDrawer(
+            source.width,
+            source.height,
+            source.fps / self.stride,
+            self.class_names,
+            color_by=self.color_by,
+            line_width=self.line_width,
+        )
 
 
 @dataclass
@@ -165,7 +186,8 @@ def _track(job: Job) -> Outcome:
         job.detector.reset()
     width, height, fps, names = source.width, source.height, source.fps, job.class_names
     report = ReportBuilder(source.name, "", width, height, fps, names)
-    drawer = TrackDrawer(width, height, fps / job.stride, names, color_by=job.color_by)
+    drawer, drawn = job.drawer(), not job.offline and (job.with_video or job.frame_folder is not None)
+    durations: deque[float] = deque(maxlen=_FPS_FRAMES)
     with ExitStack() as opened:
         writers = TrackWriters(job.folder, source.name, width, height, fps, names, online=job.offline)
         opened.callback(writers.abandon)  # nothing is left to abandon after close
@@ -193,6 +215,7 @@ def _track(job: Job) -> Outcome:
         try:
             for frame in source.frames(job.stride, job.max_frames, report_broken):
                 image = frame.picture
+                begun = time.perf_counter()
                 try:
                     detections, features = detect(job.detector, frame, job.tracker.model)
                     if job.select is not None:
@@ -209,6 +232,7 @@ def _track(job: Job) -> Outcome:
                     if not outcome.frames and faults == _FAULTY_SETUP:
                         raise first_fault from None
                     continue
+                durations.append(time.perf_counter() - begun)
                 outcome.count_boxes(tracked, job.track_activation_threshold)
                 if lines is not None:
                     try:
@@ -223,9 +247,10 @@ def _track(job: Job) -> Outcome:
                 try:
                     writers.write(frame.number, frame.name, tracked)
                     tentative.write(writers, job.tracker.events, frame.number)
-                    if video is not None:
+                    if drawn:
                         lost = _lost(job.tracker, frame.time) if job.show_lost else None
-                        video.write(drawer.draw(image, tracked, lost), frame.time)
+                        corner = f"{len(durations) / sum(durations):.1f} fps" if job.show_fps else ""
+                        show(job, drawer.draw(image, tracked, lost, corner), frame, video)
                 except OSError as error:
                     cannot_write(outcome, frame.number, error)
                     if video is not None and error.filename == str(video.file.path):
@@ -248,6 +273,18 @@ def _track(job: Job) -> Outcome:
             if outcome.faults:
                 tqdm.write(f"masa-track: error: {'; '.join(outcome.faults)}", file=sys.stderr)
     return outcome
+
+
+def show(job: Job, drawing: np.ndarray, frame: Frame, video: VideoWriter | None) -> None:
+    """Writes a drawn frame into the video and into the folder of frames, where they are wanted.
+
+    Raises:
+        OSError: one of them cannot be written.
+    """
+    if video is not None:
+        video.write(drawing, frame.time)
+    if job.frame_folder is not None:
+        job.frame_folder.write(frame.number, drawing)
 
 
 def detect(
