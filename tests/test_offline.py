@@ -35,6 +35,7 @@ from masa_track.evaluation import MotRows, read_mot, score_sequences
 from masa_track.formats.run import read_run
 from masa_track.pipeline.stages import RESULTS, Job, Outcome, track_video
 from masa_track.pipeline.tentative import TentativeRows
+from masa_track.runs.demo_steps import STEPS
 from masa_track.tracker import MasaTracker
 from masa_track.video.sources import Source, open_source
 
@@ -298,6 +299,47 @@ def test_a_run_is_finished_at_once_or_later_alike(tmp_path: Path, capsys: pytest
     (offline / "online.json").unlink()
     assert export(offline, "--online", "--format", "mot", "--out", tmp_path / "out") == 2
     assert "--online needs the online.json" in capsys.readouterr().err
+
+
+def test_the_authors_post_processing_at_once_or_later_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One object is as tall as the picture, over most of its width, and the walkers are inside it."""
+
+    def with_giant(frame: Frame) -> sv.Detections:
+        found = things(frame)
+        if not len(found):
+            return found
+        found.mask, found.confidence = None, found.confidence - 0.003 * frame.number
+        giant = sv.Detections(np.array([[1.0, 1, 155, 118]]), confidence=np.array([0.95]), class_id=np.zeros(1, int))
+        return sv.Detections.merge([found, giant])
+
+    online, post = tmp_path / "online", tmp_path / "post"
+    job = a_job(online)
+    job.detector = with_giant
+    assert track_video(job).identities == 3
+    job = a_job(post, offline=True, post=STEPS)
+    job.detector = with_giant
+    outcome = track_video(job)
+    assert (outcome.identities, outcome.faults) == (2, [])
+    assert (post / "online.json").read_bytes() == (online / "tracks.json").read_bytes()
+    out = tmp_path / "out"
+    for source in ([online, "--post", "demo"], [post, "--online", "--post", "scores,boxes,giants"], [post]):
+        assert export(*source, "--format", "mot", "--out", out) == 0
+        assert out.read_bytes() == (post / "tracks.txt").read_bytes()
+    before, done = read_run(online), read_run(post)
+    largest = before.ids[before.boxes[:, 3].argmax()]
+    assert set(before.ids) - set(done.ids) == {largest}
+    assert not done.filled.any()
+    assert done.smoothed.any()
+    assert len(np.unique(done.scores)) == 2 + 1  # one walker has two parts
+    capsys.readouterr()
+    for options in (["--finish"], ["--smooth"]):
+        assert export(online, "--post", "demo", *options, "--format", "mot", "--out", tmp_path / "no") == 2
+        assert "--post excludes --finish, --fill-gaps and --smooth" in capsys.readouterr().err
+    source = [str(tmp_path / "frames"), "--post", "demo", "--out", str(tmp_path / "no")]
+    for option, message in (("--offline", "exclude each other"), ("--show-fps", "for tracking without --post")):
+        assert main(["track", *source, option]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_run_shows_births_and_marks_rows_in_each_format(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def add_parser(commands: Any) -> None:
         help="improve the tracks with the knowledge of the whole video, see below; excludes --fill-gaps and --smooth",
     )
     parser.add_argument(
+        "--post",
+        metavar="STEPS",
+        help="post-process as the demo of MASA's authors: demo, or some of giants (removes tracks of giant boxes), "
+        "boxes (each a mean of 5 frames), scores (each the mean of its track), with commas between; excludes --finish, "
+        "--fill-gaps and --smooth",
+    )
+    parser.add_argument(
         "--online",
         action="store_true",
         help="start from the online tracks (online.json) of a run made with `masa-track track --offline`",
@@ -107,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from masa_track.files import check_file, check_overwriting, write_text
     from masa_track.formats.run import read_run, run_file
+    from masa_track.runs.demo_steps import demo_run, parse_steps
     from masa_track.runs.postprocess import finish_run, postprocess
 
     for option, value in (("--fill-gaps", args.fill_gaps), ("--smooth", args.smooth)):
@@ -114,6 +122,9 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{option} must be 0 or more seconds, got {value}")
     if args.finish and (args.fill_gaps or args.smooth):
         raise InputError("--finish fills gaps and smooths boxes itself: leave out --fill-gaps and --smooth")
+    post = () if args.post is None else parse_steps(args.post)
+    if post and (args.finish or args.fill_gaps or args.smooth):
+        raise InputError("--post excludes --finish, --fill-gaps and --smooth: leave them out")
     if (args.format == "tao-results") != (args.truth is not None):
         raise InputError("--format tao-results and --truth need each other: give both, or neither")
     if args.video is not None and args.format != "labelstudio":
@@ -130,6 +141,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--online needs the online.json that `masa-track track --offline` wrote: it is not there")
     if args.finish:
         runs = [finish_run(one) for one in runs]
+    elif post:
+        runs = [demo_run(one, post) for one in runs]
     elif args.fill_gaps or args.smooth:
         runs = [postprocess(one, args.fill_gaps, args.smooth) for one in runs]
     try:

@@ -55,6 +55,7 @@ examples:
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --out runs/street
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --offline --out runs/street
+  masa-track track street.mp4 --detector ultralytics:yolo11n.pt --nms 0.5 --post demo --out runs/street
   masa-track track rtsp://camera.local/1 --detector fasterrcnn_mobilenet_v3_large_fpn --stride 5 --out runs/door
   masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
   masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
@@ -209,6 +210,13 @@ def add_parser(commands: Any) -> None:
         help="when the video is over, finish the tracks with the knowledge of the whole video, see below",
     )
     add(
+        "--post",
+        metavar="STEPS",
+        help="when the video is over, post-process the tracks as the demo of MASA's authors does, in place of "
+        "--offline: demo, or some of its steps with commas between: giants (removes tracks of giant boxes), boxes "
+        "(each a mean of 5 frames), scores (each the mean of its track)",
+    )
+    add(
         "--filter-boxes",
         action="store_true",
         help="write and draw boxes that a filter has followed instead of the detector's, which jitter more; identities "
@@ -254,6 +262,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.detectors.selection import Selection, chosen_classes
     from masa_track.drawing.tracks import check_line_width
     from masa_track.files import check_file, locked_folder, prepare_folder
+    from masa_track.runs.demo_steps import parse_steps
     from masa_track.video.frame_folder import FrameFolder
     from masa_track.video.sources import open_source
 
@@ -279,13 +288,18 @@ def run(args: argparse.Namespace) -> int:
         check_installed("gdino", purpose="for --text")
     if args.prior is not None:
         AppearancePrior.load(args.prior)  # a mistake in the file is named before the model is loaded
+    post = () if args.post is None else parse_steps(args.post)
+    if post and args.offline:
+        raise InputError("--post and --offline exclude each other: leave one of them out")
+    offline = args.offline or bool(post)
     for option, given in (
         ("--filter-boxes", args.filter_boxes),
         ("--show-lost", args.show_lost),
         ("--show-fps", args.show_fps),
     ):
-        if given and args.offline:
-            raise InputError(f"{option} is for tracking without --offline: leave one of them out")
+        if given and offline:
+            other = "--post" if post else "--offline"
+            raise InputError(f"{option} is for tracking without {other}: leave one of them out")
     if args.filter_boxes:
         overrides["filter_boxes"] = True
     if args.max_identities is not None:
@@ -295,10 +309,10 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
     check_line_width(args.line_width)
     frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames)
-    if args.offline:
+    if offline:
         check_read_twice(args.source)
     source = open_source(args.source, reconnect=args.reconnect)
-    if args.offline and source.live:
+    if offline and source.live:
         raise not_twice(args.source)
     check_outputs(args, source)
     boxes_from = file_boxes(args.detections, source) if args.detections else None
@@ -358,6 +372,7 @@ def run(args: argparse.Namespace) -> int:
         **({} if args.nms is None else {"duplicates removed": f"IoU above {args.nms}"}),
         **({"masks by": args.masks} if segmenter else {}),
         **({"tracks": "finished offline"} if args.offline else {}),
+        **({"post-processing": ", ".join(post)} if post else {}),
         "device": str(model.device),
     }
     threshold = any_options_of(args.preset, **overrides).track_activation_threshold
@@ -382,7 +397,8 @@ def run(args: argparse.Namespace) -> int:
                 segmenter=segmenter,
                 lines=lines,
                 track_activation_threshold=threshold,
-                offline=args.offline,
+                offline=offline,
+                post=post,
                 show_lost=args.show_lost,
                 color_by=args.color_by,
                 line_width=args.line_width,
@@ -423,8 +439,8 @@ def not_twice(source: str) -> InputError:
     from masa_track.video.addresses import masked
 
     return InputError(
-        f"--offline reads the source twice, so it must be a video file or images, got {masked(source)}: leave out "
-        "--offline, and finish the tracks afterwards: masa-track export DIR --finish"
+        "--offline reads the source twice, and so does --post, so it must be a video file or images, got "
+        f"{masked(source)}: leave it out, and finish the tracks afterwards: masa-track export DIR --finish (or --post)"
     )
 
 

@@ -16,6 +16,7 @@ from masa_track.formats.tracks import TrackWriters
 from masa_track.masks import decode_mask
 from masa_track.pipeline.stages import Job, Outcome, cannot_write, close_results, show
 from masa_track.report.report import ReportBuilder
+from masa_track.runs.demo_steps import demo_run
 from masa_track.runs.postprocess import finish_run
 from masa_track.stop import Stop
 from masa_track.video.writer import VideoWriter
@@ -35,7 +36,10 @@ def write_finished(job: Job, outcome: Outcome) -> None:
     size = source.width, source.height
     with ExitStack() as opened:
         stop = opened.enter_context(Stop())
-        run = finish_run(read_run(job.folder / "online.json", births=True))
+        if job.post:
+            run = demo_run(read_run(job.folder / "online.json"), job.post)
+        else:
+            run = finish_run(read_run(job.folder / "online.json", births=True))
         report = ReportBuilder(source.name, "", *size, source.fps, names)
         writers = TrackWriters(job.folder, source.name, *size, source.fps, names, finished=True)
         opened.callback(writers.abandon)

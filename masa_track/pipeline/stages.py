@@ -61,6 +61,7 @@ class Job:
         track_activation_threshold: a box must score above it to start a track; boxes below are counted in the outcome.
         offline: finish the tracks when the video is over, and read the source a second time for the pictures: it must
             not be live.
+        post: steps of :mod:`masa_track.runs.demo_steps` in place of finishing; for ``offline``.
         show_lost: draw where tracks that were lost lately are expected.
         color_by: what has a colour of its own in the video, one of ``masa_track.drawing.colours.COLOR_BY``.
         line_width: pixels of lines in the drawing; None: by the size of the frames.
@@ -83,6 +84,7 @@ class Job:
     lines: JsonLinesWriter | None = None
     track_activation_threshold: float = 0.0
     offline: bool = False
+    post: tuple[str, ...] = ()
     show_lost: bool = False
     color_by: str = "identity"
     line_width: int | None = None
