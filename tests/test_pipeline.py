@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import supervision as sv
 from masa_track.cli.main import main
 from masa_track.cli.track import summary
 from masa_track.contracts import Frame
+from masa_track.detectors.selection import Selection
 from masa_track.errors import InputError
 from masa_track.pipeline.stages import Job, Outcome, track_video
 from masa_track.tracker import MasaTracker
+from masa_track.video.frame_folder import FrameFolder
 from masa_track.video.sources import open_source
 
 
@@ -111,6 +114,28 @@ def test_a_detector_that_finds_nothing_is_noticed_early(tmp_path: Path, capsys: 
     assert said(120) == 1
     assert said(60, strong_at=50) == 0
     assert said(60, strong_at=51) == 1
+
+
+def test_boxes_that_are_all_left_out_are_explained(tmp_path: Path) -> None:
+    outcome = track_video(job(tmp_path, count=3, select=Selection(min_score=0.95)))
+    assert (outcome.boxes, outcome.left_out, outcome.identities) == (0, 3, 0)
+    assert "--classes, --min-score or --nms left out all 3 boxes" in summary(outcome, tmp_path)
+
+
+def test_a_drawn_frame_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
+    drawn = FrameFolder(tmp_path / "drawn")
+    drawn.path.mkdir()
+
+    def detect(frame: Frame) -> sv.Detections:
+        if frame.number == 5:
+            shutil.rmtree(drawn.path)
+        return a_box(frame)
+
+    outcome = track_video(job(tmp_path, detect=detect, frame_folder=drawn))
+    assert (outcome.frames, outcome.interrupted) == (4, True)
+    assert "stopped at frame 5" in outcome.faults[0]
+    assert "000005.jpg cannot be written: No such file" in outcome.faults[0]
+    assert (tmp_path / "tracks.txt").exists()
 
 
 def test_no_identities_are_explained(tmp_path: Path) -> None:

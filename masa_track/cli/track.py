@@ -689,6 +689,8 @@ def summary(
 
 def why_no_identities(outcome: Outcome, track_activation_threshold: float, detector: str | None) -> str:
     """Why no object has an identity after a run, and what to try."""
+    if not outcome.boxes and outcome.left_out:
+        return f"--classes, --min-score or --nms left out all {outcome.left_out} boxes: change them"
     if not outcome.boxes and detector == "motion":
         return (
             "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "

@@ -119,7 +119,8 @@ class Outcome:
         interrupted: whether it ended before the source did: by a signal, or because a result could not be written.
         files: the results that are in their places.
         faults: what is wrong with the results: a full disk, a reader of ``lines`` that has left.
-        boxes: given by the detector or the file.
+        boxes: given by the detector or the file, those that were left out aside.
+        left_out: boxes that ``Job.select`` removed.
         weak_boxes: of these, those that score too little to start a track.
         best_score: of all boxes; 0 without any.
         cut_short: what is missing at the end of the source, in words; empty where nothing is known to be missing.
@@ -134,6 +135,7 @@ class Outcome:
     files: list[Path] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     boxes: int = 0
+    left_out: int = 0
     weak_boxes: int = 0
     best_score: float = 0.0
     cut_short: str = ""
@@ -220,6 +222,7 @@ def _track(job: Job) -> Outcome:
                 begun = time.perf_counter()
                 try:
                     detections, features = detect(job.detector, frame, job.tracker.model)
+                    given = len(detections)
                     if job.select is not None:
                         detections = job.select(detections)
                     tracked = job.tracker.update(detections, image, frame.time, features=features)
@@ -235,6 +238,7 @@ def _track(job: Job) -> Outcome:
                         raise first_fault from None
                     continue
                 durations.append(time.perf_counter() - begun)
+                outcome.left_out += given - len(tracked)
                 outcome.count_boxes(tracked, job.track_activation_threshold)
                 if lines is not None:
                     try:
