@@ -9,6 +9,8 @@ import torch
 
 from masa_track.detectors import coco, open_detector
 from masa_track.detectors.motion import MotionDetector
+from masa_track.detectors.nanodet import COCO_NAMES
+from masa_track.detectors.selection import chosen_classes
 from masa_track.errors import InputError
 
 
@@ -102,3 +104,18 @@ def test_pictures_of_any_shape_have_motion_and_a_camera(shape: tuple[int, int]) 
         found = detector.detect([frame])[0]
         assert (found.xyxy <= [shape[1], shape[0]] * 2).all()
         camera.estimate(frame, found.xyxy)
+
+
+def test_classes_of_any_detector_by_name_number_and_group() -> None:
+    names = dict(enumerate(COCO_NAMES, start=1))
+    names[90] = "Animals"  # a name of the detector goes before the group
+    assert chosen_classes(["people", "Dog", "7"], names) == {1, 7, 17}
+    assert chosen_classes(["vehicles"], names) == set(range(2, 10))
+    assert chosen_classes(["animals"], names) == {90}
+    assert chosen_classes(["dog", "all"], names) is None
+    assert chosen_classes(["3", "0"], {}) == {0, 3}
+    for wrong in ("dgo", "91", "", "people"):
+        with pytest.raises(InputError, match="unknown class"):
+            chosen_classes(["dog", wrong], {1: "dog", 2: "cat"})
+    with pytest.raises(InputError, match="the boxes have no class names: give class numbers"):
+        chosen_classes(["dog"], {})
