@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ from masa_track.errors import InputError, first_line
 from masa_track.files import write_text
 from masa_track.models.devices import choose_device, choose_dtype
 from masa_track.models.loading import load_network
-from masa_track.registry import EXTRAS, ModelSpec, build_model, is_installed, list_models, spec_of
+from masa_track.registry import EXTRAS, ModelSpec, build_model, list_models, spec_of
 
 ROOT = Path(__file__).resolve().parents[1]
 DTYPES = ("float32", "float16", "bfloat16")
@@ -323,8 +324,9 @@ def lacks(error: Exception, spec: ModelSpec | None = None) -> str | None:
     """The library that is missing, if that is why something failed."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         return error.name.split(".")[0]
-    if isinstance(error, InputError) and spec is not None and spec.needs and not is_installed(spec.needs):
-        return " and ".join(EXTRAS[spec.needs])
+    if isinstance(error, InputError) and spec is not None and spec.needs:
+        missing = [name for name in EXTRAS[spec.needs] if name not in EXTRAS["torch"] and find_spec(name) is None]
+        return " and ".join(missing) or None
     return None
 
 
