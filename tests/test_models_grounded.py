@@ -103,7 +103,7 @@ def test_one_pass_gives_the_same_as_two(embedder, tokenizer, monkeypatch):
     apart = small_detector()
     with torch.no_grad():
         into_transformers(embedder.network.backbone, apart.model.backbone.conv_encoder)
-        image, _ = embedder._input(frame)
+        image = embedder.encode([frame])[0].data.image
         encoding, tokens_of = tokenize(tokenizer, split_phrases(TEXT), torch.device("cpu"))
         output = apart(pixel_values=image, pixel_mask=torch.ones(image[:, 0].shape, dtype=torch.long), **encoding)
         scores, labels = phrase_scores(output.logits[0], tokens_of).max(dim=1)
