@@ -73,6 +73,7 @@ def test_an_interrupted_update_can_be_repeated(preset: str) -> None:
         np.testing.assert_array_equal(disturbed.update(**frame), quiet.update(**frame))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["default", "tao", "bdd", "appearance"])
 def test_every_line_of_an_update_may_be_the_last(preset: str) -> None:
     frames, associator = scene(13), open_associator(preset)

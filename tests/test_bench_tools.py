@@ -153,6 +153,7 @@ def test_table_of_peers(tool: Any) -> None:
     assert cells[3:6] == ["", "**0.700**", "**0.700**"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["glitch", "belt", "returns", "fast", "similar"])
 def test_a_scene_of_each_kind(tool: Any, kind: str) -> None:
     """Scenes are the same again, their truth is right where it is known, and a tracker runs on them."""

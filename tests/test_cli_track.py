@@ -121,6 +121,7 @@ def test_stride_and_max_frames_keep_the_original_numbers(clip: Path, tmp_path: P
     assert "video.mp4" not in os.listdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["default", "appearance", "tao", "bdd", "demo"])
 def test_every_preset(preset: str, clip: Path, tmp_path: Path) -> None:
     truth = str(clip / "gt" / "gt.txt")

@@ -120,6 +120,7 @@ def test_no_picture(detector: Any) -> None:
         assert detector.detect([], []) == []
 
 
+@pytest.mark.slow
 def test_boxes_have_their_form(detector: Any) -> None:
     images = pictures(detector)
     found = detector.detect(images)
@@ -138,6 +139,7 @@ def test_boxes_have_their_form(detector: Any) -> None:
             assert np.issubdtype(own.class_id.dtype, np.integer)
 
 
+@pytest.mark.slow
 def test_all_at_once_equals_one_by_one_and_reset_forgets(detector: Any) -> None:
     images = pictures(detector)
     once = detector.detect(images)

@@ -72,6 +72,7 @@ def test_threshold_and_class(weights):
         OwnDetector(masa_track.load("nano-untrained", device="cpu"))
 
 
+@pytest.mark.slow
 def test_command_line_refuses_what_cannot_be(weights, tmp_path, capsys):
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((20, 30, 3), np.uint8))
     start = ["track", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--device", "cpu"]

@@ -91,6 +91,7 @@ def pictures(folder: Path) -> str:
     return str(folder / "*.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["rt_detr", "detr"])
 def test_classes(kind: str, saved: dict[str, Path]) -> None:
     detector = TransformersDetector(str(saved[kind]), device="cpu", threshold=0.01)
@@ -162,6 +163,7 @@ def test_owlv2(saved: dict[str, Path]) -> None:
     assert found.class_id.tolist() == own.class_id.tolist()
 
 
+@pytest.mark.slow
 def test_command(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TransformersDetector.__init__, "__defaults__", (None, None, 0.0))  # random weights score low
     source = pictures(tmp_path)

@@ -50,6 +50,7 @@ def clip_pair(shared: Path, seed: int, masks: bool) -> tuple[list[dict[str, Any]
     return truth, without_overlaps(tracks) if masks else tracks
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @KINDS
 @pytest.mark.parametrize("seed", [1, 2])
@@ -68,6 +69,7 @@ def test_mota_and_idf1_equal_scalabels(shared: Path, tmp_path: Path, seed: int, 
     assert -100 < ours["AVERAGE"]["MOTA"] < ours["OVERALL"]["IDF1"]
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @KINDS
 def test_hota_equals_trackevals_own_preprocessing(shared: Path, tmp_path: Path, masks: bool) -> None:

@@ -36,6 +36,7 @@ def street() -> list[tuple[np.ndarray, sv.Detections]]:
     return frames
 
 
+@pytest.mark.slow
 def test_supervision_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = street()
     writer = cv2.VideoWriter(str(tmp_path / "street.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 25, (640, 480))

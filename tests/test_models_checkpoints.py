@@ -133,6 +133,7 @@ def test_nothing_in_a_pickle_is_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 def test_truncated_and_foreign_files(tmp_path, r50_pth):
     whole = r50_pth.read_bytes()
     cut = tmp_path / "cut.pth"

@@ -142,6 +142,7 @@ def test_deform_conv_far_outside_is_zero_in_both_ways(monkeypatch):
     assert (ours[..., 2:] != 0).any()
 
 
+@pytest.mark.slow
 def test_deform_conv_gradients():
     x = torch.randn(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     offset = (torch.randn(1, 18, 3, 4, dtype=torch.float64)).requires_grad_()
@@ -253,6 +254,7 @@ def slow_dynamic_relu(module, x):
     return out
 
 
+@pytest.mark.slow
 def test_dyhead_equals_loops():
     head = randomise(DyHead(CHANNELS, blocks=2))
     levels = pyramid_of(SIZES, batch=2)
@@ -264,6 +266,7 @@ def test_dyhead_equals_loops():
             torch.testing.assert_close(ours, theirs)
 
 
+@pytest.mark.slow
 def test_dyhead_gradients():
     gradients_pass(randomise(DyHead(CHANNELS, blocks=2)), pyramid_of(SIZES))
 

@@ -32,6 +32,7 @@ def model():
     return Embedder(network, "detic-swinb", "cpu")
 
 
+@pytest.mark.slow
 def test_boxes_of_every_kind(model):
     frame = picture(120, 200)
     boxes = np.array(
@@ -116,6 +117,7 @@ def test_detections_are_sorted_and_few(model):
     assert (boxes[:, 2:] >= boxes[:, :2]).all()
 
 
+@pytest.mark.slow
 def test_backbone_runs_once_for_a_frame(model, monkeypatch):
     calls = []
     maps = model.network.backbone_maps
@@ -131,6 +133,7 @@ def test_backbone_runs_once_for_a_frame(model, monkeypatch):
     assert len(calls) == 4
 
 
+@pytest.mark.slow
 def test_batches_equal_one_by_one(model):
     frames = [picture(90, 120), picture(50, 150), picture(90, 120), picture(60, 60)]
     boxes = [np.array([[5, 5, 50, 60], [20, 10, 110, 80]]), np.array([[0, 0, 90, 40]]), np.array([[1, 2, 30, 40]])]
@@ -144,6 +147,7 @@ def test_batches_equal_one_by_one(model):
         model.embed_batch(frames[:2], boxes[:1])
 
 
+@pytest.mark.slow
 def test_many_boxes_are_embedded_in_parts(model, monkeypatch):
     monkeypatch.setattr("masa_track.models.official.MAX_EMBED_BOXES", 3)
     frames = [picture(60, 80), picture(60, 80)]

