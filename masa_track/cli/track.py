@@ -520,7 +520,7 @@ def boxes_named(args: argparse.Namespace) -> list[str]:
 
 
 def nothing_found(args: argparse.Namespace) -> str:
-    """What is said after the first frames if nothing was found in them; empty: nothing."""
+    """The hint that is printed after the first frames if nothing was found in them; empty: no hint."""
     if args.detector != "nanodet":
         return ""
     wider = "" if args.classes == ["all"] else ", or --classes all"

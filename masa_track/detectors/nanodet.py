@@ -36,18 +36,14 @@ _DIVISOR = 32  # the input's sides are multiples of it, or the pyramid's maps wo
 _DISTANCES = np.arange(11, dtype=np.float32)  # in strides, over which each head gives a distribution for each side
 _OVERLAP = 0.5  # IoU above which the worse of two boxes is dropped
 _MOST_PLACES = 1000  # best places of a pass; more would only slow the suppression down
+# The group of each class, by its place in GROUPS; the others have None.
+_GROUP_OF = [next((place for place, group in enumerate(GROUPS.values()) if name in group), None) for name in COCO_NAMES]
 # Classes that one object is found as by mistake: people, vehicles, animals, all others. For the tracker's class_groups.
 CLASS_GROUPS = tuple(
-    tuple(i for i, name in enumerate(COCO_NAMES) if next((k for k, g in GROUPS.items() if name in g), None) == kind)
-    for kind in (*GROUPS, None)
+    tuple(label for label, own in enumerate(_GROUP_OF) if own == group) for group in (*range(len(GROUPS)), None)
 )
-# Boxes of one kind suppress each other whatever their classes: one vehicle is often found as car and as truck.
-_KINDS = np.array(
-    [
-        next((kind for kind, group in enumerate(GROUPS.values()) if name in group), 3 + i)
-        for i, name in enumerate(COCO_NAMES)
-    ]
-)
+# Boxes of one group suppress each other even across its classes: one vehicle is often found as car and as truck.
+_KINDS = np.array([len(GROUPS) + label if group is None else group for label, group in enumerate(_GROUP_OF)])
 
 
 class NanodetDetector(PictureDetector):

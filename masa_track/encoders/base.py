@@ -1,4 +1,4 @@
-"""What all embedders have in common, whatever runs their network: frames and boxes in, embeddings out. No torch."""
+"""The base class of embedders by torch and by ONNX Runtime: frames and boxes in, embeddings out. Needs no torch."""
 
 from __future__ import annotations
 

@@ -158,17 +158,7 @@ class OnnxEmbedder(BaseEmbedder):
         return self.facts.detection is not None
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Features]:
-        """Runs the backbone, once for each picture. All that works on a picture can share its features.
-
-        Args:
-            images: F pictures (H, W, 3) BGR uint8.
-
-        Returns:
-            The features of each.
-
-        Raises:
-            InputError: for a picture of another form.
-        """
+        """Runs the backbone, once for each picture; see :meth:`BaseEmbedder.encode`."""
         check_images(images)
         return [self._encode(image) for image in images]
 

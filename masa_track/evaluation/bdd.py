@@ -27,6 +27,7 @@ from scipy.optimize import linear_sum_assignment
 
 from masa_track.boxes import box_iou
 from masa_track.errors import InputError, unknown_name
+from masa_track.evaluation.table import TETA_COLUMNS
 from masa_track.evaluation.teta import ClassTracks, TetaCounts, add_counts, class_scores, count_video, mean_scores
 from masa_track.formats.json_file import is_finite, objects, parse_json, shown, whole
 from masa_track.masks import Rle, compressed, decode_mask, encode_mask, mask_api
@@ -41,18 +42,6 @@ IGNORED = 0.5  # the part of a box in a region from which it is not scored
 MATCHED = 0.5  # the IoU from which a box is matched
 
 _EPS = float(np.finfo("float").eps)
-_TETA = {
-    "TETA": "teta",
-    "LocA": "loc_a",
-    "AssocA": "assoc_a",
-    "ClsA": "cls_a",
-    "LocRe": "loc_re",
-    "LocPr": "loc_pr",
-    "AssocRe": "assoc_re",
-    "AssocPr": "assoc_pr",
-    "ClsRe": "cls_re",
-    "ClsPr": "cls_pr",
-}
 _HOTA = ("HOTA", "DetA", "AssA", "DetRe", "DetPr", "AssRe", "AssPr")
 _CLEAR = {"MOTA": "mota", "MOTP": "motp", "IDF1": "idf1"}
 _COUNTS = {
@@ -410,7 +399,9 @@ def _teta(pairs: Sequence[tuple[Labels, Labels]], members: Mapping[str, Sequence
     scores["AVERAGE"] = mean_scores(with_truth)
     for group, names in members.items():
         scores[group] = class_scores(sum((total[CLASSES.index(name)] for name in names), TetaCounts.zeros()))
-    return {row: {name: 100 * getattr(one, field) for name, field in _TETA.items()} for row, one in scores.items()}
+    return {
+        row: {name: 100 * getattr(one, field) for name, field in TETA_COLUMNS.items()} for row, one in scores.items()
+    }
 
 
 # --- HOTA ---

@@ -27,7 +27,7 @@ _OF = {
     "idf1": {"IDF1"},
 }
 _ALWAYS = {"GT_ids", "ids", "frames"}
-_TETA_COLUMNS = {
+TETA_COLUMNS = {
     "TETA": "teta",
     "LocA": "loc_a",
     "AssocA": "assoc_a",
@@ -74,11 +74,11 @@ def format_teta(
         exhaustive: how the truth was taken.
         groups: the scores of groups of classes by name, shown in capitals.
     """
-    rows = [["class", *_TETA_COLUMNS]]
+    rows = [["class", *TETA_COLUMNS]]
     for number, scores in result.classes.items():
-        rows.append(_row("_".join(class_names.get(number, str(number)).split()), scores, _TETA_COLUMNS))
-    rows += [_row(name.upper(), scores, _TETA_COLUMNS) for name, scores in (groups or {}).items()]
-    rows.append(_row("OVERALL", result.overall, _TETA_COLUMNS))
+        rows.append(_row("_".join(class_names.get(number, str(number)).split()), scores, TETA_COLUMNS))
+    rows += [_row(name.upper(), scores, TETA_COLUMNS) for name, scores in (groups or {}).items()]
+    rows.append(_row("OVERALL", result.overall, TETA_COLUMNS))
     note = "TETA over IoU 0 to .95, its ClsA .5 to .95; OVERALL is the mean of the classes; truth taken as "
     return "\n".join([*_aligned(rows), "", note + ("exhaustive" if exhaustive else "not exhaustive")])
 

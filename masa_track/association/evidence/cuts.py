@@ -6,7 +6,7 @@ import numpy as np
 
 # IDF1: off 0, half 0, double 0
 SAME_SCENE = 0.3  # change of the background below which the scene is the same, see masa_track.video.scene_change
-_RECOGNISED = 2.0  # nats; appearance says less where all objects may be alike, see returns.most_appearance
+_RECOGNISED = 2.0  # nats of appearance; see returns.most_appearance for objects that look similar
 # Chosen on cuts between real clips, and on clips in some of whose frames most detections were left out.
 # IDF1: off 0, half 0, double 0
 _LAPSE = 3.0  # nats, the limit for all tracks that vanish in one frame, as a detector may miss a whole frame
@@ -21,7 +21,7 @@ def rearranged(appearance_odds: np.ndarray, match_odds: float, same_scene: bool)
         appearance_odds: (K,) log-odds of the pairs that appearance alone makes.
         match_odds: nats that the mean of the pairs must exceed. In a scene of other objects each detection has some
             track that is a little similar, so the mean is low.
-        same_scene: the background is the same. Then one object at least must be recognised, however alike all may be.
+        same_scene: the background is the same. Then at least one object must be recognised, even among similar ones.
     """
     if not len(appearance_odds) or (same_scene and float(appearance_odds.max()) <= _RECOGNISED):
         return False

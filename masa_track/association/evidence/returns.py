@@ -32,7 +32,7 @@ _BUSIEST = 3.0  # nats
 _AT_BORDER = 1.4  # factor of `entering`, so that a box half cut by the border counts in full
 
 # IDF1: off 0 (belt -.830), half -.013, double 0 (belt -.830)
-ALIKE = float(np.log(0.25 / 0.75))  # log-odds that different objects of a class look the same, before any were seen
+ALIKE = float(np.log(0.25 / 0.75))  # log-odds that objects of a class look the same, before two were seen
 # IDF1: half 0, double 0
 _LEAST_ALIKE = float(np.log(0.002))
 _DISTINCT = -1.0  # nats; pairs that differ by less say nothing, as `different` was learned from them, too

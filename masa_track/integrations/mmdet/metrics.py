@@ -29,7 +29,7 @@ from masa_track.masks import encode_mask
 NAMES = {"HOTA": "hota", "CLEAR": "clear", "Identity": "idf1", "IDF1": "idf1", "TETA": "teta"}
 OF_METRIC = {"hota": ("hota", "det_a", "ass_a", "loc_a"), "clear": ("mota", "switches"), "idf1": ("idf1",)}
 AS_HERE = ("dataset_type", "collect_device")  # the classes are ann_file's, and files gather the results: same scores
-IGNORED = ("benchmark", "interval_tolerance")  # keys of the authors' that change nothing here, which is said
+IGNORED = ("benchmark", "interval_tolerance")  # keys of the authors' without effect here; a warning names them
 SCALABEL_FILE = "bdd_track_scalabel_format.json"
 
 
