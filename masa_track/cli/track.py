@@ -12,8 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from masa_track.cli.arguments import path, path_text
+from masa_track.cli.arguments import Default, path, path_text
 from masa_track.cli.counts import check_counts
+from masa_track.cli.masa_config import MasaConfig, apply_masa_config
+from masa_track.cli.precision import PRECISIONS, chosen_dtype
+from masa_track.detectors.phrases import FILE_SUFFIXES, read_prompt
 from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError, unknown_name
 from masa_track.registry import check_installed
@@ -121,11 +124,13 @@ def add_parser(commands: Any) -> None:
         "--text",
         metavar="PHRASES",
         help='find what these phrases name, e.g. "a yellow minion. a dog", with --detector transformers:MODEL '
-        "(Grounding DINO, OWL) or with --model gdino-swinb; the phrases become classes 0, 1, ...",
+        "(Grounding DINO, OWL) or with --model gdino-swinb; the phrases become classes 0, 1, ... A list of names in "
+        "place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a .json of "
+        "TAO, LVIS or COCO",
     )
     add(
         "--model",
-        default="nano",
+        default=Default("nano"),
         metavar="NAME",
         help="model that embeds the boxes: one that `masa-track models` lists, or a file of weights (default: "
         "%(default)s)",
@@ -137,8 +142,15 @@ def add_parser(commands: Any) -> None:
         help="weights to load instead of the model's own (.safetensors, or an official .pth)",
     )
     add(
+        "--masa-config",
+        type=path_text,
+        metavar="FILE.py",
+        help="take model, input size, tracker and thresholds of a MASA configuration for mmdet; options given here go "
+        "before those of the file, which is Python and is run",
+    )
+    add(
         "--preset",
-        default="default",
+        default=Default("default"),
         metavar="NAME",
         help="how boxes are associated: default (motion and appearance), appearance (embeddings alone), or the "
         "authors' trackers tao, bdd, demo (default: %(default)s)",
@@ -190,6 +202,16 @@ def add_parser(commands: Any) -> None:
         "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
     )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="what the model and detectors by torch compute in; fp16 on a GPU only (default: %(default)s)",
+    )
+    precision.add_argument(
+        "--half", dest="precision", action="store_const", const="fp16", help="the same as --precision fp16"
+    )
     add(
         "--reconnect",
         type=float,
@@ -267,6 +289,8 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.video.sources import open_source
 
     check_counts(args, "stride", "max_frames")
+    config = apply_masa_config(args)
+    dtype = chosen_dtype(args)
     check_boxes_from(args)
     select = Selection(min_score=args.min_score, nms=args.nms)
     overrides = current_names(parse_options(args.set))
@@ -330,8 +354,10 @@ def run(args: argparse.Namespace) -> int:
         from masa_track.segmenters.sam import SamSegmenter
 
         segmenter = SamSegmenter(args.masks, args.device)
-    model = load(args.model, device=args.device, checkpoint=args.checkpoint)
-    detector, class_names, track_activation_threshold = boxes_from or detector_boxes(args, model)
+    model = load(args.model, device=args.device, checkpoint=args.checkpoint, dtype=dtype)
+    if config is not None:
+        config.set_on(model)
+    detector, class_names, track_activation_threshold = boxes_from or detector_boxes(args, model, config)
     if args.classes is not None and args.detector != "nanodet":
         select = replace(select, classes=chosen_classes(args.classes, class_names))
     if args.preset in REFERENCE_PRESETS:
@@ -355,6 +381,8 @@ def run(args: argparse.Namespace) -> int:
     facts = {
         "model": model.name,
         "checkpoint": args.checkpoint or str(model.checkpoint and model.checkpoint.name),
+        **({} if config is None else {"MASA configuration": args.masa_config}),
+        **({} if dtype is None else {"precision": args.precision}),
         "preset": args.preset,
         **{f"option {name}": value for name, value in parse_options(args.set).items()},
         **({} if args.class_groups is None else {"class groups": args.class_groups}),
@@ -476,12 +504,14 @@ def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, 
     for file in getattr(source, "paths", ()):  # of images, or the video of a folder
         yield "SOURCE", file
     yield from (("SOURCE", folder / "seqinfo.ini") for folder in (Path(args.source), Path(args.source).parent))
-    for name in ("detections", "model", "checkpoint", "prior", "masks"):
+    for name in ("detections", "model", "checkpoint", "prior", "masks", "masa_config"):
         if getattr(args, name) is not None:
-            yield f"--{name}", Path(getattr(args, name))
+            yield f"--{name.replace('_', '-')}", Path(getattr(args, name))
     for name in ("model", "checkpoint"):
         if getattr(args, name):
             yield f"--{name}", Path(getattr(args, name)).with_suffix(".prior.json")
+    if args.text is not None and Path(args.text).suffix.lower() in FILE_SUFFIXES:
+        yield "--text", Path(args.text)
     if args.detector is not None:
         _, _, model = args.detector.partition(":")
         for part in {model, *model.split(":")} - {""}:
@@ -497,6 +527,8 @@ def check_boxes_from(args: argparse.Namespace) -> None:
     Raises:
         InputError: several are given that exclude each other, or --classes names a class that nanodet does not have.
     """
+    if args.text is not None:
+        read_prompt(args.text)  # a mistake is named before the model is loaded
     given = [f"--{name}" for name in ("detections", "detector", "text") if getattr(args, name) is not None]
     if not given:
         args.detector = "nanodet"
@@ -637,7 +669,7 @@ def read_masks(file: DetectionFile, source: Source) -> Callable[[int], np.ndarra
     return masks_at
 
 
-def detector_boxes(args: argparse.Namespace, model: BaseEmbedder) -> Boxes:
+def detector_boxes(args: argparse.Namespace, model: BaseEmbedder, config: MasaConfig | None) -> Boxes:
     """The boxes of a detector: one by name, the model's own head, or Grounding DINO on the model's backbone."""
     from masa_track.detectors import open_detector
 
@@ -648,10 +680,15 @@ def detector_boxes(args: argparse.Namespace, model: BaseEmbedder) -> Boxes:
     elif args.detector == "own":
         from masa_track.detectors.own import OwnDetector
 
-        detector = OwnDetector(model)
+        own = {} if config is None or config.model != model.name else config.own_detector
+        detector = OwnDetector(model, **own)
     else:
         detector = open_detector(
-            args.detector, args.device, args.text, args.classes if args.detector == "nanodet" else None
+            args.detector,
+            args.device,
+            args.text,
+            args.classes if args.detector == "nanodet" else None,
+            None if args.precision == "fp32" else args.precision,
         )
     return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
