@@ -40,12 +40,17 @@ def read_prompt(text: str) -> TextPrompt:
         InputError: there is nothing to look for, or the file cannot be read or has no names.
     """
     place = text.strip()
+    if not is_list(text):
+        phrases = tuple(split_phrases(text))
+        return TextPrompt(phrases, phrases)
     if place.lower() in LISTS:
         return of_names(COCO_NAMES if place.lower() == "coco" else _LVIS.read_text(encoding="utf-8").splitlines())
-    if Path(place).suffix.lower() in FILE_SUFFIXES:
-        return of_names(_names_of(Path(place)))
-    phrases = tuple(split_phrases(text))
-    return TextPrompt(phrases, phrases)
+    return of_names(_names_of(Path(place)))
+
+
+def is_list(text: str) -> bool:
+    """Whether a text stands for a list of names: one of :data:`LISTS`, or a file by its suffix."""
+    return text.strip().lower() in LISTS or Path(text.strip()).suffix.lower() in FILE_SUFFIXES
 
 
 def of_names(names: Sequence[str]) -> TextPrompt:
