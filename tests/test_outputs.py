@@ -275,7 +275,6 @@ def test_a_full_disk_leaves_whole_files(tmp_path: Path, capsys: pytest.CaptureFi
         out = tmp_path / f"{size} {with_video}"
         outcome = limited(images, out, size, with_video=with_video)
         assert outcome.faults
-        assert outcome.frames < 150 or not outcome.interrupted
         found = frames_in(out)
         assert {file.name for file in outcome.files} - {"report.html", "run.sqlite"} == set(found)
         assert not [name for name in os.listdir(out) if name.endswith(".part")]
