@@ -1,4 +1,4 @@
-"""Where decoding can begin in the middle of a video file, so that numbers, times and pixels are those of a whole reading."""
+"""Where decoding can begin in the middle of a video file: numbers, times and pixels are those of a whole reading."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Entry:
 def find_entry(packets: Iterator[Any], stream: Any, start: int, joined: bool) -> Entry | None:
     """The last keyframe from which frame ``start`` can be decoded, found without decoding.
 
-    Frames are numbered by rising pts. So the number of a keyframe is certain if each packet has a pts, the dts rise, and
-    the keyframe separates the packets before it from those after it.
+    Frames are numbered by rising pts. So the number of a keyframe is certain if each packet has a pts, the dts rise,
+    and the keyframe separates the packets before it from those after it.
 
     Args:
         packets: of the stream, from the start of the file. Reading goes on after those in :class:`Entry`.
