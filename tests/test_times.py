@@ -5,11 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from test_sources import JITTER, write_images, write_times, write_video
 
 from masa_track.errors import InputError
 from masa_track.video.sources import open_source
 from masa_track.video.times import frame_of
-from test_sources import JITTER, write_images, write_times, write_video
 
 
 def test_frame_numbers_and_times_of_a_constant_rate(tmp_path):
