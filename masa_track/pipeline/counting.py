@@ -291,7 +291,8 @@ class Counter:
 
     def __init__(self, lines: Sequence[Line], zones: Sequence[Zone], size: tuple[int, int]) -> None:
         names: set[str] = set()
-        for shape in (*lines, *zones):
+        shapes: list[Line | Zone] = [*lines, *zones]
+        for shape in shapes:
             argument = "--line" if isinstance(shape, Line) else "--zone"
             if shape.name in names:
                 raise InputError(f"{argument} {shape.name}: another line or zone has this name, give each its own")
