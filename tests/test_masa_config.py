@@ -18,6 +18,7 @@ from masa_track.cli.main import build_parser, main
 from masa_track.cli.masa_config import MasaConfig, apply_masa_config, read_masa_config
 from masa_track.cli.track import parse_options
 from masa_track.errors import InputError
+from masa_track.pipeline.network import set_network
 
 pytest.importorskip("mmengine")
 MASA = Path(__file__).resolve().parents[1] / "configs" / "masa"
@@ -102,7 +103,7 @@ def test_a_configuration_for_videos(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert read.sizes == {
         "mean": (1.0, 2.0, 3.0), "std": (4.0, 5.0, 6.0), "size_divisor": 64, "long_side": 800, "short_side": 640
     }  # fmt: skip
-    assert read.own_detector == {"threshold": 0.03}
+    assert read.network["roi_head"] == {"score_threshold": 0.03, "iou_threshold": 0.4, "max_detections": 44}
 
 
 def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_sizes_and_thresholds_reach_the_network(tmp_path: Path) -> None:
 
     network = build_model("r50")
     model = Embedder(network, "r50", "cpu")
-    read_masa_config(str(written(tmp_path))).set_on(model)
+    set_network(model, json.loads(json.dumps(read_masa_config(str(written(tmp_path))).network)))  # as in a recipe
     assert (network.long_side, network.short_side, network.size_divisor) == (800, 640, 64)
     assert (network.mean, network.std) == ((1.0, 2.0, 3.0), (4.0, 5.0, 6.0))
     head, proposals = network.roi_head, network.rpn_head
@@ -185,7 +186,7 @@ def test_sizes_and_thresholds_reach_the_network(tmp_path: Path) -> None:
     assert (proposals.per_level, proposals.max_proposals, proposals.iou_threshold) == (77, 66, 0.6)
 
 
-def test_sizes_reach_a_network_of_onnx_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sizes_reach_a_network_of_onnx_runtime(caplog: pytest.LogCaptureFixture) -> None:
     model = load("nano", device="cpu")
     config = MasaConfig("x.py", "nano", sizes={"long_side": 256, "short_side": 256})
     picture, boxes = (
@@ -193,12 +194,12 @@ def test_sizes_reach_a_network_of_onnx_runtime(tmp_path: Path, capsys: pytest.Ca
         np.array([[9, 9, 99, 99]]),
     )
     before = model.embed(picture, boxes)
-    config.set_on(model)
+    set_network(model, config.network)
     assert model.facts.preprocessing.long_side == 256
     assert not np.allclose(model.embed(picture, boxes), before)
-    MasaConfig("x.py", "r50", sizes={"long_side": 8}).set_on(model)
+    set_network(model, MasaConfig("x.py", "r50", sizes={"long_side": 8}).network)
     assert model.facts.preprocessing.long_side == 256
-    assert "is of r50: its sizes" in capsys.readouterr().err
+    assert "x.py is of r50: its sizes" in caplog.text
 
 
 @pytest.mark.slow

@@ -8,16 +8,15 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from masa_track.association.authors_keys import AUTHORS_TRACKERS, authors_options
 from masa_track.cli.arguments import Default
-from masa_track.encoders.base import BaseEmbedder
 from masa_track.errors import InputError, first_line, missing_extra, unknown_name
-from masa_track.registry import Preprocessing, spec_of
+from masa_track.registry import spec_of
 
 # Keys of the model that say what the official network is, or what a run of `track` has no use for.
 _NOT_NEEDED = (
@@ -71,29 +70,15 @@ class MasaConfig:
     left_out: list[str] = field(default_factory=list)
 
     @property
-    def own_detector(self) -> dict[str, float]:
-        """Arguments of :class:`~masa_track.detectors.own.OwnDetector`."""
-        return {"threshold": self.head["score_threshold"]} if "score_threshold" in self.head else {}
-
-    def set_on(self, model: BaseEmbedder) -> None:
-        """Sets input size and thresholds of the loaded model, if it is the configuration's."""
-        if model.name != self.model:
-            print(
-                f"warning: --masa-config {self.path} is of {self.model}: its sizes and its thresholds of detections "
-                f"have no effect on {model.name}",
-                file=sys.stderr,
-            )
-            return
-        network: Any = getattr(model, "network", None)
-        if network is None:  # by ONNX Runtime; it takes any size
-            facts: Any = getattr(model, "facts")  # noqa: B009
-            setattr(model, "facts", replace(facts, preprocessing=replace(facts.preprocessing, **self.sizes)))  # noqa: B010
-            return
-        replace(Preprocessing.of(network), **self.sizes).set_on(network)
-        for part, values in (("roi_head", self.head), ("rpn_head", self.proposals)):
-            for name, value in values.items():
-                if hasattr(getattr(network, part, None), name):
-                    setattr(getattr(network, part), name, value)
+    def network(self) -> dict[str, Any]:
+        """Settings for :func:`masa_track.pipeline.network.set_network`, with the file's name."""
+        return {
+            "file": self.path,
+            "of": self.model,
+            "input": self.sizes,
+            "roi_head": self.head,
+            "rpn_head": self.proposals,
+        }
 
 
 def apply_masa_config(args: argparse.Namespace) -> MasaConfig | None:

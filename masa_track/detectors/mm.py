@@ -23,7 +23,7 @@ class MmdetDetector(PictureDetector):
         checkpoint: its weights; mmdet reads them, and may unpickle what is in them.
         device: where it runs; None takes a GPU if there is one.
         threshold: boxes of a lower score are left out.
-        precision: see :func:`~masa_track.detectors.open_detector`.
+        precision: ``fp16``, for a GPU; None: float32. mmcv's suppression takes no bfloat16.
 
     Raises:
         InputError: without mmdet, or if a file is not there.
@@ -43,6 +43,8 @@ class MmdetDetector(PictureDetector):
             from mmdet.apis import inference_detector, init_detector
         except ImportError as error:
             raise InputError(_NEEDED) from error
+        if precision not in (None, "fp16"):
+            raise InputError(f"mmdet computes in fp32 or fp16, got precision {precision}: use one of these")
         place = choose_device(device)
         self._place, self._precision = place, precision
         mixed_precision(place, precision)  # a mistake is named before the weights are read

@@ -68,15 +68,10 @@ def test_results_go_into_update(files: tuple[str, str]) -> None:
         assert tracked.mask.shape == (len(found), 120, 160)
 
 
-def test_bfloat16(files: tuple[str, str]) -> None:
-    detector = open_detector(f"mmdet:{files[0]}:{files[1]}", "cpu", precision="bf16")
-    dtypes: list[torch.dtype] = []
-    detector.network.backbone.register_forward_hook(lambda module, inputs, maps: dtypes.append(maps[0].dtype))
-    detector.threshold = 0.0
-    found = detector.detect([FRAME])[0]
-    assert dtypes == [torch.bfloat16]
-    assert 0 < len(found) <= 8
-    assert found.xyxy.dtype == found.confidence.dtype == np.float32
+def test_precisions_that_are_refused(files: tuple[str, str]) -> None:
+    for precision, said in (("bf16", "mmdet computes in fp32 or fp16"), ("fp16", "precision fp16 needs a GPU")):
+        with pytest.raises(InputError, match=said):
+            open_detector(f"mmdet:{files[0]}:{files[1]}", "cpu", precision=precision)
 
 
 def test_tracked_results_and_other_masks() -> None:
