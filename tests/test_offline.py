@@ -408,9 +408,9 @@ class Interrupted(Source):
         self.__dict__.update(source.__dict__)
         self._inner, self._reading, self._at = source, reading, at
 
-    def _read(self, stride: int, report: object) -> Iterator[Frame]:
+    def _read(self, stride: int, report: object, start: int) -> Iterator[Frame]:
         self._reading -= 1
-        for frame in self._inner.frames(stride):
+        for frame in self._inner.frames(stride, start=start):
             if self._reading == 0 and frame.number == self._at:
                 os.kill(os.getpid(), signal.SIGINT)
             yield frame

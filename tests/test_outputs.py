@@ -275,7 +275,6 @@ def test_a_full_disk_leaves_whole_files(tmp_path: Path, capsys: pytest.CaptureFi
         out = tmp_path / f"{size} {with_video}"
         outcome = limited(images, out, size, with_video=with_video)
         assert outcome.faults
-        assert outcome.frames < 150 or not outcome.interrupted
         found = frames_in(out)
         assert {file.name for file in outcome.files} - {"report.html", "run.sqlite"} == set(found)
         assert not [name for name in os.listdir(out) if name.endswith(".part")]
@@ -315,10 +314,10 @@ def test_only_the_report_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_video_that_cannot_be_opened_leaves_no_part(tmp_path: Path) -> None:
     images, out = made_images(tmp_path / "images", 2), tmp_path / "out"
     out.mkdir()
-    (out / ".video.mp4.part").mkdir()
-    with pytest.raises(OSError, match=r"video\.mp4\.part"):
+    (out / ".video-0001.mp4").mkdir()
+    with pytest.raises(OSError, match=r"\.video-0001\.mp4"):
         track_video(job(images, out))
-    assert os.listdir(out) == [".video.mp4.part"]
+    assert os.listdir(out) == [".video-0001.mp4"]
 
 
 def test_without_a_video_none_of_an_earlier_run_stays(tmp_path: Path) -> None:

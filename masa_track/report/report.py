@@ -11,7 +11,7 @@ import supervision as sv
 from masa_track.files import write_text
 from masa_track.formats.rows import ClassNames, confidences, row_names, tracked_rows
 from masa_track.report.page import Run, render_page
-from masa_track.report.records import LiveCurve, TrackRecords, consider_crop
+from masa_track.report.records import LiveCurve, SeekTimes, TrackRecords, consider_crop
 
 RESULT_FILES = ("video.mp4", "tracks.txt", "tracks.json", "tracks.csv")
 
@@ -45,6 +45,7 @@ class ReportBuilder:
         self._tracks = TrackRecords()
         self.on_thumbnail: Callable[[int, float, bytes], None] | None = None
         self._curve = LiveCurve()
+        self._seek_times = SeekTimes()
 
     @property
     def identities(self) -> int:
@@ -74,6 +75,8 @@ class ReportBuilder:
                 self.on_thumbnail(track_id, record.thumbnail_score, record.thumbnail or b"")
         self._tracks.prune(index)
         self._curve.add(frame_number, timestamp, len(ids))
+        if timestamp is not None and np.isfinite(timestamp):
+            self._seek_times.add(frame_number, timestamp)
         self._run.frames += 1
         self._run.detections += len(detections)
         self._run.boxes += len(ids)
@@ -116,6 +119,7 @@ class ReportBuilder:
         run.broken_frames = [str(frame) for frame in broken_frames]
         run.cut_short = cut_short
         run.files = list(files)
+        run.seek_times = self._seek_times.points()
         run.identities = self.identities
         run.median_length, run.mean_length = self._tracks.lengths()
         write_text(path, render_page(run, self._tracks.longest(), self._curve.bins))
