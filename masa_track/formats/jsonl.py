@@ -17,6 +17,8 @@ from masa_track.errors import InputError
 from masa_track.files import lock_file
 from masa_track.formats.rows import ClassNames, class_ids, confidences, row_names, tracked_rows
 
+_PIECE = 1 << 16  # bytes read at once
+
 
 class JsonLinesWriter:
     """Writes each frame as one whole line that is in the file when :meth:`write` returns.
@@ -30,12 +32,14 @@ class JsonLinesWriter:
     Args:
         path: a file, or a named pipe.
         class_names: the names by class id.
+        append: for a run that is resumed: keep what is in the file, without a last line that is not whole. The frames
+            that the resumed run does again are in it twice.
 
     Raises:
         InputError: the file cannot be opened, or another process writes it.
     """
 
-    def __init__(self, path: str | Path, class_names: ClassNames = None) -> None:
+    def __init__(self, path: str | Path, class_names: ClassNames = None, append: bool = False) -> None:
         self.path = Path(path)
         self._class_names = class_names
         try:
@@ -46,7 +50,7 @@ class JsonLinesWriter:
             if not lock_file(self._file):
                 self.close()
                 raise InputError(f"--jsonl {path} is being written by another run: name another file, or stop that run")
-            os.ftruncate(self._file, 0)
+            os.ftruncate(self._file, _whole_lines(self.path) if append else 0)
 
     def write(self, frame_number: int, seconds: float, detections: sv.Detections) -> None:
         """Adds one frame. In a file it is there whole or not at all.
@@ -108,6 +112,20 @@ class JsonLinesWriter:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes of a file up to its last line break."""
+    with open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _PIECE)
+            file.seek(start)
+            found = file.read(end - start).rfind(b"\n")
+            if found >= 0:
+                return start + found + 1
+            end = start
+    return 0
 
 
 def _event(event: TrackEvent | CountEvent) -> dict[str, Any]:
