@@ -108,7 +108,7 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks, stop: Stop, bar: tqdm, frames
         if job.overlap:
             seen = Ahead(seen, "detect", item_bytes, most_items=_LIVE_ITEMS if live else 2 * job.batch)
         writer = None
-        if job.overlap:
+        if job.overlap and job.window is None:  # a window wants the main thread
             writer = Behind(sinks.take, sinks.idle, item_bytes, most_items=_LIVE_ITEMS if live else MOST_ITEMS)
         hand_over = sinks.take if writer is None else writer.put
         opened.callback(_close_all, frames, seen)
@@ -144,7 +144,7 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks, stop: Stop, bar: tqdm, frames
                 bar.set_postfix(tracks=tracks, refresh=False)
                 bar.update()
                 del item
-                if stop.asked:  # before another frame is tracked
+                if stop.asked or (job.window is not None and job.window.closed):  # before another frame is tracked
                     outcome.interrupted = True
                     break
             if number and not sinks.stopped:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from masa_track.contracts import Frame, FrameResult
 from masa_track.formats.jsonl import JsonLinesWriter
 from masa_track.formats.tracks import TrackWriters
+from masa_track.pipeline.counting import Counter, CountsWriter
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.stages import Broken, Done
 from masa_track.pipeline.tentative import TentativeRows
@@ -24,9 +25,16 @@ from masa_track.report.report import RESULT_FILES, ReportBuilder
 from masa_track.runs.resume import Resumed
 from masa_track.runs.rows import with_run_lengths
 from masa_track.runs.store import STORE_NAME, RunInfo, RunStore, create_store, move_store, open_store, remove_store
+from masa_track.video.parts import join_parts, part_number, part_path, parts_of
 from masa_track.video.writer import VideoWriter
 
-RESULTS = ("report.html", *RESULT_FILES, STORE_NAME, "online.json")  # in the order in which they are listed
+RESULTS = (
+    "report.html",
+    *RESULT_FILES,
+    "counts.csv",
+    STORE_NAME,
+    "online.json",
+)  # in the order in which they are listed
 _EARLIER = ".run.sqlite.earlier"  # the record of the run before, until this one has a frame
 _HINT_FRAMES = 50  # without a box that starts a track, after which another detector is suggested
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
@@ -131,7 +139,7 @@ class TrackFilesSink:
         if "segmentation" in rows.data:
             rows = replace(rows, mask=None)
         self._tentative.add(number, rows)
-        self.writers.write(number, result.frame.name, rows)
+        self.writers.write(number, result.frame.name, rows, result.frame.time)
         self._tentative.write(self.writers, result.events)
 
     def close(self) -> dict[Path, OSError | None]:
@@ -145,10 +153,15 @@ class TrackFilesSink:
 
 
 class VideoSink:
-    """``video.mp4``, a target of drawn frames."""
+    """``video.mp4``, a target of drawn frames. A run that goes on adds a part to the video of the frames so far."""
 
-    def __init__(self, folder: Path, info: RunInfo) -> None:
-        self.writer = VideoWriter(folder / "video.mp4", *info.size, info.fps / info.stride)
+    def __init__(self, folder: Path, info: RunInfo, start_time: float | None = None) -> None:
+        video, parts = folder / "video.mp4", parts_of(folder)
+        if start_time is not None and not parts and video.is_file():
+            video.replace(part_path(video, 1))
+            parts = parts_of(folder)
+        first = 1 if start_time is None or not parts else part_number(parts[-1]) + 1
+        self.writer = VideoWriter(video, *info.size, info.fps / info.stride, first, start_time)
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
         """See :class:`DrawnTarget`."""
@@ -171,11 +184,54 @@ class VideoSink:
         self.writer.abandon()
 
 
+class JoinedVideo:
+    """``video.mp4`` of the parts that a killed run left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def close(self) -> dict[Path, OSError | None]:
+        """See :class:`FileSink`."""
+        parts, video = parts_of(self._folder), self._folder / "video.mp4"
+        try:
+            if not parts:
+                return {video: None} if video.is_file() else {}
+            if not join_parts(parts, video):
+                return {}
+            for part in parts:
+                part.unlink()
+        except OSError as error:
+            return {video: error}
+        return {video: None}
+
+    def abandon(self) -> None:
+        """See :class:`FileSink`."""
+
+
+class CountsSink:
+    """``counts.csv``, and the same events in the record."""
+
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        self.writer = CountsWriter(folder / "counts.csv", info.class_names)
+
+    def close(self) -> dict[Path, OSError | None]:
+        """See :class:`FileSink`."""
+        try:
+            self.writer.close()
+        except OSError as error:
+            return {self.writer.file.path: error}
+        return {self.writer.file.path: None}
+
+    def abandon(self) -> None:
+        """See :class:`FileSink`."""
+        self.writer.abandon()
+
+
 class DrawnSink:
     """Draws each frame once, for all who want the drawing."""
 
     def __init__(self, job: Job, targets: Sequence[DrawnTarget]) -> None:
-        self._drawer, self._targets = job.drawer(), targets
+        self._drawer, self._targets, self._counter = job.drawer(), targets, job.counter
 
     def write(self, result: FrameResult) -> None:
         """See :class:`Sink`."""
@@ -183,6 +239,8 @@ class DrawnSink:
             return
         corner = str(result.extras.get("corner", ""))
         drawing = self._drawer.draw(result.frame.image, result.detections, result.extras.get("lost"), corner)
+        if self._counter is not None:
+            self._counter.draw(drawing)
         for target in self._targets:
             target.write(result.frame, drawing)
 
@@ -201,6 +259,7 @@ class LinesSink:
         frame = result.frame
         try:
             self._lines.write(frame.number, frame.time, result.detections)
+            self._lines.write_events([*result.events, *result.extras.get("counts", ())])
         except BrokenPipeError:
             self._outcome.faults.append(f"the reader of --jsonl {self._lines.path} left at frame {frame.number}")
             self._say(f"{self._outcome.faults[-1]}; the run goes on without it")
@@ -232,12 +291,17 @@ class Sinks:
             self._tracks = TrackFilesSink(job.folder, info, online=job.offline)
             self._files.append(self._tracks)
             targets: list[DrawnTarget] = []
+            if job.counter is not None:
+                self._counts = CountsSink(job.folder, info)
+                self._files.append(self._counts)
             if job.with_video and not job.offline:
-                video = VideoSink(job.folder, info)
+                first = None if job.resumed is None else self.store.first_time()
+                video = VideoSink(job.folder, info, first)
                 self._files.append(video)
                 targets.append(video)
             if job.frame_folder is not None and not job.offline:
                 targets.append(job.frame_folder)
+            targets += [target for target in (job.view, job.window) if target is not None]
             self._sinks: list[Sink] = [self._record, self._tracks, DrawnSink(job, targets)]
             if job.lines is not None:
                 self._sinks.insert(0, LinesSink(job.lines, outcome, self.say))
@@ -265,8 +329,10 @@ class Sinks:
             if isinstance(item, Broken):
                 self._note(item)
             elif isinstance(item, Snapshot):
-                counts = np.asarray(json.dumps(self._outcome.counts()))
-                self.store.snapshot(item.number, {**item.state, "outcome": counts})
+                state = dict(item.state) | {"outcome": np.asarray(json.dumps(self._outcome.counts()))}
+                if self._job.counter is not None:
+                    state["counter"] = np.asarray(json.dumps(self._job.counter.state_dict()))
+                self.store.snapshot(item.number, state)
             else:
                 self._write(item)
         except OSError as error:
@@ -295,6 +361,12 @@ class Sinks:
         with_run_lengths(result.detections)
         outcome.left_out += done.left_out
         outcome.count_boxes(result.detections, job.track_activation_threshold)
+        if job.blur is not None and result.frame.image is not None:
+            result.frame = replace(result.frame, image=job.blur(result.frame.image, result.detections))
+        if job.counter is not None and (counts := job.counter.update(result)):
+            result.extras = {**result.extras, "counts": counts}
+            self.store.add_counts(result.frame.number, counts)
+            self._counts.writer.write(counts)
         for sink in self._sinks:
             sink.write(result)
         frame = result.frame
@@ -311,6 +383,10 @@ class Sinks:
         read_record(store, self._tracks, self.report)
         if (counts := resumed.json("outcome")) is not None:
             outcome.restore(counts)
+        if self._job.counter is not None:
+            self._counts.writer.write(store.counts())
+            if (state := resumed.json("counter")) is not None:
+                self._job.counter.load_state_dict(state)
         broken = [f"{number}: {reason}" for number, reason in store.broken_frames()]
         outcome.broken, outcome.broken_listed = len(broken), broken[:_MOST_BROKEN_LISTED]
 
@@ -322,13 +398,26 @@ class Sinks:
         self._outcome.identities = self.report.identities
         self._outcome.cut_short = self._job.source.cut_short
         report = None if self._job.offline else self.report
-        close_files(self._job.folder, self._outcome, self._files, report, self._job.facts)
+        facts = self._job.facts | ({} if self._job.counter is None else counted(self._job.counter))
+        close_files(self._job.folder, self._outcome, self._files, report, facts)
 
     def abandon(self) -> None:
         """Removes what was begun; earlier results are as they were. Does nothing after :meth:`close`."""
         if not self._closed:
             for sink in self._files:
                 sink.abandon()
+
+
+def counted(counter: Counter) -> dict[str, object]:
+    """The counts of lines and zones, for the report."""
+    said: dict[str, object] = {}
+    of = counter.summary()
+    for name, line in of["lines"].items():
+        said[f"line {name}"] = f"{line['in']} in, {line['out']} out"
+    for name, zone in of["zones"].items():
+        mean = "" if zone["mean_seconds"] is None else f", {zone['mean_seconds']:.1f} s on average"
+        said[f"zone {name}"] = f"{zone['visits']} visits of {zone['visitors']} tracks{mean}, {zone['inside']} inside"
+    return said
 
 
 def read_record(store: RunStore, tracks: TrackFilesSink, report: ReportBuilder) -> None:
