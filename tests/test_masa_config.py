@@ -137,6 +137,21 @@ def test_our_own_configurations(tmp_path: Path) -> None:
     assert args.text is None
 
 
+def test_a_detector_of_another_file(tmp_path: Path) -> None:
+    """As the authors' files build on a detector's: they take its model, change it, and delete it from the base."""
+    swin = 'dict(type="SwinTransformer", embed_dims=128, window_size={})'
+    for window, model in ((12, "gdino-swinb"), (7, "detic-swinb")):
+        base = f'model = dict(type="Some", data_preprocessor=dict(type="D"), backbone={swin.format(window)})'
+        (tmp_path / "detector.py").write_text(base)
+        text = '_base_ = ["detector.py"]\ndetector = _base_.model\ndetector.pop("data_preprocessor")\n'
+        text += 'detector["type"] = "SomeMasa"\ndel _base_.model\n' + PLUG_AND_PLAY.replace(
+            'backbone=dict(type="ResNet", depth=50, style="caffe")', "detector=detector, unified_backbone=True"
+        ).replace("[256, 512, 1024, 2048]", "[256, 512, 1024]")
+        args, read = parsed(written(tmp_path, text))
+        assert args.model == model
+        assert read.left_out == []
+
+
 def test_what_has_no_counterpart_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(
         tmp_path,

@@ -29,6 +29,7 @@ def clip(tmp_path: Path) -> list[str]:
     return ["track", str(tmp_path / "frames"), *boxes, "--out", str(tmp_path / "out")]
 
 
+@pytest.mark.slow
 def test_bfloat16_on_a_cpu(clip: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from masa_track.encoders.embedder import Embedder
 

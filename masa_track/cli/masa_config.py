@@ -16,7 +16,16 @@ from typing import Any
 from masa_track.association.authors_keys import AUTHORS_TRACKERS, authors_options
 from masa_track.cli.arguments import Default
 from masa_track.errors import InputError, first_line, missing_extra, unknown_name
-from masa_track.registry import spec_of
+from masa_track.registry import (
+    ADAPTER_KEY,
+    GROUNDING_DINO,
+    RESNET_KEY,
+    SWIN_KEY,
+    VIT_KEY,
+    models_with,
+    spec_of,
+    told_by,
+)
 
 # Keys of the model that say what the official network is, or what a run of `track` has no use for.
 _NOT_NEEDED = (
@@ -33,8 +42,6 @@ _INSTEAD = {
     "detector_checkpoint": "--detector mmdet:CONFIG:CHECKPOINT",
     "load_from": "--checkpoint FILE",
 }
-_ADAPTERS = {(256, 512, 1024, 2048): "r50", (768,) * 4: "sam-vitb", (1280,) * 4: "sam-vith"}  # model by channels
-_SWIN = (256, 512, 1024)
 
 
 @dataclass
@@ -163,16 +170,25 @@ def _read(path: str, content: Mapping[str, Any], model: Mapping[str, Any]) -> Ma
 
 
 def _model_of(model: Mapping[str, Any]) -> str | None:
+    """The official model with these parts, by the shapes of the tensors that tell them apart."""
     if model.get("network") is not None:
         return spec_of(str(model["network"])).name
-    adapter = model.get("masa_adapter")
-    first = adapter[0] if isinstance(adapter, Sequence) and adapter else adapter
-    channels = tuple(first.get("in_channels", ())) if isinstance(first, Mapping) else ()
-    if channels != _SWIN:
-        return _ADAPTERS.get(channels)
-    detector = model.get("detector")
-    kind = str(_kind(detector) if isinstance(detector, Mapping) else detector).lower().replace("_", "")
-    return "gdino-swinb" if "groundingdino" in kind else "detic-swinb" if "detic" in kind else None
+    detector = model.get("detector") if model.get("unified_backbone") else None
+    if "groundingdino" in str(_kind(detector)).lower().replace("_", ""):
+        return models_with(GROUNDING_DINO)[0]
+    backbone = (detector if isinstance(detector, Mapping) else model).get("backbone") or {}
+    adapter: Any = model.get("masa_adapter") or ({},)
+    first = adapter if isinstance(adapter, Mapping) else adapter[0]
+    channels, window = (first.get("in_channels") or (0,))[0], backbone.get("window_size")
+    shapes: dict[str, tuple[int, ...]] = {ADAPTER_KEY: (256, channels, 1, 1)}
+    if backbone.get("depth") == 50:
+        shapes[RESNET_KEY] = (512, 1024, 1, 1)
+    if backbone.get("embed_dim") is not None:
+        shapes[VIT_KEY] = (backbone["embed_dim"], 3, 16, 16)
+    if window is not None:
+        shapes[SWIN_KEY] = ((2 * window - 1) ** 2, 4)
+    spec = told_by(shapes)
+    return None if spec is None else spec.name
 
 
 def _kind(part: Any) -> Any:

@@ -52,6 +52,7 @@ examples:
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
   masa-track track zoo.mp4 --model r50 --out runs/everything
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
+  masa-track track zoo.mp4 --masa-config masa_r50_plug_and_play.py --checkpoint masa_r50.pth --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --out runs/street
