@@ -249,7 +249,7 @@ def test_mistakes(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
 def test_torchvision_by_its_long_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from masa_track.detectors import coco
 
-    monkeypatch.setattr(coco.CocoDetector.__init__, "__defaults__", (None, False))  # random weights
+    monkeypatch.setattr(coco.CocoDetector.__init__, "__defaults__", (None, False, None))  # random weights
     detector = open_detector("torchvision:ssdlite320_mobilenet_v3_large", "cpu")
     assert detector.class_names[1] == "person"
     assert detector.detect([FRAME])[0].xyxy.shape[1] == 4

@@ -107,7 +107,7 @@ def test_detector(files: tuple[str, str]) -> None:
 def test_command(files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from masa_track.detectors.mm import MmdetDetector
 
-    monkeypatch.setattr(MmdetDetector.__init__, "__defaults__", (None, 0.0))  # random weights score low
+    monkeypatch.setattr(MmdetDetector.__init__, "__defaults__", (None, 0.0, None))  # random weights score low
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), FRAME)
     arguments = ["--detector", "mmdet:" + ":".join(files), "--no-video", "--device", "cpu"]
