@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from masa_track.contracts import Detector, Frame
     from masa_track.encoders.base import BaseEmbedder
     from masa_track.formats.detection_file import DetectionFile
-    from masa_track.pipeline.stages import Outcome
+    from masa_track.pipeline.job import Outcome
     from masa_track.video.sources import Source
 
 _DESCRIPTION = """\
@@ -322,7 +322,7 @@ def run(args: argparse.Namespace) -> int:
     # Importing what runs the model can take seconds, and so does loading a large one.
     print(f"loading model {args.model}" + (f" on {args.device}" if args.device else ""), file=sys.stderr, flush=True)
     from masa_track.encoders.loading import load
-    from masa_track.pipeline.stages import Job, track_video
+    from masa_track.pipeline.loop import Job, track_video
     from masa_track.tracker import MasaTracker
 
     segmenter = None
@@ -451,7 +451,7 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
         InputError: a result would overwrite a file that is read or another result, or its place cannot be written.
     """
     from masa_track.files import check_file, check_overwriting
-    from masa_track.pipeline.stages import RESULTS
+    from masa_track.pipeline.sinks import RESULTS
 
     for name in RESULTS:
         if (args.out / name).exists() and not (args.out / name).is_file():

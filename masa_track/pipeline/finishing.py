@@ -12,14 +12,13 @@ from tqdm import tqdm
 
 from masa_track.errors import InputError
 from masa_track.formats.run import Run, read_run
-from masa_track.formats.tracks import TrackWriters
 from masa_track.masks import decode_mask
-from masa_track.pipeline.stages import Job, Outcome, cannot_write, close_results, show
+from masa_track.pipeline.job import Job, Outcome
+from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.demo_steps import demo_run
 from masa_track.runs.postprocess import finish_run
 from masa_track.stop import Stop
-from masa_track.video.writer import VideoWriter
 
 
 def write_finished(job: Job, outcome: Outcome) -> None:
@@ -41,33 +40,33 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         else:
             run = finish_run(read_run(job.folder / "online.json", births=True))
         report = ReportBuilder(source.name, "", *size, source.fps, names)
-        writers = TrackWriters(job.folder, source.name, *size, source.fps, names, finished=True)
-        opened.callback(writers.abandon)
-        video = None
+        tracks = TrackFilesSink(job, finished=True)
+        opened.callback(tracks.abandon)
+        files: list[FileSink] = [tracks]
+        targets: list[DrawnTarget] = [] if job.frame_folder is None else [job.frame_folder]
         if job.with_video:
-            video = VideoWriter(job.folder / "video.mp4", *size, source.fps / job.stride)
+            video = VideoSink(job)
             opened.callback(video.abandon)
+            files.append(video)
+            targets.insert(0, video)
         try:
             for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
-                writers.write(number, name, run.detections(place))
-            _draw(job, run, stop, outcome, report, video)
+                tracks.writers.write(number, name, run.detections(place))
+            _draw(job, run, stop, outcome, report, targets)
         except OSError as error:
-            cannot_write(outcome, int(run.frames[-1]), error)
-            if video is not None and error.filename == str(video.file.path):
-                video.abandon()  # a packet is missing
+            outcome.cannot_write(int(run.frames[-1]), error)
         except InputError as error:
             outcome.faults.append(f"the source cannot be read again: {error}")
         finally:
             stop.finishing = True
             outcome.seconds += time.perf_counter() - started
-            close_results(job, outcome, writers, video, report)
-            outcome.files.sort(key=lambda file: file.name == "online.json")
             outcome.identities = len(np.unique(run.ids))
+            close_files(job, outcome, files, report)
             if outcome.faults[known:]:
                 tqdm.write(f"masa-track: error: {'; '.join(outcome.faults[known:])}", file=sys.stderr)
 
 
-def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, video: VideoWriter | None) -> None:
+def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, targets: list[DrawnTarget]) -> None:
     """Reads the tracked frames again, for the video and for the report's pictures.
 
     Raises:
@@ -82,8 +81,10 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
         for frame in source.frames(job.stride):
             if frame.number in place_of:
                 tracked = run.detections(place_of[frame.number])
-                if video is not None or job.frame_folder is not None:
-                    show(job, drawer.draw(frame.picture, _with_masks(tracked, frame.picture)), frame, video)
+                if targets:
+                    drawing = drawer.draw(frame.picture, _with_masks(tracked, frame.picture))
+                    for target in targets:
+                        target.write(frame, drawing)
                 report.add(frame.number, frame.time, frame.picture, tracked)
                 bar.update()
             if frame.number >= last:

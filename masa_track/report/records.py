@@ -236,7 +236,7 @@ class SeekTimes:
         return self._points if self._last is None else [*self._points, self._last]
 
 
-def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, float, float, float], score: float) -> None:
+def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, float, float, float], score: float) -> bool:
     """Makes the box's crop the record's thumbnail when it is clearly better: larger and surer, not cut by the border.
 
     Args:
@@ -244,16 +244,19 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
         image: the frame, (H, W, 3) uint8 BGR, without drawings.
         box: xyxy in its 0-based pixels, finite.
         score: the box's confidence.
+
+    Returns:
+        Whether it became the thumbnail.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
     if x2 - x1 < 2 or y2 - y1 < 2:
-        return
+        return False
     value = (x2 - x1) * (y2 - y1) * max(score, 0.01)
     if box[0] < 2 or box[1] < 2 or box[2] > width - 2 or box[3] > height - 2:
         value *= CUT_BY_BORDER
     if value <= BETTER * record.thumbnail_score:
-        return
+        return False
     margin = 0.08 * max(x2 - x1, y2 - y1)
     left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
     crop = image[top : min(height, int(y2 + margin) + 1), left : min(width, int(x2 + margin) + 1)]
@@ -263,3 +266,4 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
     done, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])
     if done:
         record.thumbnail, record.thumbnail_score = jpeg.tobytes(), value
+    return bool(done)

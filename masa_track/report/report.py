@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,9 @@ class ReportBuilder:
         height: of the frames, in pixels, where known.
         fps: frames per second of the source, where known.
         class_names: the names by class id.
+
+    Attributes:
+        on_thumbnail: called with identity, score and JPEG of each new thumbnail; None: nobody is.
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class ReportBuilder:
         self._run = Run(title=title, source=source, width=width, height=height, fps=fps)
         self._class_names = class_names
         self._tracks = TrackRecords()
+        self.on_thumbnail: Callable[[int, float, bytes], None] | None = None
         self._curve = LiveCurve()
         self._seek_times = SeekTimes()
 
@@ -66,8 +70,9 @@ class ReportBuilder:
         for track_id, name, box, score in zip(ids, names, rows.xyxy.tolist(), confidences(rows).tolist(), strict=True):
             record = self._tracks.get(track_id, name, frame_number, timestamp)
             record.extend(index, frame_number, timestamp, name, score)
-            if image is not None:
-                consider_crop(record, image, tuple(box), score)
+            new = image is not None and consider_crop(record, image, tuple(box), score)
+            if new and self.on_thumbnail is not None:
+                self.on_thumbnail(track_id, record.thumbnail_score, record.thumbnail or b"")
         self._tracks.prune(index)
         self._curve.add(frame_number, timestamp, len(ids))
         if timestamp is not None and np.isfinite(timestamp):
@@ -75,6 +80,12 @@ class ReportBuilder:
         self._run.frames += 1
         self._run.detections += len(detections)
         self._run.boxes += len(ids)
+
+    def restore_thumbnails(self, thumbnails: Iterable[tuple[int, float, bytes]]) -> None:
+        """Gives the tracks pictures of an earlier part of the run: identity, score and JPEG of each."""
+        for track_id, score, jpeg in thumbnails:
+            if (record := self._tracks.records.get(track_id)) is not None:
+                record.thumbnail, record.thumbnail_score = jpeg, score
 
     def write(
         self,
