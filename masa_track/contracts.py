@@ -143,6 +143,30 @@ class TrackEvent:
 
 
 @dataclass(frozen=True)
+class CountEvent:
+    """A track crossed a counting line, or entered or left a zone.
+
+    Attributes:
+        kind: ``crossed_in`` (to the left of the direction from the line's first point to its second), ``crossed_out``,
+            ``entered``, ``left``.
+        name: of the line or the zone.
+        identity: of the track.
+        class_id: of the track in that frame.
+        number: of the frame. For ``left``: the last one in which the track was in the zone.
+        time: of that frame, seconds.
+        seconds: of ``left``: how long the track was in the zone; else 0.
+    """
+
+    kind: Literal["crossed_in", "crossed_out", "entered", "left"]
+    name: str
+    identity: int
+    class_id: int
+    number: int
+    time: float
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class TrackView:
     """The tracks in memory, a row per track, valid until the next update.
 

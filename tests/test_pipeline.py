@@ -13,7 +13,7 @@ import pytest
 import supervision as sv
 
 from masa_track.cli.main import main
-from masa_track.cli.track import summary
+from masa_track.cli.summary import summary
 from masa_track.contracts import Frame
 from masa_track.detectors.selection import Selection
 from masa_track.errors import InputError

@@ -17,6 +17,11 @@ from masa_track.formats.writer import Appender, close_writer, create_part, round
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
 
 
+def spreadsheet_text(name: str) -> str:
+    """A name as a cell; one that a spreadsheet would run as a formula gets an apostrophe before it."""
+    return "'" + name if name.startswith(_FORMULA) else name
+
+
 class CsvWriter:
     """CSV with a header, rows as of supervision's :class:`~supervision.CSVSink`: 0-based ``x_min,y_min,x_max,y_max``...
 
@@ -52,7 +57,7 @@ class CsvWriter:
 
     def _named(self, detections: sv.Detections) -> sv.Detections:
         rows = tracked_rows(detections)
-        names = ["'" + name if name.startswith(_FORMULA) else name for name in row_names(rows, self._class_names)]
+        names = [spreadsheet_text(name) for name in row_names(rows, self._class_names)]
         states = {name: marks(rows, name).astype(int) for name in ("filled", "smoothed")} if self._finished else {}
         rows.data = {"class_name": np.array(names, dtype=object), **states}
         return rows

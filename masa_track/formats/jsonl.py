@@ -1,15 +1,18 @@
-"""Tracks as JSON lines, a line a frame, for a process that follows the file while it grows."""
+"""Tracks as JSON lines, a line a frame or an event, for a process that follows the file while it grows."""
 
 from __future__ import annotations
 
 import json
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import supervision as sv
 
+from masa_track.contracts import CountEvent, TrackEvent
 from masa_track.errors import InputError
 from masa_track.files import lock_file
 from masa_track.formats.rows import ClassNames, class_ids, confidences, row_names, tracked_rows
@@ -20,7 +23,8 @@ class JsonLinesWriter:
 
     ``{"frame": 12, "time": 0.44, "tracks": [{"id": 3, "class_id": 2, "class": "car", "score": 0.91,
     "box": [x1, y1, x2, y2]}]}``: frames count from 1, time is in seconds since the first, boxes are 0-based pixels.
-    A frame without tracks is a line too. A line is handed over in one piece, so whoever reads up to the last newline
+    A frame without tracks is a line too. Events (:meth:`write_events`) have the key ``event`` in place of ``tracks``. A
+    line is handed over in one piece, so whoever reads up to the last newline
     reads whole frames. Unlike the other results it is not written beside its place; an earlier file is emptied.
 
     Args:
@@ -65,8 +69,25 @@ class JsonLinesWriter:
             }
             for track_id, number, name, score, box in columns
         ]
-        line = json.dumps({"frame": frame_number, "time": round(seconds, 4), "tracks": tracks}, allow_nan=False)
-        data = memoryview(f"{line}\n".encode())
+        self._append([{"frame": frame_number, "time": round(seconds, 4), "tracks": tracks}])
+
+    def write_events(self, events: Iterable[TrackEvent | CountEvent]) -> None:
+        """Adds events, a line each; those of one call are there whole or not at all.
+
+        ``{"event": "born", "frame": 12, "time": 0.44, "id": 3, "first_frame": 9}``: ``first_frame`` is that of the
+        track's first box, where it was tentative before. ``cut`` has no ``id``; ``merged`` and ``split`` have
+        ``other``; those of lines and zones have ``name`` and ``class_id``, and ``left`` has ``seconds``, the time in
+        the zone.
+
+        Raises:
+            BrokenPipeError: nobody reads the pipe any more.
+            OSError: the disk is full, or the like.
+        """
+        self._append([_event(event) for event in events])
+
+    def _append(self, values: list[dict[str, Any]]) -> None:
+        """Adds a line for each value, all or none."""
+        data = memoryview("".join(f"{json.dumps(value, allow_nan=False)}\n" for value in values).encode())
         size = os.fstat(self._file).st_size
         try:
             while data:  # a pipe may take a long line in parts, and a disk that gets full
@@ -87,3 +108,20 @@ class JsonLinesWriter:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _event(event: TrackEvent | CountEvent) -> dict[str, Any]:
+    """An event as the value of its line."""
+    value: dict[str, Any] = {"event": event.kind, "frame": event.number, "time": round(event.time, 4)}
+    if event.identity >= 0:
+        value["id"] = event.identity
+    if isinstance(event, CountEvent):
+        value |= {"name": event.name, "class_id": event.class_id}
+        if event.kind == "left":
+            value["seconds"] = round(event.seconds, 4)
+        return value
+    if event.other >= 0:
+        value["other"] = event.other
+    if event.earlier:
+        value["first_frame"] = event.earlier[0][0]
+    return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import supervision as sv
@@ -14,7 +15,7 @@ from masa_track.errors import InputError
 from masa_track.formats.run import Run, read_run
 from masa_track.masks import decode_mask
 from masa_track.pipeline.job import Job, Outcome
-from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files
+from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files, info_of
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.demo_steps import demo_run
 from masa_track.runs.postprocess import finish_run
@@ -31,27 +32,22 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         outcome: of the tracking; files, faults, time and an interruption of this reading are added.
     """
     started, known = time.perf_counter(), len(outcome.faults)
-    source, names = job.source, job.class_names
-    size = source.width, source.height
+    info = job.info or info_of(job)
     with ExitStack() as opened:
         stop = opened.enter_context(Stop())
-        if job.post:
-            run = demo_run(read_run(job.folder / "online.json"), job.post)
-        else:
-            run = finish_run(read_run(job.folder / "online.json", births=True))
-        report = ReportBuilder(source.name, "", *size, source.fps, names)
-        tracks = TrackFilesSink(job, finished=True)
+        run = finished_run(job.folder, job.post)
+        report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
+        tracks = TrackFilesSink(job.folder, info, finished=True)
         opened.callback(tracks.abandon)
         files: list[FileSink] = [tracks]
         targets: list[DrawnTarget] = [] if job.frame_folder is None else [job.frame_folder]
         if job.with_video:
-            video = VideoSink(job)
+            video = VideoSink(job.folder, info)
             opened.callback(video.abandon)
             files.append(video)
             targets.insert(0, video)
         try:
-            for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
-                tracks.writers.write(number, name, run.detections(place))
+            write_tracks(run, tracks)
             _draw(job, run, stop, outcome, report, targets)
         except OSError as error:
             outcome.cannot_write(int(run.frames[-1]), error)
@@ -61,9 +57,26 @@ def write_finished(job: Job, outcome: Outcome) -> None:
             stop.finishing = True
             outcome.seconds += time.perf_counter() - started
             outcome.identities = len(np.unique(run.ids))
-            close_files(job, outcome, files, report)
+            close_files(job.folder, outcome, files, report, job.facts)
             if outcome.faults[known:]:
                 tqdm.write(f"masa-track: error: {'; '.join(outcome.faults[known:])}", file=sys.stderr)
+
+
+def finished_run(folder: Path, post: tuple[str, ...] = ()) -> Run:
+    """The tracks of a folder's online.json, finished, or after the steps ``post`` of the authors' demo."""
+    if post:
+        return demo_run(read_run(folder / "online.json"), post)
+    return finish_run(read_run(folder / "online.json", births=True))
+
+
+def write_tracks(run: Run, tracks: TrackFilesSink) -> None:
+    """Writes the track files of finished tracks.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
+        tracks.writers.write(number, name, run.detections(place))
 
 
 def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, targets: list[DrawnTarget]) -> None:

@@ -82,6 +82,9 @@ def _track(job: Job) -> Outcome:
             if (most is None or most > 0) and start <= (job.stop or job.source.length or start):
                 with _progress_bar(job, outcome) as bar:
                     _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later))
+        except BaseException:
+            outcome.interrupted = True
+            raise
         finally:
             stop.finishing = True
             outcome.seconds = before + time.perf_counter() - begun

@@ -74,19 +74,19 @@ class DrawnTarget(Protocol):
 class RecordSink:
     """The record, ``run.sqlite``. That of an earlier run comes back if there is no frame."""
 
-    def __init__(self, job: Job) -> None:
-        self.path = job.folder / STORE_NAME
-        self._earlier = job.folder / _EARLIER
+    def __init__(self, folder: Path, info: RunInfo, resumed: Resumed | None = None) -> None:
+        self.path = folder / STORE_NAME
+        self._earlier = folder / _EARLIER
         self._closed = False
-        self._resumed = job.resumed is not None
-        if job.resumed is not None:
+        self._resumed = resumed is not None
+        if resumed is not None:
             self.store: RunStore = open_store(self.path, write=True)
-            self.store.forget_after(job.resumed.last)
+            self.store.forget_after(resumed.last)
             self.store.finish("")
             return
         move_store(self.path, self._earlier)
         try:
-            self.store = create_store(self.path, job.info or info_of(job))
+            self.store = create_store(self.path, info)
         except BaseException:
             move_store(self._earlier, self.path)
             raise
@@ -120,10 +120,9 @@ class RecordSink:
 class TrackFilesSink:
     """``tracks.txt``, ``tracks.json`` and ``tracks.csv``; or ``online.json`` alone, of tracks to be finished."""
 
-    def __init__(self, job: Job, finished: bool = False) -> None:
-        source = job.source
-        about = source.name, source.width, source.height, source.fps, job.class_names
-        self.writers = TrackWriters(job.folder, *about, finished=finished, online=job.offline)
+    def __init__(self, folder: Path, info: RunInfo, online: bool = False, finished: bool = False) -> None:
+        about = info.name, *info.size, info.fps, info.class_names
+        self.writers = TrackWriters(folder, *about, finished=finished, online=online)
         self._tentative = TentativeRows()
 
     def write(self, result: FrameResult) -> None:
@@ -148,9 +147,8 @@ class TrackFilesSink:
 class VideoSink:
     """``video.mp4``, a target of drawn frames."""
 
-    def __init__(self, job: Job) -> None:
-        source = job.source
-        self.writer = VideoWriter(job.folder / "video.mp4", source.width, source.height, source.fps / job.stride)
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        self.writer = VideoWriter(folder / "video.mp4", *info.size, info.fps / info.stride)
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
         """See :class:`DrawnTarget`."""
@@ -225,17 +223,17 @@ class Sinks:
         self._job, self._outcome = job, outcome
         self.stopped = False  # by a result that cannot be written: no further frame is taken
         self._closed = False
-        source = job.source
-        self.report = ReportBuilder(source.name, "", source.width, source.height, source.fps, job.class_names)
+        info = job.info or info_of(job)
+        self.report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
         self._files: list[FileSink] = []
         try:
-            self._record = RecordSink(job)
+            self._record = RecordSink(job.folder, info, job.resumed)
             self._files.append(self._record)
-            self._tracks = TrackFilesSink(job)
+            self._tracks = TrackFilesSink(job.folder, info, online=job.offline)
             self._files.append(self._tracks)
             targets: list[DrawnTarget] = []
             if job.with_video and not job.offline:
-                video = VideoSink(job)
+                video = VideoSink(job.folder, info)
                 self._files.append(video)
                 targets.append(video)
             if job.frame_folder is not None and not job.offline:
@@ -310,13 +308,7 @@ class Sinks:
     def _replay(self, resumed: Resumed) -> None:
         """Writes the frames so far of a run that goes on, but for pictures."""
         store, outcome = self.store, self._outcome
-        frames = store.results(1, resumed.last)
-        with tqdm(total=store.count(), unit="frame", dynamic_ncols=True, desc="reading the record") as bar:
-            for result in frames:
-                self._tracks.write(result)
-                self.report.add(result.frame.number, result.frame.time, None, result.detections)
-                bar.update()
-        self.report.restore_thumbnails(store.thumbnails())
+        read_record(store, self._tracks, self.report)
         if (counts := resumed.json("outcome")) is not None:
             outcome.restore(counts)
         broken = [f"{number}: {reason}" for number, reason in store.broken_frames()]
@@ -328,7 +320,9 @@ class Sinks:
         with suppress(OSError):
             self.store.finish("stopped" if self._outcome.interrupted else "whole")
         self._outcome.identities = self.report.identities
-        close_files(self._job, self._outcome, self._files, None if self._job.offline else self.report)
+        self._outcome.cut_short = self._job.source.cut_short
+        report = None if self._job.offline else self.report
+        close_files(self._job.folder, self._outcome, self._files, report, self._job.facts)
 
     def abandon(self) -> None:
         """Removes what was begun; earlier results are as they were. Does nothing after :meth:`close`."""
@@ -337,14 +331,36 @@ class Sinks:
                 sink.abandon()
 
 
-def close_files(job: Job, outcome: Outcome, files: Sequence[FileSink], report: ReportBuilder | None) -> None:
+def read_record(store: RunStore, tracks: TrackFilesSink, report: ReportBuilder) -> None:
+    """Writes all frames of a record into track files and a report, which gets the pictures that the record keeps.
+
+    Raises:
+        OSError: a file cannot be written.
+        InputError: the record is damaged.
+    """
+    with tqdm(total=store.count(), unit="frame", dynamic_ncols=True, desc="reading the record") as bar:
+        for result in store.results():
+            tracks.write(result)
+            report.add(result.frame.number, result.frame.time, None, result.detections)
+            bar.update()
+    report.restore_thumbnails(store.thumbnails())
+
+
+def close_files(
+    folder: Path,
+    outcome: Outcome,
+    files: Sequence[FileSink],
+    report: ReportBuilder | None,
+    facts: Mapping[str, object] | None = None,
+) -> None:
     """Puts files in their places, each for itself, and removes those of an earlier run that have no successor.
 
     Args:
-        job: what was tracked.
+        folder: of the results.
         outcome: gets the files, and what is not there.
         files: the sinks that write them.
         report: is written at the end, and links to the others; None: there is none yet.
+        facts: settings to show in it.
     """
     missing: dict[str, str] = {}
     for sink in reversed(files):  # the video first: should it fail on a full disk, its room is free for the others
@@ -354,27 +370,28 @@ def close_files(job: Job, outcome: Outcome, files: Sequence[FileSink], report: R
             else:
                 missing[path.name] = f" ({error.strerror})" if error.strerror else ""
     outcome.files.sort(key=lambda path: RESULTS.index(path.name))
-    outcome.cut_short = job.source.cut_short
     if report is not None:
-        write_report(job, outcome, report, missing)
+        write_report(folder, outcome, report, missing, facts or {})
     if missing:
         outcome.faults.append(f"not written: {', '.join(name + reason for name, reason in missing.items())}")
     if outcome.files:
         for name in RESULTS:
-            if name != STORE_NAME and job.folder / name not in outcome.files:
+            if name != STORE_NAME and folder / name not in outcome.files:
                 with suppress(OSError):
-                    (job.folder / name).unlink(missing_ok=True)
+                    (folder / name).unlink(missing_ok=True)
 
 
-def write_report(job: Job, outcome: Outcome, report: ReportBuilder, missing: dict[str, str]) -> None:
+def write_report(
+    folder: Path, outcome: Outcome, report: ReportBuilder, missing: dict[str, str], facts: Mapping[str, object]
+) -> None:
     """Writes ``report.html``; why it is not there is put into ``missing``."""
-    facts = {**job.facts, "stopped early": "yes"} if outcome.interrupted else dict(job.facts)
+    facts = {**facts, "stopped early": "yes"} if outcome.interrupted else dict(facts)
     if outcome.dropped:
         facts["frames dropped"] = f"{outcome.dropped:,}: the source was faster"
     broken = [*outcome.broken_listed]
     if outcome.broken > len(broken):
         broken.append(f"and {outcome.broken - len(broken)} more")
-    path = job.folder / "report.html"
+    path = folder / "report.html"
     try:
         report.write(
             path,
@@ -403,6 +420,8 @@ def info_of(job: Job) -> RunInfo:
         first=job.start,
         stride=job.stride,
         live=source.live,
+        offline=job.offline,
+        post=job.post,
         started=time.time(),
         version=__version__,
         facts={str(name): str(value) for name, value in job.facts.items()},

@@ -62,6 +62,8 @@ class RunInfo:
         source_size: bytes of the source's file; 0 where it is none.
         source_modified: its time of change, seconds since 1970; 0 where it is none.
         live: whether frames came when they happened.
+        offline: whether the tracks are finished when the source has ended.
+        post: steps of :mod:`masa_track.runs.demo_steps` for that, in place of the usual ones.
         started: when the run began, seconds since 1970.
         version: of masa-track.
         finished: empty while the run goes on or if it was killed; ``whole`` when the source had ended, ``stopped``
@@ -81,6 +83,8 @@ class RunInfo:
     source_size: int = 0
     source_modified: float = 0.0
     live: bool = False
+    offline: bool = False
+    post: tuple[str, ...] = ()
     started: float = 0.0
     version: str = ""
     finished: str = ""
@@ -436,6 +440,7 @@ def _write_info(connection: sqlite3.Connection, info: RunInfo) -> None:
 def _read_info(connection: sqlite3.Connection) -> RunInfo:
     held: dict[str, Any] = {name: json.loads(text) for name, text in connection.execute("SELECT * FROM info")}
     held["size"] = tuple(int(side) for side in held["size"])
+    held["post"] = tuple(held["post"])
     held["class_names"] = {int(number): str(name) for number, name in held["class_names"].items()}
     return RunInfo(**held)
 

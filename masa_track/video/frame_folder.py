@@ -20,14 +20,15 @@ class FrameFolder:
 
     Args:
         path: the folder; it must be there when the first frame is written.
+        may_hold: whether it may hold files: frames of the same video.
 
     Raises:
         InputError: something else is in its place, or it holds files: those of two videos would be mixed.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, may_hold: bool = False) -> None:
         self.path = Path(path)
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or (any(self.path.iterdir()) and not may_hold)):
             raise InputError(f"--save-frames must name a new or an empty folder, got {path}: name another one")
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
