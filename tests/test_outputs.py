@@ -143,6 +143,16 @@ def test_what_is_read_is_not_overwritten(case: str, inputs: Path, capsys: pytest
     assert {path: path.read_bytes() for path in inputs.rglob("*") if path.is_file()} == before
 
 
+def test_the_part_of_a_killed_run_is_not_removed_while_it_is_read(tmp_path: Path) -> None:
+    part = tmp_path / ".video-0001.mp4"
+    part.write_bytes(b"x")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(InputError, match=r"--out would overwrite SOURCE: it writes .*\.video-0001\.mp4; give --out"):
+        check_overwriting([("--out", tmp_path / "video.mp4")], [("SOURCE", part)])
+    check_overwriting([("--out", tmp_path / "videos.mp4")], [("SOURCE", part)])
+    check_overwriting([("--out", tmp_path / "sub" / "video.mp4")], [("SOURCE", part)])
+
+
 def test_other_names_are_no_conflict(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     (tmp_path / "b").write_text("x")
