@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
@@ -30,14 +31,18 @@ class JsonLinesWriter:
     Args:
         path: a file, or a named pipe.
         class_names: the names by class id.
+        append: go on with an earlier file: a line that was cut short is removed, and frames that are in it, and their
+            events, are not written again.
 
     Raises:
         InputError: the file cannot be opened, or another process writes it.
     """
 
-    def __init__(self, path: str | Path, class_names: ClassNames = None) -> None:
+    def __init__(self, path: str | Path, class_names: ClassNames = None, append: bool = False) -> None:
         self.path = Path(path)
         self._class_names = class_names
+        self._last = 0  # frame of an earlier file
+        self._current = 1  # frame of the events that are written
         try:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
@@ -46,6 +51,33 @@ class JsonLinesWriter:
             if not lock_file(self._file):
                 self.close()
                 raise InputError(f"--jsonl {path} is being written by another run: name another file, or stop that run")
+            if append:
+                self._last = self._go_on()
+            else:
+                os.ftruncate(self._file, 0)
+
+    def _go_on(self) -> int:
+        """Removes a line that was cut short. Returns the number of the last frame; 0 without one."""
+        end = last = place = 0
+        with open(self.path, "rb") as file:
+            for line in file:
+                place += len(line)
+                with suppress(ValueError, KeyError, TypeError):
+                    value = json.loads(line)
+                    if line.endswith(b"\n"):
+                        end = place
+                        last = int(value["frame"]) if "tracks" in value else last
+        os.ftruncate(self._file, end)
+        return last
+
+    def move_to(self, path: Path) -> None:
+        """Copies what was written to another file, and empties this one; a pipe stays as it is.
+
+        Raises:
+            OSError: the copy cannot be written.
+        """
+        if stat.S_ISREG(os.fstat(self._file).st_mode):
+            shutil.copyfile(self.path, path)
             os.ftruncate(self._file, 0)
 
     def write(self, frame_number: int, seconds: float, detections: sv.Detections) -> None:
@@ -55,6 +87,9 @@ class JsonLinesWriter:
             BrokenPipeError: nobody reads the pipe any more.
             OSError: the disk is full, or the like.
         """
+        self._current = frame_number
+        if frame_number <= self._last:
+            return
         rows = tracked_rows(detections)
         ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
         names = row_names(rows, self._class_names)
@@ -72,7 +107,7 @@ class JsonLinesWriter:
         self._append([{"frame": frame_number, "time": round(seconds, 4), "tracks": tracks}])
 
     def write_events(self, events: Iterable[TrackEvent | CountEvent]) -> None:
-        """Adds events, a line each; those of one call are there whole or not at all.
+        """Adds events of the frame that was written last, a line each; those of one call are there whole or not at all.
 
         ``{"event": "born", "frame": 12, "time": 0.44, "id": 3, "first_frame": 9}``: ``first_frame`` is that of the
         track's first box, where it was tentative before. ``cut`` has no ``id``; ``merged`` and ``split`` have
@@ -83,7 +118,8 @@ class JsonLinesWriter:
             BrokenPipeError: nobody reads the pipe any more.
             OSError: the disk is full, or the like.
         """
-        self._append([_event(event) for event in events])
+        if self._current > self._last:
+            self._append([_event(event) for event in events])
 
     def _append(self, values: list[dict[str, Any]]) -> None:
         """Adds a line for each value, all or none."""

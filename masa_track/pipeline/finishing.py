@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def write_tracks(run: Run, tracks: TrackFilesSink) -> None:
         OSError: one cannot be written.
     """
     for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
-        tracks.writers.write(number, name, run.detections(place))
+        tracks.writers.write(number, name, run.detections(place), float(run.times[place]))
 
 
 def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, targets: list[DrawnTarget]) -> None:
@@ -91,9 +92,11 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
     place_of = {number: place for place, number in enumerate(run.frames.tolist())}
     last = int(run.frames[-1])
     with tqdm(total=len(place_of), unit="frame", dynamic_ncols=True, desc=f"{source.name}, finished tracks") as bar:
-        for frame in source.frames(job.stride):
+        for frame in source.frames(job.stride, start=job.start, stop=job.stop):
             if frame.number in place_of:
                 tracked = run.detections(place_of[frame.number])
+                if job.blur is not None:
+                    frame = replace(frame, image=job.blur(frame.picture, tracked))
                 if targets:
                     drawing = drawer.draw(frame.picture, _with_masks(tracked, frame.picture))
                     for target in targets:

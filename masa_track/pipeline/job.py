@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
     from masa_track.contracts import Detector, Frame, IdentitySource, ResultStage
     from masa_track.detectors.selection import Selection
+    from masa_track.drawing.blur import Blur
     from masa_track.formats.jsonl import JsonLinesWriter
+    from masa_track.pipeline.counting import Counter
+    from masa_track.pipeline.http_view import HttpView
+    from masa_track.pipeline.window import Window
     from masa_track.runs.resume import Resumed
     from masa_track.runs.store import RunInfo
     from masa_track.segmenters.sam import SamSegmenter
@@ -58,9 +62,16 @@ class Job:
         batch: frames that the detector gets at once.
         overlap: decode, detect, associate and write in threads of their own; the results are the same.
         live_latency: seconds by which the results of a live source may lag behind it; then frames are dropped.
+        counter: counts what crosses lines and what is in zones; None for none.
+        view: shows the drawn frames to browsers; None for none. It is closed by who opened it.
+        window: shows the drawn frames; None for none. The run stops when it is closed.
+        blur: makes faces or objects unrecognisable in all that is stored and shown; None: nothing is.
+        rotate: seconds after which a new part of the run begins, in a folder of its own; None: one part.
+        keep: seconds for which parts are kept; None: for ever.
         stages: add to the results what comes after identities.
         info: what the run's record says of it; None: of the source alone.
         resumed: the run to go on with; None: a new one.
+        outcome: what has come of it so far; None before it begins.
     """
 
     source: Source
@@ -89,9 +100,16 @@ class Job:
     batch: int = 1
     overlap: bool = True
     live_latency: float = 1.0
+    counter: Counter | None = None
+    view: HttpView | None = None
+    window: Window | None = None
+    blur: Blur | None = None
+    rotate: float | None = None
+    keep: float | None = None
     stages: Sequence[ResultStage] = ()
     info: RunInfo | None = None
     resumed: Resumed | None = None
+    outcome: Outcome | None = field(default=None, init=False)
 
     def drawer(self) -> TrackDrawer:
         """A drawer for the source's frames."""
@@ -125,7 +143,10 @@ class Outcome:
         weak_boxes: of these, those that score too little to start a track.
         best_score: of all boxes; 0 without any.
         cut_short: what is missing at the end of the source, in words; empty where nothing is known to be missing.
-        lag: seconds from a live source's frame to its result, the longest.
+        tracks: in the last frame.
+        recent_fps: frames a second of the last 50 frames.
+        lag: seconds from a live source's frame to its result, of the last frame, and
+        longest_lag: of all.
     """
 
     frames: int = 0
@@ -142,7 +163,10 @@ class Outcome:
     weak_boxes: int = 0
     best_score: float = 0.0
     cut_short: str = ""
+    tracks: int = 0
+    recent_fps: float = 0.0
     lag: float = 0.0
+    longest_lag: float = 0.0
 
     def count_boxes(self, detections: sv.Detections, track_activation_threshold: float) -> None:
         """Takes note of a frame's boxes."""

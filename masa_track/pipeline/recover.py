@@ -10,7 +10,7 @@ import numpy as np
 from masa_track.errors import InputError
 from masa_track.pipeline.finishing import finished_run, write_tracks
 from masa_track.pipeline.job import Outcome
-from masa_track.pipeline.sinks import FileSink, TrackFilesSink, close_files, read_record
+from masa_track.pipeline.sinks import CountsSink, FileSink, JoinedVideo, TrackFilesSink, close_files, read_record
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.store import open_store
 
@@ -42,12 +42,17 @@ def recover(folder: Path) -> Outcome:
         broken = [f"{number}: {reason}" for number, reason in store.broken_frames()]
         outcome.broken, outcome.broken_listed = len(broken), broken[:100]
         report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
-        files: list[FileSink] = []
+        files: list[FileSink] = [JoinedVideo(folder)]
         try:
             tracks = TrackFilesSink(folder, info, online=info.offline)
             opened.callback(tracks.abandon)
             files.append(tracks)
             read_record(store, tracks, report)
+            if counts := list(store.counts()):
+                counted = CountsSink(folder, info)
+                opened.callback(counted.abandon)
+                files.append(counted)
+                counted.writer.write(counts)
             outcome.identities = report.identities
             if info.offline:
                 close_files(folder, outcome, files, None)
@@ -57,7 +62,7 @@ def recover(folder: Path) -> Outcome:
                 write_tracks(run, files[0])  # type: ignore[arg-type]
                 report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
                 for place, number in enumerate(run.frames.tolist()):
-                    report.add(number, (number - 1) / info.fps, None, run.detections(place))
+                    report.add(number, float(run.times[place]), None, run.detections(place))
                 report.restore_thumbnails(store.thumbnails())
                 outcome.identities = len(np.unique(run.ids))
         except OSError as error:

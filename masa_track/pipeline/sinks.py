@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tqdm import tqdm
 from masa_track.contracts import Frame, FrameResult
 from masa_track.formats.jsonl import JsonLinesWriter
 from masa_track.formats.tracks import TrackWriters
+from masa_track.pipeline.counting import Counter, CountsWriter
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.stages import Broken, Done
 from masa_track.pipeline.tentative import TentativeRows
@@ -24,19 +26,33 @@ from masa_track.report.report import RESULT_FILES, ReportBuilder
 from masa_track.runs.resume import Resumed
 from masa_track.runs.rows import with_run_lengths
 from masa_track.runs.store import STORE_NAME, RunInfo, RunStore, create_store, move_store, open_store, remove_store
+from masa_track.video.parts import join_parts, part_number, part_path, parts_of
 from masa_track.video.writer import VideoWriter
 
-RESULTS = ("report.html", *RESULT_FILES, STORE_NAME, "online.json")  # in the order in which they are listed
+RESULTS = (
+    "report.html",
+    *RESULT_FILES,
+    "counts.csv",
+    STORE_NAME,
+    "online.json",
+)  # in the order in which they are listed
 _EARLIER = ".run.sqlite.earlier"  # the record of the run before, until this one has a frame
 _HINT_FRAMES = 50  # without a box that starts a track, after which another detector is suggested
+_RECENT_FRAMES = 51  # whose times give the frames a second that the state of a run has
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
 class Snapshot:
-    """The state of the tracker after a frame; the sinks add theirs."""
+    """The state of the tracker after a frame; the sinks add theirs.
 
-    def __init__(self, number: int, state: Mapping[str, np.ndarray]) -> None:
-        self.number, self.state = number, dict(state)
+    Args:
+        number: of the frame.
+        state: of the tracker.
+        ends_part: whether a part of the run ends with this frame.
+    """
+
+    def __init__(self, number: int, state: Mapping[str, np.ndarray], ends_part: bool = False) -> None:
+        self.number, self.state, self.ends_part = number, state, ends_part
 
 
 class Sink(Protocol):
@@ -131,7 +147,7 @@ class TrackFilesSink:
         if "segmentation" in rows.data:
             rows = replace(rows, mask=None)
         self._tentative.add(number, rows)
-        self.writers.write(number, result.frame.name, rows)
+        self.writers.write(number, result.frame.name, rows, result.frame.time)
         self._tentative.write(self.writers, result.events)
 
     def close(self) -> dict[Path, OSError | None]:
@@ -145,10 +161,15 @@ class TrackFilesSink:
 
 
 class VideoSink:
-    """``video.mp4``, a target of drawn frames."""
+    """``video.mp4``, a target of drawn frames. A run that goes on adds a part to the video of the frames so far."""
 
-    def __init__(self, folder: Path, info: RunInfo) -> None:
-        self.writer = VideoWriter(folder / "video.mp4", *info.size, info.fps / info.stride)
+    def __init__(self, folder: Path, info: RunInfo, start_time: float | None = None) -> None:
+        video, parts = folder / "video.mp4", parts_of(folder)
+        if start_time is not None and not parts and video.is_file():
+            video.replace(part_path(video, 1))
+            parts = parts_of(folder)
+        first = 1 if start_time is None or not parts else part_number(parts[-1]) + 1
+        self.writer = VideoWriter(video, *info.size, info.fps / info.stride, first, start_time)
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
         """See :class:`DrawnTarget`."""
@@ -171,11 +192,54 @@ class VideoSink:
         self.writer.abandon()
 
 
+class JoinedVideo:
+    """``video.mp4`` of the parts that a killed run left."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def close(self) -> dict[Path, OSError | None]:
+        """See :class:`FileSink`."""
+        parts, video = parts_of(self._folder), self._folder / "video.mp4"
+        try:
+            if not parts:
+                return {video: None} if video.is_file() else {}
+            if not join_parts(parts, video):
+                return {}
+            for part in parts:
+                part.unlink()
+        except OSError as error:
+            return {video: error}
+        return {video: None}
+
+    def abandon(self) -> None:
+        """See :class:`FileSink`."""
+
+
+class CountsSink:
+    """``counts.csv``, and the same events in the record."""
+
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        self.writer = CountsWriter(folder / "counts.csv", info.class_names)
+
+    def close(self) -> dict[Path, OSError | None]:
+        """See :class:`FileSink`."""
+        try:
+            self.writer.close()
+        except OSError as error:
+            return {self.writer.file.path: error}
+        return {self.writer.file.path: None}
+
+    def abandon(self) -> None:
+        """See :class:`FileSink`."""
+        self.writer.abandon()
+
+
 class DrawnSink:
     """Draws each frame once, for all who want the drawing."""
 
     def __init__(self, job: Job, targets: Sequence[DrawnTarget]) -> None:
-        self._drawer, self._targets = job.drawer(), targets
+        self._drawer, self._targets, self._counter = job.drawer(), targets, job.counter
 
     def write(self, result: FrameResult) -> None:
         """See :class:`Sink`."""
@@ -183,6 +247,8 @@ class DrawnSink:
             return
         corner = str(result.extras.get("corner", ""))
         drawing = self._drawer.draw(result.frame.image, result.detections, result.extras.get("lost"), corner)
+        if self._counter is not None:
+            self._counter.draw(drawing)
         for target in self._targets:
             target.write(result.frame, drawing)
 
@@ -201,6 +267,7 @@ class LinesSink:
         frame = result.frame
         try:
             self._lines.write(frame.number, frame.time, result.detections)
+            self._lines.write_events([*result.events, *result.extras.get("counts", ())])
         except BrokenPipeError:
             self._outcome.faults.append(f"the reader of --jsonl {self._lines.path} left at frame {frame.number}")
             self._say(f"{self._outcome.faults[-1]}; the run goes on without it")
@@ -223,6 +290,7 @@ class Sinks:
         self._job, self._outcome = job, outcome
         self.stopped = False  # by a result that cannot be written: no further frame is taken
         self._closed = False
+        self._done_at: deque[float] = deque(maxlen=_RECENT_FRAMES)
         info = job.info or info_of(job)
         self.report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
         self._files: list[FileSink] = []
@@ -232,12 +300,17 @@ class Sinks:
             self._tracks = TrackFilesSink(job.folder, info, online=job.offline)
             self._files.append(self._tracks)
             targets: list[DrawnTarget] = []
+            if job.counter is not None:
+                self._counts = CountsSink(job.folder, info)
+                self._files.append(self._counts)
             if job.with_video and not job.offline:
-                video = VideoSink(job.folder, info)
+                first = None if job.resumed is None else self.store.first_time()
+                video = VideoSink(job.folder, info, first)
                 self._files.append(video)
                 targets.append(video)
             if job.frame_folder is not None and not job.offline:
                 targets.append(job.frame_folder)
+            targets += [target for target in (job.view, job.window) if target is not None]
             self._sinks: list[Sink] = [self._record, self._tracks, DrawnSink(job, targets)]
             if job.lines is not None:
                 self._sinks.insert(0, LinesSink(job.lines, outcome, self.say))
@@ -265,8 +338,10 @@ class Sinks:
             if isinstance(item, Broken):
                 self._note(item)
             elif isinstance(item, Snapshot):
-                counts = np.asarray(json.dumps(self._outcome.counts()))
-                self.store.snapshot(item.number, {**item.state, "outcome": counts})
+                state = dict(item.state) | {"outcome": np.asarray(json.dumps(self._outcome.counts()))}
+                if self._job.counter is not None:
+                    state["counter"] = np.asarray(json.dumps(self._job.counter.state_dict()))
+                self.store.snapshot(item.number, state)
             else:
                 self._write(item)
         except OSError as error:
@@ -295,6 +370,12 @@ class Sinks:
         with_run_lengths(result.detections)
         outcome.left_out += done.left_out
         outcome.count_boxes(result.detections, job.track_activation_threshold)
+        if job.blur is not None and result.frame.image is not None:
+            result.frame = replace(result.frame, image=job.blur(result.frame.image, result.detections))
+        if job.counter is not None and (counts := job.counter.update(result)):
+            result.extras = {**result.extras, "counts": counts}
+            self.store.add_counts(result.frame.number, counts)
+            self._counts.writer.write(counts)
         for sink in self._sinks:
             sink.write(result)
         frame = result.frame
@@ -302,8 +383,14 @@ class Sinks:
         outcome.frames += 1
         if outcome.frames == _HINT_FRAMES and job.hint and outcome.weak_boxes == outcome.boxes:
             self.say(f"warning: {job.hint.format(frames=_HINT_FRAMES)}")
+        outcome.tracks = 0 if result.detections.tracker_id is None else int((result.detections.tracker_id >= 0).sum())
+        now = time.monotonic()
+        self._done_at.append(now)
+        if len(self._done_at) > 1:
+            outcome.recent_fps = (len(self._done_at) - 1) / max(now - self._done_at[0], 1e-9)
         if job.source.live:
-            outcome.lag = max(outcome.lag, time.monotonic() - done.arrived)
+            outcome.lag = now - done.arrived
+            outcome.longest_lag = max(outcome.longest_lag, outcome.lag)
 
     def _replay(self, resumed: Resumed) -> None:
         """Writes the frames so far of a run that goes on, but for pictures."""
@@ -311,24 +398,45 @@ class Sinks:
         read_record(store, self._tracks, self.report)
         if (counts := resumed.json("outcome")) is not None:
             outcome.restore(counts)
-        broken = [f"{number}: {reason}" for number, reason in store.broken_frames()]
-        outcome.broken, outcome.broken_listed = len(broken), broken[:_MOST_BROKEN_LISTED]
+        if self._job.counter is not None:
+            self._counts.writer.write(store.counts())
+            if (state := resumed.json("counter")) is not None:
+                self._job.counter.load_state_dict(state)
+        outcome.broken_listed = [f"{n}: {reason}" for n, reason in store.broken_frames()][:_MOST_BROKEN_LISTED]
 
-    def close(self) -> None:
-        """Puts the files of the frames done so far in their places, each for itself."""
+    def close(self, whole: bool | None = None) -> None:
+        """Puts the files of the frames done so far in their places, each for itself.
+
+        Args:
+            whole: whether all is there that was wanted; None: if the run was not interrupted.
+        """
         self._closed = True
+        whole = not self._outcome.interrupted if whole is None else whole
         with suppress(OSError):
-            self.store.finish("stopped" if self._outcome.interrupted else "whole")
+            self.store.finish("whole" if whole else "stopped")
         self._outcome.identities = self.report.identities
         self._outcome.cut_short = self._job.source.cut_short
         report = None if self._job.offline else self.report
-        close_files(self._job.folder, self._outcome, self._files, report, self._job.facts)
+        facts = self._job.facts | ({} if self._job.counter is None else counted(self._job.counter))
+        close_files(self._job.folder, self._outcome, self._files, report, facts)
 
     def abandon(self) -> None:
         """Removes what was begun; earlier results are as they were. Does nothing after :meth:`close`."""
         if not self._closed:
             for sink in self._files:
                 sink.abandon()
+
+
+def counted(counter: Counter) -> dict[str, object]:
+    """The counts of lines and zones, for the report."""
+    said: dict[str, object] = {}
+    of = counter.summary()
+    for name, line in of["lines"].items():
+        said[f"line {name}"] = f"{line['in']} in, {line['out']} out"
+    for name, zone in of["zones"].items():
+        mean = "" if zone["mean_seconds"] is None else f", {zone['mean_seconds']:.1f} s on average"
+        said[f"zone {name}"] = f"{zone['visits']} visits of {zone['visitors']} tracks{mean}, {zone['inside']} inside"
+    return said
 
 
 def read_record(store: RunStore, tracks: TrackFilesSink, report: ReportBuilder) -> None:
@@ -388,6 +496,8 @@ def write_report(
     facts = {**facts, "stopped early": "yes"} if outcome.interrupted else dict(facts)
     if outcome.dropped:
         facts["frames dropped"] = f"{outcome.dropped:,}: the source was faster"
+    if outcome.longest_lag:
+        facts["longest lag"] = f"{outcome.longest_lag:.2f} s"
     broken = [*outcome.broken_listed]
     if outcome.broken > len(broken):
         broken.append(f"and {outcome.broken - len(broken)} more")

@@ -93,8 +93,9 @@ def decoded(job: Job, start: int, most: int | None, later: float = 0.0) -> Itera
         later: seconds that are added to the times of frames.
     """
     broken: list[Broken] = []
-    place = {} if start == 1 and job.stop is None else {"start": start, "stop": job.stop}
-    frames = job.source.frames(job.stride, most, lambda number, reason: broken.append(Broken(number, reason)), **place)
+    frames = job.source.frames(
+        job.stride, most, lambda number, reason: broken.append(Broken(number, reason)), start=start, stop=job.stop
+    )
     with closing(cast(Any, frames)):
         for frame in frames:
             yield from broken

@@ -12,16 +12,16 @@ import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import supervision as sv
 
-from masa_track.contracts import Frame, FrameResult, Observation, TrackEvent
+from masa_track.contracts import CountEvent, Frame, FrameResult, Observation, TrackEvent
 from masa_track.errors import InputError
 from masa_track.runs.packing import pack, unpack
 from masa_track.runs.rows import decision_arrays, decisions_of, detection_arrays, detections_of
@@ -41,6 +41,8 @@ CREATE TABLE events (number INTEGER NOT NULL, time REAL NOT NULL, kind TEXT NOT 
 CREATE INDEX events_by_number ON events (number);
 CREATE TABLE snapshots (number INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE thumbnails (identity INTEGER PRIMARY KEY, score REAL NOT NULL, jpeg BLOB NOT NULL);
+CREATE TABLE counts (number INTEGER NOT NULL, kind TEXT NOT NULL, name TEXT NOT NULL, identity INTEGER NOT NULL,
+    class_id INTEGER NOT NULL, frame INTEGER NOT NULL, time REAL NOT NULL, seconds REAL NOT NULL);
 CREATE TABLE broken (number INTEGER NOT NULL, reason TEXT NOT NULL);
 """
 
@@ -138,6 +140,18 @@ class RunStore:
         with self._writing():
             self._connection.execute("INSERT INTO broken VALUES (?, ?)", (number, reason))
 
+    def add_counts(self, number: int, events: Sequence[CountEvent]) -> None:
+        """Adds what was known at frame ``number`` to have happened at counting lines and in zones."""
+        rows = [(number, *astuple(event)) for event in events]
+        with self._writing():
+            self._connection.executemany("INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def counts(self) -> Iterator[CountEvent]:
+        """What happened at counting lines and in zones."""
+        with self._reading():
+            for _, *values in self._connection.execute("SELECT * FROM counts ORDER BY rowid"):
+                yield CountEvent(*values)
+
     def thumbnail(self, identity: int, score: float, jpeg: bytes) -> None:
         """Keeps the best picture of an identity so far."""
         with self._writing():
@@ -177,7 +191,7 @@ class RunStore:
     def forget_after(self, number: int) -> None:
         """Removes what is known of frames after ``number``: a run goes on from there."""
         with self._writing():
-            for table in ("frames", "events", "snapshots", "broken"):
+            for table in ("frames", "events", "snapshots", "counts", "broken"):
                 self._connection.execute(f"DELETE FROM {table} WHERE number > ?", (number,))
             self.commit()
         self._views.clear()
@@ -194,6 +208,11 @@ class RunStore:
         """The highest identity that was given; -1 without one."""
         row = self._connection.execute("SELECT COALESCE(MAX(identity), -1) FROM events WHERE kind = 'born'").fetchone()
         return int(row[0])
+
+    def first_time(self) -> float | None:
+        """Seconds of the first frame; None without one."""
+        row = self._connection.execute("SELECT time FROM frames ORDER BY number LIMIT 1").fetchone()
+        return None if row is None else float(row[0])
 
     def last_time(self) -> float:
         """Seconds of the last frame; 0 without one."""
