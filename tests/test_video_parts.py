@@ -59,6 +59,18 @@ def test_a_resumed_run_goes_on_in_another_part(tmp_path):
     assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
+def test_a_finished_video_can_be_the_first_part(tmp_path):
+    """A run that was ended in good order goes on."""
+    part(tmp_path, 1, 1, 25)
+    join_parts(parts_of(tmp_path), tmp_path / "video.mp4")
+    (tmp_path / "video.mp4").replace(parts_of(tmp_path)[0])
+    writer = VideoWriter(tmp_path / "video.mp4", 64, 48, RATE, first_part=2, start_time=7.0)
+    write(writer, 26, 40)
+    writer.close()
+    assert numbers(tmp_path / "video.mp4") == list(range(1, 41))
+    assert read(tmp_path / "video.mp4")[2] == pytest.approx([n / RATE for n in range(40)], abs=1e-4)
+
+
 def test_a_part_that_another_one_begins_before_gives_nothing(tmp_path):
     part(tmp_path, 1, 1, 20)
     part(tmp_path, 2, 18, 30)
