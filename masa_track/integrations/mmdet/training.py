@@ -12,11 +12,13 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 from masa_track.errors import InputError, unknown_name
+from masa_track.integrations.mmdet.masa import OFFICIAL_NAMES, frozen_parts
 from masa_track.integrations.mmdet.views import two_views_options
 from masa_track.training.hooks import training_model
 
 KEPT_HOOKS = ("logger", "checkpoint", "param_scheduler", "timer", "sampler_seed", "runtime_info")
 SCOPE = "mmdet"
+FREEZE_KEYS = ("freeze_masa_adapter", "freeze_object_prior_distillation")
 STEPS = "masa_track_steps"  # in a checkpoint, beside the state dict
 
 
@@ -71,6 +73,10 @@ def as_ours(config: Config) -> Config:
         seed=model.get("seed", 0),
     )
     ours.network.config.load_public_dets = False
+    frozen = frozen_parts(*(model.get(key, False) for key in FREEZE_KEYS))
+    if frozen:
+        named = model.get("network") is not None  # whose parts are known when it is built
+        ours.learn = [name for name in OFFICIAL_NAMES if name not in frozen and (named or model.get(name) is not None)]
     config.model = ours
     loader = config.train_dataloader
     dataset, samples = plain_dataset(loader.dataset.to_dict())
