@@ -31,6 +31,8 @@ from masa_track.registry import find_model
 TIME_KEYS = ("fps", "timestamp")  # of a video and of a frame, for presets that count time
 SHARED_KEYS = ("data_root", "sequences", "ann_file", "stride")  # what data set and metric must agree on
 
+FILLING_KEYS = ("use_postprocess", "postprocess_tracklet_cfg")  # of the metric: they change the tracks that are written
+
 
 def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """A configuration of a test with some of its values changed.
@@ -224,6 +226,9 @@ def settle(files: VideoFiles, config: Config, checkpoint: str | None) -> None:
             if model.get("detector_checkpoint") is None
             else sha256(Path(model["detector_checkpoint"])),
         }
+        filling = {key: config.test_evaluator[key] for key in FILLING_KEYS if config.test_evaluator.get(key)}
+        if filling:
+            facts["postprocess"] = digest(filling)
         try:
             files.check_run(facts)
         except InputError as error:
