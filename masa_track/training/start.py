@@ -155,9 +155,10 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
 
 
 def register_datasets() -> None:
-    """Lets configurations name the two data sets."""
+    """Lets configurations name the data sets."""
     from masa_track.training.composites import Composites
     from masa_track.training.dataset import TwoViews
+    from masa_track.training.joined import JoinedViews
 
-    for data in (TwoViews, Composites):
+    for data in (TwoViews, Composites, JoinedViews):
         DATASETS.register_module(name=data.__name__, module=data, force=True)
