@@ -131,7 +131,8 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
     Args:
         config: from :func:`read_config`; it is changed.
         work_dir: where checkpoints, logs and the exported file go.
-        resume: True: from the latest checkpoint in ``work_dir``, if there is one; or a checkpoint's path.
+        resume: True: from the latest checkpoint in ``work_dir``, if there is one; or a checkpoint's path. False:
+            ``config.resume`` and ``config.load_from`` say.
 
     Raises:
         InputError: if something in the configuration cannot be.
@@ -142,8 +143,8 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
         if not Path(resume).is_file():
             raise InputError(f"no such checkpoint to resume from: {resume}")
         config.load_from = resume
-    config.resume = bool(resume)
-    if config.resume and resume is True:
+    config.resume = bool(resume or config.get("resume"))
+    if resume is True:
         config.load_from = None
     config.custom_hooks = [
         *(config.get("custom_hooks") or []),
