@@ -151,6 +151,11 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
         {"type": "FrozenBackboneHook"},
         {"type": "StopHook", "every": every},
     ]
+    checkpoint = config.default_hooks.checkpoint
+    best = checkpoint.get("save_best")
+    if best is not None and checkpoint.get("rule") is None:  # mmengine does not know our scores
+        keys = [best] if isinstance(best, str) else best
+        checkpoint.rule = ["less" if key.endswith("switches") else "greater" for key in keys]
     register_datasets()
     return TrainingRunner.from_cfg(config)
 

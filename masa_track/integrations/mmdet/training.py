@@ -16,6 +16,7 @@ from mmengine.registry import HOOKS
 from masa_track.errors import InputError, unknown_name
 from masa_track.integrations.mmdet.masa import MASA, OFFICIAL_NAMES, frozen_parts
 from masa_track.integrations.mmdet.unused import ANY, MODEL, unlike, unread_variables
+from masa_track.integrations.mmdet.validation import set_validation
 from masa_track.integrations.mmdet.views import own_dataset
 from masa_track.training.hooks import training_model
 
@@ -108,7 +109,8 @@ def as_ours(config: Config) -> Config:
     if len(kept) < len(custom):
         config.setdefault("sync_bn", "torch")  # in every step; the hook would also touch the frozen backbone
     config.custom_hooks = [*kept, ConfigDict(type="MasaKeysHook")]
-    for name in ("val_dataloader", "val_cfg", "val_evaluator", "test_dataloader", "test_cfg", "test_evaluator"):
+    set_validation(config, model, unused)
+    for name in ("test_dataloader", "test_cfg", "test_evaluator"):
         config[name] = None
     config.pop("data_preprocessor", None)  # mmengine would give it to the model, which has its own
     backends = (config.get("visualizer") or {}).get("vis_backends")  # where the log goes; pictures are not drawn
