@@ -19,6 +19,7 @@ from masa_track.files import prepare_folder
 from masa_track.training import hooks, order  # registers what configurations name
 from masa_track.training.model import TrainingModel
 from masa_track.training.runner import TrainingRunner
+from masa_track.training.validation import set_validation
 
 REGISTERED = (hooks, order)
 
@@ -151,6 +152,7 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
         {"type": "FrozenBackboneHook"},
         {"type": "StopHook", "every": every},
     ]
+    set_validation(config)
     checkpoint = config.default_hooks.checkpoint
     best = checkpoint.get("save_best")
     if best is not None and checkpoint.get("rule") is None:  # mmengine does not know our scores

@@ -19,6 +19,7 @@ from torch import Tensor
 from masa_track.errors import InputError, unknown_name
 from masa_track.evaluation import TetaResult, TetaScores, format_table, score_sequences
 from masa_track.evaluation.bdd import format_bdd, scalabel_frames, score_bdd, summary
+from masa_track.evaluation.metrics import named_scores
 from masa_track.evaluation.rules import read_ruled
 from masa_track.evaluation.teta import mean_scores
 from masa_track.files import write_text
@@ -27,7 +28,6 @@ from masa_track.integrations.mmdet.results import TAO_FILE, FrameTracks, VideoFi
 from masa_track.masks import encode_mask
 
 NAMES = {"HOTA": "hota", "CLEAR": "clear", "Identity": "idf1", "IDF1": "idf1", "TETA": "teta"}
-OF_METRIC = {"hota": ("hota", "det_a", "ass_a", "loc_a"), "clear": ("mota", "switches"), "idf1": ("idf1",)}
 AS_HERE = ("dataset_type", "collect_device")  # the classes are ann_file's, and files gather the results: same scores
 IGNORED = ("benchmark", "interval_tolerance")  # keys of the authors' without effect here; a warning names them
 STEP = {"min_num_frames": 5, "max_num_frames": 20, "use_gsi": False, "smooth_tau": 10}  # of InterpolateTracklets
@@ -203,11 +203,6 @@ def _array(field: Any) -> np.ndarray:
     return field.detach().cpu().numpy() if isinstance(field, Tensor) else np.asarray(field)
 
 
-def _named(evaluation: Any, asked: Sequence[str]) -> dict[str, float]:
-    names = [name for metric in asked for name in OF_METRIC.get(metric, ())]
-    return {name: float(getattr(evaluation.combined, name)) for name in names}
-
-
 @METRICS.register_module()
 class MotFolderMetric(_TrackMetric):
     """HOTA, CLEAR and IDF1 against ``data_root/SEQUENCE/gt/gt.txt``, as `masa-track eval` computes them.
@@ -237,7 +232,7 @@ class MotFolderMetric(_TrackMetric):
             ruled = read_ruled(folder.name, folder / "gt" / "gt.txt", self.files.text_of(folder.name))
             sequences[folder.name] = (ruled.truth.every(self.stride), ruled.tracks.every(self.stride))
         evaluation = score_sequences(sequences, self.iou, self.stride)
-        return _named(evaluation, self.asked), format_table(evaluation)
+        return named_scores(evaluation, None, self.asked), format_table(evaluation)
 
 
 @METRICS.register_module()
@@ -287,7 +282,7 @@ class CocoVidMetric(_TrackMetric):
         measured = measure(self.ann_file, joined, self.asked, self.stride, self.iou, self.exhaustive)
         scores, tables = {}, []
         if measured.evaluation is not None:
-            scores = _named(measured.evaluation, self.asked)
+            scores = named_scores(measured.evaluation, None, self.asked)
             tables.append(format_table(measured.evaluation, self.asked))
         if measured.teta is not None:
             groups = self.groups(measured.teta)
