@@ -154,10 +154,14 @@ def test_mistakes_are_named(as_json: Path, videos: Path, tmp_path: Path) -> None
         ({"truth": str(videos), "stride": 0}, "stride must be at least 1, got 0"),
         ({"truth": str(as_json)}, "images must be the folder of the pictures"),
         ({"truth": str(as_json), "images": str(videos), "boxes": str(as_json)}, "must be a list of COCO results"),
+        ({"truth": str(as_json), "images": str(tmp_path)}, "has no a/img1/000001.png, which"),
         ({"truth": str(videos), "boxes": "yolo"}, "yolo"),
     ):
         with pytest.raises(InputError, match=message):
             labelled_videos(**options)
+    (tmp_path / "results.json").write_text('[{"image_id": 1, "category_id": 3, "bbox": [1, 2, NaN, 4]}]')
+    with pytest.raises(InputError, match="bbox must be 4 finite numbers"):
+        labelled_videos(str(as_json), str(videos), str(tmp_path / "results.json"))
     as_json.write_text('{"videos": [{"id": 1}], "images": [{"id": 1}], "annotations": []}')
     with pytest.raises(InputError, match="has no 'video_id'"):
         labelled_videos(str(as_json), str(videos))

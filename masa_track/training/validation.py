@@ -24,7 +24,7 @@ from masa_track.evaluation.metrics import METRICS, measure, named_scores
 from masa_track.evaluation.rules import read_ruled
 from masa_track.files import prepare_folder, write_text
 from masa_track.formats.detections import read_detections
-from masa_track.formats.json_file import parse_json
+from masa_track.formats.json_file import is_finite, parse_json, shown
 from masa_track.formats.mot import MotWriter
 from masa_track.registry import check_installed
 from masa_track.tracker import MasaTracker
@@ -134,6 +134,9 @@ class JsonVideos:
         found = content["annotations"] if boxes == "gt" else _json(Path(boxes), list)
         self.boxes: dict[Any, list[dict[str, Any]]] = {}
         for row in found:
+            box = row["bbox"]
+            if not isinstance(box, list) or len(box) != 4 or not all(map(is_finite, box)):
+                raise InputError(f"val_dataloader: bbox must be 4 finite numbers, xywh pixels, got {shown(box)}")
             if not row.get("iscrowd"):
                 self.boxes.setdefault(row["image_id"], []).append(row)
         self.images: dict[str, list[dict[str, Any]]] = {}
@@ -142,6 +145,9 @@ class JsonVideos:
             name = str(video.get("name", video["id"]))
             own = [image for image in content["images"] if image["video_id"] == video["id"]]
             own.sort(key=lambda image: image.get("frame_id", image.get("frame_index", 0)))
+            missing = [image["file_name"] for image in own if not (images / image["file_name"]).is_file()]
+            if missing:
+                raise InputError(f"val_dataloader.images: {images} has no {missing[0]}, which {truth} lists")
             self.images[name] = own
             self.videos.append(self._video(name, own, float(video.get("fps") or FPS)))
 
@@ -194,11 +200,11 @@ class JsonVideos:
 
 def _json(path: Path, kind: type) -> Any:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"val_dataloader: {path} cannot be read as json ({error})") from error
     keys = ("videos", "images", "annotations") if kind is dict else ()
-    if not isinstance(content, kind) or any(not isinstance(content.get(key), list) for key in keys):
+    if type(content) is not kind or any(not isinstance(content.get(key), list) for key in keys):
         what = "COCO-VID or TAO json with videos, images and annotations" if kind is dict else "a list of COCO results"
         raise InputError(f"val_dataloader: {path} must be {what}")
     return content
@@ -256,7 +262,7 @@ def track_videos(
 
 
 @LOOPS.register_module()
-class VideoValidation(BaseLoop):  # type: ignore[misc]
+class VideoValidation(BaseLoop):
     """Tracks labelled videos and scores the tracks, in the first process; files are in ``validation``.
 
     Args:
