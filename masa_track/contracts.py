@@ -143,6 +143,30 @@ class TrackEvent:
 
 
 @dataclass(frozen=True)
+class CountEvent:
+    """A track crossed a counting line, or entered or left a zone.
+
+    Attributes:
+        kind: ``crossed_in`` (to the left of the direction from the line's first point to its second), ``crossed_out``,
+            ``entered``, ``left``.
+        name: of the line or the zone.
+        identity: of the track.
+        class_id: of the track in that frame.
+        number: of the frame. For ``left``: the last one in which the track was in the zone.
+        time: of that frame, seconds.
+        seconds: of ``left``: how long the track was in the zone; else 0.
+    """
+
+    kind: Literal["crossed_in", "crossed_out", "entered", "left"]
+    name: str
+    identity: int
+    class_id: int
+    number: int
+    time: float
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class TrackView:
     """The tracks in memory, a row per track, valid until the next update.
 
@@ -175,13 +199,15 @@ class FrameResult:
         events: what happened to tracks.
         decisions: one for each row.
         extras: what else is known, by name.
+        observation: what was known before identities, for the record of the run; None where it is not kept.
     """
 
     frame: Frame
     detections: sv.Detections
     events: list[TrackEvent] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
+    decisions: Sequence[Decision] = ()
     extras: Mapping[str, Any] = field(default_factory=dict)
+    observation: Observation | None = None
 
 
 class Associator(Protocol):
@@ -353,4 +379,54 @@ class Detector(Protocol):
 
     def reset(self) -> None:
         """Forgets earlier frames, for another video."""
+        ...
+
+
+class IdentitySource(Protocol):
+    """Gives the frames of a source identities: :class:`masa_track.MasaTracker`, or a model that segments by a phrase.
+
+    Attributes:
+        look_ahead: frames by which results come late; 0: each comes with its frame.
+    """
+
+    look_ahead: int
+
+    def step(
+        self, frame: Frame, detections: sv.Detections | None = None, *, features: Features | None = None
+    ) -> list[FrameResult]:
+        """Takes a frame; gives the results that are finished now, in the order of frames.
+
+        Raises:
+            InputError: for a frame or detections that cannot be used; the frame leaves no trace.
+        """
+        ...
+
+    def finish(self) -> list[FrameResult]:
+        """The results that are still due at the end of the source."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets everything, for another video."""
+        ...
+
+
+class ResultStage(Protocol):
+    """Adds to results what is computed after identities: masks, parts, phrases.
+
+    Attributes:
+        look_ahead: frames by which results come late.
+    """
+
+    look_ahead: int
+
+    def step(self, result: FrameResult) -> list[FrameResult]:
+        """Takes a result; gives those that are finished now, in the order of frames.
+
+        Raises:
+            InputError: for a frame that cannot be used.
+        """
+        ...
+
+    def finish(self) -> list[FrameResult]:
+        """The results that are still due at the end of the source."""
         ...

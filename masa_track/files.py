@@ -33,7 +33,7 @@ _HINTS = {
 
 
 class PartFile:
-    """A file under construction: ``.NAME.part`` in the folder of ``NAME``.
+    """A file under construction: ``.NAME.part`` in the folder of ``NAME``, or the file ``part`` there.
 
     The writer makes ``part`` with :meth:`create`, writes, closes it and calls :meth:`commit`; an earlier ``NAME`` stays
     until then.
@@ -43,9 +43,9 @@ class PartFile:
         part: where it is being written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, part: Path | None = None) -> None:
         self.path = Path(path)
-        self.part = self.path.with_name(f".{self.path.name}.part")
+        self.part = part or self.path.with_name(f".{self.path.name}.part")
         self._held: IO[bytes] | None = None  # kept open, so that no other file gets its inode
 
     def create(self) -> int:

@@ -6,6 +6,7 @@ import copy
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import inf, isfinite
@@ -14,8 +15,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import numpy as np
 
 from masa_track.association import AppearancePrior, TrackGallery, current_names, open_associator
+from masa_track.association.engine import Decisions, no_decisions
 from masa_track.checks import check_finite, check_labels, check_scores
-from masa_track.contracts import NO_RUNNER_UP, Decision, Embedder, Embeds, Features, Observation, TrackEvent, TrackView
+from masa_track.contracts import (
+    Decision,
+    Embedder,
+    Embeds,
+    Features,
+    Frame,
+    FrameResult,
+    Observation,
+    TrackEvent,
+    TrackView,
+)
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +42,7 @@ LOG = logging.getLogger("masa_track")
 _WEAK_FRAMES = 10  # the first with boxes; if none of those may start a track, that is said
 _ODD_GAPS = 3  # consecutive gaps between timestamps that are hardly seconds; then that is said
 _LONG_GAP = 8.0  # seconds; milliseconds of a video of 125 or fewer frames a second are further apart
+_MOST_TENTATIVE = 300  # frames; a tentative track is detected in each frame, and mostly confirmed after two to five
 _SHORT_GAP = 0.0009  # seconds; nearer than this are only videos of more than 1,000 frames a second
 
 
@@ -78,6 +91,7 @@ class MasaTracker:
             detector is ``track_activation_threshold``, the score from which its boxes start tracks.
 
     Attributes:
+        look_ahead: 0: :meth:`step` gives each result at once.
         phrases: class ids by name, where a detector names things instead of numbering them; filled as names come.
 
     Raises:
@@ -89,6 +103,8 @@ class MasaTracker:
         ...     detections = tracker.update(detector(frame), frame)
         ...     detections.tracker_id                                  # one a row, -1 = not tracked
     """
+
+    look_ahead = 0
 
     def __init__(
         self,
@@ -135,6 +151,8 @@ class MasaTracker:
         self._frames = _Frames(camera=camera)
         self._decisions: Sequence[Decision] = ()
         self._events: list[TrackEvent] = []
+        self._observation: Observation | None = None
+        self._numbers: deque[tuple[int, int]] = deque(maxlen=_MOST_TENTATIVE)
         self._units_told = False
         self._best_score, self._weak_frames = 0.0, 0
 
@@ -219,8 +237,10 @@ class MasaTracker:
             raise
         if len(rows) < count:
             kept, ids = ids, np.full(count, -1, np.int64)
-            ids[rows], decisions = kept, _Spread(decisions, rows, count)
-        self._decisions, self._events = decisions, events
+            ids[rows] = kept
+            decided = decisions if isinstance(decisions, Decisions) else Decisions(0, lambda: no_decisions(0, ()))
+            decisions = decided.among(rows, count)
+        self._decisions, self._events, self._observation = decisions, events, seen
         self.phrases.update(phrases)
         self._say_if_weak(seen.scores)
         self._say_if_no_seconds(frames)
@@ -232,6 +252,46 @@ class MasaTracker:
             tracked.data[EMBEDDING] = np.full((count, found.shape[1]), np.nan, np.float32)
             tracked.data[EMBEDDING][rows] = found
         return tracked
+
+    def step(
+        self, frame: Frame, detections: sv.Detections | None = None, *, features: Features | None = None
+    ) -> list[FrameResult]:
+        """Tracks one frame of a source; see :class:`masa_track.contracts.IdentitySource`.
+
+        Args:
+            frame: with its picture; its time must be later than that of the frame before.
+            detections: as for :meth:`update`; None for no box.
+            features: as for :meth:`update`.
+
+        Returns:
+            One result, at once. Its events name frames by :attr:`Frame.number`. With the option ``filter_boxes`` its
+            boxes are the filtered ones.
+
+        Raises:
+            InputError: as :meth:`update`; the frame leaves no trace.
+        """
+        from masa_track.formats.results import to_detections
+
+        given = to_detections(np.zeros((0, 4), np.float32) if detections is None else detections, self.phrases)
+        tracked = self.update(given, frame.picture, frame.time, features=features)
+        if "box" in tracked.data and getattr(self.options, "filter_boxes", False):
+            tracked.xyxy = np.asarray(tracked.data.pop("box"), np.float32)
+        self._numbers.append((self._frames.calls, frame.number))
+        number_of = dict(self._numbers) if any(event.earlier for event in self._events) else {}
+        events = [
+            replace(
+                event,
+                number=frame.number,
+                time=frame.time,
+                earlier=tuple((number_of[call], row) for call, row in event.earlier if call in number_of),
+            )
+            for event in self._events
+        ]
+        return [FrameResult(frame, tracked, events, self._decisions, observation=self._observation)]
+
+    def finish(self) -> list[FrameResult]:
+        """Nothing: each result came with its frame."""
+        return []
 
     @property
     def options(self) -> Any:
@@ -269,6 +329,10 @@ class MasaTracker:
         """
         return self._associator.gallery()
 
+    def reserve(self, identity: int) -> None:
+        """No new track gets an identity up to this one; of a run, say, that goes on from an earlier state."""
+        self._associator.reserve(identity)
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """The tracker's state as arrays of numbers and text, to go on after the process has ended.
 
@@ -279,6 +343,7 @@ class MasaTracker:
         own: dict[str, Any] = {name: getattr(frames, name) for name in ("calls", "number", "without", "far", "near")}
         own |= {"best_score": self._best_score, "weak_frames": self._weak_frames, "units_told": self._units_told}
         own["phrases"] = json.dumps(self.phrases)
+        own["numbers"] = np.array(self._numbers, np.int64).reshape(-1, 2)
         if frames.timestamp is not None:
             own["timestamp"] = frames.timestamp
         if frames.thumbnail is not None:
@@ -302,6 +367,7 @@ class MasaTracker:
             )
             timestamp = float(own["timestamp"]) if "timestamp" in own else None
             phrases = {str(name): int(number) for name, number in json.loads(own["phrases"].item()).items()}
+            numbers = np.array(own["numbers"], np.int64).reshape(-1, 2)
             best, weak, told = (own[name].item() for name in ("best_score", "weak_frames", "units_told"))
             camera = None
             if self._camera_motion:
@@ -322,7 +388,8 @@ class MasaTracker:
         self._frames = _Frames(calls, number, timestamp, without, camera, far, near, picture)
         self.phrases = phrases
         self._best_score, self._weak_frames, self._units_told = best, weak, told
-        self._decisions, self._events = (), []
+        self._decisions, self._events, self._observation = (), [], None
+        self._numbers = deque(((call, number) for call, number in numbers.tolist()), maxlen=_MOST_TENTATIVE)
 
     def _chosen(self, detections: sv.Detections, labels: np.ndarray) -> np.ndarray:
         """The rows, ascending, of the classes that are tracked.
@@ -468,31 +535,6 @@ class MasaTracker:
             far=last.far + 1 if counted and gap > self._long_gap() else 0,
             near=last.near + 1 if counted and gap < _SHORT_GAP else 0,
         )
-
-
-class _Spread(Sequence[Decision]):
-    """The decisions of a frame of which some rows alone were tracked; the others have no identity.
-
-    Args:
-        decisions: K, computed when the first one is read.
-        rows: (K,) of the frame, ascending.
-        count: of the frame's rows.
-    """
-
-    def __init__(self, decisions: Sequence[Decision], rows: np.ndarray, count: int) -> None:
-        self._decisions, self._count = decisions, count
-        self._place_of = {row: place for place, row in enumerate(rows.tolist())}
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __getitem__(self, row: Any) -> Any:
-        if isinstance(row, slice):
-            return [self[i] for i in range(*row.indices(self._count))]
-        row = range(self._count)[row]
-        if row in self._place_of:
-            return replace(self._decisions[self._place_of[row]], row=row)
-        return Decision(row, -1, False, 0.0, {}, NO_RUNNER_UP, inf)
 
 
 def _checked_classes(classes: Sequence[int | str]) -> tuple[frozenset[int], frozenset[str]]:

@@ -20,7 +20,7 @@ import pytest
 from masa_track.cli.main import main
 
 WIDTH, HEIGHT, FRAMES, THINGS = 160, 120, 24, 3
-RESULTS = ["report.html", "tracks.csv", "tracks.json", "tracks.txt", "video.mp4"]
+RESULTS = ["report.html", "run.sqlite", "tracks.csv", "tracks.json", "tracks.txt", "video.mp4"]
 
 
 def made_clip(folder: Path, frames: int = FRAMES) -> Path:

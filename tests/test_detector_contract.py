@@ -208,7 +208,7 @@ def test_motion_goes_on_after_its_warm_up() -> None:
 def test_a_run_resets_its_detector(tmp_path: Path) -> None:
     """The second run of one detector is as the first."""
     from masa_track import MasaTracker
-    from masa_track.pipeline.stages import Job, track_video
+    from masa_track.pipeline.loop import Job, track_video
     from masa_track.video.sources import open_source
 
     images = [walker(-1)] * 8 + [walker(x) for x in range(10, 130, 15)]

@@ -250,10 +250,11 @@ def test_gaps_are_filled_in_the_frames_that_were_tracked(tmp_path, capsys):
         np.testing.assert_allclose(got[key], [x1 + 1, y1 + 1, x2 - x1, y2 - y1], atol=1e-3)
     assert export(run, "--format", "mot", "--fill-gaps", 2.9 / 25, "--out", out) == 0
     assert len(read_mot(out).ids) == len(wanted())
-    # The class and the score of the box before the gap: once the thing was called a van.
+    # The class and the score of the box before the gap: once the thing was called a van. Last columns: filled, frame,
+    # smoothed, time.
     assert export(run, "--format", "csv", "--fill-gaps", 1, "--out", tmp_path / "filled.csv") == 0
     lines = (tmp_path / "filled.csv").read_text().splitlines()
-    (row,) = [line for line in lines if line.startswith("30.0,") and line.endswith(",1,5,0")]  # filled, frame, smoothed
+    (row,) = [line for line in lines if line.startswith("30.0,") and line.endswith(",1,5,0,0.16")]
     assert "van" in row
     assert "0.75,1," in row
 

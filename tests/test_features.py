@@ -17,7 +17,7 @@ from masa_track.detectors.motion import MotionDetector
 from masa_track.detectors.own import OwnDetector
 from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
-from masa_track.pipeline.stages import Job, track_video
+from masa_track.pipeline.loop import Job, track_video
 from masa_track.video.sources import open_source
 
 BOXES = np.array([[5, 5, 50, 60], [20, 10, 110, 80]], np.float32)

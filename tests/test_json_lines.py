@@ -15,6 +15,7 @@ import supervision as sv
 from test_cli_track import made_clip
 
 from masa_track.cli.main import main
+from masa_track.contracts import CountEvent, TrackEvent
 from masa_track.errors import InputError
 from masa_track.formats.jsonl import JsonLinesWriter
 
@@ -41,6 +42,40 @@ def test_lines_are_frames(tmp_path):
         ],
     }
     assert json.loads(path.read_text().splitlines()[1]) == {"frame": 4, "time": 0.12, "tracks": []}
+
+
+def test_events_are_lines_of_their_own(tmp_path):
+    path = tmp_path / "live.jsonl"
+    with JsonLinesWriter(path) as lines:
+        lines.write(3, 0.1, rows([7]))
+        lines.write_events([TrackEvent("born", 7, 3, 0.1, earlier=((1, 4), (2, 0))), TrackEvent("cut", -1, 3, 0.1)])
+        assert path.read_text().count("\n") == 3  # is there at once
+        lines.write_events([])
+        lines.write(4, 0.123456, rows([]))
+        lines.write_events([TrackEvent("merged", 7, 4, 0.123456, other=9), TrackEvent("lost", 8, 4, 0.123456)])
+        lines.write_events([CountEvent("crossed_in", "door", 7, 2, 4, 0.123456)])
+        lines.write_events([CountEvent("left", "yard", 7, 2, 1, 0.0, 0.333333)])
+    values = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [("tracks" in value, "event" in value) for value in values] == [
+        *((True, False), (False, True), (False, True)),
+        *((True, False), *[(False, True)] * 4),
+    ]
+    assert values[1:3] == [
+        {"event": "born", "frame": 3, "time": 0.1, "id": 7, "first_frame": 1},
+        {"event": "cut", "frame": 3, "time": 0.1},
+    ]
+    assert values[4:] == [
+        {"event": "merged", "frame": 4, "time": 0.1235, "id": 7, "other": 9},
+        {"event": "lost", "frame": 4, "time": 0.1235, "id": 8},
+        {"event": "crossed_in", "frame": 4, "time": 0.1235, "id": 7, "name": "door", "class_id": 2},
+        {"event": "left", "frame": 1, "time": 0.0, "id": 7, "name": "yard", "class_id": 2, "seconds": 0.3333},
+    ]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_events_that_cannot_be_written_name_the_file():
+    with JsonLinesWriter("/dev/full") as lines, pytest.raises(OSError, match="/dev/full"):
+        lines.write_events([TrackEvent("lost", 8, 4, 0.1)])
 
 
 def test_a_file_that_cannot_be_written(tmp_path):

@@ -33,7 +33,8 @@ from masa_track.drawing.tracks import TrackDrawer
 from masa_track.errors import InputError
 from masa_track.evaluation import MotRows, read_mot, score_sequences
 from masa_track.formats.run import read_run
-from masa_track.pipeline.stages import RESULTS, Job, Outcome, track_video
+from masa_track.pipeline.loop import Job, Outcome, track_video
+from masa_track.pipeline.sinks import RESULTS
 from masa_track.pipeline.tentative import TentativeRows
 from masa_track.runs.demo_steps import STEPS
 from masa_track.tracker import MasaTracker
@@ -407,9 +408,9 @@ class Interrupted(Source):
         self.__dict__.update(source.__dict__)
         self._inner, self._reading, self._at = source, reading, at
 
-    def _read(self, stride: int, report: object) -> Iterator[Frame]:
+    def _read(self, stride: int, report: object, start: int) -> Iterator[Frame]:
         self._reading -= 1
-        for frame in self._inner.frames(stride):
+        for frame in self._inner.frames(stride, start=start):
             if self._reading == 0 and frame.number == self._at:
                 os.kill(os.getpid(), signal.SIGINT)
             yield frame
@@ -418,7 +419,7 @@ class Interrupted(Source):
 @pytest.mark.parametrize(("reading", "tracked"), [(1, 15), (2, LENGTH)])
 def test_ctrl_c_in_either_reading_leaves_whole_files(reading: int, tracked: int, tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    job = a_job(folder, offline=True)
+    job = a_job(folder, offline=True, overlap=False)
     job.source = Interrupted(job.source, reading, 15)
     outcome: Outcome = track_video(job)
     assert (outcome.interrupted, outcome.frames, outcome.faults) == (True, tracked, [])
@@ -456,7 +457,7 @@ def test_rows_of_tentative_tracks_are_kept_without_pictures(tmp_path: Path) -> N
     for number in range(1, 1001):
         kept.add(number, sv.Detections(np.zeros((2, 4)), tracker_id=np.array([-1, 3])))
     assert len(kept._frames) == 300
-    assert all(len(rows) == 1 for _, rows, _ in kept._frames)
+    assert all(len(rows) == 1 for rows, _ in kept._frames.values())
 
 
 @pytest.mark.slow

@@ -24,12 +24,13 @@ from masa_track.cli.main import main
 from masa_track.errors import InputError
 from masa_track.files import LOCK_NAME, PartFile, check_file, check_overwriting, locked_folder
 from masa_track.formats.jsonl import JsonLinesWriter
-from masa_track.pipeline.stages import Job, Outcome, track_video
+from masa_track.pipeline.loop import Job, Outcome, track_video
+from masa_track.runs.store import open_store
 from masa_track.tracker import MasaTracker
 from masa_track.video.sources import open_source
 from masa_track.video.writer import VideoWriter
 
-RESULTS = {"report.html", "tracks.csv", "tracks.json", "tracks.txt", "video.mp4"}
+RESULTS = {"report.html", "run.sqlite", "tracks.csv", "tracks.json", "tracks.txt", "video.mp4"}
 SIZE = 64
 
 
@@ -268,40 +269,55 @@ def limited(images: Path, out: Path, size: int, **options: object) -> Outcome:
 
 
 def test_a_full_disk_leaves_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = made_images(tmp_path / "images", 40)
-    for size in (300, 1500, 3500, 9000, 16000):  # in turn other files are the first that cannot be written
-        out = tmp_path / str(size)
-        outcome = limited(images, out, size)
+    images = made_images(tmp_path / "images", 150)
+    first = set()
+    for size, with_video in ((120_000, True), (120_000, False), (200_000, True)):
+        out = tmp_path / f"{size} {with_video}"
+        outcome = limited(images, out, size, with_video=with_video)
         assert outcome.faults
-        assert outcome.frames < 40 or not outcome.interrupted
         found = frames_in(out)
-        assert {file.name for file in outcome.files} == set(os.listdir(out)) == set(found)
+        assert {file.name for file in outcome.files} - {"report.html", "run.sqlite"} == set(found)
+        assert not [name for name in os.listdir(out) if name.endswith(".part")]
         assert all(abs(frames - outcome.frames) <= 1 for frames in found.values()), (size, found, outcome.frames)
+        assert {"tracks.txt", "tracks.csv", "tracks.json"} <= set(found)
+        with open_store(out) as store:
+            kept = [result.frame.number for result in store.results()]
+        assert kept == list(range(1, len(kept) + 1))
+        assert len(kept) <= outcome.frames + 1
         said = [line for line in capsys.readouterr().err.splitlines() if "masa-track: error" in line]
         assert len(said) == 1
         assert "File too large" in said[0]
         assert not outcome.interrupted or "cannot be written: File too large: raise the limit" in said[0]
-    assert {"tracks.txt", "tracks.csv", "tracks.json"} <= set(found)
+        first |= {name for name in RESULTS if f"{name} cannot be written" in said[0]}
+    assert first == {"video.mp4", "run.sqlite"}
+
+
+def test_no_room_for_the_record_is_said_before_any_work(tmp_path: Path) -> None:
+    images, out = made_images(tmp_path / "images", 2), tmp_path / "out"
+    out.mkdir()
+    (out / "tracks.txt").write_text("of an earlier run")
+    with pytest.raises(OSError, match=r"File too large.*run\.sqlite"):
+        limited(images, out, 9000)
+    assert os.listdir(out) == ["tracks.txt"]
 
 
 def test_only_the_report_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = made_images(tmp_path / "images", 3)
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.html").write_text("of an earlier run")
-    outcome = limited(images, tmp_path / "out", 9000, with_video=False)
+    (tmp_path / "out" / "report.html").mkdir()  # in its place
+    outcome = track_video(job(images, tmp_path / "out", with_video=False))
     assert not outcome.interrupted
     assert frames_in(tmp_path / "out") == {"tracks.txt": 3, "tracks.json": 3, "tracks.csv": 3}
-    assert not (tmp_path / "out" / "report.html").exists()
-    assert "error: not written: report.html (File too large)" in capsys.readouterr().err
+    assert "error: not written: report.html (Is a directory)" in capsys.readouterr().err
 
 
 def test_a_video_that_cannot_be_opened_leaves_no_part(tmp_path: Path) -> None:
     images, out = made_images(tmp_path / "images", 2), tmp_path / "out"
     out.mkdir()
-    (out / ".video.mp4.part").mkdir()
-    with pytest.raises(OSError, match=r"video\.mp4\.part"):
+    (out / ".video-0001.mp4").mkdir()
+    with pytest.raises(OSError, match=r"\.video-0001\.mp4"):
         track_video(job(images, out))
-    assert os.listdir(out) == [".video.mp4.part"]
+    assert os.listdir(out) == [".video-0001.mp4"]
 
 
 def test_without_a_video_none_of_an_earlier_run_stays(tmp_path: Path) -> None:
@@ -411,8 +427,8 @@ import os, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from test_outputs import job
-from masa_track.pipeline.stages import track_video
-work = job(Path(sys.argv[2]), Path(sys.argv[3]))
+from masa_track.pipeline.loop import track_video
+work = job(Path(sys.argv[2]), Path(sys.argv[3]), overlap=False)
 detect = work.detector
 def slow(frame):
     import time

@@ -13,11 +13,11 @@ import pytest
 import supervision as sv
 
 from masa_track.cli.main import main
-from masa_track.cli.track import summary
+from masa_track.cli.summary import summary
 from masa_track.contracts import Frame
 from masa_track.detectors.selection import Selection
 from masa_track.errors import InputError
-from masa_track.pipeline.stages import Job, Outcome, track_video
+from masa_track.pipeline.loop import Job, Outcome, track_video
 from masa_track.tracker import MasaTracker
 from masa_track.video.frame_folder import FrameFolder
 from masa_track.video.sources import open_source
@@ -131,7 +131,7 @@ def test_a_drawn_frame_that_cannot_be_written_ends_the_run(tmp_path: Path) -> No
             shutil.rmtree(drawn.path)
         return a_box(frame)
 
-    outcome = track_video(job(tmp_path, detect=detect, frame_folder=drawn))
+    outcome = track_video(job(tmp_path, detect=detect, frame_folder=drawn, overlap=False))
     assert (outcome.frames, outcome.interrupted) == (4, True)
     assert "stopped at frame 5" in outcome.faults[0]
     assert "000005.jpg cannot be written: No such file" in outcome.faults[0]

@@ -112,9 +112,11 @@ def test_a_camera_that_drops_and_comes_back(camera):
 def test_a_camera_that_stalls(camera, monkeypatch):
     monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 1.0)
     silent, take = (encode(25), True), (encode(25), False)
-    got, broken, notices = watch(open_source(camera(take, silent, take).url, reconnect=20), max_frames=40, stride=5)
+    source = open_source(camera(take, silent, take).url, reconnect=20)
+    got, broken, notices = watch(source, max_frames=40, stride=5, start=1003)
     assert [says for _, says, _ in got[:10]] == [1, 6, 11, 16, 21] * 2
-    assert all((n - 1) % 5 == 0 for n, *_ in got), "a stride keeps its step over the gap"
+    assert [n for n, *_ in got[:5]] == [1003, 1008, 1013, 1018, 1023]
+    assert all((n - 1003) % 5 == 0 for n, *_ in got), "a stride keeps its step over the gap"
     assert "no answer within 1 s; connecting again" in notices[0]
     assert broken == []
 

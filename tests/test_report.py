@@ -17,11 +17,13 @@ from masa_track.report import records as report_records
 from masa_track.report.charts import Axis, clock
 from masa_track.report.records import (
     MAX_BINS,
+    MAX_SEEK_TIMES,
     MAX_SEGMENTS,
     MAX_TRACKS,
     SLACK,
     Bin,
     LiveCurve,
+    SeekTimes,
     TrackRecord,
     TrackRecords,
 )
@@ -383,3 +385,47 @@ def test_places_of_the_video_follow_the_clock(tmp_path):
     text = (tmp_path / "report.html").read_text()
     places = json.loads(re.search('data-places="([^"]*)"', text)[1])
     assert places == [[0, 0], [0.25, 0.1], [0.5, 6.0], [0.75, 6.1]]
+
+
+def seconds_after_a_click(text: str, place: float) -> float:
+    """What the page's script computes, without the time after the last frame."""
+    places = json.loads(re.search('data-places="([^"]*)"', text)[1])
+    return float(np.interp(place, *zip(*places, strict=True)))
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_a_click_goes_to_the_frame_in_a_long_irregular_video(tmp_path, stride):
+    """3000 frames from 2001 on, as of a run with --start: more than the curve has bins; with pauses of 3 s."""
+    numbers = 2001 + stride * np.arange(3000)
+    times = 80 + 0.04 * stride * np.arange(3000) + np.random.default_rng(0).uniform(0, 0.01, 3000)
+    for pause in (701, 702, 1503, 2999):
+        times[pause:] += 3
+    builder = ReportBuilder("clip")
+    for number, seconds in zip(numbers.tolist(), times.tolist(), strict=True):
+        builder.add(number, seconds, None, rows([]))
+    builder.write(tmp_path / "report.html", {}, files=["video.mp4"])
+    text = (tmp_path / "report.html").read_text()
+    low, width = numbers[0] - 0.5, numbers[-1] - numbers[0] + 1
+    for index in (0, 1, 650, 700, 701, 702, 703, 1502, 1503, 2000, 2998):
+        found = seconds_after_a_click(text, (numbers[index] - 0.49 - low) / width)
+        assert times[index] - times[0] - 0.005 <= found < times[index + 1] - times[0], index
+    assert len(text) < 200_000
+
+
+def test_seek_times_are_few_and_right():
+    rng = np.random.default_rng(0)
+    constant, pause = 0.04 * np.arange(10_000), np.arange(5000) / 30
+    pause[2500:] += 3
+    uneven = np.cumsum(rng.uniform(0.01, 0.1, 20_000))
+    for times, most in ((constant, 2), (pause, 4), (np.round(pause, 3), 4), (uneven, MAX_SEEK_TIMES + 1)):
+        seek = SeekTimes()
+        for number, seconds in enumerate(times.tolist(), 1):
+            seek.add(number, seconds)
+        frames, seconds = zip(*seek.points(), strict=True)
+        assert (frames[0], frames[-1], len(frames) <= most) == (1, len(times), True)
+        found = np.interp(np.arange(1, len(times) + 1), frames, seconds)
+        assert np.abs(found - times).max() <= 2 * seek.tolerance
+        assert seek.tolerance < 0.5
+    one = SeekTimes()
+    one.add(7, 1.0)
+    assert one.points() == [(7, 1.0)]

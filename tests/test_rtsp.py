@@ -138,6 +138,11 @@ def test_a_camera_that_is_switched_off(serve):
     got, broken = read(source, stride=10, max_frames=3)
     assert [(n, says) for n, says, _ in got] == [(1, 1), (11, 11), (21, 21)]
     assert broken == []
+    got, broken = read(source, stride=10, start=1001)
+    assert [(n, says) for n, says, _ in got] == [(1001 + 10 * i, 1 + 10 * i) for i in range(6)]
+    assert [seconds for _, _, seconds in got] == pytest.approx([i * 10 / 25 for i in range(6)], abs=1e-4)
+    assert broken == [(1061, "the address stopped giving pictures")]
+    assert [n for n, _, _ in read(source, start=1001, stop=1003)[0]] == [1001, 1002, 1003]
 
 
 def test_timestamps_are_the_cameras(serve):

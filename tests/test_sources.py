@@ -22,6 +22,7 @@ from masa_track.errors import InputError
 from masa_track.video import images, streams
 from masa_track.video.addresses import masked, masked_in
 from masa_track.video.frame_numbers import FrameNumbers
+from masa_track.video.keyframes import find_entry
 from masa_track.video.sources import open_source
 
 WIDTH, HEIGHT = 160, 96
@@ -45,8 +46,7 @@ def write_video(path, count=60, codec="libx264", size=(WIDTH, HEIGHT), rotation=
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = size
         stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        if codec == "libx264":
-            stream.options = {"g": "12", "bf": "2", **options}
+        stream.options = {"g": "12", "bf": "2", **options} if codec == "libx264" else options
         if rotation:
             stream.set_display_rotation(rotation)
         for number in range(1, count + 1):
@@ -257,12 +257,12 @@ def test_sound_that_goes_on_after_the_pictures_is_no_cut(tmp_path):
         assert source.cut_short == ""
 
 
-def write_times(path, milliseconds, rate=30):
+def write_times(path, milliseconds, rate=30, **options):
     """A video with a frame at each of these times."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.time_base, stream.options = Fraction(1, 1000), options
         for number, at in enumerate(milliseconds, 1):
             frame = av.VideoFrame.from_ndarray(picture(number), format="bgr24")
             frame.pts, frame.time_base = at, Fraction(1, 1000)
@@ -277,6 +277,121 @@ def test_a_variable_frame_rate_is_no_cut(tmp_path, name):
     source = open_source(write_times(tmp_path / name, times))
     assert [frame.time for frame in source.frames()] == pytest.approx([t / 1000 for t in times], abs=2e-3)
     assert source.cut_short == ""
+
+
+JITTER = np.cumsum([0, *np.random.default_rng(2).integers(20, 300, 89)]).tolist()  # ms
+OPEN_GROUPS = {"x264-params": "open-gop=1:b-adapt=0"}  # frames shown before a keyframe follow it in the file
+FILES = {  # name: (file, what it is made with)
+    "B-frames": ("a.mp4", {"bf": "3", "b-adapt": "0"}),
+    "Matroska": ("a.mkv", {}),
+    "AVI": ("a.avi", {}),
+    "MPEG-TS": ("a.ts", {}),
+    "Flash": ("a.flv", {}),
+    "open groups": ("a.mp4", OPEN_GROUPS),
+    "gradual refresh": ("a.mp4", {"x264-params": "intra-refresh=1:bframes=0", "g": "20"}),
+    "one keyframe": ("a.mp4", {"g": "1000"}),
+    "H.265": ("a.mp4", {"codec": "libx265", "x265-params": "keyint=12:min-keyint=12:open-gop=1:log-level=0"}),
+    "MPEG-4": ("a.mp4", {"codec": "mpeg4"}),
+    "VP9": ("a.webm", {"codec": "libvpx-vp9"}),
+}
+
+
+def same_frames(source, start, **options):
+    """Compares what is read from ``start`` on with a whole reading."""
+    broken_all, broken = [], []
+    whole = list(source.frames(on_broken=lambda *one: broken_all.append(one)))
+    some = list(source.frames(on_broken=lambda *one: broken.append(one), start=start, **options))
+    wanted = [f for f in whole if f.number >= start]
+    assert [(f.number, f.time, f.name, f.size) for f in some] == [(f.number, f.time, f.name, f.size) for f in wanted]
+    assert all((one.image == other.image).all() for one, other in zip(some, wanted, strict=True))
+    assert broken == [one for one in broken_all if one[0] >= start]
+    return some
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_reading_from_a_later_frame_gives_the_same_frames(tmp_path, kind):
+    name, options = FILES[kind]
+    options = dict(options)
+    codec = options.pop("codec", "libx264")
+    if codec not in av.codecs_available:
+        pytest.skip(f"PyAV has no {codec} here")
+    source = open_source(write_video(tmp_path / name, count=90, codec=codec, **options))
+    for start in (1, 2, 33, 48, 60, 61, 73, 90):
+        assert same_frames(source, start)[0].number == start
+    assert [f.number for f in source.frames(7, start=50, stop=71)] == [50, 57, 64, 71]
+    assert [f.number for f in source.frames(start=50, stop=50)] == [50]
+    assert [f.number for f in source.frames(2, 2, start=50, stop=80)] == [50, 52]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_reading_a_variable_frame_rate_from_a_later_frame(tmp_path, name):
+    source = open_source(write_times(tmp_path / name, JITTER, g="12"))
+    for start in (40, 70):
+        assert same_frames(source, start)[0].time == pytest.approx(JITTER[start - 1] / 1000, abs=2e-3)
+    assert list(source.frame_times()) == [frame.time for frame in source.frames()]
+    given = open_source(tmp_path / name, fps=10)
+    assert same_frames(given, 70)[0].time == 6.9
+    assert list(given.frame_times())[69] == 6.9
+
+
+@pytest.mark.parametrize("index", [14, 24, 40, 48, 49, 70, 89])
+def test_reading_a_damaged_file_from_a_later_frame(tmp_path, index):
+    path = write_video(tmp_path / "a.mp4", count=90)
+    pos, size, _ = packets(path)[index]
+    blank(path, pos, size)
+    for start in (60, 80):
+        same_frames(open_source(path), start)
+
+
+def test_reading_half_a_file_from_a_later_frame(tmp_path):
+    path = write_video(tmp_path / "a.mkv", count=200)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    source = open_source(path)
+    last = same_frames(source, 70)[-1].number
+    assert "frames are missing" in source.cut_short
+    with pytest.raises(InputError, match=f"start must be at most {last}, the number of frames of a, got 190"):
+        list(source.frames(start=190))
+
+
+def test_packets_before_the_keyframe_are_not_decoded(tmp_path):
+    """Keyframes are at frames 1, 13, 25, ..."""
+    for name, options in (("a.mp4", {}), ("b.mkv", {}), ("c.ts", {}), ("d.mp4", {"intra-refresh": "1", "bf": "0"})):
+        path = write_video(tmp_path / name, count=90, **options)
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            entry = find_entry(container.demux(stream), stream, 70, joined=False)
+        assert (None if entry is None else entry.frames_before) == (None if options else 36)
+
+
+def test_a_start_needs_no_earlier_image(tmp_path, monkeypatch):
+    source = open_source(write_images(tmp_path, range(1, 10)))
+    read_paths = []
+    real = images.read_image
+    monkeypatch.setattr(images, "read_image", lambda path: read_paths.append(path.name) or real(path))
+    assert [(f.number, f.time) for f in source.frames(2, start=5, stop=8)] == [(5, 4 / 30), (7, 6 / 30)]
+    assert read_paths == ["000005.png", "000007.png"]
+    assert len(same_frames(source, 5)) == 5
+
+
+def test_start_and_stop_are_checked(tmp_path):
+    source = open_source(write_images(tmp_path / "i", range(1, 10)))
+    video = open_source(write_video(tmp_path / "a.mp4"))
+    for one in (source, video):
+        with pytest.raises(InputError, match="start must be a frame number, at least 1, got 0"):
+            one.frames(start=0)
+        with pytest.raises(InputError, match="stop must be at least start, 5, got 4"):
+            one.frames(start=5, stop=4)
+    with pytest.raises(InputError, match="start must be at most 9, the number of frames of i, got 10"):
+        source.frames(start=10)
+    for start in (61, 500):
+        with pytest.raises(InputError, match=f"start must be at most 60, the number of frames of a, got {start}"):
+            list(video.frames(start=start))
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv", "a.avi", "b.avi"])
+def test_times_without_decoding(tmp_path, name):
+    source = open_source(write_video(tmp_path / name, codec="mpeg4" if name == "b.avi" else "libx264"))
+    assert list(source.frame_times()) == [frame.time for frame in source.frames()]
 
 
 def packet(pts, dts=None, keyframe=True):
@@ -573,6 +688,12 @@ def test_camera(monkeypatch):
     next(frames)
     frames.close()
     assert Camera.released == 4
+    got, broken = read(source, stride=3, start=1001)
+    assert got == [(1001, 1), (1004, 4)]
+    assert broken == [(1006, "the camera stopped giving pictures")]
+    assert next(source.frames(start=1001)).time < 1
+    with pytest.raises(InputError, match="live: the times of its frames are not known"):
+        source.frame_times()
     monkeypatch.setattr(Camera, "there", False)
     with pytest.raises(InputError, match=r"there is no camera 2; .* give \./2"):
         open_source("2")

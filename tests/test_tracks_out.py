@@ -12,6 +12,7 @@ import pytest
 import supervision as sv
 
 from masa_track import files
+from masa_track.cli.main import main
 from masa_track.errors import InputError
 from masa_track.files import PartFile, prepare_folder, write_text
 from masa_track.formats import coco_vid
@@ -19,6 +20,7 @@ from masa_track.formats.coco_vid import CocoVidWriter
 from masa_track.formats.csv import CsvWriter
 from masa_track.formats.mot import MotWriter
 from masa_track.formats.rows import class_name, tracked_rows
+from masa_track.formats.run import read_run
 from masa_track.formats.tracks import TrackWriters
 
 NAMES = ("tracks.txt", "tracks.json", "tracks.csv")
@@ -134,8 +136,38 @@ def test_an_empty_first_frame_leaves_the_csv_header_whole(tmp_path):
     rows = list(csv.DictReader((tmp_path / "tracks.csv").open()))
     assert rows == [
         {"x_min": "10.5", "y_min": "20.25", "x_max": "40.625", "y_max": "80.75", "class_id": "0", "confidence": "0.9"}
-        | {"tracker_id": "1", "class_name": "object", "frame": "2"}
+        | {"tracker_id": "1", "class_name": "object", "frame": "2", "time": ""}
     ]
+
+
+def test_times_of_frames_are_written_and_read(tmp_path):
+    """Of frames that come irregularly, one of them without a track."""
+    times = {3: 0.1, 4: 0.2000004, 9: 3.5, 12: 3.6}
+    with TrackWriters(tmp_path, "clip.mp4", 640, 480, 25) as writers:
+        for number, seconds in times.items():
+            writers.write(number, f"{number:06d}.jpg", frame([] if number == 9 else [1, 2]), time=seconds)
+    table = list(csv.DictReader((tmp_path / "tracks.csv").open()))
+    assert [(int(row["frame"]), float(row["time"])) for row in table] == [
+        (3, 0.1), (3, 0.1), (4, 0.2), (4, 0.2), (12, 3.6), (12, 3.6)
+    ]  # fmt: skip
+    images = json.loads((tmp_path / "tracks.json").read_text())["images"]
+    assert [(image["id"], image["time"]) for image in images] == [(3, 0.1), (4, 0.2), (9, 3.5), (12, 3.6)]
+    assert read_run(tmp_path).times.tolist() == [0.1, 0.2, 3.5, 3.6]
+    assert main(["export", str(tmp_path), "--format", "csv", "--out", str(tmp_path / "again.csv")]) == 0
+    assert [row["time"] for row in csv.DictReader((tmp_path / "again.csv").open())] == [row["time"] for row in table]
+
+
+def test_a_run_without_times_has_those_of_its_frame_rate(tmp_path):
+    write_all(tmp_path, [(1, frame([1])), (2, frame([1])), (26, frame([1]))], fps=25)
+    assert "time" not in json.loads((tmp_path / "tracks.json").read_text())["images"][0]
+    assert read_run(tmp_path).times.tolist() == [0, 0.04, 1.0]
+    for bad in ([0.0, 0.5, 0.4], [0.0, float("nan"), 1.0], [0, "x", 1], [0, 1, []]):
+        content = json.loads((tmp_path / "tracks.json").read_text())
+        for image, seconds in zip(content["images"], bad, strict=True):
+            image["time"] = seconds
+        (tmp_path / "bad.json").write_text(json.dumps(content))
+        with pytest.raises(InputError, match=r"bad\.json"):
+            read_run(tmp_path / "bad.json")
 
 
 def test_missing_confidence_and_class(tmp_path):

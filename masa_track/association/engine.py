@@ -76,9 +76,7 @@ class Decisions(Sequence[Decision]):
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(self._count))]
         row = range(self._count)[row]
-        if self._outcome is None:
-            self._outcome = self._compute()
-        of = self._outcome
+        of = self.columns()
         terms = {name: float(values[row]) for name, values in of.terms.items() if not np.isnan(values[row])}
         return Decision(
             row,
@@ -89,6 +87,16 @@ class Decisions(Sequence[Decision]):
             int(of.runners_up[row]),
             float(of.margins[row]),
         )
+
+    def columns(self) -> Outcome:
+        """All decisions at once, as columns."""
+        if self._outcome is None:
+            self._outcome = self._compute()
+        return self._outcome
+
+    def among(self, rows: np.ndarray, count: int) -> Decisions:
+        """The decisions of ``count`` rows, of which these are ``rows`` (N,); the others have no identity."""
+        return Decisions(count, lambda: self.columns().among(rows, count))
 
 
 class Engine(ABC):
@@ -231,6 +239,12 @@ class Engine(ABC):
             self._rename(state, old, new)
             state.next_id = max(state.next_id, new + 1)
             self._state = state
+
+    def reserve(self, identity: int) -> None:
+        """No new track gets an identity up to this one."""
+        state = self._state.copy()
+        state.next_id = max(state.next_id, identity + 1)
+        self._state = state
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The state as arrays of numbers and text; they can be saved by ``np.savez`` and read without unpickling."""

@@ -198,7 +198,7 @@ def _copy(run: Run, form: str, out: Path) -> None:
     writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, run.class_names, changed)
     try:
         for i, (frame, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
-            writer.write(frame, name, run.detections(i))
+            writer.write(frame, name, run.detections(i), float(run.times[i]))
         writer.close()
     except BaseException:
         writer.abandon()

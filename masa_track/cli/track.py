@@ -6,26 +6,24 @@ import argparse
 import ast
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
 from masa_track.cli.arguments import path, path_text
 from masa_track.cli.counts import check_counts
+from masa_track.cli.summary import summary
 from masa_track.drawing.colours import COLOR_BY
-from masa_track.errors import InputError, unknown_name
-from masa_track.registry import check_installed
+from masa_track.errors import InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import supervision as sv
-
-    from masa_track.contracts import Detector, Frame
     from masa_track.encoders.base import BaseEmbedder
-    from masa_track.formats.detection_file import DetectionFile
-    from masa_track.pipeline.stages import Outcome
+    from masa_track.pipeline.job import Job
+    from masa_track.pipeline.recipe import TrackRecipe
+    from masa_track.runs.resume import Resumed
+    from masa_track.runs.store import RunInfo
     from masa_track.video.sources import Source
 
 _DESCRIPTION = """\
@@ -253,41 +251,44 @@ def add_parser(commands: Any) -> None:
         help="also save the drawn frames as 000001.jpg, ... in this folder, which must be new or empty",
     )
     add("--no-video", action="store_true", help="do not write video.mp4")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in DIR that was killed or stopped, with the same identities: source and options must "
+        "be the same; starts a new run if there is none",
+    )
+    add(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help="give the detector N frames at once, which is faster on a GPU; the tracks are the same (default: "
+        "%(default)s)",
+    )
+    add(
+        "--live-latency",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="the tracks of a camera or an address lag behind by at most this much: if tracking is slower than the "
+        "source, frames are dropped, and counted (default: %(default)g)",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. The input is checked before the first frame is tracked. Returns the exit status."""
-    from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
-    from masa_track.detectors.selection import Selection, chosen_classes
+    from masa_track.detectors.selection import chosen_classes
     from masa_track.drawing.tracks import check_line_width
     from masa_track.files import check_file, locked_folder, prepare_folder
     from masa_track.runs.demo_steps import parse_steps
+    from masa_track.runs.resume import check_folder
     from masa_track.video.frame_folder import FrameFolder
     from masa_track.video.sources import open_source
 
-    check_counts(args, "stride", "max_frames")
-    check_boxes_from(args)
-    select = Selection(min_score=args.min_score, nms=args.nms)
-    overrides = current_names(parse_options(args.set))
-    any_options_of(args.preset, **overrides)
-    if args.class_groups is not None and args.preset != "default":
-        raise InputError(f"--class-groups needs --preset default, got {args.preset}: leave one of them out")
-    if args.preset != "default":
-        for option, given in (
-            ("--prior", args.prior),
-            ("--camera-motion", args.camera_motion),
-            ("--filter-boxes", args.filter_boxes),
-            ("--max-identities", args.max_identities is not None),
-        ):
-            if given:
-                raise InputError(f"{option} needs --preset default, got {args.preset}: leave one of them out")
-    if args.masks is not None:
-        check_installed("sam", purpose="for --masks")
-    if args.text is not None and args.detector is None:
-        check_installed("gdino", purpose="for --text")
-    if args.prior is not None:
-        AppearancePrior.load(args.prior)  # a mistake in the file is named before the model is loaded
+    check_counts(args, "stride", "max_frames", "batch")
+    recipe = recipe_of(args)
+    recipe.check()
     post = () if args.post is None else parse_steps(args.post)
     if post and args.offline:
         raise InputError("--post and --offline exclude each other: leave one of them out")
@@ -300,125 +301,147 @@ def run(args: argparse.Namespace) -> int:
         if given and offline:
             other = "--post" if post else "--offline"
             raise InputError(f"{option} is for tracking without {other}: leave one of them out")
-    if args.filter_boxes:
-        overrides["filter_boxes"] = True
-    if args.max_identities is not None:
-        overrides["max_identities"] = args.max_identities
-        any_options_of(args.preset, **overrides)
-    if not args.reconnect >= 0:
-        raise InputError(f"--reconnect must be 0 or more seconds, got {args.reconnect}")
+    for option, seconds in (("--reconnect", args.reconnect), ("--live-latency", args.live_latency)):
+        if not seconds >= 0:
+            raise InputError(f"{option} must be 0 or more seconds, got {seconds}")
     check_line_width(args.line_width)
-    frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames)
+    frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames, may_hold=args.resume)
     if offline:
         check_read_twice(args.source)
+    before = check_folder(args.out, args.resume)
     source = open_source(args.source, reconnect=args.reconnect)
     if offline and source.live:
         raise not_twice(args.source)
     check_outputs(args, source)
-    boxes_from = file_boxes(args.detections, source) if args.detections else None
-    if args.classes is not None and boxes_from is not None:
-        chosen_classes(args.classes, boxes_from.class_names)
+    boxes = None
+    if recipe.detections is not None:
+        from masa_track.pipeline.file_boxes import file_boxes
+
+        boxes = file_boxes(recipe.detections, source)
+        if recipe.classes is not None:
+            chosen_classes(list(recipe.classes), boxes.class_names)
 
     # Importing what runs the model can take seconds, and so does loading a large one.
     print(f"loading model {args.model}" + (f" on {args.device}" if args.device else ""), file=sys.stderr, flush=True)
-    from masa_track.encoders.loading import load
-    from masa_track.pipeline.stages import Job, track_video
+    from masa_track.pipeline.loop import track_video
     from masa_track.tracker import MasaTracker
 
-    segmenter = None
-    if args.masks is not None:
-        from masa_track.segmenters.sam import SamSegmenter
-
-        segmenter = SamSegmenter(args.masks, args.device)
-    model = load(args.model, device=args.device, checkpoint=args.checkpoint)
-    detector, class_names, track_activation_threshold = boxes_from or detector_boxes(args, model)
-    if args.classes is not None and args.detector != "nanodet":
-        select = replace(select, classes=chosen_classes(args.classes, class_names))
-    if args.preset in REFERENCE_PRESETS:
-        track_activation_threshold = None
-    else:
-        overrides.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
-    if track_activation_threshold is not None:
-        overrides.setdefault("track_activation_threshold", track_activation_threshold)
-    if args.class_groups is not None:
-        overrides["class_groups"] = class_groups(args.class_groups, class_names)
-    elif args.detector == "nanodet" and args.preset == "default":
-        from masa_track.detectors.nanodet import CLASS_GROUPS
-
-        overrides.setdefault("class_groups", CLASS_GROUPS)
-    tracker = MasaTracker(model, args.preset, camera_motion=args.camera_motion, prior=args.prior, **overrides)
+    pipeline = recipe.build(args.device)
+    job = pipeline.job(
+        source,
+        args.out,
+        boxes,
+        with_video=not args.no_video,
+        stride=args.stride,
+        max_frames=args.max_frames,
+        offline=offline,
+        post=post,
+        show_lost=args.show_lost,
+        color_by=args.color_by,
+        line_width=args.line_width,
+        show_fps=args.show_fps,
+        frame_folder=frame_folder,
+        hint=nothing_found(args),
+        batch=args.batch,
+        live_latency=args.live_latency,
+    )
+    job.facts |= {
+        "every": f"{args.stride} frames" if args.stride > 1 else "frame",
+        **({"tracks": "finished offline"} if args.offline else {}),
+        **({"post-processing": ", ".join(post)} if post else {}),
+    }
+    job.info = info_of_run(job, args.source, recipe, pipeline.model)
     folder = prepare_folder(args.out)
     if frame_folder is not None:
         prepare_folder(frame_folder.path, "--save-frames")
     if args.gallery is not None:
         check_file(args.gallery, "--gallery")
-    facts = {
-        "model": model.name,
-        "checkpoint": args.checkpoint or str(model.checkpoint and model.checkpoint.name),
-        "preset": args.preset,
-        **{f"option {name}": value for name, value in parse_options(args.set).items()},
-        **({} if args.class_groups is None else {"class groups": args.class_groups}),
-        **({"camera motion": "estimated"} if args.camera_motion else {}),
-        **({} if args.prior is None else {"prior": args.prior}),
-        "boxes from": ", ".join(boxes_named(args)),
-        **(
-            {}
-            if track_activation_threshold is None
-            else {"tracks start at": f"score {overrides['track_activation_threshold']}"}
-        ),
-        "every": f"{args.stride} frames" if args.stride > 1 else "frame",
-        **({} if args.classes is None else {"classes": ", ".join(args.classes)}),
-        **({"lowest score": args.min_score} if args.min_score else {}),
-        **({} if args.nms is None else {"duplicates removed": f"IoU above {args.nms}"}),
-        **({"masks by": args.masks} if segmenter else {}),
-        **({"tracks": "finished offline"} if args.offline else {}),
-        **({"post-processing": ", ".join(post)} if post else {}),
-        "device": str(model.device),
-    }
-    threshold = any_options_of(args.preset, **overrides).track_activation_threshold
     with ExitStack() as open_files:
         open_files.enter_context(locked_folder(folder))
-        lines = None
+        if args.resume and before is not None:
+            job.resumed = going_on(args.out, job.info)
         if args.jsonl is not None:
             from masa_track.formats.jsonl import JsonLinesWriter
 
-            lines = open_files.enter_context(JsonLinesWriter(args.jsonl, class_names))
-        outcome = track_video(
-            Job(
-                source,
-                detector,
-                class_names,
-                tracker,
-                folder,
-                with_video=not args.no_video,
-                stride=args.stride,
-                max_frames=args.max_frames,
-                facts=facts,
-                segmenter=segmenter,
-                lines=lines,
-                track_activation_threshold=threshold,
-                offline=offline,
-                post=post,
-                show_lost=args.show_lost,
-                color_by=args.color_by,
-                line_width=args.line_width,
-                show_fps=args.show_fps,
-                frame_folder=frame_folder,
-                select=select,
-                hint=nothing_found(args),
+            job.lines = open_files.enter_context(
+                JsonLinesWriter(args.jsonl, job.class_names, append=job.resumed is not None)
             )
-        )
+        outcome = track_video(job)
         failed = bool(outcome.faults)
         if args.gallery is not None and outcome.frames:
             try:
-                tracker.gallery().save(args.gallery)
+                cast(MasaTracker, job.tracker).gallery().save(args.gallery)
             except InputError as error:  # it was checked before: the disk got full
                 failed = True
                 print(f"masa-track track: error: {error}", file=sys.stderr)
-    print(summary(outcome, folder, threshold, args.detector))
+    print(summary(outcome, folder, job.track_activation_threshold, args.detector))
     if frame_folder is not None and outcome.frames:
         print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
+
+
+def recipe_of(args: argparse.Namespace) -> TrackRecipe:
+    """The recipe that the options give.
+
+    Raises:
+        InputError: options exclude each other.
+    """
+    from masa_track.association import current_names
+    from masa_track.pipeline.recipe import TrackRecipe
+
+    check_boxes_from(args)
+    options = current_names(parse_options(args.set))
+    if args.filter_boxes:
+        options["filter_boxes"] = True
+    if args.max_identities is not None:
+        options["max_identities"] = args.max_identities
+    return TrackRecipe(
+        model=args.model,
+        checkpoint=args.checkpoint,
+        preset=args.preset,
+        options=options,
+        prior=args.prior,
+        camera_motion=args.camera_motion,
+        class_groups=args.class_groups,
+        detector=args.detector,
+        detections=args.detections,
+        text=args.text,
+        classes=args.classes,
+        min_score=args.min_score,
+        nms=args.nms,
+        masks=args.masks,
+    )
+
+
+def info_of_run(job: Job, source: str, recipe: TrackRecipe, model: BaseEmbedder) -> RunInfo:
+    """What the record says of the run."""
+    from masa_track.pipeline.sinks import info_of
+    from masa_track.video.addresses import masked
+
+    file = Path(source)
+    status = file.stat() if file.is_file() else None
+    return replace(
+        info_of(job),
+        source=masked(source) if "://" in source else source if source.isdecimal() else str(file.resolve()),
+        recipe=recipe.as_dict(),
+        model_key=model.key,
+        source_size=0 if status is None else status.st_size,
+        source_modified=0.0 if status is None else status.st_mtime,
+    )
+
+
+def going_on(folder: Path, info: RunInfo) -> Resumed:
+    """The run in the folder, to be gone on with.
+
+    Raises:
+        InputError: it was of another source, version, model or option.
+    """
+    from masa_track.runs.resume import check_same, resumed
+    from masa_track.runs.store import open_store
+
+    with open_store(folder) as store:
+        check_same(store.info, info)
+        return resumed(store)
 
 
 def check_read_twice(source: str) -> None:
@@ -451,7 +474,7 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
         InputError: a result would overwrite a file that is read or another result, or its place cannot be written.
     """
     from masa_track.files import check_file, check_overwriting
-    from masa_track.pipeline.stages import RESULTS
+    from masa_track.pipeline.sinks import RESULTS
 
     for name in RESULTS:
         if (args.out / name).exists() and not (args.out / name).is_file():
@@ -501,11 +524,7 @@ def check_boxes_from(args: argparse.Namespace) -> None:
     if not given:
         args.detector = "nanodet"
     if args.classes is not None:
-        args.classes = [name.strip() for name in args.classes.split(",")]
-        if args.detector == "nanodet":
-            from masa_track.detectors.nanodet import class_ids
-
-            class_ids(args.classes)  # a mistake is named before the model is loaded
+        args.classes = tuple(name.strip() for name in args.classes.split(","))
     takes_text = args.detector is not None and args.detector.startswith("transformers:")
     if len(given) > 1 and not (takes_text and args.detections is None):
         raise InputError(
@@ -513,17 +532,11 @@ def check_boxes_from(args: argparse.Namespace) -> None:
         )
 
 
-def boxes_named(args: argparse.Namespace) -> list[str]:
-    """Where the boxes come from, for the report."""
-    detector = [f"detector {args.detector}"] if args.detector else []
-    return [*([args.detections] if args.detections else []), *detector, *([f"text {args.text!r}"] if args.text else [])]
-
-
 def nothing_found(args: argparse.Namespace) -> str:
     """The hint that is printed after the first frames if nothing was found in them; empty: no hint."""
     if args.detector != "nanodet":
         return ""
-    wider = "" if args.classes == ["all"] else ", or --classes all"
+    wider = "" if args.classes == ("all",) else ", or --classes all"
     return f"no COCO class found in the first {{frames}} frames; try --detector own or motion{wider}"
 
 
@@ -546,174 +559,3 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
     from masa_track.association import current_names
 
     return current_names(options)
-
-
-def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
-    """``"car,truck;person"`` as groups of class numbers.
-
-    Args:
-        text: groups separated by semicolons, classes by commas, each a name or a number.
-        class_names: the detector's names by class number; names are compared without case.
-
-    Raises:
-        InputError: for a name that the detector does not have, an empty group, or a class in two groups.
-    """
-    numbers = {name.casefold(): number for number, name in class_names.items()}
-    parts = [[name.strip() for name in part.split(",")] for part in text.split(";")]
-    if not all(name for part in parts for name in part):
-        raise InputError(f'--class-groups must be classes separated by "," and groups separated by ";", got {text!r}')
-    for name in (name for part in parts for name in part):
-        if name.casefold() not in numbers and not name.isdecimal():
-            raise unknown_name("class in --class-groups", name, class_names.values())
-    return tuple(tuple(numbers[n.casefold()] if n.casefold() in numbers else int(n) for n in part) for part in parts)
-
-
-class Boxes(NamedTuple):
-    """A source of boxes, the names of their classes, and the score above which a box starts a track, if it is known."""
-
-    detector: Detector | Callable[[Frame], sv.Detections]
-    class_names: Mapping[int, str]
-    track_activation_threshold: float | None = None
-
-
-def file_boxes(path: str, source: Source) -> Boxes:
-    """The boxes of a file, checked against the source.
-
-    Raises:
-        InputError: the file cannot be read or is of another video, or its scores are not in 0..1.
-    """
-    from masa_track.checks import score_fix
-    from masa_track.formats.detections import read_detections
-
-    file = read_detections(path, source)
-    if fix := score_fix(file.scores):
-        worst = file.scores.min() if file.scores.min() < -1e-3 else file.scores.max()
-        raise InputError(f"--detections {path}: scores must be probabilities, 0..1, got {worst:g}: {fix}")
-    masks_at = read_masks(file, source) if any(file.masks) else None
-
-    def boxes_at(frame: Frame) -> sv.Detections:
-        boxes = file.at(frame.number)
-        if masks_at is not None:
-            boxes.mask = masks_at(frame.number)
-        return boxes
-
-    return Boxes(boxes_at, file.class_names)
-
-
-def read_masks(file: DetectionFile, source: Source) -> Callable[[int], np.ndarray] | None:
-    """The masks of a file of detections, checked; None, after a message, if pycocotools is not installed.
-
-    Returns:
-        By frame number, those of the frame's boxes: (N, H, W) bool, all False for a box without a mask.
-
-    Raises:
-        InputError: a mask is damaged, or of another size than the video.
-    """
-    import numpy as np
-
-    from masa_track.masks import compressed, decode_mask, mask_api
-
-    try:
-        mask_api()
-    except InputError as error:
-        print(f"{file.path}: its masks are left out: {error}", file=sys.stderr)
-        return None
-    size = source.height, source.width
-    whole = []
-    for number, mask in zip(file.frames.tolist(), file.masks, strict=True):
-        try:
-            whole.append(compressed(mask, size) if mask else None)
-        except InputError as error:
-            raise InputError(f"{file.path}, frame {number}: {error}") from error
-
-    def masks_at(number: int) -> np.ndarray:
-        start, stop = np.searchsorted(file.frames, [number, number + 1])
-        found = np.zeros((stop - start, *size), bool)
-        for row, rle in enumerate(whole[start:stop]):
-            if rle is not None:
-                found[row] = decode_mask(rle)
-        return found
-
-    return masks_at
-
-
-def detector_boxes(args: argparse.Namespace, model: BaseEmbedder) -> Boxes:
-    """The boxes of a detector: one by name, the model's own head, or Grounding DINO on the model's backbone."""
-    from masa_track.detectors import open_detector
-
-    if args.detector is None:
-        from masa_track.detectors.grounded import open_text_detector
-
-        detector: Detector = open_text_detector(model, args.text)
-    elif args.detector == "own":
-        from masa_track.detectors.own import OwnDetector
-
-        detector = OwnDetector(model)
-    else:
-        detector = open_detector(
-            args.detector, args.device, args.text, args.classes if args.detector == "nanodet" else None
-        )
-    return Boxes(detector, detector.class_names, detector.track_activation_threshold)
-
-
-def summary(
-    outcome: Outcome, folder: Path, track_activation_threshold: float = 0.0, detector: str | None = None
-) -> str:
-    """The text that is printed at the end of a run.
-
-    Args:
-        outcome: the run's outcome.
-        folder: the folder of the results.
-        track_activation_threshold: the score above which a box starts a track.
-        detector: the detector's name, if a detector gave the boxes.
-    """
-    if not outcome.files:
-        return f"no frame could be tracked ({outcome.broken} skipped): nothing was written"
-    lines = [
-        f"{outcome.frames} frames, {outcome.identities} identities, {outcome.fps:.1f} frames a second"
-        + (f", {outcome.broken} frames skipped" if outcome.broken else "")
-        + (" (interrupted: the files hold the frames up to here)" if outcome.interrupted else ""),
-    ]
-    if outcome.cut_short:
-        lines.append(f"warning   the video is incomplete: {outcome.cut_short}")
-    if not outcome.identities:
-        lines.append(f"warning   {why_no_identities(outcome, track_activation_threshold, detector)}")
-    there = [file.name for file in outcome.files]
-    pages = [name for name in ("report.html", "video.mp4") if name in there]
-    tables = [name for name in there if name not in pages]
-    lines += [f"{'open' if i == 0 else '':10}{folder / name}" for i, name in enumerate(pages)]
-    if tables:
-        lines.append(f"results   {folder / tables[0]}{''.join(f', {name}' for name in tables[1:])}")
-    return "\n".join(lines)
-
-
-def why_no_identities(outcome: Outcome, track_activation_threshold: float, detector: str | None) -> str:
-    """Why no object has an identity after a run, and what to try."""
-    if not outcome.boxes and outcome.left_out:
-        return f"--classes, --min-score or --nms left out all {outcome.left_out} boxes: change them"
-    if not outcome.boxes and detector == "motion":
-        return (
-            "the detector found no box: motion needs a camera that stands still, objects that move, and some frames to "
-            "learn the background; try more frames, or a detector that works on single frames, such as own"
-        )
-    if outcome.weak_boxes == outcome.boxes and detector == "nanodet":
-        return (
-            f"no box of the detector's classes scores above {track_activation_threshold:g}, which starts a track (the "
-            f"best has {outcome.best_score:.2f}); try --detector own (any object), --detector motion (for a camera "
-            "that stands still), --classes all, or a lower --set track_activation_threshold"
-        )
-    if not outcome.boxes and detector is None:
-        return "these frames have no boxes: check that the detections are of this video"
-    if not outcome.boxes:
-        return "the detector found no box: try another detector, or a lower threshold of its own if it has one"
-    if outcome.weak_boxes == outcome.boxes:
-        return (
-            f"the scores of all {outcome.boxes} boxes are too low: a score above {track_activation_threshold:g} starts "
-            f"a track, and the highest is {outcome.best_score:.2f}; "
-            f"try --set track_activation_threshold={outcome.best_score / 2:.2f}"
-        )
-    strong = outcome.boxes - outcome.weak_boxes
-    return (
-        f"{strong} of {outcome.boxes} boxes have a score above {track_activation_threshold:g}, which starts a track, "
-        "but no track was matched in the frames after it; try more frames, or a smaller --stride"
-    )

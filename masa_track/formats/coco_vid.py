@@ -28,7 +28,7 @@ from masa_track.formats.rows import (
     track_ids,
     tracked_rows,
 )
-from masa_track.formats.writer import Appender, close_writer, create_part
+from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time
 from masa_track.masks import encode_mask, mask_area
 
 
@@ -156,7 +156,8 @@ class CocoVidWriter:
     cannot be written whole is in neither.
     Boxes that fill a gap have ``"filled": true``, smoothed ones ``"smoothed": true``. Beside the tracks, ``cuts`` lists
     the ``frame_id`` of first frames after a cut, and ``tentative`` has the boxes of tracks before they were confirmed.
-    ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``.
+    ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``. An
+    image's ``time``, where it is known, is in seconds since frame 1.
 
     Args:
         path: the file, e.g. ``tracks.json``.
@@ -200,7 +201,7 @@ class CocoVidWriter:
             video["fps"] = float(fps)
         self._head = f'{{"info":{_json(info)},\n"videos":[{_json(video)}],\n"images":['
 
-    def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
+    def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
         """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`.
 
         Raises:
@@ -209,7 +210,8 @@ class CocoVidWriter:
         if frame_number <= self._last_frame:
             raise ValueError(f"frame_number must rise from 1, got {frame_number} after {self._last_frame}")
         image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name, **self._size}
-
+        if time is not None:
+            image["time"] = rounded_time(time)
         pieces = self._entries(frame_number, detections, self._annotations)
         before = self._spool.size
         self._spool.append("".join(pieces))

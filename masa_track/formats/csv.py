@@ -12,13 +12,20 @@ import supervision as sv
 
 from masa_track.files import PartFile
 from masa_track.formats.rows import ClassNames, marks, row_names, tracked_rows
-from masa_track.formats.writer import Appender, close_writer, create_part
+from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
 
 
+def spreadsheet_text(name: str) -> str:
+    """A name as a cell; one that a spreadsheet would run as a formula gets an apostrophe before it."""
+    return "'" + name if name.startswith(_FORMULA) else name
+
+
 class CsvWriter:
     """CSV with a header, rows as of supervision's :class:`~supervision.CSVSink`: 0-based ``x_min,y_min,x_max,y_max``...
+
+    ``time`` is of the frame, in seconds since frame 1; empty where it is not known.
 
     A class name that a spreadsheet would run as a formula (it begins with ``=``, ``+``, ``-``, ``@``, a tab or a line
     break) gets an apostrophe before it, as OWASP advises (https://owasp.org/www-community/attacks/CSV_Injection).
@@ -33,7 +40,9 @@ class CsvWriter:
         self.file = PartFile(path)
         self._class_names = class_names
         self._finished = finished
-        self._columns: list[str] = sv.CSVSink.parse_field_names(self._named(sv.Detections.empty()), {"frame": 0})
+        self._columns: list[str] = sv.CSVSink.parse_field_names(
+            self._named(sv.Detections.empty()), {"frame": 0, "time": 0.0}
+        )
         self._out = Appender(create_part(self.file))
         try:
             self._append([dict(zip(self._columns, self._columns, strict=True))])
@@ -41,14 +50,14 @@ class CsvWriter:
             self.abandon()
             raise
 
-    def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
+    def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
         """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`."""
         rows = self._named(detections)
-        self._append(sv.CSVSink.parse_detection_data(rows, {"frame": frame_number}))
+        self._append(sv.CSVSink.parse_detection_data(rows, {"frame": frame_number, "time": rounded_time(time)}))
 
     def _named(self, detections: sv.Detections) -> sv.Detections:
         rows = tracked_rows(detections)
-        names = ["'" + name if name.startswith(_FORMULA) else name for name in row_names(rows, self._class_names)]
+        names = [spreadsheet_text(name) for name in row_names(rows, self._class_names)]
         states = {name: marks(rows, name).astype(int) for name in ("filled", "smoothed")} if self._finished else {}
         rows.data = {"class_name": np.array(names, dtype=object), **states}
         return rows

@@ -92,7 +92,7 @@ class MotWriter:
         self.file = PartFile(path)
         self._out = Appender(create_part(self.file))
 
-    def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
+    def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
         """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`."""
         rows = tracked_rows(detections)
         lines = []

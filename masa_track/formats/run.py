@@ -32,6 +32,7 @@ class Run:
         fps: frames a second of the video.
         class_names: by class id.
         frames: (F,) int64, the tracked frames, from 1, rising.
+        times: (F,) float64, their seconds since frame 1; (frame - 1) / fps where the file has none. They never fall.
         file_names: of these frames.
         rows: (N,) int64, index into ``frames`` of each box, rising.
         ids: (N,) int64.
@@ -51,6 +52,7 @@ class Run:
     fps: float
     class_names: dict[int, str]
     frames: np.ndarray
+    times: np.ndarray
     file_names: list[str]
     rows: np.ndarray
     ids: np.ndarray
@@ -122,15 +124,17 @@ def read_run(path: str | Path, online: bool = False, births: bool = False) -> Ru
         if births:
             entries = entries + [entry for entry in content.get("tentative", ()) if entry["image_id"] in place]
         entries = sorted(entries, key=lambda entry: place[entry["image_id"]])
+        fps = float(video.get("fps") or FPS)
         xywh = np.array([entry["bbox"] for entry in entries], np.float64).reshape(-1, 4)
         run = Run(
             path=file,
             name=plain_text(video["name"]),
             width=whole(video, "width", "the video", 2**31),
             height=whole(video, "height", "the video", 2**31),
-            fps=float(video.get("fps") or FPS),
+            fps=fps,
             class_names={whole(one, "id", "a category"): plain_text(one["name"]) for one in content["categories"]},
             frames=frames,
+            times=_times(images, frames, fps),
             file_names=[str(image.get("file_name", "")) for image in images],
             rows=np.array([place[entry["image_id"]] for entry in entries], np.int64),
             ids=np.array([whole(entry, "track_id", "an annotation") for entry in entries], np.int64),
@@ -163,6 +167,13 @@ def run_file(path: Path, online: bool = False) -> Path:
     return path / ("online.json" if online and (path / "online.json").is_file() else "tracks.json")
 
 
+def _times(images: list[Any], frames: np.ndarray, fps: float) -> np.ndarray:
+    """(F,) seconds of the images; by the frame rate where not all of them have a time."""
+    if all(image.get("time") is not None for image in images):
+        return np.array([image["time"] for image in images], np.float64)
+    return (frames - 1) / fps
+
+
 def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple[Rle | None, ...]:
     masks: list[Rle | None] = []
     for i, segmentation in enumerate(segmentations):
@@ -186,6 +197,8 @@ def _check(run: Run) -> None:
     finite = np.isfinite(run.boxes).all() and np.isfinite(run.scores).all() and math.isfinite(run.fps)
     if not (finite and run.fps > 0 and min(run.width, run.height) > 0):
         raise InputError(f"{run.path} must hold finite boxes and scores, and a size and an fps above 0")
+    if not np.isfinite(run.times).all() or (np.diff(run.times) < 0).any():
+        raise InputError(f"{run.path} must hold finite times of images, in seconds, that never fall")
     for mask in run.masks:
         if mask is not None and mask["size"] != [run.height, run.width]:
             height, width = mask["size"]

@@ -65,13 +65,14 @@ class TrackWriters:
         """Where the files are after :meth:`close`."""
         return [writer.file.path for writer in self._writers]
 
-    def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
+    def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
         """Adds one processed frame to each file.
 
         Args:
             frame_number: of the frame in the source, from 1, rising; it may skip.
             file_name: the frame's name, e.g. ``000001.jpg``.
             detections: its rows, in 0-based pixels of the source; those without an identity are not written.
+            time: of the frame, in seconds since frame 1; None where it is not known.
 
         Raises:
             OSError: the disk is full, or the like; its ``filename`` is the result's. The files can still be closed:
@@ -79,7 +80,7 @@ class TrackWriters:
         """
         for writer in self._writers:
             try:
-                writer.write(frame_number, file_name, detections)
+                writer.write(frame_number, file_name, detections, time)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(writer.file.path)) from error
 

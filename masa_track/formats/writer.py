@@ -14,8 +14,11 @@ class TrackWriter(Protocol):
 
     file: PartFile
 
-    def write(self, frame_number: int, file_name: str, detections: sv.Detections) -> None:
-        """Adds one frame, numbered from 1 in the source; frames without a track are written too."""
+    def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
+        """Adds one frame, numbered from 1 in the source; frames without a track are written too.
+
+        ``time`` is in seconds since frame 1, None where it is not known.
+        """
 
     def finish(self) -> None:
         """Completes the part, so that only its renaming is left."""
@@ -71,6 +74,11 @@ class Appender:
     def close(self) -> None:
         """Closes the file."""
         self.file.close()
+
+
+def rounded_time(time: float | None) -> float | None:
+    """A frame's time as it is written: to the microsecond; None where it is not known."""
+    return None if time is None else round(time, 6)
 
 
 def create_part(file: PartFile) -> IO[bytes]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import supervision as sv
@@ -12,14 +14,13 @@ from tqdm import tqdm
 
 from masa_track.errors import InputError
 from masa_track.formats.run import Run, read_run
-from masa_track.formats.tracks import TrackWriters
 from masa_track.masks import decode_mask
-from masa_track.pipeline.stages import Job, Outcome, cannot_write, close_results, show
+from masa_track.pipeline.job import Job, Outcome
+from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files, info_of
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.demo_steps import demo_run
 from masa_track.runs.postprocess import finish_run
 from masa_track.stop import Stop
-from masa_track.video.writer import VideoWriter
 
 
 def write_finished(job: Job, outcome: Outcome) -> None:
@@ -32,42 +33,54 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         outcome: of the tracking; files, faults, time and an interruption of this reading are added.
     """
     started, known = time.perf_counter(), len(outcome.faults)
-    source, names = job.source, job.class_names
-    size = source.width, source.height
+    info = job.info or info_of(job)
     with ExitStack() as opened:
         stop = opened.enter_context(Stop())
-        if job.post:
-            run = demo_run(read_run(job.folder / "online.json"), job.post)
-        else:
-            run = finish_run(read_run(job.folder / "online.json", births=True))
-        report = ReportBuilder(source.name, "", *size, source.fps, names)
-        writers = TrackWriters(job.folder, source.name, *size, source.fps, names, finished=True)
-        opened.callback(writers.abandon)
-        video = None
+        run = finished_run(job.folder, job.post)
+        report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
+        tracks = TrackFilesSink(job.folder, info, finished=True)
+        opened.callback(tracks.abandon)
+        files: list[FileSink] = [tracks]
+        targets: list[DrawnTarget] = [] if job.frame_folder is None else [job.frame_folder]
         if job.with_video:
-            video = VideoWriter(job.folder / "video.mp4", *size, source.fps / job.stride)
+            video = VideoSink(job.folder, info)
             opened.callback(video.abandon)
+            files.append(video)
+            targets.insert(0, video)
         try:
-            for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
-                writers.write(number, name, run.detections(place))
-            _draw(job, run, stop, outcome, report, video)
+            write_tracks(run, tracks)
+            _draw(job, run, stop, outcome, report, targets)
         except OSError as error:
-            cannot_write(outcome, int(run.frames[-1]), error)
-            if video is not None and error.filename == str(video.file.path):
-                video.abandon()  # a packet is missing
+            outcome.cannot_write(int(run.frames[-1]), error)
         except InputError as error:
             outcome.faults.append(f"the source cannot be read again: {error}")
         finally:
             stop.finishing = True
             outcome.seconds += time.perf_counter() - started
-            close_results(job, outcome, writers, video, report)
-            outcome.files.sort(key=lambda file: file.name == "online.json")
             outcome.identities = len(np.unique(run.ids))
+            close_files(job.folder, outcome, files, report, job.facts)
             if outcome.faults[known:]:
                 tqdm.write(f"masa-track: error: {'; '.join(outcome.faults[known:])}", file=sys.stderr)
 
 
-def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, video: VideoWriter | None) -> None:
+def finished_run(folder: Path, post: tuple[str, ...] = ()) -> Run:
+    """The tracks of a folder's online.json, finished, or after the steps ``post`` of the authors' demo."""
+    if post:
+        return demo_run(read_run(folder / "online.json"), post)
+    return finish_run(read_run(folder / "online.json", births=True))
+
+
+def write_tracks(run: Run, tracks: TrackFilesSink) -> None:
+    """Writes the track files of finished tracks.
+
+    Raises:
+        OSError: one cannot be written.
+    """
+    for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
+        tracks.writers.write(number, name, run.detections(place), float(run.times[place]))
+
+
+def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, targets: list[DrawnTarget]) -> None:
     """Reads the tracked frames again, for the video and for the report's pictures.
 
     Raises:
@@ -79,11 +92,15 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
     place_of = {number: place for place, number in enumerate(run.frames.tolist())}
     last = int(run.frames[-1])
     with tqdm(total=len(place_of), unit="frame", dynamic_ncols=True, desc=f"{source.name}, finished tracks") as bar:
-        for frame in source.frames(job.stride):
+        for frame in source.frames(job.stride, start=job.start, stop=job.stop):
             if frame.number in place_of:
                 tracked = run.detections(place_of[frame.number])
-                if video is not None or job.frame_folder is not None:
-                    show(job, drawer.draw(frame.picture, _with_masks(tracked, frame.picture)), frame, video)
+                if job.blur is not None:
+                    frame = replace(frame, image=job.blur(frame.picture, tracked))
+                if targets:
+                    drawing = drawer.draw(frame.picture, _with_masks(tracked, frame.picture))
+                    for target in targets:
+                        target.write(frame, drawing)
                 report.add(frame.number, frame.time, frame.picture, tracked)
                 bar.update()
             if frame.number >= last:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,6 @@ import supervision as sv
 
 from masa_track.contracts import TrackEvent
 from masa_track.formats.tracks import TrackWriters
-from masa_track.masks import encode_mask
 
 _MOST_FRAMES = 300  # a tentative track must be detected in each frame, and is mostly confirmed after two to five
 
@@ -19,7 +17,7 @@ class TentativeRows:
     """Keeps the boxes without identity of the last 300 frames: no pictures, and masks as run lengths."""
 
     def __init__(self) -> None:
-        self._frames: deque[tuple[int, np.ndarray, sv.Detections]] = deque(maxlen=_MOST_FRAMES)
+        self._frames: dict[int, tuple[np.ndarray, sv.Detections]] = {}  # by number, the oldest first
 
     def add(self, frame_number: int, tracked: sv.Detections) -> None:
         """Takes a frame that the tracker has taken, with (N,) identities; -1 for none."""
@@ -32,27 +30,26 @@ class TentativeRows:
         )
         if "class_name" in tracked.data:
             kept.data["class_name"] = np.asarray(tracked.data["class_name"], object)[rows]
-        if tracked.mask is not None and len(rows):
-            masks = np.empty(len(rows), object)
-            masks[:] = [encode_mask(tracked.mask[row]) if tracked.mask[row].any() else None for row in rows.tolist()]
-            kept.data["segmentation"] = masks
-        self._frames.append((frame_number, rows, kept))
+        if "segmentation" in tracked.data:
+            kept.data["segmentation"] = np.asarray(tracked.data["segmentation"], object)[rows]
+        self._frames[frame_number] = rows, kept
+        if len(self._frames) > _MOST_FRAMES:
+            del self._frames[next(iter(self._frames))]
 
-    def write(self, writers: TrackWriters, events: Sequence[TrackEvent], frame_number: int) -> None:
-        """Writes what the events of the last frame, number ``frame_number``, say of the frames before: births and cuts.
+    def write(self, writers: TrackWriters, events: Sequence[TrackEvent]) -> None:
+        """Writes what the events of the last frame say of the frames before: births and cuts.
 
         Raises:
             OSError: the disk is full, or the like.
         """
         for event in events:
             if event.kind == "cut":
-                writers.mark_cut(frame_number)
-            for number, row in event.earlier:  # numbers of frames as the tracker counts them
-                back = event.number - number + 1
-                if back > len(self._frames):
+                writers.mark_cut(event.number)
+            for number, row in event.earlier:
+                if number not in self._frames:
                     continue
-                earlier, rows, kept = self._frames[-back]
+                rows, kept = self._frames[number]
                 one = kept[np.flatnonzero(rows == row)]
                 assert isinstance(one, sv.Detections)
                 one.tracker_id = np.full(len(one), event.identity)
-                writers.write_tentative(earlier, one)
+                writers.write_tentative(number, one)

@@ -57,16 +57,19 @@ class Axis:
         """The seconds of a frame number, between the bins' own by interpolation."""
         return float(np.interp(frame, self.frames, self.times))
 
-    def video_places(self) -> list[tuple[float, float]]:
-        """Where the video is at which time: (0..1 of the width, seconds of the video), both rising.
+    def video_places(self, seek_times: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
+        """Where the video is at which time: (0..1 of the width, seconds since its first frame), both rising.
 
         A frame is shown from its time on, and on the axis from half a frame before its number. Without a clock only
         the start is known.
+
+        Args:
+            seek_times: numbers of frames and their seconds, both rising.
         """
-        if not self.has_clock:
+        if not self.has_clock or not seek_times:
             return [(0.0, 0.0)]
-        steps = zip(self.frames[:-1].tolist(), self.times[:-1].tolist(), strict=True)
-        return [(round(self.percent(f - 0.5) / 100, 5), round(t - float(self.times[0]), 3)) for f, t in steps]
+        start = seek_times[0][1]
+        return [(round(self.percent(frame - 0.5) / 100, 7), round(time - start, 3)) for frame, time in seek_times]
 
     def when(self, first: float, last: float) -> str:
         """A stretch in words: frames, and times where there are any."""

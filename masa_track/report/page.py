@@ -39,6 +39,7 @@ class Run:
         broken_frames: what could not be read.
         files: names of the results beside the page.
         cut_short: what is missing at the end of the source.
+        seek_times: numbers of frames and their seconds, with linear interpolation between them; empty without a clock.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Run:
     broken_frames: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     cut_short: str = ""
+    seek_times: list[tuple[int, float]] = field(default_factory=list)
 
 
 def render_page(run: Run, records: Sequence[TrackRecord], bins: Sequence[Bin]) -> str:
@@ -158,7 +160,7 @@ def _video_and_facts(run: Run, axis: Axis | None) -> str:
     video = next((name for name in run.files if name.endswith(".mp4")), None)
     if video is None:
         return settings if facts or links else ""
-    places = json.dumps(axis.video_places() if axis else [(0, 0)])
+    places = json.dumps(axis.video_places(run.seek_times) if axis else [(0, 0)])
     player = (
         f'<video controls muted playsinline preload="metadata" src="{quote(video)}" data-places="{places}"></video>'
     )

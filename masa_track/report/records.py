@@ -13,6 +13,10 @@ SLACK = 100  # records above that before the shortest are dropped, so that sorti
 RECENT = 30  # frames without a box before a track counts as ended and its record may go
 MAX_SEGMENTS = 32  # bars of one track on the timeline
 MAX_BINS = 600  # of the curve of live tracks
+MAX_SEEK_TIMES = 2000  # frames whose time in the video is listed
+SEEK_TOLERANCE = (
+    1e-3  # seconds by which the time of a frame between them may be off; twice that when there are too many
+)
 SEEN_IDS = 2**23  # ids remembered one by one, a bit each: 1 MB at most
 THUMBNAIL = (168, 112)  # the box a crop is fitted into, width x height in pixels
 BETTER = 1.2  # a crop replaces the one before only when its score is this much higher
@@ -187,7 +191,52 @@ class LiveCurve:
         self.bins.append(one)
 
 
-def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, float, float, float], score: float) -> None:
+class SeekTimes:
+    """The times of all frames, as few of them as give the others by linear interpolation.
+
+    Each is right within ``tolerance``, which doubles when there would be more than ``MAX_SEEK_TIMES``: a constant frame
+    rate needs two, and a pause two more.
+
+    Attributes:
+        tolerance: in seconds.
+    """
+
+    def __init__(self) -> None:
+        self.tolerance = SEEK_TOLERANCE
+        self._points: list[tuple[int, float]] = []
+        self._last: tuple[int, float] | None = None  # the latest frame, if it is not in the list
+        self._slopes = (-np.inf, np.inf)  # seconds per frame of lines from the last point that pass all frames since
+
+    def add(self, frame_number: int, time: float) -> None:
+        """Adds a frame, whose number and time are above those before; a time that is not is taken as the same."""
+        if not self._points:
+            self._points.append((frame_number, time))
+            return
+        if self._last is not None:
+            time = max(time, self._last[1])
+            frame, seconds = self._points[-1]
+            slope = (time - seconds) / (frame_number - frame)
+            if not self._slopes[0] <= slope <= self._slopes[1]:
+                self._points.append(self._last)
+                self._slopes = -np.inf, np.inf
+        frame, seconds = self._points[-1]
+        low = (time - self.tolerance - seconds) / (frame_number - frame)
+        high = (time + self.tolerance - seconds) / (frame_number - frame)
+        self._slopes = max(low, self._slopes[0]), min(high, self._slopes[1])
+        self._last = frame_number, time
+        while len(self._points) > MAX_SEEK_TIMES:
+            self.tolerance *= 2
+            points = self.points()
+            self._points, self._last, self._slopes = [], None, (-np.inf, np.inf)
+            for point in points:
+                self.add(*point)
+
+    def points(self) -> list[tuple[int, float]]:
+        """Frame numbers and their seconds, both rising; the first and the last frame are there."""
+        return self._points if self._last is None else [*self._points, self._last]
+
+
+def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, float, float, float], score: float) -> bool:
     """Makes the box's crop the record's thumbnail when it is clearly better: larger and surer, not cut by the border.
 
     Args:
@@ -195,16 +244,19 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
         image: the frame, (H, W, 3) uint8 BGR, without drawings.
         box: xyxy in its 0-based pixels, finite.
         score: the box's confidence.
+
+    Returns:
+        Whether it became the thumbnail.
     """
     height, width = image.shape[:2]
     x1, y1, x2, y2 = max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height))
     if x2 - x1 < 2 or y2 - y1 < 2:
-        return
+        return False
     value = (x2 - x1) * (y2 - y1) * max(score, 0.01)
     if box[0] < 2 or box[1] < 2 or box[2] > width - 2 or box[3] > height - 2:
         value *= CUT_BY_BORDER
     if value <= BETTER * record.thumbnail_score:
-        return
+        return False
     margin = 0.08 * max(x2 - x1, y2 - y1)
     left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
     crop = image[top : min(height, int(y2 + margin) + 1), left : min(width, int(x2 + margin) + 1)]
@@ -214,3 +266,4 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
     done, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])
     if done:
         record.thumbnail, record.thumbnail_score = jpeg.tobytes(), value
+    return bool(done)

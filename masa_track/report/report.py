@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import supervision as sv
 from masa_track.files import write_text
 from masa_track.formats.rows import ClassNames, confidences, row_names, tracked_rows
 from masa_track.report.page import Run, render_page
-from masa_track.report.records import LiveCurve, TrackRecords, consider_crop
+from masa_track.report.records import LiveCurve, SeekTimes, TrackRecords, consider_crop
 
 RESULT_FILES = ("video.mp4", "tracks.txt", "tracks.json", "tracks.csv")
 
@@ -26,6 +26,9 @@ class ReportBuilder:
         height: of the frames, in pixels, where known.
         fps: frames per second of the source, where known.
         class_names: the names by class id.
+
+    Attributes:
+        on_thumbnail: called with identity, score and JPEG of each new thumbnail; None: nobody is.
     """
 
     def __init__(
@@ -40,7 +43,9 @@ class ReportBuilder:
         self._run = Run(title=title, source=source, width=width, height=height, fps=fps)
         self._class_names = class_names
         self._tracks = TrackRecords()
+        self.on_thumbnail: Callable[[int, float, bytes], None] | None = None
         self._curve = LiveCurve()
+        self._seek_times = SeekTimes()
 
     @property
     def identities(self) -> int:
@@ -65,13 +70,22 @@ class ReportBuilder:
         for track_id, name, box, score in zip(ids, names, rows.xyxy.tolist(), confidences(rows).tolist(), strict=True):
             record = self._tracks.get(track_id, name, frame_number, timestamp)
             record.extend(index, frame_number, timestamp, name, score)
-            if image is not None:
-                consider_crop(record, image, tuple(box), score)
+            new = image is not None and consider_crop(record, image, tuple(box), score)
+            if new and self.on_thumbnail is not None:
+                self.on_thumbnail(track_id, record.thumbnail_score, record.thumbnail or b"")
         self._tracks.prune(index)
         self._curve.add(frame_number, timestamp, len(ids))
+        if timestamp is not None and np.isfinite(timestamp):
+            self._seek_times.add(frame_number, timestamp)
         self._run.frames += 1
         self._run.detections += len(detections)
         self._run.boxes += len(ids)
+
+    def restore_thumbnails(self, thumbnails: Iterable[tuple[int, float, bytes]]) -> None:
+        """Gives the tracks pictures of an earlier part of the run: identity, score and JPEG of each."""
+        for track_id, score, jpeg in thumbnails:
+            if (record := self._tracks.records.get(track_id)) is not None:
+                record.thumbnail, record.thumbnail_score = jpeg, score
 
     def write(
         self,
@@ -105,6 +119,7 @@ class ReportBuilder:
         run.broken_frames = [str(frame) for frame in broken_frames]
         run.cut_short = cut_short
         run.files = list(files)
+        run.seek_times = self._seek_times.points()
         run.identities = self.identities
         run.median_length, run.mean_length = self._tracks.lengths()
         write_text(path, render_page(run, self._tracks.longest(), self._curve.bins))

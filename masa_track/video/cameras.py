@@ -49,15 +49,15 @@ class CameraSource(Source):
         finally:
             capture.release()
 
-    def _read(self, stride: int, report: OnBroken) -> Any:
+    def _read(self, stride: int, report: OnBroken, start: int) -> Any:
         with self._open() as capture:
-            number, start = 0, 0.0
+            number, first = start - 1, 0.0
             while capture.grab():
                 number += 1
-                start = start or time.monotonic()
-                if (number - 1) % stride:
+                first = first or time.monotonic()
+                if (number - start) % stride:
                     continue
-                seconds = time.monotonic() - start
+                seconds = time.monotonic() - first
                 ok, image = capture.retrieve()
                 fault = self._size_fault(image) if ok else "could not be decoded"
                 if fault:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from masa_track.video.keyframes import REORDER
 
 MAX_PENDING = 10_000  # packets without a frame, before the oldest is given up: a stream may fail for hours
 
@@ -32,6 +35,7 @@ class FrameNumbers:
 
     def __init__(self, counting: bool, joined: bool, time_base: float, interval: float) -> None:
         self.counting = counting
+        self.joined = joined
         self.waiting: list[tuple[int, int, bool]] = []  # packets: (epoch, pts, is a frame of the video), sorted
         self.last = 0
         self.seconds = 0.0
@@ -47,6 +51,34 @@ class FrameNumbers:
         self._dts: int | None = None
         self._key_pts: float | None = None if joined else -math.inf
         self._origin: tuple[int, float] | None = None  # epoch, and the pts there of second 0
+
+    def begin_after(self, last: int, first_pts: int) -> None:
+        """Begins in the middle: the next frame has number ``last`` + 1, and ``first_pts`` is the pts of frame 1."""
+        self.last = last
+        self._origin = (0, float(first_pts))
+        self._key_pts = -math.inf
+
+    def times(self, packets: Iterable[Any]) -> Iterator[float]:
+        """Seconds of each frame if none is lost, without decoding; ``last`` is its number."""
+        for packet in packets:
+            if packet.size == 0:
+                continue
+            if packet.pts is None:
+                yield from self._times_waiting(0)
+            self.sent(packet)
+            if self.counting:
+                self.received(None, corrupt=False)
+                yield self.seconds
+            else:
+                yield from self._times_waiting(REORDER)
+        yield from self._times_waiting(0)
+
+    def _times_waiting(self, keep: int) -> Iterator[float]:
+        while len(self.waiting) > keep:
+            _, pts, ours = self.waiting[0]
+            _, number = self.received(pts, corrupt=not ours)
+            if number is not None:
+                yield self.seconds
 
     def sent(self, packet: Any) -> list[int]:
         """Takes note of a packet; gives the numbers of frames to give up for want of room."""

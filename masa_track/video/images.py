@@ -47,8 +47,24 @@ class ImageSource(Source):
                 why = why or f"{path.name} {error}"
         raise InputError(f"source {shown!r}: none of its {self.length} images can be read ({why}); give intact images")
 
-    def _read(self, stride: int, report: OnBroken) -> Any:
-        for number in range(1, len(self.paths) + 1, stride):
+    def frames(
+        self,
+        stride: int = 1,
+        max_frames: int | None = None,
+        on_broken: OnBroken | None = None,
+        start: int = 1,
+        stop: int | None = None,
+    ) -> Iterator[Frame]:
+        """See :meth:`masa_track.video.source.Source.frames`."""
+        self._check_start(start, len(self.paths))
+        return super().frames(stride, max_frames, on_broken, start, stop)
+
+    def frame_times(self) -> Iterator[float]:
+        """See :meth:`masa_track.video.source.Source.frame_times`."""
+        return (place / self.fps for place in range(len(self.paths)))
+
+    def _read(self, stride: int, report: OnBroken, start: int) -> Any:
+        for number in range(start, len(self.paths) + 1, stride):
             path = self.paths[number - 1]
             try:
                 image = read_image(path)

@@ -35,7 +35,7 @@ class Connects(Protocol):
         """What ended the last connection."""
 
 
-def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken) -> Iterator[Frame]:
+def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken, start: int = 1) -> Iterator[Frame]:
     """The frames of one connection after another.
 
     Numbers and timestamps continue: the time without a picture counts, in frames of 1 / ``fps``, so that tracks are
@@ -44,11 +44,12 @@ def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken)
     Args:
         source: what to read.
         patience: seconds for which to try without a picture.
-        stride: yields frames 1, 1 + stride, ...
+        stride: yields frames start, start + stride, ...
         report: called with broken frames, and with the end.
+        start: number of the first frame.
     """
-    number_shift, seconds_shift = 0, 0.0
-    number, seconds, seen = 0, 0.0, time.monotonic()  # of the last picture
+    number_shift, seconds_shift = start - 1, 0.0
+    number, seconds, seen = start - 1, 0.0, time.monotonic()  # of the last picture
     wait, attempts = FIRST_WAIT, 0
     reason, since = "", seen
     while True:
@@ -83,7 +84,8 @@ def kept_alive(source: Connects, patience: float, stride: int, report: OnBroken)
         attempts += 1
         wait = min(2 * wait, LONGEST_WAIT)
         gap = time.monotonic() - seen
-        number_shift = math.ceil((number + round(gap * source.fps)) / stride) * stride
+        strides = math.ceil((number - start + 1 + round(gap * source.fps)) / stride)
+        number_shift = start - 1 + strides * stride
         seconds_shift = seconds + gap
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -51,35 +52,77 @@ class Source(ABC):
     stop_asked: Callable[[], bool] = staticmethod(lambda: False)
 
     def frames(
-        self, stride: int = 1, max_frames: int | None = None, on_broken: OnBroken | None = None
+        self,
+        stride: int = 1,
+        max_frames: int | None = None,
+        on_broken: OnBroken | None = None,
+        start: int = 1,
+        stop: int | None = None,
     ) -> Iterator[Frame]:
-        """Reads from the start. Closing the iterator closes the file or the connection.
+        """Reads the frames in order. Closing the iterator closes the file or the connection.
 
-        Each frame has its picture. ``number`` is its position in the source, from 1, whatever the stride; ``time`` is
-        in seconds since frame 1; ``name`` is that of the image file, or ``000001.jpg`` and so on for a video.
+        Each frame has its picture. ``number`` is its position in the source, from 1, whatever the stride and the start;
+        ``time`` is in seconds since frame 1; ``name`` is that of the image file, or ``000001.jpg`` and so on for a
+        video. The pictures before ``start`` are not decoded in a folder of images, nor in a video file whose packets
+        tell the numbers of its frames.
 
         Args:
-            stride: yields frames 1, 1 + stride, 1 + 2 * stride, ...
+            stride: yields frames start, start + stride, start + 2 * stride, ...
             max_frames: ends after this number of frames; None yields all.
-            on_broken: called with the number of each frame that cannot be read, and the reason. None: such frames are
-                skipped without a report.
+            on_broken: called with the number of each frame from ``start`` to ``stop`` that cannot be read, and the
+                reason. None: such frames are skipped without a report.
+            start: number of the first frame. A live source gives its next frame this number, and ``time`` counts from
+                that frame.
+            stop: number of the last frame that may be yielded; None reads to the end.
 
         Raises:
-            InputError: stride or max_frames is below 1; or, on reading, the source has gone since it was opened.
+            InputError: stride, max_frames or start is below 1, stop is below start, or start is above the number of
+                frames. For a video the last of these is found on reading; or the source has gone since it was opened.
         """
         if stride < 1:
             raise InputError(f"stride must be at least 1, got {stride}")
         if max_frames is not None and max_frames < 1:
             raise InputError(f"max_frames must be at least 1, got {max_frames}")
-        return self._limited(stride, max_frames, on_broken or (lambda number, reason: None))
+        if start < 1:
+            raise InputError(f"start must be a frame number, at least 1, got {start}")
+        if stop is not None and stop < start:
+            raise InputError(f"stop must be at least start, {start}, got {stop}")
+        last = math.inf if stop is None else stop
 
-    def _limited(self, stride: int, max_frames: int | None, report: OnBroken) -> Iterator[Frame]:
-        with closing(self._read(stride, report)) as frames:
-            yield from islice(frames, max_frames)
+        def report(number: int, reason: str) -> None:
+            if on_broken is not None and start <= number <= last:
+                on_broken(number, reason)
+
+        return self._limited(stride, max_frames, report, start, last)
+
+    def _limited(
+        self, stride: int, max_frames: int | None, report: OnBroken, start: int, last: float
+    ) -> Iterator[Frame]:
+        with closing(self._read(stride, report, start)) as frames:
+            for frame in islice(frames, max_frames):
+                number = frame.number
+                if number > last:
+                    return
+                yield frame
+                del frame  # not held while the next one is read
+                if number + stride > last:
+                    return
 
     @abstractmethod
-    def _read(self, stride: int, report: OnBroken) -> Any:
-        """The generator behind :meth:`frames`."""
+    def _read(self, stride: int, report: OnBroken, start: int) -> Any:
+        """The generator behind :meth:`frames`: frames start, start + stride, ...; reports may be of any frame."""
+
+    def frame_times(self) -> Iterator[float]:
+        """Seconds of each frame, as :meth:`frames` gives them when none is lost, without decoding.
+
+        Raises:
+            InputError: the source is live; or it has gone since it was opened.
+        """
+        raise InputError(f"source {self.name} is live: the times of its frames are not known before they arrive")
+
+    def _check_start(self, start: int, length: int) -> None:
+        if start > length:
+            raise InputError(f"start must be at most {length}, the number of frames of {self.name}, got {start}")
 
     def _size_fault(self, image: np.ndarray) -> str:
         height, width = image.shape[:2]

@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from masa_track.errors import InputError
 from masa_track.video.addresses import HIDDEN, masked
 from masa_track.video.ffmpeg import silence_ffmpeg
 from masa_track.video.frame_numbers import FrameNumbers
+from masa_track.video.keyframes import REORDER, find_entry
 from masa_track.video.opencv import fitted
 from masa_track.video.reconnect import kept_alive
 from masa_track.video.source import DEFAULT_FPS, OnBroken, Source, file_stem
@@ -88,30 +91,78 @@ class VideoSource(Source):
             stream.codec_context.thread_count = threads
             yield container, stream
 
-    def _read(self, stride: int, report: OnBroken) -> Any:
+    def _read(self, stride: int, report: OnBroken, start: int) -> Any:
         if self.live and self._reconnect > 0:
-            yield from kept_alive(self, self._reconnect, stride, report)
+            yield from kept_alive(self, self._reconnect, stride, report, start)
             return
-        yield from self.connection(stride, report)
+        if self.live and start > 1:
+            yield from self._renumbered(stride, report, start)
+            return
+        yield from self.connection(stride, report, start)
         number, why = self._ended
         if why:
             report(number, why)
+        if not self.live:
+            self._check_start(start, number - 1)
 
-    def connection(self, stride: int, report: OnBroken) -> Iterator[Frame]:
-        """The frames of one connection, or of the file, numbered from 1.
+    def _renumbered(self, stride: int, report: OnBroken, start: int) -> Iterator[Frame]:
+        """One connection of a live source, whose first frame has the number ``start``."""
+        shift = start - 1
+        for frame in self.connection(stride, lambda number, reason: report(number + shift, reason)):
+            yield replace(frame, number=frame.number + shift, name=f"{frame.number + shift:06d}.jpg")
+            del frame  # not held while the next one is decoded
+        number, why = self._ended
+        if why:
+            report(number + shift, why)
+
+    def connection(self, stride: int, report: OnBroken, start: int = 1) -> Iterator[Frame]:
+        """The frames start, start + stride, ... of one connection, or of the file, whose first frame is number 1.
 
         Raises:
             InputError: it cannot be opened.
         """
         self._ended, self.cut_short = (0, ""), ""
+        if start > REORDER and not self._remote:
+            with self._open() as (container, stream):
+                read = self._reading(container, stream)
+                if self._skip(read, stream, start):
+                    yield from self._decode(container, stream, stride, report, start, read)
+                    return
         with self._open() as (container, stream):
-            yield from self._decode(container, stream, stride, report)
+            yield from self._decode(container, stream, stride, report, start)
+
+    def _skip(self, read: _Read, stream: Any, start: int) -> bool:
+        """Passes over packets that frame ``start`` does not need. False: that is not possible, and packets are lost."""
+        entry = None
+        if not read.numbers.counting:
+            with suppress(av.error.FFmpegError):
+                entry = find_entry(read.packets, stream, start, read.numbers.joined)
+        if entry is None:
+            return False
+        read.numbers.begin_after(entry.frames_before, entry.first_pts)
+        read.packets = chain(entry.packets, read.packets)
+        return True
+
+    def frame_times(self) -> Iterator[float]:
+        """See :meth:`masa_track.video.source.Source.frame_times`."""
+        if self.live:
+            return super().frame_times()
+        return self._frame_times()
+
+    def _frame_times(self) -> Iterator[float]:
+        with self._open(threads=1) as (container, stream), suppress(av.error.FFmpegError):
+            read = self._reading(container, stream)
+            for seconds in read.numbers.times(read.packets):
+                yield (read.numbers.last - 1) / self.fps if self._fps_given else seconds
 
     def why_ended(self) -> str:
         """What ended the last connection before its time; empty if nothing did."""
         return self._ended[1]
 
-    def _decode(self, container: Any, stream: Any, stride: int, report: OnBroken) -> Any:
+    def _reading(self, container: Any, stream: Any) -> _Read:
+        packets = container.demux(stream)
+        if container.format.name == "rtsp":
+            packets = _whole_packets(_until_silent(packets))
         numbers = FrameNumbers(
             # AVI has no pts: what FFmpeg makes up for a file with B-frames is not in the order of showing.
             counting=container.format.name == "avi",
@@ -119,11 +170,19 @@ class VideoSource(Source):
             time_base=float(stream.time_base or 0),
             interval=1 / self.fps,
         )
+        return _Read(packets, numbers)
+
+    def _decode(
+        self, container: Any, stream: Any, stride: int, report: OnBroken, start: int = 1, read: _Read | None = None
+    ) -> Any:
+        """The frames start, start + stride, ...; ``read`` says where reading has come to."""
+        read = read or self._reading(container, stream)
+        numbers = read.numbers
         size: tuple[int, ...] = ()  # of the last picture that had another than the video's
-        for number, picture in self._pictures(container, stream, numbers, report):
+        for number, picture in self._pictures(container, stream, read, report):
             if picture.is_corrupt:
                 report(number, "is damaged")
-            elif (number - 1) % stride == 0:
+            elif number >= start and (number - start) % stride == 0:
                 image = _upright(picture)
                 fault = self._size_fault(image) if self.width else ""
                 if fault and self.live:  # a camera that was set anew goes on so
@@ -138,15 +197,9 @@ class VideoSource(Source):
                 yield Frame(number, seconds, (image.shape[1], image.shape[0]), f"{number:06d}.jpg", image)
                 del image  # not held while the next one is decoded
 
-    def _pictures(
-        self, container: Any, stream: Any, numbers: FrameNumbers, report: OnBroken
-    ) -> Iterator[tuple[int, Any]]:
-        packets = container.demux(stream)
-        rtsp = container.format.name == "rtsp"
-        if rtsp:
-            packets = _whole_packets(_until_silent(packets))
+    def _pictures(self, container: Any, stream: Any, read: _Read, report: OnBroken) -> Iterator[tuple[int, Any]]:
+        packets, numbers = read.packets, read.numbers
         packet: Any = True
-        read = _Read()
         why = "could not be decoded"
         ended = ""
         while packet is not None:
@@ -156,7 +209,6 @@ class VideoSource(Source):
                 ended = f"reading ended here: {_reason(error)}"
                 packet = None
             if packet is not None:
-                read.add(packet)
                 if packet.size == 0:  # PyAV's mark of the end, or an empty one, which the decoder takes for that
                     continue
                 for number in numbers.sent(packet):
@@ -180,7 +232,7 @@ class VideoSource(Source):
         for number in numbers.rest():
             report(number, why)
         # FFmpeg reports a vanished server as the end, so only the length that RTSP announces can distinguish them.
-        if rtsp and (self.live or numbers.last + self.fps < (self.length or 0)):
+        if container.format.name == "rtsp" and (self.live or numbers.last + self.fps < (self.length or 0)):
             ended = ended or "the address stopped giving pictures"
         self._ended = (numbers.last + 1, ended)
         if not self.live:
@@ -202,7 +254,7 @@ class VideoSource(Source):
         index = len(getattr(stream, "index_entries", ()))  # of an MP4: all packets; since PyAV 13
         missing = 0
         if "mp4" in kind:
-            missing = index - read.packets
+            missing = index - read.count
         elif "avi" in kind and read.last_dts is not None:
             missing = stream.frames - (read.last_dts + 1)  # a chunk each, also for dropped frames
         elif not kind & {"matroska", "flv", "asf"}:
@@ -229,9 +281,9 @@ class VideoSource(Source):
             return 0.0
         with suppress(InputError, av.error.FFmpegError), self._open() as (again, _):
             again.seek(max(0, int((read.end - 1) * av.time_base)))
-            rest = _Read()
-            for packet in again.demux():
-                rest.add(packet)
+            rest = _Read(again.demux(), read.numbers)
+            for _ in rest.packets:
+                pass
             return length - max(read.end, rest.end)
         return length - read.end
 
@@ -254,27 +306,35 @@ class VideoSource(Source):
 class _Read:
     """How much of a video was read.
 
+    Args:
+        packets: of the video.
+        numbers: of its frames.
+
     Attributes:
-        packets: how many.
+        packets: those still to be read.
+        numbers: of the frames read.
+        count: number of packets read.
         last_dts: the highest dts, in the stream's time base; None before the first.
         end: seconds at which the last packet ends.
     """
 
-    def __init__(self) -> None:
-        self.packets = 0
+    def __init__(self, packets: Iterator[Any], numbers: FrameNumbers) -> None:
+        self.packets: Iterator[Any] = self._noted(packets)
+        self.numbers = numbers
+        self.count = 0
         self.last_dts: int | None = None
         self.end = 0.0
 
-    def add(self, packet: Any) -> None:
-        """Takes note of a packet; PyAV's mark of the end is none."""
-        if packet.size == 0 and packet.dts is None:
-            return
-        self.packets += 1
-        if packet.dts is not None:
-            self.last_dts = packet.dts if self.last_dts is None else max(self.last_dts, packet.dts)
-        start = packet.dts if packet.pts is None else packet.pts
-        if start is not None and packet.time_base:
-            self.end = max(self.end, float((start + (packet.duration or 0)) * packet.time_base))
+    def _noted(self, packets: Iterator[Any]) -> Iterator[Any]:
+        for packet in packets:
+            if packet.size or packet.dts is not None:  # else PyAV's mark of the end
+                self.count += 1
+                if packet.dts is not None:
+                    self.last_dts = packet.dts if self.last_dts is None else max(self.last_dts, packet.dts)
+                start = packet.dts if packet.pts is None else packet.pts
+                if start is not None and packet.time_base:
+                    self.end = max(self.end, float((start + (packet.duration or 0)) * packet.time_base))
+            yield packet
 
 
 def _until_silent(packets: Iterator[Any]) -> Iterator[Any]:

@@ -1,0 +1,235 @@
+"""One video through a detector and a tracker into a folder of results: the loop behind `masa-track track`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from tqdm import tqdm
+
+from masa_track.contracts import FrameResult
+from masa_track.errors import InputError
+from masa_track.pipeline.job import Job, Outcome
+from masa_track.pipeline.queues import MOST_ITEMS, Ahead, Behind
+from masa_track.pipeline.sinks import Sinks, Snapshot
+from masa_track.pipeline.stages import Broken, MaskStage, decoded, detected, identified, item_bytes
+from masa_track.runs.resume import Resumed, with_names
+from masa_track.stop import Stop
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+SNAPSHOT_SECONDS = 10.0  # between states of the tracker in the record
+_FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
+_LIVE_ITEMS = 1  # of a live source that wait between two stages: what waits gets old
+_LOST_SECONDS = 2.0  # for which lost tracks are shown
+_FPS_FRAMES = 10  # of which the frames a second in the drawing are a mean
+
+
+def track_video(job: Job) -> Outcome:
+    """Tracks the whole source. Ctrl-C (SIGTERM, SIGHUP) ends it after the frame in work, with whole files.
+
+    The detector is reset before: it keeps nothing of another video.
+
+    A frame that cannot be read, or at which the detector, the tracker or the segmenter raises InputError, is reported
+    and skipped. A result that cannot be written any more, as on a full disk, ends the run. Whatever else goes wrong,
+    the frames done so far are in whole files before the error goes on. The results of an earlier run are replaced
+    together: none of them stays beside new ones. The record of a run that was killed (:mod:`masa_track.runs.store`)
+    lacks half a second of frames at most; ``job.resumed`` goes on with it.
+
+    With ``job.offline`` the online tracks are in online.json when the last frame has been tracked. Then the other
+    results are made of the finished tracks. Ctrl-C ends the tracking, or the second reading of the source: then the
+    tracks are all there, and the report and the video end where it was asked.
+
+    Returns:
+        What came of it. The files are in ``job.folder``: tracks.txt, .json, .csv, report.html, video.mp4 and the
+        record, run.sqlite.
+
+    Raises:
+        OSError: a result cannot be opened; no part of any is left.
+        InputError: none of the first 10 frames could be used, so the setup is at fault; the first frame's error.
+    """
+    outcome = _track(job)
+    if job.offline and outcome.files:
+        from masa_track.pipeline.finishing import write_finished
+
+        write_finished(replace(job, offline=False), outcome)
+    return outcome
+
+
+def _track(job: Job) -> Outcome:
+    """The first reading of the source, in which all is tracked."""
+    outcome = Outcome()
+    if hasattr(job.detector, "reset"):
+        job.detector.reset()
+    with ExitStack() as opened:
+        sinks = Sinks(job, outcome)
+        opened.callback(sinks.abandon)  # nothing is left to abandon after close
+        start, most, later = job.start, job.max_frames, 0.0
+        if job.resumed is not None:
+            start, later = _go_on(job, job.resumed, sinks)
+            most = None if most is None else most - outcome.frames
+        stop = opened.enter_context(Stop())
+        job.source.notice, job.source.stop_asked = sinks.say, lambda: stop.asked
+        before, begun = outcome.seconds, time.perf_counter()
+        try:
+            if (most is None or most > 0) and start <= (job.stop or job.source.length or start):
+                with _progress_bar(job, outcome) as bar:
+                    _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later))
+        except BaseException:
+            outcome.interrupted = True
+            raise
+        finally:
+            stop.finishing = True
+            outcome.seconds = before + time.perf_counter() - begun
+            if outcome.frames:
+                sinks.close()
+            if outcome.faults:
+                tqdm.write(f"masa-track: error: {'; '.join(outcome.faults)}", file=sys.stderr)
+    return outcome
+
+
+def _run(job: Job, outcome: Outcome, sinks: Sinks, stop: Stop, bar: tqdm, frames: Any) -> None:
+    """Tracks decoded frames. The sinks have taken every frame that was tracked when it returns or raises."""
+    live = job.source.live
+    stages = [*([] if job.segmenter is None else [MaskStage(job.segmenter)]), *job.stages]
+    with ExitStack() as opened:
+        waiting = None
+        if job.overlap:
+            frames = ahead = Ahead(frames, "decode", item_bytes, job.live_latency if live else None)
+            waiting = ahead.waiting if live else None
+        seen: Any = detected(frames, job, waiting)
+        if job.overlap:
+            seen = Ahead(seen, "detect", item_bytes, most_items=_LIVE_ITEMS if live else 2 * job.batch)
+        writer = None
+        if job.overlap and job.window is None:  # a window wants the main thread
+            writer = Behind(sinks.take, sinks.idle, item_bytes, most_items=_LIVE_ITEMS if live else MOST_ITEMS)
+        hand_over = sinks.take if writer is None else writer.put
+        opened.callback(_close_all, frames, seen)
+        state_at = time.monotonic()
+        number = faults = 0
+        first_fault: InputError | None = None
+        durations: deque[float] = deque(maxlen=_FPS_FRAMES)
+        try:
+            for item in identified(seen, job.tracker, stages):
+                if sinks.stopped:
+                    break
+                if isinstance(item, Broken):
+                    hand_over(item)
+                    if stop.asked:
+                        outcome.interrupted = True
+                        break
+                    faults += item.fault is not None
+                    first_fault = first_fault or item.fault
+                    if first_fault is not None and faults == _FAULTY_SETUP and not number and job.resumed is None:
+                        raise first_fault
+                    continue
+                number = item.result.frame.number
+                durations.append(item.seconds)
+                item.result.extras = _extras(job, item.result, durations)
+                tracks = _live(item.result)
+                if live and job.overlap:
+                    ahead.reserve = 0.8 * ahead.reserve + 0.2 * (time.monotonic() - item.taken)
+                    outcome.dropped = ahead.dropped
+                hand_over(item)
+                if time.monotonic() - state_at >= SNAPSHOT_SECONDS:
+                    _snapshot(job, number, hand_over)
+                    state_at = time.monotonic()
+                bar.set_postfix(tracks=tracks, refresh=False)
+                bar.update()
+                del item
+                if stop.asked or (job.window is not None and job.window.closed):  # before another frame is tracked
+                    outcome.interrupted = True
+                    break
+            if number and not sinks.stopped:
+                _snapshot(job, number, hand_over)
+        finally:
+            stop.finishing = True
+            if writer is not None:
+                writer.close()
+
+
+def _snapshot(job: Job, number: int, hand_over: Callable[[Any], None]) -> None:
+    """Keeps the tracker's state after a frame, where it has one and no result is due."""
+    tracker = job.tracker
+    if hasattr(tracker, "state_dict") and not tracker.look_ahead and not any(s.look_ahead for s in job.stages):
+        hand_over(Snapshot(number, with_names("tracker", tracker.state_dict())))
+
+
+def _go_on(job: Job, resumed: Resumed, sinks: Sinks) -> tuple[int, float]:
+    """Prepares the tracker and the detector to go on with a run.
+
+    Returns:
+        The number of the first frame to track; and, for a live source, whose clock begins anew, the seconds by which
+        its frames are later than it says.
+
+    Raises:
+        InputError: the state is not of this tracker.
+    """
+    tracker, detector = cast(Any, job.tracker), cast(Any, job.detector)
+    if resumed.state:
+        tracker.load_state_dict(resumed.part("tracker"))
+    start = resumed.last + job.stride if resumed.last else job.start
+    warm_up = getattr(detector, "warm_up", 0)
+    if job.source.live:
+        tracker.reserve(sinks.store.last_identity())  # of tracks that are younger than the state
+        if warm_up:
+            sinks.say("the detector learns the scene anew: the frames before are gone")
+        return start, max(time.time() - resumed.info.started, sinks.store.last_time() + 1 / job.source.fps)
+    if warm_up and resumed.last:
+        first = max(job.start, resumed.last - (warm_up - 1) * job.stride)
+        first += (resumed.last - first) % job.stride
+        frames = job.source.frames(job.stride, None, None, start=first, stop=resumed.last)
+        with tqdm(total=1 + (resumed.last - first) // job.stride, unit="frame", desc="warming up the detector") as bar:
+            for frame in frames:
+                detector.detect([frame.picture])
+                bar.update()
+    return start, 0.0
+
+
+def _extras(job: Job, result: FrameResult, durations: deque[float]) -> dict[str, Any]:
+    """What the drawing shows beside the tracks."""
+    extras = dict(result.extras)
+    if job.show_lost:
+        extras["lost"] = _lost(job.tracker, result.frame.time)
+    if job.show_fps:
+        extras["corner"] = f"{len(durations) / sum(durations):.1f} fps"
+    return extras
+
+
+def _lost(tracker: Any, now: float) -> sv.Detections:
+    """Where the tracks that were lost less than 2 s ago are expected."""
+    import supervision as sv
+
+    view = tracker.tracks
+    rows = view.lost & (view.ids >= 0) & (now - view.last_seen < _LOST_SECONDS)
+    return sv.Detections(view.boxes[rows], class_id=view.labels[rows], tracker_id=view.ids[rows])
+
+
+def _live(result: FrameResult) -> int:
+    """How many of a frame's detections have an identity."""
+    ids = result.detections.tracker_id
+    return 0 if ids is None else int(np.count_nonzero(ids >= 0))
+
+
+def _close_all(*stages: Any) -> None:
+    for stage in stages:
+        stage.close()
+
+
+def _progress_bar(job: Job, outcome: Outcome) -> tqdm:
+    """A bar over the frames that will be tracked; without an end for a stream."""
+    length = job.source.length
+    total = None
+    if length is not None:
+        last = length if job.stop is None else min(length, job.stop)
+        total = max(0, -(-(last - job.start + 1) // job.stride))
+    if job.max_frames is not None:
+        total = job.max_frames if total is None else min(total, job.max_frames)
+    return tqdm(total=total, initial=outcome.frames, unit="frame", dynamic_ncols=True, desc=job.source.name)

@@ -1,0 +1,262 @@
+"""How a video is tracked, in text and numbers alone: :class:`TrackRecipe`. It is stored with a run, and can be sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
+from masa_track.detectors.selection import Selection, chosen_classes
+from masa_track.errors import InputError, unknown_name
+from masa_track.registry import check_installed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import supervision as sv
+
+    from masa_track.contracts import Detector, Frame
+    from masa_track.encoders.base import BaseEmbedder
+    from masa_track.pipeline.job import Job
+    from masa_track.segmenters.sam import SamSegmenter
+    from masa_track.video.sources import Source
+
+
+class Boxes(NamedTuple):
+    """A source of boxes, the names of their classes, and the score above which a box starts a track, if it is known."""
+
+    detector: Detector | Callable[[Frame], sv.Detections]
+    class_names: Mapping[int, str]
+    track_activation_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class TrackRecipe:
+    """Model, detector, preset and options of a run. Two runs of one recipe give a video the same tracks.
+
+    Attributes:
+        model: name or file of the model that embeds the boxes.
+        checkpoint: file of weights instead of the model's own.
+        preset: how boxes are associated.
+        options: of the preset, by name.
+        prior: file with the calibration of the model's cosines; None: that of the model.
+        camera_motion: estimate the motion of the camera.
+        class_groups: classes that may be one object, ``"car,truck;person"``; None: as the detector has it.
+        detector: name of the detector; None: boxes come from a file or from ``text`` with the model.
+        detections: file of the boxes.
+        text: phrases to look for.
+        classes: names of the classes that are tracked; None: the detector's default.
+        min_score: score below which boxes are left out.
+        nms: IoU above which one of two boxes is left out; None: none is.
+        masks: checkpoint of a segmenter; None: no masks.
+    """
+
+    model: str = "nano"
+    checkpoint: str | None = None
+    preset: str = "default"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    prior: str | None = None
+    camera_motion: bool = False
+    class_groups: str | None = None
+    detector: str | None = "nanodet"
+    detections: str | None = None
+    text: str | None = None
+    classes: tuple[str, ...] | None = None
+    min_score: float = 0.0
+    nms: float | None = None
+    masks: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The recipe as JSON takes it."""
+        held: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return held
+
+    @classmethod
+    def of_dict(cls, held: Mapping[str, Any]) -> TrackRecipe:
+        """The recipe of :meth:`as_dict`.
+
+        Raises:
+            InputError: for an unknown name.
+        """
+        for name in held:
+            if name not in cls.__dataclass_fields__:
+                raise unknown_name("entry of the recipe", name, cls.__dataclass_fields__)
+        classes = held.get("classes")
+        return cls(**{**held, "classes": None if classes is None else tuple(classes)})
+
+    def check(self) -> None:
+        """Finds mistakes that can be found before a model is loaded.
+
+        Raises:
+            InputError: an option is unknown or has a value that cannot be, options exclude each other, or an extra is
+                missing.
+        """
+        any_options_of(self.preset, **current_names(dict(self.options)))
+        if self.preset != "default":
+            for option, given in (
+                ("--class-groups", self.class_groups is not None),
+                ("--prior", self.prior),
+                ("--camera-motion", self.camera_motion),
+                ("--filter-boxes", self.options.get("filter_boxes")),
+                ("--max-identities", self.options.get("max_identities") is not None),
+            ):
+                if given:
+                    raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
+        if self.masks is not None:
+            check_installed("sam", purpose="for --masks")
+        if self.text is not None and self.detector is None:
+            check_installed("gdino", purpose="for --text")
+        if self.prior is not None:
+            AppearancePrior.load(self.prior)
+        Selection(min_score=self.min_score, nms=self.nms)
+        if self.classes is not None and self.detector == "nanodet":
+            from masa_track.detectors.nanodet import class_ids
+
+            class_ids(list(self.classes))
+
+    def build(self, device: str | None = None) -> Pipeline:
+        """Loads the models.
+
+        Args:
+            device: ``cpu``, ``cuda``, ...; None: a GPU if there is one.
+
+        Raises:
+            InputError: a model or a library cannot be loaded.
+        """
+        from masa_track.encoders.loading import load
+
+        segmenter = None
+        if self.masks is not None:
+            from masa_track.segmenters.sam import SamSegmenter
+
+            segmenter = SamSegmenter(self.masks, device)
+        model = load(self.model, device=device, checkpoint=self.checkpoint)
+        boxes = None if self.detections is not None else self._detector(model, device)
+        return Pipeline(self, model, boxes, segmenter)
+
+    def _detector(self, model: BaseEmbedder, device: str | None) -> Boxes:
+        """A detector by name, the model's own head, or Grounding DINO on the model's backbone."""
+        from masa_track.detectors import open_detector
+
+        if self.detector is None:
+            from masa_track.detectors.grounded import open_text_detector
+
+            detector: Detector = open_text_detector(model, self.text or "")
+        elif self.detector == "own":
+            from masa_track.detectors.own import OwnDetector
+
+            detector = OwnDetector(model)
+        else:
+            classes = self.classes if self.detector == "nanodet" else None
+            detector = open_detector(self.detector, device, self.text, classes)
+        return Boxes(detector, detector.class_names, detector.track_activation_threshold)
+
+
+@dataclass
+class Pipeline:
+    """A recipe with its models loaded. It tracks one video after the other.
+
+    Attributes:
+        recipe: what was built.
+        model: embeds the boxes.
+        boxes: the detector; None: boxes come from a file.
+        segmenter: None for no masks.
+    """
+
+    recipe: TrackRecipe
+    model: BaseEmbedder
+    boxes: Boxes | None
+    segmenter: SamSegmenter | None = None
+
+    def job(self, source: Source, folder: Path, boxes: Boxes | None = None, **options: Any) -> Job:
+        """A video to track.
+
+        Args:
+            source: the video.
+            folder: an existing folder for the results.
+            boxes: of a file, where the recipe names one.
+            **options: of :class:`~masa_track.pipeline.job.Job`.
+
+        Raises:
+            InputError: a class is named that the detector does not have, or an option of the preset has a value that
+                cannot be.
+        """
+        from masa_track.pipeline.job import Job
+        from masa_track.tracker import MasaTracker
+
+        recipe, given = self.recipe, boxes or self.boxes
+        if given is None:
+            raise InputError(f"boxes must be those of {recipe.detections}, got None")
+        select = Selection(min_score=recipe.min_score, nms=recipe.nms)
+        if recipe.classes is not None and recipe.detector != "nanodet":
+            select = replace(select, classes=chosen_classes(list(recipe.classes), given.class_names))
+        own = current_names(dict(recipe.options))
+        threshold = None if recipe.preset in REFERENCE_PRESETS else given.track_activation_threshold
+        if recipe.preset not in REFERENCE_PRESETS:
+            own.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
+        if threshold is not None:
+            own.setdefault("track_activation_threshold", threshold)
+        if recipe.class_groups is not None:
+            own["class_groups"] = class_groups(recipe.class_groups, given.class_names)
+        elif recipe.detector == "nanodet" and recipe.preset == "default":
+            from masa_track.detectors.nanodet import CLASS_GROUPS
+
+            own.setdefault("class_groups", CLASS_GROUPS)
+        tracker = MasaTracker(self.model, recipe.preset, camera_motion=recipe.camera_motion, prior=recipe.prior, **own)
+        starts_at = any_options_of(recipe.preset, **own).track_activation_threshold
+        return Job(
+            source,
+            given.detector,
+            given.class_names,
+            tracker,
+            folder,
+            segmenter=self.segmenter,
+            select=select,
+            track_activation_threshold=starts_at,
+            facts=self.facts() | ({} if threshold is None else {"tracks start at": f"score {starts_at}"}),
+            **options,
+        )
+
+    def facts(self) -> dict[str, object]:
+        """The settings, for the report."""
+        recipe, model = self.recipe, self.model
+        detector = f"detector {recipe.detector}" if recipe.detector else None
+        text = f"text {recipe.text!r}" if recipe.text else None
+        facts: dict[str, object] = {
+            "model": model.name,
+            "checkpoint": recipe.checkpoint or str(model.checkpoint and model.checkpoint.name),
+            "preset": recipe.preset,
+            **{f"option {name}": value for name, value in recipe.options.items()},
+            "class groups": recipe.class_groups,
+            "camera motion": "estimated" if recipe.camera_motion else None,
+            "prior": recipe.prior,
+            "boxes from": ", ".join(one for one in (recipe.detections, detector, text) if one),
+            "classes": None if recipe.classes is None else ", ".join(recipe.classes),
+            "lowest score": recipe.min_score or None,
+            "duplicates removed": None if recipe.nms is None else f"IoU above {recipe.nms}",
+            "masks by": recipe.masks,
+            "device": str(model.device),
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+
+def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
+    """``"car,truck;person"`` as groups of class numbers.
+
+    Args:
+        text: groups separated by semicolons, classes by commas, each a name or a number.
+        class_names: the detector's names by class number; names are compared without case.
+
+    Raises:
+        InputError: for a name that the detector does not have, an empty group, or a class in two groups.
+    """
+    numbers = {name.casefold(): number for number, name in class_names.items()}
+    parts = [[name.strip() for name in part.split(",")] for part in text.split(";")]
+    if not all(name for part in parts for name in part):
+        raise InputError(f'--class-groups must be classes separated by "," and groups separated by ";", got {text!r}')
+    for name in (name for part in parts for name in part):
+        if name.casefold() not in numbers and not name.isdecimal():
+            raise unknown_name("class in --class-groups", name, class_names.values())
+    return tuple(tuple(numbers[n.casefold()] if n.casefold() in numbers else int(n) for n in part) for part in parts)

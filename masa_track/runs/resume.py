@@ -1,0 +1,125 @@
+"""Going on with a run that ended: what is checked, and from where it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from masa_track.errors import InputError
+from masa_track.runs.store import STORE_NAME, RunInfo, RunStore, open_store
+
+_NAMES = {"source": "SOURCE", "first": "--start"}  # of arguments that are not called as the field
+
+
+@dataclass
+class Resumed:
+    """A run to go on with.
+
+    Attributes:
+        path: of its record.
+        info: what it is of.
+        last: the last frame that is kept; those after it are tracked again.
+        state: of the tracker, and of the sinks, after that frame; empty: the run begins anew.
+    """
+
+    path: Path
+    info: RunInfo
+    last: int
+    state: dict[str, np.ndarray]
+
+    def part(self, name: str) -> dict[str, np.ndarray]:
+        """The state of one part of the run."""
+        return {key[len(name) + 1 :]: value for key, value in self.state.items() if key.startswith(f"{name}.")}
+
+    def json(self, name: str) -> Any:
+        """A part of the state that is JSON; None if it is not there."""
+        return json.loads(self.state[name].item()) if name in self.state else None
+
+
+def with_names(part: str, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A part's state with names that start with the part's."""
+    return {f"{part}.{name}": value for name, value in state.items()}
+
+
+def check_folder(folder: Path, resume: bool) -> RunInfo | None:
+    """What the folder's record is of; None where there is none. Called before any work.
+
+    Args:
+        folder: of the results; it need not exist.
+        resume: whether the run is to be gone on with.
+
+    Raises:
+        InputError: a run that was killed would be overwritten.
+    """
+    path = folder / STORE_NAME
+    if not path.is_file():
+        return None
+    try:
+        with open_store(path) as store:
+            info, frames = store.info, store.count()
+    except InputError:
+        if resume:
+            raise
+        return None  # of an earlier version, or no record at all; it is replaced as other results are
+    if frames and not info.finished and not resume:
+        raise InputError(
+            f"--out {folder} holds a run of {frames:,} frames that did not end normally: go on with it by --resume, "
+            f"make its files with `masa-track recover {folder}`, name another folder, or remove {path}"
+        )
+    return info
+
+
+def check_same(before: RunInfo, now: RunInfo) -> None:
+    """Checks that a run can go on as another began.
+
+    Raises:
+        InputError: the source, the version or an option differs; the message names each.
+    """
+    if before.version != now.version:
+        raise InputError(
+            f"--resume: the run was made by masa-track {before.version}, this is {now.version}: its state may differ. "
+            "Use that version, or make the files of the frames so far with `masa-track recover`"
+        )
+    differ = []
+    for name in ("source", "first", "stride"):
+        mine, theirs = getattr(now, name), getattr(before, name)
+        if mine != theirs:
+            differ.append(f"{_NAMES.get(name, f'--{name}')} was {theirs!r}, is {mine!r}")
+    for name in sorted({*before.recipe, *now.recipe}):
+        mine, theirs = _plain(now.recipe.get(name)), _plain(before.recipe.get(name))
+        if mine != theirs:
+            differ.append(f"--{name.replace('_', '-')} was {theirs!r}, is {mine!r}")
+    if before.model_key != now.model_key:
+        differ.append(f"the model was {before.model_key}, is {now.model_key}")
+    if tuple(before.size) != tuple(now.size):
+        differ.append(f"the frames had {before.size} pixels, have {now.size}")
+    if differ:
+        raise InputError(f"--resume needs the options of the run that it goes on with: {'; '.join(differ)}")
+    changed = (before.source_size, before.source_modified) != (now.source_size, now.source_modified)
+    if not now.live and changed:
+        raise InputError(
+            f"--resume: {now.source} has changed since the run began ({before.source_size:,} bytes then, "
+            f"{now.source_size:,} now): track it anew in another folder"
+        )
+
+
+def resumed(store: RunStore) -> Resumed:
+    """From where a run goes on: its last snapshot; for a live source, whose frames are gone, its last frame.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    last, state = store.snapshot_before(2**62)
+    if store.info.live and state:
+        last = store.last_number()
+    return Resumed(store.path, store.info, last, state)
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON: tuples as lists."""
+    return json.loads(json.dumps(value))
