@@ -198,16 +198,17 @@ class JsonVideos:
         return named_scores(measured.evaluation, measured.teta, metrics)
 
 
-def _json(path: Path, kind: type) -> Any:
+def _json(path: Path, kind: Any) -> Any:
+    """What a json file holds: COCO-VID (dict), or COCO results (list)."""
     try:
         content: Any = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"val_dataloader: {path} cannot be read as json ({error})") from error
     keys = ("videos", "images", "annotations") if kind is dict else ()
-    if type(content) is not kind or any(not isinstance(content.get(key), list) for key in keys):
-        what = "COCO-VID or TAO json with videos, images and annotations" if kind is dict else "a list of COCO results"
-        raise InputError(f"val_dataloader: {path} must be {what}")
-    return content
+    if type(content) is kind and all(isinstance(content.get(key), list) for key in keys):
+        return content
+    what = "COCO-VID or TAO json with videos, images and annotations" if kind is dict else "a list of COCO results"
+    raise InputError(f"val_dataloader: {path} must be {what}")
 
 
 def labelled_videos(
