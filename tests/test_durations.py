@@ -29,7 +29,7 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", " ", "h", "1w", "30m1h", "1h1h", "1 h", "-1h", "1h-30m", "1e3", "nan", "inf", "1,5h", "½h", "١h", "1:30"]
+    "text", ["", " ", "h", "1w", "30m1h", "1h1h", "1 h", "-1h", "1h-30m", "1e3", "nan", "inf", "1,5h", "½h", "1:30"]
 )
 def test_other_forms_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"--keep must be a length of time such as .* got .*units are d, h, m and s"):

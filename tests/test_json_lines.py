@@ -44,6 +44,24 @@ def test_lines_are_frames(tmp_path):
     assert json.loads(path.read_text().splitlines()[1]) == {"frame": 4, "time": 0.12, "tracks": []}
 
 
+@pytest.mark.parametrize("torn", ["", '{"frame": 2, "ti', "x" * 200_000])
+def test_a_resumed_run_adds_to_the_whole_lines(tmp_path, torn):
+    path = tmp_path / "live.jsonl"
+    with JsonLinesWriter(path, append=True) as lines:  # there is no file yet
+        lines.write(1, 0.0, rows(range(3000)))
+    with path.open("a") as file:
+        file.write(torn)
+    with JsonLinesWriter(path, append=True) as lines:
+        lines.write(1, 0.0, rows([7]))  # it is there already, and so are its events
+        lines.write_events([TrackEvent("born", 7, 1, 0.0)])
+        lines.write(2, 0.1, rows([1]))
+    assert [json.loads(line)["frame"] for line in path.read_text().splitlines()] == [1, 2]
+    path.write_text("torn")
+    with JsonLinesWriter(path, append=True) as lines:
+        lines.write(3, 0.2, rows([1]))
+    assert json.loads(path.read_text())["frame"] == 3
+
+
 def test_events_are_lines_of_their_own(tmp_path):
     path = tmp_path / "live.jsonl"
     with JsonLinesWriter(path) as lines:
