@@ -52,7 +52,7 @@ def crowd(count: int, objects: int, dimension: int = 256) -> Iterator[tuple[Fram
     place, speed = rng.uniform((0, 0), (1800, 900), (objects, 2)), rng.normal(0, 6, (objects, 2))
     for number in range(1, count + 1):
         place = (place + speed) % (1800, 900)
-        boxes = np.concatenate((place, place + (60, 140)), axis=1).astype(np.float32)
+        boxes = np.hstack((place, place + np.array([60, 140]))).astype(np.float32)
         embeddings = (looks + 0.3 * rng.normal(size=looks.shape)).astype(np.float32)
         yield Frame(number, number / 25, (1920, 1080), f"{number:06d}.jpg"), boxes, embeddings
 
@@ -83,7 +83,6 @@ def record_cost(count: int, objects: int) -> tuple[float, float, float]:
             spent["associate"].append(time.perf_counter() - begun)
             order = ("with", "without") if frame.number % 2 else ("without", "with")
             for name in order:
-                # a fresh sequence of decisions, so that neither store gets those that the other one has computed
                 decisions = tracker.decisions if name == "with" else ()
                 result = FrameResult(frame, tracked, list(tracker.events), decisions)
                 begun = time.perf_counter()
@@ -124,9 +123,8 @@ def main() -> int:
     associate, full, bare = record_cost(1000, args.objects)
     print(f"{'ms a frame':24}{args.objects} objects\n{'association':24}{associate:.3f}")
     print(f"{'record, decisions':24}{full:.3f}\n{'record, no decisions':24}{bare:.3f}")
-    print(
-        f"{'decisions cost':24}{(full - bare) / associate:.1%} of the association\n{'record costs':24}{full / associate:.1%}"
-    )
+    print(f"{'decisions cost':24}{(full - bare) / associate:.1%} of the association")
+    print(f"{'record costs':24}{full / associate:.1%}")
     return 0
 
 

@@ -207,6 +207,11 @@ class RunStore:
         """How many frames there are."""
         return int(self._connection.execute("SELECT COUNT(*) FROM frames").fetchone()[0])
 
+    def last_before(self, seconds: float) -> int:
+        """The number of the last frame at or before a time; 0 without one."""
+        row = self._connection.execute("SELECT MAX(number) FROM frames WHERE time <= ?", (seconds + 1e-6,)).fetchone()
+        return int(row[0] or 0)
+
     def last_identity(self) -> int:
         """The highest identity that was given; -1 without one."""
         row = self._connection.execute("SELECT COALESCE(MAX(identity), -1) FROM events WHERE kind = 'born'").fetchone()
