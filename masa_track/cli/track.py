@@ -280,6 +280,8 @@ def add_parser(commands: Any) -> None:
         help="go on with the run in DIR that was killed or stopped, with the same identities: source and options must "
         "be the same; starts a new run if there is none",
     )
+    add("--start", metavar="PLACE", help="first frame: its number, 1500, or a time: 12.5s, 1:30, 1:02:03.5")
+    add("--end", metavar="PLACE", help="last frame, as --start")
     add(
         "--batch",
         type=int,
@@ -296,18 +298,59 @@ def add_parser(commands: Any) -> None:
         help="the tracks of a camera or an address lag behind by at most this much: if tracking is slower than the "
         "source, frames are dropped, and counted (default: %(default)g)",
     )
+    live = parser.add_argument_group("watching and counting (see the guide: cameras and long runs)")
+    live.add_argument("--show", action="store_true", help="show the drawn frames in a window; q or Esc ends the run")
+    live.add_argument(
+        "--http",
+        metavar="[HOST:]PORT",
+        help="show the drawn frames and the state of the run to browsers, on this computer alone unless HOST is given; "
+        "port 0 takes any that is free",
+    )
+    live.add_argument(
+        "--line",
+        action="append",
+        default=[],
+        metavar="NAME:x1,y1,x2,y2",
+        help="count the tracks that cross this line, in and out, in pixels; may be given several times",
+    )
+    live.add_argument(
+        "--zone",
+        action="append",
+        default=[],
+        metavar="NAME:x1,y1,x2,y2,x3,y3,...",
+        help="count the tracks in this polygon, and how long they stay; may be given several times",
+    )
+    live.add_argument(
+        "--blur",
+        choices=("faces", "objects"),
+        help="make faces, or all objects, unrecognisable in all pictures that are stored or shown",
+    )
+    live.add_argument(
+        "--rotate",
+        metavar="TIME",
+        help="begin a new part of the run after so much time of the source, 1h or 30m: DIR/part-000001, ... each have "
+        "all files of a run; identities go on",
+    )
+    live.add_argument("--keep", metavar="TIME", help="with --rotate: delete parts that ended longer ago than this, 7d")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs ``track``. The input is checked before the first frame is tracked. Returns the exit status."""
     from masa_track.detectors.selection import chosen_classes
+    from masa_track.drawing.blur import Blur
     from masa_track.drawing.tracks import check_line_width
     from masa_track.files import check_file, locked_folder, prepare_folder
+    from masa_track.pipeline.counting import Counter, parse_line, parse_zone
+    from masa_track.pipeline.http_view import HttpView, parse_http
+    from masa_track.pipeline.rotation import last_part
+    from masa_track.pipeline.status import status_of
+    from masa_track.pipeline.window import Window, check_display
     from masa_track.runs.demo_steps import parse_steps
     from masa_track.runs.resume import check_folder
     from masa_track.video.frame_folder import FrameFolder
     from masa_track.video.sources import open_source
+    from masa_track.video.times import frame_of
 
     check_counts(args, "stride", "max_frames", "batch")
     recipe = recipe_of(args)
@@ -329,14 +372,31 @@ def run(args: argparse.Namespace) -> int:
         if not seconds >= 0:
             raise InputError(f"{option} must be 0 or more seconds, got {seconds}")
     check_line_width(args.line_width)
+    rotate, keep = length_of(args.rotate, "--rotate"), length_of(args.keep, "--keep")
+    if keep is not None and rotate is None:
+        raise InputError(f"--keep {args.keep} deletes old parts of a run: give --rotate, too, e.g. --rotate 1h")
+    for option, given in (("--rotate", args.rotate), ("--line", args.line), ("--zone", args.zone)):
+        if given and offline:
+            raise InputError(f"{option} is for tracking without --offline and --post: leave one of them out")
+    lines, zones = [parse_line(text) for text in args.line], [parse_zone(text) for text in args.zone]
+    address = None if args.http is None else parse_http(args.http)
+    if args.blur is not None:
+        Blur(args.blur)
+    if args.show:
+        check_display()
     frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames, may_hold=args.resume)
     if offline:
         check_read_twice(args.source)
-    before = check_folder(args.out, args.resume)
+    before = check_folder(last_part(args.out), args.resume or rotate is not None)
     source = open_source(args.source, reconnect=args.reconnect)
     if offline and source.live:
         raise not_twice(args.source)
+    start = 1 if args.start is None else frame_of(args.start, source)
+    stop = None if args.end is None else frame_of(args.end, source, end=True)
+    if stop is not None and stop < start:
+        raise InputError(f"--end must not be before --start: frame {stop} is before frame {start}")
     check_outputs(args, source)
+    counter = Counter(lines, zones, (source.width, source.height)) if lines or zones else None
     boxes = None
     if recipe.detections is not None:
         from masa_track.pipeline.file_boxes import file_boxes
@@ -368,7 +428,16 @@ def run(args: argparse.Namespace) -> int:
         hint=nothing_found(args),
         batch=args.batch,
         live_latency=args.live_latency,
+        start=start,
+        stop=stop,
+        counter=counter,
+        rotate=rotate,
+        keep=keep,
     )
+    if args.blur is not None:
+        job.blur = Blur(args.blur, job.class_names)
+    if args.show:
+        job.window = Window(f"masa-track: {source.name}")
     job.facts |= {
         "every": f"{args.stride} frames" if args.stride > 1 else "frame",
         **({"tracks": "finished offline"} if args.offline else {}),
@@ -383,13 +452,17 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as open_files:
         open_files.enter_context(locked_folder(folder))
         if args.resume and before is not None:
-            job.resumed = going_on(args.out, job.info)
+            job.resumed = going_on(last_part(args.out), job.info)
         if args.jsonl is not None:
             from masa_track.formats.jsonl import JsonLinesWriter
 
             job.lines = open_files.enter_context(
                 JsonLinesWriter(args.jsonl, job.class_names, append=job.resumed is not None)
             )
+        if address is not None:
+            host, port = address
+            job.view = open_files.enter_context(HttpView(port, host, status=lambda: status_of(job)))
+            print(f"watch at  {job.view.address}", file=sys.stderr, flush=True)
         outcome = track_video(job)
         failed = bool(outcome.faults)
         if args.gallery is not None and outcome.frames:
@@ -402,6 +475,13 @@ def run(args: argparse.Namespace) -> int:
     if frame_folder is not None and outcome.frames:
         print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
+
+
+def length_of(text: str | None, argument: str) -> float | None:
+    """Seconds of a length of time; None where it is not given."""
+    from masa_track.runs.durations import seconds_of
+
+    return None if text is None else seconds_of(text, argument)
 
 
 def recipe_of(args: argparse.Namespace) -> TrackRecipe:

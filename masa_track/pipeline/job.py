@@ -71,6 +71,7 @@ class Job:
         stages: add to the results what comes after identities.
         info: what the run's record says of it; None: of the source alone.
         resumed: the run to go on with; None: a new one.
+        outcome: what has come of it so far; None before it begins.
     """
 
     source: Source
@@ -108,6 +109,7 @@ class Job:
     stages: Sequence[ResultStage] = ()
     info: RunInfo | None = None
     resumed: Resumed | None = None
+    outcome: Outcome | None = field(default=None, init=False)
 
     def drawer(self) -> TrackDrawer:
         """A drawer for the source's frames."""
@@ -141,7 +143,10 @@ class Outcome:
         weak_boxes: of these, those that score too little to start a track.
         best_score: of all boxes; 0 without any.
         cut_short: what is missing at the end of the source, in words; empty where nothing is known to be missing.
-        lag: seconds from a live source's frame to its result, the longest.
+        tracks: in the last frame.
+        recent_fps: frames a second of the last 50 frames.
+        lag: seconds from a live source's frame to its result, of the last frame, and
+        longest_lag: of all.
     """
 
     frames: int = 0
@@ -158,7 +163,10 @@ class Outcome:
     weak_boxes: int = 0
     best_score: float = 0.0
     cut_short: str = ""
+    tracks: int = 0
+    recent_fps: float = 0.0
     lag: float = 0.0
+    longest_lag: float = 0.0
 
     def count_boxes(self, detections: sv.Detections, track_activation_threshold: float) -> None:
         """Takes note of a frame's boxes."""

@@ -17,10 +17,12 @@ from masa_track.contracts import FrameResult
 from masa_track.errors import InputError
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.queues import MOST_ITEMS, Ahead, Behind
+from masa_track.pipeline.rotation import PartSinks
 from masa_track.pipeline.sinks import Sinks, Snapshot
 from masa_track.pipeline.stages import Broken, MaskStage, decoded, detected, identified, item_bytes
 from masa_track.runs.resume import Resumed, with_names
 from masa_track.stop import Stop
+from masa_track.video.source import PastTheEnd
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -65,11 +67,11 @@ def track_video(job: Job) -> Outcome:
 
 def _track(job: Job) -> Outcome:
     """The first reading of the source, in which all is tracked."""
-    outcome = Outcome()
+    outcome = job.outcome = Outcome()
     if hasattr(job.detector, "reset"):
         job.detector.reset()
     with ExitStack() as opened:
-        sinks = Sinks(job, outcome)
+        sinks = Sinks(job, outcome) if job.rotate is None else PartSinks(job, outcome)
         opened.callback(sinks.abandon)  # nothing is left to abandon after close
         start, most, later = job.start, job.max_frames, 0.0
         if job.resumed is not None:
@@ -79,9 +81,12 @@ def _track(job: Job) -> Outcome:
         job.source.notice, job.source.stop_asked = sinks.say, lambda: stop.asked
         before, begun = outcome.seconds, time.perf_counter()
         try:
-            if (most is None or most > 0) and start <= (job.stop or job.source.length or start):
+            if (most is None or most > 0) and (job.stop is None or start <= job.stop):
                 with _progress_bar(job, outcome) as bar:
                     _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later))
+        except PastTheEnd:
+            if job.resumed is None:  # else all frames of the source had been tracked
+                raise
         except BaseException:
             outcome.interrupted = True
             raise
@@ -95,7 +100,7 @@ def _track(job: Job) -> Outcome:
     return outcome
 
 
-def _run(job: Job, outcome: Outcome, sinks: Sinks, stop: Stop, bar: tqdm, frames: Any) -> None:
+def _run(job: Job, outcome: Outcome, sinks: Sinks | PartSinks, stop: Stop, bar: tqdm, frames: Any) -> None:
     """Tracks decoded frames. The sinks have taken every frame that was tracked when it returns or raises."""
     live = job.source.live
     stages = [*([] if job.segmenter is None else [MaskStage(job.segmenter)]), *job.stages]
@@ -112,7 +117,7 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks, stop: Stop, bar: tqdm, frames
             writer = Behind(sinks.take, sinks.idle, item_bytes, most_items=_LIVE_ITEMS if live else MOST_ITEMS)
         hand_over = sinks.take if writer is None else writer.put
         opened.callback(_close_all, frames, seen)
-        state_at = time.monotonic()
+        state_at, part_from = time.monotonic(), None  # of the last state; seconds of the part's first frame
         number = faults = 0
         first_fault: InputError | None = None
         durations: deque[float] = deque(maxlen=_FPS_FRAMES)
@@ -138,9 +143,12 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks, stop: Stop, bar: tqdm, frames
                     ahead.reserve = 0.8 * ahead.reserve + 0.2 * (time.monotonic() - item.taken)
                     outcome.dropped = ahead.dropped
                 hand_over(item)
-                if time.monotonic() - state_at >= SNAPSHOT_SECONDS:
-                    _snapshot(job, number, hand_over)
+                part_from = item.result.frame.time if part_from is None else part_from
+                ends_part = job.rotate is not None and item.result.frame.time - part_from >= job.rotate
+                if ends_part or time.monotonic() - state_at >= SNAPSHOT_SECONDS:
+                    _snapshot(job, number, hand_over, ends_part)
                     state_at = time.monotonic()
+                    part_from = None if ends_part else part_from
                 bar.set_postfix(tracks=tracks, refresh=False)
                 bar.update()
                 del item
@@ -155,14 +163,14 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks, stop: Stop, bar: tqdm, frames
                 writer.close()
 
 
-def _snapshot(job: Job, number: int, hand_over: Callable[[Any], None]) -> None:
+def _snapshot(job: Job, number: int, hand_over: Callable[[Any], None], ends_part: bool = False) -> None:
     """Keeps the tracker's state after a frame, where it has one and no result is due."""
     tracker = job.tracker
     if hasattr(tracker, "state_dict") and not tracker.look_ahead and not any(s.look_ahead for s in job.stages):
-        hand_over(Snapshot(number, with_names("tracker", tracker.state_dict())))
+        hand_over(Snapshot(number, with_names("tracker", tracker.state_dict()), ends_part))
 
 
-def _go_on(job: Job, resumed: Resumed, sinks: Sinks) -> tuple[int, float]:
+def _go_on(job: Job, resumed: Resumed, sinks: Sinks | PartSinks) -> tuple[int, float]:
     """Prepares the tracker and the detector to go on with a run.
 
     Returns:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -37,14 +38,21 @@ RESULTS = (
 )  # in the order in which they are listed
 _EARLIER = ".run.sqlite.earlier"  # the record of the run before, until this one has a frame
 _HINT_FRAMES = 50  # without a box that starts a track, after which another detector is suggested
+_RECENT_FRAMES = 51  # whose times give the frames a second that the state of a run has
 _MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
 class Snapshot:
-    """The state of the tracker after a frame; the sinks add theirs."""
+    """The state of the tracker after a frame; the sinks add theirs.
 
-    def __init__(self, number: int, state: Mapping[str, np.ndarray]) -> None:
-        self.number, self.state = number, dict(state)
+    Args:
+        number: of the frame.
+        state: of the tracker.
+        ends_part: whether a part of the run ends with this frame.
+    """
+
+    def __init__(self, number: int, state: Mapping[str, np.ndarray], ends_part: bool = False) -> None:
+        self.number, self.state, self.ends_part = number, state, ends_part
 
 
 class Sink(Protocol):
@@ -282,6 +290,7 @@ class Sinks:
         self._job, self._outcome = job, outcome
         self.stopped = False  # by a result that cannot be written: no further frame is taken
         self._closed = False
+        self._done_at: deque[float] = deque(maxlen=_RECENT_FRAMES)
         info = job.info or info_of(job)
         self.report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
         self._files: list[FileSink] = []
@@ -374,8 +383,14 @@ class Sinks:
         outcome.frames += 1
         if outcome.frames == _HINT_FRAMES and job.hint and outcome.weak_boxes == outcome.boxes:
             self.say(f"warning: {job.hint.format(frames=_HINT_FRAMES)}")
+        outcome.tracks = 0 if result.detections.tracker_id is None else int((result.detections.tracker_id >= 0).sum())
+        now = time.monotonic()
+        self._done_at.append(now)
+        if len(self._done_at) > 1:
+            outcome.recent_fps = (len(self._done_at) - 1) / max(now - self._done_at[0], 1e-9)
         if job.source.live:
-            outcome.lag = max(outcome.lag, time.monotonic() - done.arrived)
+            outcome.lag = now - done.arrived
+            outcome.longest_lag = max(outcome.longest_lag, outcome.lag)
 
     def _replay(self, resumed: Resumed) -> None:
         """Writes the frames so far of a run that goes on, but for pictures."""
@@ -387,17 +402,25 @@ class Sinks:
             self._counts.writer.write(store.counts())
             if (state := resumed.json("counter")) is not None:
                 self._job.counter.load_state_dict(state)
-        broken = [f"{number}: {reason}" for number, reason in store.broken_frames()]
-        outcome.broken, outcome.broken_listed = len(broken), broken[:_MOST_BROKEN_LISTED]
+        outcome.broken_listed = [f"{n}: {reason}" for n, reason in store.broken_frames()][:_MOST_BROKEN_LISTED]
 
-    def close(self) -> None:
-        """Puts the files of the frames done so far in their places, each for itself."""
+    def close(self, whole: bool | None = None) -> None:
+        """Puts the files of the frames done so far in their places, each for itself.
+
+        Args:
+            whole: whether all is there that was wanted; None: if the run was not interrupted.
+        """
         self._closed = True
+        whole = not self._outcome.interrupted if whole is None else whole
         with suppress(OSError):
-            self.store.finish("stopped" if self._outcome.interrupted else "whole")
+            self.store.finish("whole" if whole else "stopped")
         self._outcome.identities = self.report.identities
         self._outcome.cut_short = self._job.source.cut_short
         report = None if self._job.offline else self.report
+        if not self._job.with_video:
+            for part in parts_of(self._job.folder):  # of a run that was killed
+                with suppress(OSError):
+                    part.unlink()
         facts = self._job.facts | ({} if self._job.counter is None else counted(self._job.counter))
         close_files(self._job.folder, self._outcome, self._files, report, facts)
 
@@ -477,6 +500,8 @@ def write_report(
     facts = {**facts, "stopped early": "yes"} if outcome.interrupted else dict(facts)
     if outcome.dropped:
         facts["frames dropped"] = f"{outcome.dropped:,}: the source was faster"
+    if outcome.longest_lag:
+        facts["longest lag"] = f"{outcome.longest_lag:.2f} s"
     broken = [*outcome.broken_listed]
     if outcome.broken > len(broken):
         broken.append(f"and {outcome.broken - len(broken)} more")
