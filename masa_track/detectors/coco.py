@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import supervision as sv
 import torch
@@ -63,13 +65,21 @@ class CocoDetector(PictureDetector):
         mixed_precision(self._device, precision)  # a mistake is named before the first frame
         self._network = network.eval().to(self._device)
 
-    @torch.inference_mode()
     def _find(self, image: np.ndarray) -> sv.Detections:
-        pixels = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)  # (3, H, W) RGB
+        return self._find_all([image])[0]
+
+    @torch.inference_mode()
+    def _find_all(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
+        pixels = [torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1) for image in images]  # RGB
         with mixed_precision(self._device, self._precision):
-            result = self._network([pixels.to(self._device).float().div_(255)])[0]
-        result = {key: value.float() if value.is_floating_point() else value for key, value in result.items()}
-        kept = result["scores"] > _LOWEST_SCORE
-        return to_detections(
-            {key: result[key][kept] for key in ("boxes", "labels", "scores", "masks") if key in result}
-        )
+            results = self._network([one.to(self._device).float().div_(255) for one in pixels])  # (3, H, W) each
+        found = []
+        for output in results:
+            result = {key: value.float() if value.is_floating_point() else value for key, value in output.items()}
+            kept = result["scores"] > _LOWEST_SCORE
+            found.append(
+                to_detections(
+                    {key: result[key][kept] for key in ("boxes", "labels", "scores", "masks") if key in result}
+                )
+            )
+        return found
