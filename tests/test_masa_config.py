@@ -218,7 +218,7 @@ def test_sizes_reach_a_network_of_onnx_runtime(caplog: pytest.LogCaptureFixture)
 
 
 @pytest.mark.slow
-def test_a_run(tmp_path: Path) -> None:
+def test_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One command with a configuration; its options are in the report's facts."""
     (tmp_path / "frames").mkdir()
     for number in range(1, 4):
@@ -233,3 +233,10 @@ def test_a_run(tmp_path: Path) -> None:
     page = (tmp_path / "out" / "report.html").read_text()
     for fact in ("MASA configuration", "option max_distance", "option embedding_momentum"):
         assert fact in page
+    # The record has all of it: an equal file may go on, a changed one may not.
+    again = [str(part) for part in (*line, "--masa-config", file, "--device", "cpu", "--resume")]
+    assert main(again) == 0
+    file.write_text(file.read_text().replace("scale=(800, 640)", "scale=(640, 640)"))
+    capsys.readouterr()
+    assert main(again) == 2
+    assert "network" in capsys.readouterr().err
