@@ -84,7 +84,7 @@ _SIZES: dict[str, dict[str, Any]] = {
     },
 }
 SIZES = tuple(_SIZES)
-_SHAPES = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
+SIZE_OF = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
 
 
 def _downsampler(number: int) -> str:
@@ -141,7 +141,7 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str | None, str]:
         if any(part in key for key in shapes):
             return None, words
     blocks = {int(found[1]) for key in shapes if (found := _BLOCK.match(key))}
-    size = _SHAPES.get((shapes.get(_PATCHES, (0,))[0], len(blocks)))
+    size = SIZE_OF.get((shapes.get(_PATCHES, (0,))[0], len(blocks)))
     if size is None:
         return None, f"no model known here (its first key is {next(iter(shapes), '')!r})"
     version = "2.1" if all(key in shapes for key in _ONLY_21) else "2"

@@ -1,0 +1,191 @@
+"""SAM 2 and EdgeTAM by name, from an official file, or from a folder in Hugging Face's form. Nothing is unpickled."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from masa_track.errors import InputError, first_line, unknown_name
+from masa_track.masklets.sam2 import EdgeTamNetwork, Sam2Network
+from masa_track.masklets.sam2_keys import SIZE_OF, SIZES, configuration, identify, to_hub
+from masa_track.models.checkpoints import check_finite, download, read_checkpoint
+from masa_track.models.devices import choose_device, choose_dtype
+from masa_track.registry import HubFile, check_installed
+
+_USE = "--masklets path/to/{file}"
+
+
+@dataclass(frozen=True)
+class MaskletModel:
+    """A published model.
+
+    Attributes:
+        name: for :func:`load_network` and ``--masklets``.
+        files: that it needs; the first one holds the weights. A folder in Hugging Face's form has two.
+        licence: of the weights, by its SPDX name.
+    """
+
+    name: str
+    files: tuple[HubFile, ...]
+    licence: str = "Apache-2.0"
+
+
+def _official(version: str, size: str) -> MaskletModel:
+    name = f"sam{version}-hiera-{size}"
+    return MaskletModel(name, (HubFile(f"facebook/{name}", f"{name.replace('-', '_')}.pt"),))
+
+
+_EDGETAM = "yonigozlan/EdgeTAM-hf"
+MODELS = {
+    model.name: model
+    for model in (
+        *(_official(version, size) for version in ("2.1", "2") for size in SIZES),
+        MaskletModel("edgetam", (HubFile(_EDGETAM, "model.safetensors"), HubFile(_EDGETAM, "config.json"))),
+    )
+}
+_ALIASES = {model.files[0].repository: name for name, model in MODELS.items()}
+
+
+def load_network(
+    name_or_path: str | Path,
+    checkpoint: str | Path | None = None,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    side: int | None = None,
+    compile_encoder: bool = False,
+) -> Sam2Network:
+    """Loads a network for :class:`~masa_track.masklets.session.MaskletSession`.
+
+    Args:
+        name_or_path: a name of :data:`MODELS` or on Hugging Face (``facebook/sam2.1-hiera-tiny``), whose file is
+            downloaded unless it is there; an official ``.pt`` file of SAM 2 or 2.1; or a folder with ``config.json``
+            and ``model.safetensors`` of SAM 2, 2.1 or EdgeTAM.
+        checkpoint: a file or folder for a name; it must be of that model.
+        device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU if there is one.
+        dtype: ``float32`` (None), ``bfloat16`` or ``float16``. Scores, thresholds and the choice of candidates are
+            computed in float32.
+        side: pixels of the square that pictures are scaled to, a multiple of 32; None: as published, 1024. A smaller
+            one is quicker, and other than what the weights were trained with. Official weights only.
+        compile_encoder: compile the image encoder by ``torch.compile``.
+
+    Raises:
+        InputError: for an unknown name, a missing or broken file, or one of another model; the message says what the
+            file looks like, or where to put it.
+    """
+    check_installed("masklets", purpose="for masklets of SAM 2 or EdgeTAM")
+    chosen, number_type = choose_device(device), choose_dtype(dtype)
+    if side is not None and (not isinstance(side, int) or side < 64 or side % 32):
+        raise InputError(f"side must be a multiple of 32, 64 or more, got {side!r}")
+    given = str(name_or_path)
+    wanted = _ALIASES.get(given, given)
+    if wanted in MODELS:
+        path = Path(checkpoint) if checkpoint is not None else _fetch(MODELS[wanted])
+    elif checkpoint is not None or not Path(given).exists():
+        if checkpoint is None and (Path(given).suffix in (".pt", ".pth", ".safetensors") or Path(given).is_absolute()):
+            raise InputError(f"no such checkpoint: {given}")
+        raise unknown_name("masklet model", given, MODELS)
+    else:
+        path, wanted = Path(given), ""
+    if path.is_dir():
+        name, model = _from_folder(path, side)
+    else:
+        name, model = _from_file(path, side)
+    if wanted and wanted != name:
+        raise InputError(f"{path} does not fit the model {wanted!r}: it looks like {name}")
+    model = model.eval().requires_grad_(False).to(chosen, number_type)
+    return (EdgeTamNetwork if name == "edgetam" else Sam2Network)(model, name, compile_encoder)
+
+
+def _fetch(model: MaskletModel) -> Path:
+    """The file, or the folder of the files, of a model: in the Hugging Face cache, or downloaded into it."""
+    paths = []
+    for file in model.files:
+        path = file.local() or download(model.name, file, "masklets", _USE.format(file=file.file))
+        paths.append(path)
+    return paths[0] if len(paths) == 1 else paths[0].parent
+
+
+def _from_file(path: Path, side: int | None) -> tuple[str, Any]:
+    """The model of an official ``.pt``, and its name."""
+    from transformers import Sam2VideoModel
+
+    if path.suffix == ".safetensors":
+        raise InputError(f"{path} must come with its config.json: give the folder of both")
+    state = read_checkpoint(path)
+    name, looks = identify({key: tuple(value.shape) for key, value in state.items()})
+    if name is None:
+        raise InputError(f"{path} is no checkpoint of SAM 2 or 2.1: it looks like {looks}. Known are {', '.join(MODELS)}")
+    check_finite(state, path)
+    converted = to_hub(state)
+    with torch.device("meta"):  # what is about to be overwritten need not be drawn at random first
+        expected = Sam2VideoModel(configuration(name)).state_dict()
+    _check_fit(path, name, converted, {key: tuple(value.shape) for key, value in expected.items()})
+    model = Sam2VideoModel(configuration(name, side or 1024))
+    model.load_state_dict({key: value.float() for key, value in converted.items()})
+    return name, model
+
+
+def _check_fit(
+    path: Path, name: str, state: dict[str, torch.Tensor], expected: dict[str, tuple[int, ...]]
+) -> None:
+    """Raises InputError unless the tensors are those of the model, exactly."""
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    misfit = sorted(k for k in expected.keys() & state.keys() if tuple(state[k].shape) != expected[k])
+    if missing or extra or misfit:
+        raise InputError(
+            f"{path} looks like {name}, but does not fit it: {len(missing)} tensors are missing, {len(extra)} are not "
+            f"known, {len(misfit)} are of another shape, e.g. {(missing + extra + misfit)[0]!r}; download it again"
+        )
+
+
+def _from_folder(folder: Path, side: int | None) -> tuple[str, Any]:
+    """The model of a folder in Hugging Face's form, and its name."""
+    from safetensors import SafetensorError
+    from transformers import AutoConfig, EdgeTamVideoModel, Sam2VideoModel
+
+    if side is not None:
+        raise InputError(f"side is for official .pt files only: {folder} has its own in config.json")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise InputError(f"{folder} must hold model.safetensors and config.json: pickled weights are not read")
+    try:
+        kind = str(json.loads((folder / "config.json").read_bytes()).get("model_type"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder} has no usable config.json ({first_line(error)})") from error
+    classes = {"sam2_video": Sam2VideoModel, "edgetam_video": EdgeTamVideoModel}
+    if kind not in classes:
+        raise InputError(
+            f"{folder} holds a model of type {kind!r}: masklets take sam2_video (SAM 2, 2.1) and edgetam_video (EdgeTAM)"
+        )
+    try:
+        model, report = classes[kind].from_pretrained(
+            folder,
+            config=AutoConfig.from_pretrained(folder, local_files_only=True),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            dtype=torch.float32,
+        )
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise InputError(f"{folder} cannot be read ({first_line(error)}): download it again") from error
+    missing, copy = set(report["missing_keys"]), "shared_image_embedding.positional_embedding"
+    source = "prompt_encoder.shared_embedding.positional_embedding"
+    if copy in missing and source not in missing:  # transformers keeps the same numbers twice
+        model.shared_image_embedding.positional_embedding.data.copy_(
+            model.prompt_encoder.shared_embedding.positional_embedding.data
+        )
+        missing.remove(copy)
+    wrong = sorted({*missing, *report["unexpected_keys"], *(row[0] for row in report["mismatched_keys"])})
+    if wrong:
+        raise InputError(f"{folder} does not fit its config.json: {len(wrong)} tensors are wrong, e.g. {wrong[0]!r}")
+    check_finite(dict(model.state_dict()), weights)
+    if kind == "edgetam_video":
+        return "edgetam", model
+    backbone = model.config.vision_config.backbone_config
+    size = SIZE_OF.get((backbone.hidden_size, sum(backbone.blocks_per_stage)), "of its own")
+    version = "2.1" if model.config.enable_temporal_pos_encoding_for_object_pointers else "2"
+    return f"sam{version}-hiera-{size}", model
