@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from masa_track.masklets.memory import Selection
 
@@ -75,9 +75,9 @@ class Sam2Network:
 
     memory_dtype = torch.bfloat16
 
-    def __init__(self, model: nn.Module, name: str, compile_encoder: bool = False) -> None:
-        self.model: Any = model
-        self.name, self.side = name, int(model.config.image_size)  # type: ignore[union-attr, arg-type]
+    def __init__(self, model: Any, name: str, compile_encoder: bool = False) -> None:
+        self.model = model
+        self.name, self.side = name, int(model.config.image_size)
         self._image_positions = self.model.get_image_wide_positional_embeddings().detach()
         with torch.no_grad():
             self.memory_positions = self._memory_positions()  # (L, 64)
@@ -149,10 +149,10 @@ class Sam2Network:
         empty = torch.zeros(0, width, device=self.device, dtype=dtype)
         parts = []
         for selection in selections:
-            memory, places = [empty], [empty]
+            memory, positions = [empty], [empty]
             for row, entry in selection.memories:
                 memory.append(entry.memory.to(dtype))
-                places.append(self.memory_positions + temporal[row])
+                positions.append(self.memory_positions + temporal[row])
             tokens, token_places = empty, empty
             if selection.pointers:
                 stacked = torch.stack([entry.pointer for _, entry in selection.pointers]).to(dtype)  # (P, C)
@@ -164,7 +164,7 @@ class Sam2Network:
                     angles = _sines(distances / max(pointers - 1, 1), stacked.shape[1]).to(dtype)
                     projected = model.temporal_positional_encoding_projection_layer(angles)  # (P, 64)
                     token_places = projected.repeat_interleave(pieces, 0)
-            parts.append((torch.cat(memory), torch.cat(places), tokens, token_places))
+            parts.append((torch.cat(memory), torch.cat(positions), tokens, token_places))
         values, mask, longest = _padded([(m, q) for m, _, q, _ in parts])
         places, _, _ = _padded([(p, r) for _, p, _, r in parts])
         return self._attend(maps, values, values + places, mask, longest)
@@ -224,7 +224,10 @@ class Sam2Network:
         if points is None:
             points = torch.zeros(n, 1, 2, device=self.device), torch.full((n, 1), -1, device=self.device)
         sparse, dense = model.prompt_encoder(
-            points[0][:, None].to(self.dtype), points[1][:, None], None, None if before is None else before.to(self.dtype)
+            points[0][:, None].to(self.dtype),
+            points[1][:, None],
+            None,
+            None if before is None else before.to(self.dtype),
         )
         masks, qualities, tokens, scores = model.mask_decoder(
             image_embeddings=seen,
@@ -301,7 +304,8 @@ class EdgeTamNetwork(Sam2Network):
 
     def _tokens(self, memory: Tensor, positions: Tensor) -> Tensor:
         rows = [  # the resampler takes one memory at a time
-            self.model.spatial_perceiver(memory[i : i + 1], positions[:1].to(memory.dtype))[0] for i in range(len(memory))
+            self.model.spatial_perceiver(memory[i : i + 1], positions[:1].to(memory.dtype))[0]
+            for i in range(len(memory))
         ]
         return torch.cat(rows)
 

@@ -1,4 +1,4 @@
-"""SAM 2's official checkpoints: their keys in transformers' names, the sizes' configurations, which model a file holds."""
+"""SAM 2's official checkpoints: keys in transformers' names, configurations, which model a file holds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import Tensor
 
 # Official key -> transformers' key; applied in this order.
 _RULES: list[tuple[str, Any]] = [
-    (r"^sam_prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix", "prompt_encoder.shared_embedding.positional_embedding"),
+    (
+        r"^sam_prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix",
+        "prompt_encoder.shared_embedding.positional_embedding",
+    ),
     (r"^sam_prompt_encoder\.point_embeddings\.(\d)\.weight", r"prompt_encoder.point_embed.weight[\1]"),
     (r"^sam_prompt_encoder\.mask_downscaling\.0", "prompt_encoder.mask_embed.conv1"),
     (r"^sam_prompt_encoder\.mask_downscaling\.1", "prompt_encoder.mask_embed.layer_norm1"),

@@ -19,11 +19,10 @@ from masa_track.errors import InputError
 from masa_track.masklets.memory import NO_MOTION, Entry, ObjectMemory, find_policy, has_rival, mask_box
 from masa_track.masklets.prompts import check_prompt
 from masa_track.masklets.sam2 import ABSENT, CLAMP, MASK_LOGIT, Decoded, Maps, Sam2Network
+from masa_track.masklets.states import arrays_to_objects, objects_to_arrays
 from masa_track.masks import as_mask, compact_masks
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-_VERSION = 1  # of state_dict
-_TENSORS = ("mask", "pointer", "memory")  # fields of an entry
 _NEGATIVE, _POSITIVE, _FIRST_CORNER, _LAST_CORNER = 0, 1, 2, 3  # labels of points
 
 
@@ -162,7 +161,9 @@ class MaskletSession:
         for image in images:
             check_frame(image)
         return [
-            Features(self.network.key, (image.shape[1], image.shape[0]), self.network.encode(self.network.prepare(image)))
+            Features(
+                self.network.key, (image.shape[1], image.shape[0]), self.network.encode(self.network.prepare(image))
+            )
             for image in images
         ]
 
@@ -353,7 +354,9 @@ class MaskletSession:
         decoded = pending.decoded if pending is not None else None
         count = 0 if decoded is None else decoded.masks.shape[1]
         if pending is None or decoded is None or not 0 <= candidate < count:
-            raise InputError(f"candidate of object {identity} must be one of the {count} of its last prompt, got {candidate}")
+            raise InputError(
+                f"candidate of object {identity} must be one of the {count} of its last prompt, got {candidate}"
+            )
         pending.entry = _candidate(decoded, 0, candidate)
         return self._shown([identity], [pending.entry], True)
 
@@ -391,7 +394,9 @@ class MaskletSession:
         pending = dict(current.pending)
         for identity, mask in (masks or {}).items():
             if identity not in pending:
-                raise InputError(f"masks hold identity {identity}, which the open frame has not: it has {sorted(pending)}")
+                raise InputError(
+                    f"masks hold identity {identity}, which the open frame has not: it has {sorted(pending)}"
+                )
             given = as_mask(mask, current.size, f"masks[{identity}]")
             pending[identity] = self._with_mask(current, pending[identity], torch.from_numpy(given))
         todo = sorted(i for i, p in pending.items() if p.entry.memory is None)
@@ -521,33 +526,8 @@ class MaskletSession:
         self._objects, self._current, self._encoded = {}, None, None
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """The memory as arrays of numbers and text, which need no unpickling. The open frame is not part of it.
-
-        Entries are ``ID/prompted/NUMBER/FIELD`` and ``ID/ordinary/NUMBER/FIELD``; memories in bfloat16 are kept as the
-        uint16 of their bits.
-        """
-        state = {"version": np.array(_VERSION), "session": np.array(self._signature()), "ids": np.array(list(self._objects), np.int64)}
-        for identity, memory in self._objects.items():
-            for kind in ("prompted", "ordinary"):
-                entries: dict[int, Entry] = getattr(memory, kind)
-                state[f"{identity}/{kind}"] = np.array(list(entries), np.int64)
-                for number, entry in entries.items():
-                    prefix = f"{identity}/{kind}/{number}"
-                    tensors = {name: getattr(entry, name) for name in _TENSORS}
-                    numbers = [entry.score, entry.quality, entry.area, entry.rival, entry.motion]
-                    numbers += [tensor is not None for tensor in tensors.values()]
-                    state[f"{prefix}/numbers"] = np.array(numbers, np.float64)
-                    for name, tensor in tensors.items():
-                        if tensor is not None:
-                            state[f"{prefix}/{name}"] = _to_array(tensor)
-            state[f"{identity}/direction"] = np.array(list(memory.direction.items()), np.int64).reshape(-1, 2)
-            state[f"{identity}/points"] = np.array(list(memory.points), np.int64)
-            for number, (points, labels) in memory.points.items():
-                state[f"{identity}/points/{number}"] = np.column_stack([points, labels]).astype(np.float32)
-            state[f"{identity}/kalman"] = np.array(len(memory.kalman))
-            for i, values in enumerate(memory.kalman):
-                state[f"{identity}/kalman/{i}"] = np.asarray(values)
-        return state
+        """The memory as arrays of numbers and text, which need no unpickling. The open frame is not part of it."""
+        return {"session": np.array(self._signature()), **objects_to_arrays(self._objects)}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Takes over the memory of a session with the same network and options; the open frame is dropped.
@@ -555,55 +535,16 @@ class MaskletSession:
         Raises:
             InputError: the state does not fit; the memory is as it was then.
         """
-        try:
-            if int(state["version"]) != _VERSION:
-                raise InputError(f"the state is of version {state['version']}, not {_VERSION}")
-            signature = str(np.asarray(state["session"]))
-            if signature != self._signature():
-                raise InputError(f"the state is of a session with {signature}, not with {self._signature()}")
-            objects = {int(i): self._read_object(state, int(i)) for i in state["ids"]}
-        except InputError:
-            raise
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"the state is not that of a masklet session ({error})") from error
-        self._objects, self._current = objects, None
-
-    def _read_object(self, state: Mapping[str, np.ndarray], identity: int) -> ObjectMemory:
-        memory = ObjectMemory()
-        for kind in ("prompted", "ordinary"):
-            entries: dict[int, Entry] = getattr(memory, kind)
-            for number in state[f"{identity}/{kind}"]:
-                prefix = f"{identity}/{kind}/{number}"
-                score, quality, area, rival, motion, *present = (float(x) for x in state[f"{prefix}/numbers"])
-                tensors = [
-                    self._to_tensor(state, f"{prefix}/{name}", name) if there else None
-                    for name, there in zip(_TENSORS, present, strict=True)
-                ]
-                mask, pointer, stored = tensors
-                entries[int(number)] = Entry(mask, pointer, score, quality, stored, int(area), bool(rival), motion)
-        memory.direction = {int(n): bool(backwards) for n, backwards in state[f"{identity}/direction"]}
-        for number in state[f"{identity}/points"]:
-            rows = np.asarray(state[f"{identity}/points/{number}"])
-            memory.points[int(number)] = rows[:, :2].astype(np.float32), rows[:, 2].astype(np.int64)
-        shapes = ((8,), (8, 8), ())
-        for i in range(int(state[f"{identity}/kalman"])):
-            memory.kalman += (np.array(state[f"{identity}/kalman/{i}"], np.float64).reshape(shapes[i]),)
-        return memory
-
-    def _to_tensor(self, state: Mapping[str, np.ndarray], key: str, name: str) -> Tensor:
-        """The tensor of a field of an entry."""
+        signature = str(np.asarray(state.get("session", "")))
+        if signature != self._signature():
+            raise InputError(f"the state is of a session with {signature or 'nothing'}, not with {self._signature()}")
         network, side = self.network, self.network.side // 4
         shapes = {
             "mask": (side, side),
             "pointer": tuple(network.no_object_pointer.shape),
             "memory": tuple(network.memory_positions.shape),
         }
-        tensor = torch.from_numpy(np.array(state[key]))
-        if tensor.dtype == torch.uint16:
-            tensor = tensor.view(torch.bfloat16)
-        if tuple(tensor.shape) != shapes[name]:
-            raise InputError(f"{key} of the state must be {shapes[name]}, got {tuple(tensor.shape)}")
-        return tensor.to(network.device)
+        self._objects, self._current = arrays_to_objects(state, shapes, network.device), None
 
     def _signature(self) -> str:
         """What a state must agree in: the network and the options; the batch makes no difference."""
@@ -725,7 +666,7 @@ def network_points(prompt: Prompt, size: tuple[int, int], side: int) -> tuple[np
     if prompt.box is not None:
         places = np.asarray(prompt.box, np.float32).reshape(2, 2)
         labels = np.array([_FIRST_CORNER, _LAST_CORNER], np.int64)
-    if prompt.points is not None:
+    if prompt.points is not None and prompt.positive is not None:
         places = np.concatenate([places, prompt.points])
         labels = np.concatenate([labels, np.where(prompt.positive, _POSITIVE, _NEGATIVE)])
     return (places * np.array([side / size[0], side / size[1]], np.float32)).astype(np.float32), labels
@@ -741,9 +682,3 @@ def _candidate(decoded: Decoded, row: int, candidate: int) -> Entry:
         float(decoded.qualities[row, candidate]),
         area=int((mask > 0).sum()),
     )
-
-
-def _to_array(tensor: Tensor) -> np.ndarray:
-    """An array of the tensor's values, or of the bits of bfloat16."""
-    tensor = tensor.detach().cpu().contiguous()
-    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()

@@ -91,11 +91,9 @@ def load_network(
     else:
         path, wanted = Path(given), ""
     if path.is_dir():
-        name, model = _from_folder(path, side)
+        name, model = _from_folder(path, wanted, side)
     else:
-        name, model = _from_file(path, side)
-    if wanted and wanted != name:
-        raise InputError(f"{path} does not fit the model {wanted!r}: it looks like {name}")
+        name, model = _from_file(path, wanted, side)
     model = model.eval().requires_grad_(False).to(chosen, number_type)
     return (EdgeTamNetwork if name == "edgetam" else Sam2Network)(model, name, compile_encoder)
 
@@ -109,8 +107,8 @@ def _fetch(model: MaskletModel) -> Path:
     return paths[0] if len(paths) == 1 else paths[0].parent
 
 
-def _from_file(path: Path, side: int | None) -> tuple[str, Any]:
-    """The model of an official ``.pt``, and its name."""
+def _from_file(path: Path, wanted: str, side: int | None) -> tuple[str, Any]:
+    """The name and the model of an official ``.pt``, which must be that of ``wanted``, unless that is empty."""
     from transformers import Sam2VideoModel
 
     if path.suffix == ".safetensors":
@@ -118,7 +116,10 @@ def _from_file(path: Path, side: int | None) -> tuple[str, Any]:
     state = read_checkpoint(path)
     name, looks = identify({key: tuple(value.shape) for key, value in state.items()})
     if name is None:
-        raise InputError(f"{path} is no checkpoint of SAM 2 or 2.1: it looks like {looks}. Known are {', '.join(MODELS)}")
+        raise InputError(
+            f"{path} is no checkpoint of SAM 2 or 2.1: it looks like {looks}. Known are {', '.join(MODELS)}"
+        )
+    _check_name(path, wanted, name)
     check_finite(state, path)
     converted = to_hub(state)
     with torch.device("meta"):  # what is about to be overwritten need not be drawn at random first
@@ -129,9 +130,13 @@ def _from_file(path: Path, side: int | None) -> tuple[str, Any]:
     return name, model
 
 
-def _check_fit(
-    path: Path, name: str, state: dict[str, torch.Tensor], expected: dict[str, tuple[int, ...]]
-) -> None:
+def _check_name(path: Path, wanted: str, name: str) -> None:
+    """Raises InputError unless a file of the model ``name`` is that which was asked for; empty for any."""
+    if wanted and wanted != name:
+        raise InputError(f"{path} does not fit the model {wanted!r}: it looks like {name}; give its file, or that name")
+
+
+def _check_fit(path: Path, name: str, state: dict[str, torch.Tensor], expected: dict[str, tuple[int, ...]]) -> None:
     """Raises InputError unless the tensors are those of the model, exactly."""
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     misfit = sorted(k for k in expected.keys() & state.keys() if tuple(state[k].shape) != expected[k])
@@ -142,8 +147,8 @@ def _check_fit(
         )
 
 
-def _from_folder(folder: Path, side: int | None) -> tuple[str, Any]:
-    """The model of a folder in Hugging Face's form, and its name."""
+def _from_folder(folder: Path, wanted: str, side: int | None) -> tuple[str, Any]:
+    """The name and the model of a folder in Hugging Face's form; ``wanted`` as of :func:`_from_file`."""
     from safetensors import SafetensorError
     from transformers import AutoConfig, EdgeTamVideoModel, Sam2VideoModel
 
@@ -156,15 +161,22 @@ def _from_folder(folder: Path, side: int | None) -> tuple[str, Any]:
         kind = str(json.loads((folder / "config.json").read_bytes()).get("model_type"))
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{folder} has no usable config.json ({first_line(error)})") from error
-    classes = {"sam2_video": Sam2VideoModel, "edgetam_video": EdgeTamVideoModel}
+    classes: dict[str, Any] = {"sam2_video": Sam2VideoModel, "edgetam_video": EdgeTamVideoModel}
     if kind not in classes:
         raise InputError(
-            f"{folder} holds a model of type {kind!r}: masklets take sam2_video (SAM 2, 2.1) and edgetam_video (EdgeTAM)"
+            f"{folder} holds a model of type {kind!r}: masklets take {' and '.join(classes)} (SAM 2, 2.1 and EdgeTAM)"
         )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    name = "edgetam"
+    if kind == "sam2_video":
+        backbone = config.vision_config.backbone_config
+        size = SIZE_OF.get((backbone.hidden_size, sum(backbone.blocks_per_stage)), "of its own")
+        name = f"sam{'2.1' if config.enable_temporal_pos_encoding_for_object_pointers else '2'}-hiera-{size}"
+    _check_name(folder, wanted, name)
     try:
         model, report = classes[kind].from_pretrained(
             folder,
-            config=AutoConfig.from_pretrained(folder, local_files_only=True),
+            config=config,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -183,9 +195,4 @@ def _from_folder(folder: Path, side: int | None) -> tuple[str, Any]:
     if wrong:
         raise InputError(f"{folder} does not fit its config.json: {len(wrong)} tensors are wrong, e.g. {wrong[0]!r}")
     check_finite(dict(model.state_dict()), weights)
-    if kind == "edgetam_video":
-        return "edgetam", model
-    backbone = model.config.vision_config.backbone_config
-    size = SIZE_OF.get((backbone.hidden_size, sum(backbone.blocks_per_stage)), "of its own")
-    version = "2.1" if model.config.enable_temporal_pos_encoding_for_object_pointers else "2"
-    return f"sam{version}-hiera-{size}", model
+    return name, model

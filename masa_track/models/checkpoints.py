@@ -76,7 +76,8 @@ def download(name: str, weights: HubFile, extra: str, usage: str) -> Path:
     """
     repository, file = weights.repository, weights.file
     by_hand = (
-        f"download {file} from https://huggingface.co/{repository} on a machine with a network and give its path: {usage}"
+        f"download {file} from https://huggingface.co/{repository} on a machine with a network and give its path: "
+        f"{usage}"
     )
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
