@@ -134,7 +134,9 @@ def test_a_large_picture_is_worked_on_at_the_working_side() -> None:
 
 @pytest.mark.shared_data
 @pytest.mark.slow
-@pytest.mark.parametrize(("clip", "least", "box"), [("blackswan", 0.93, 0.45), ("camel", 0.85, 0.6), ("drift-straight", 0.75, 0.75)])
+@pytest.mark.parametrize(
+    ("clip", "least", "box"), [("blackswan", 0.93, 0.45), ("camel", 0.85, 0.6), ("drift-straight", 0.75, 0.75)]
+)
 def test_real_clips(shared: Path, clip: str, least: float, box: float) -> None:
     """J over 15 frames of DAVIS from the first mask, and J of the mask made from the first box."""
     folder = shared / "clips" / "davis" / clip
@@ -237,16 +239,39 @@ def test_guided_filter_against_a_loop() -> None:
 
 
 def test_objects_compete_for_pixels() -> None:
-    """Odds of each object and of the background (1) share a pixel; one object alone keeps its probability."""
-    p = np.array([[[0.9, 0.5]], [[0.8, 0.1]]], np.float32)
+    """The most probable object keeps a pixel; the others share the odds with it and the background (1)."""
+    p = np.random.default_rng(2).uniform(0.01, 0.99, (3, 4, 5)).astype(np.float32)
     shared = cleanup.exclusive(p)
-    for k in range(2):
-        for x in range(2):
-            odds = [float(v / (1 - v)) for v in p[:, 0, x]]
-            np.testing.assert_allclose(shared[k, 0, x], odds[k] / (1 + sum(odds)), rtol=1e-4)
+    for y in range(4):
+        for x in range(5):
+            odds = [float(v / (1 - v)) for v in p[:, y, x]]
+            for k in range(3):
+                best = odds[k] == max(odds)
+                np.testing.assert_allclose(
+                    shared[k, y, x], p[k, y, x] if best else odds[k] / (1 + sum(odds)), rtol=1e-4
+                )
+    assert ((shared > 0.5).sum(axis=0) <= 1).all()
     np.testing.assert_array_equal(cleanup.exclusive(p[:1]), p[:1])
-    assert cleanup.owned_masks(shared).tolist() == [[[True, True]], [[False, False]]]
+    np.testing.assert_array_equal(cleanup.owned_masks(shared), shared > 0.5)
     assert cleanup.owned_masks(np.zeros((0, 4, 5))).shape == (0, 4, 5)
+
+
+def test_two_prompts_on_one_object() -> None:
+    """Nobody owns a pixel twice; the object that has it goes on."""
+    propagator = FlowPropagator()
+    frame, masks = scene(1, {1: (50, 50)})
+    propagator.propose(frame)
+    propagator.prompt(4, Prompt(mask=masks[1]))
+    propagator.prompt(7, Prompt(mask=masks[1]))
+    propagator.commit()
+    for number in range(2, 6):
+        frame, masks = scene(number, {1: (50 + 3 * number, 50)})
+        shown = propagator.propose(frame)
+        propagator.commit()
+    first, second = np.asarray(shown.masks)
+    assert not (first & second).any()
+    assert iou(first, masks[1]) > 0.85
+    assert shown.object_logits[1] < 0
 
 
 def test_small_pieces_are_removed() -> None:

@@ -26,11 +26,11 @@ def extent(probability: np.ndarray, corner: tuple[int, int] = (0, 0)) -> np.ndar
 
     Returns:
         (4,) float64 x, y, and the half sizes along x and y, pixels. (-1, -1, 0, 0) where the probabilities sum to
-        less than one pixel.
+        less than half a pixel, which is less than any mask of probabilities above .5.
     """
     columns, rows = probability.sum(axis=0, dtype=np.float64), probability.sum(axis=1, dtype=np.float64)
     total = columns.sum()
-    if total < 1:
+    if total < 0.5:
         return np.array([-1.0, -1.0, 0.0, 0.0])
     x, y = np.arange(len(columns)) + corner[0], np.arange(len(rows)) + corner[1]
     centre = np.array([(columns * x).sum(), (rows * y).sum()]) / total

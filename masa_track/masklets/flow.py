@@ -336,18 +336,19 @@ def _visibility(memory: _Memory, lab: np.ndarray, probability: np.ndarray) -> fl
     """Log-odds that the object is visible: of its area, or of its colours if these say less.
 
     log(area / (0.1 x reference area)), and 4 times the log-odds of the mean probability by colour and position in the
-    mask, prompted or recent, whichever is higher.
+    mask, prompted or recent, whichever is higher, less 1: of colours never seen before it is -1.
     """
     mask = probability > 0.5
     area = float(mask.sum())
     if not area or not memory.area:
         return -10.0
     colour = _colour_agreement(memory, lab, probability)
-    return float(np.clip(min(np.log(area / (_LEAST_AREA * memory.area)), 4 * np.log(colour / (1 - colour))), -10, 10))
+    by_area, by_colour = np.log(area / (_LEAST_AREA * memory.area)), 4 * np.log(colour / (1 - colour)) - 1
+    return float(np.clip(min(by_area, by_colour), -10, 10))
 
 
 def _colour_agreement(memory: _Memory, lab: np.ndarray, probability: np.ndarray) -> float:
-    """Mean probability of the mask's pixels by colour and position, by the prompted or the recent frames; .02 to .98."""
+    """Mean :func:`~appearance.posterior` of the mask, by the prompted or the recent frames; cut to .02 .. .98."""
     mask = probability > 0.5
     index = appearance.cells(lab, appearance.extent(probability), (0, 0))[mask]
     fit = max(float(appearance.posterior(kept, index).mean()) for kept in (memory.prompted, memory.recent))

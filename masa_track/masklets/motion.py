@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -18,7 +20,7 @@ class DenseFlow:
     """Dense inverse search optical flow between two pictures (Kroeger et al., ECCV 2016), by OpenCV."""
 
     def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._flow.setFinestScale(0)  # the preset stops at half the picture's size: J .70 instead of .71 on DAVIS
 
     def between(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -243,7 +243,7 @@ def _grabcut(
         return None
     models = np.zeros((1, 65)), np.zeros((1, 65))
     cv2.setRNGSeed(0)  # its k-means draws from OpenCV's generator: the same prompt gives the same mask
-    cv2.grabCut(np.ascontiguousarray(image[region]), part, None, *models, rounds, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(np.ascontiguousarray(image[region]), part, (0, 0, 1, 1), *models, rounds, cv2.GC_INIT_WITH_MASK)
     mask = np.zeros(image.shape[:2], bool)
     mask[region] = (part == cv2.GC_FGD) | (part == cv2.GC_PR_FGD)
     return mask
