@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import supervision as sv
 import torch
@@ -9,7 +11,7 @@ import torch
 from masa_track.detectors.base import PictureDetector
 from masa_track.errors import InputError, first_line
 from masa_track.formats.results import to_detections
-from masa_track.models.devices import choose_device
+from masa_track.models.devices import choose_device, mixed_precision
 
 _LOWEST_SCORE = 0.05
 
@@ -29,6 +31,7 @@ class CocoDetector(PictureDetector):
         name: as :func:`names` lists it.
         device: where it runs; None takes a GPU if there is one.
         pretrained: False builds it with random weights (for tests of the plumbing) instead of fetching COCO's.
+        precision: see :func:`~masa_track.detectors.open_detector`.
 
     Raises:
         InputError: if the weights cannot be fetched.
@@ -36,7 +39,9 @@ class CocoDetector(PictureDetector):
 
     track_activation_threshold = 0.5
 
-    def __init__(self, name: str, device: str | None = None, pretrained: bool = True) -> None:
+    def __init__(
+        self, name: str, device: str | None = None, pretrained: bool = True, precision: str | None = None
+    ) -> None:
         from torchvision import models
 
         weights = models.get_model_weights(name).DEFAULT
@@ -56,14 +61,25 @@ class CocoDetector(PictureDetector):
             for index, label in enumerate(weights.meta["categories"])
             if label not in ("N/A", "__background__")
         }
-        self._device = choose_device(device)
+        self._device, self._precision = choose_device(device), precision
+        mixed_precision(self._device, precision)  # a mistake is named before the first frame
         self._network = network.eval().to(self._device)
 
-    @torch.inference_mode()
     def _find(self, image: np.ndarray) -> sv.Detections:
-        pixels = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)  # (3, H, W) RGB
-        result = self._network([pixels.to(self._device).float().div_(255)])[0]
-        kept = result["scores"] > _LOWEST_SCORE
-        return to_detections(
-            {key: result[key][kept] for key in ("boxes", "labels", "scores", "masks") if key in result}
-        )
+        return self._find_all([image])[0]
+
+    @torch.inference_mode()
+    def _find_all(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
+        pixels = [torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1) for image in images]  # RGB
+        with mixed_precision(self._device, self._precision):
+            results = self._network([one.to(self._device).float().div_(255) for one in pixels])  # (3, H, W) each
+        found = []
+        for output in results:
+            result = {key: value.float() if value.is_floating_point() else value for key, value in output.items()}
+            kept = result["scores"] > _LOWEST_SCORE
+            found.append(
+                to_detections(
+                    {key: result[key][kept] for key in ("boxes", "labels", "scores", "masks") if key in result}
+                )
+            )
+        return found

@@ -22,6 +22,7 @@ from masa_track.pipeline.sinks import Sinks, Snapshot
 from masa_track.pipeline.stages import Broken, MaskStage, decoded, detected, identified, item_bytes
 from masa_track.runs.resume import Resumed, with_names
 from masa_track.stop import Stop
+from masa_track.video.source import PastTheEnd
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -80,10 +81,12 @@ def _track(job: Job) -> Outcome:
         job.source.notice, job.source.stop_asked = sinks.say, lambda: stop.asked
         before, begun = outcome.seconds, time.perf_counter()
         try:
-            nothing_left = job.resumed is not None and start > (job.stop or job.source.length or start)
-            if (most is None or most > 0) and not nothing_left:
+            if (most is None or most > 0) and (job.stop is None or start <= job.stop):
                 with _progress_bar(job, outcome) as bar:
                     _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later))
+        except PastTheEnd:
+            if job.resumed is None:  # else all frames of the source had been tracked
+                raise
         except BaseException:
             outcome.interrupted = True
             raise

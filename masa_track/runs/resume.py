@@ -12,6 +12,7 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.runs.store import STORE_NAME, RunInfo, RunStore, open_store
+from masa_track.video.parts import part_times, parts_of
 
 _NAMES = {"source": "SOURCE", "first": "--start"}  # of arguments that are not called as the field
 
@@ -111,12 +112,20 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
 def resumed(store: RunStore) -> Resumed:
     """From where a run goes on: its last snapshot; for a live source, whose frames are gone, its last frame.
 
+    A video that a kill cut short ends up to some seconds before the record. Then the run goes on from a snapshot within
+    the video, so that no frame is missing there.
+
     Raises:
         InputError: the record is damaged.
     """
-    last, state = store.snapshot_before(2**62)
-    if store.info.live and state:
-        last = store.last_number()
+    if store.info.live:
+        _, state = store.snapshot_before(store.last_number())
+        return Resumed(store.path, store.info, store.last_number() if state else 0, state)
+    parts = parts_of(store.path.parent)
+    times = part_times(parts[-1]) if parts else None
+    first = store.first_time()
+    reach = store.last_number() if times is None or first is None else store.last_before(first + times[1])
+    last, state = store.snapshot_before(reach)
     return Resumed(store.path, store.info, last, state)
 
 

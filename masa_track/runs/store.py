@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -32,6 +33,8 @@ COMMIT_SECONDS = 0.5  # at most this much is lost by a kill
 VIEW_SECONDS = 1.0  # of an identity, one embedding in so much time is kept
 _MOST_SNAPSHOTS, _NEWEST = 32, 4  # older snapshots are thinned out, the newest are kept
 _PROBE = 2**17  # bytes
+
+_PART = re.compile(r"part-\d{6,}")  # folders of a run in parts
 
 _TABLES = """
 CREATE TABLE info (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -203,6 +206,11 @@ class RunStore:
     def count(self) -> int:
         """How many frames there are."""
         return int(self._connection.execute("SELECT COUNT(*) FROM frames").fetchone()[0])
+
+    def last_before(self, seconds: float) -> int:
+        """The number of the last frame at or before a time; 0 without one."""
+        row = self._connection.execute("SELECT MAX(number) FROM frames WHERE time <= ?", (seconds + 1e-6,)).fetchone()
+        return int(row[0] or 0)
 
     def last_identity(self) -> int:
         """The highest identity that was given; -1 without one."""
@@ -412,6 +420,24 @@ def open_store(path: Path, write: bool = False) -> RunStore:
     except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} is not the record of a run, or it is damaged: {error}") from error
     return RunStore(path, connection, info)
+
+
+def part_of_run(folder: Path, number: int) -> Path:
+    """The folder of part ``number``, from 1, of a run in parts."""
+    return folder / f"part-{number:06d}"
+
+
+def run_part_number(part: Path) -> int:
+    """The number of a part, from the name of its folder."""
+    return int(part.name.partition("-")[2])
+
+
+def parts_of_run(folder: Path) -> list[Path]:
+    """The folders of a run's parts, in their order; empty where a run has none."""
+    if not folder.is_dir():
+        return []
+    parts = [path for path in folder.iterdir() if _PART.fullmatch(path.name) and (path / STORE_NAME).is_file()]
+    return sorted(parts, key=run_part_number)
 
 
 def remove_store(path: Path) -> None:
