@@ -219,9 +219,7 @@ def _region(box: np.ndarray, shape: tuple[int, ...], margin: np.ndarray) -> tupl
     return slice(y1, min(y2, shape[0])), slice(x1, min(x2, shape[1]))
 
 
-def _grabcut(
-    image: np.ndarray, labels: np.ndarray, prompt: Prompt, region: tuple[slice, slice]
-) -> np.ndarray | None:
+def _grabcut(image: np.ndarray, labels: np.ndarray, prompt: Prompt, region: tuple[slice, slice]) -> np.ndarray | None:
     """The object's pixels by GrabCut (Rother et al., SIGGRAPH 2004), of OpenCV.
 
     Args:
