@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from masa_track.files import prepare_folder
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.sinks import Sinks, Snapshot, info_of
 from masa_track.pipeline.stages import Broken, Done
@@ -92,13 +91,13 @@ class PartSinks:
 
     def _next(self, state: Snapshot) -> None:
         """Ends the part and begins the next one with the same state."""
-        lines = self._job.lines
+        lines, known = self._job.lines, len(self._outcome.faults)
         try:
             self._outcome.files = []
             self._sinks.close(whole=True)
             if lines is not None:
                 lines.move_to(self.folder / "lines.jsonl")
-            if self._outcome.faults:
+            if self._outcome.faults[known:]:
                 raise OSError(0, self._outcome.faults.pop(), str(self.folder))
             self._number += 1
             self._sinks = Sinks(self._part(replace(self._job, resumed=None)), self._outcome)
@@ -111,7 +110,7 @@ class PartSinks:
 
     def _part(self, job: Job) -> Job:
         """The job of a part, in its own folder."""
-        prepare_folder(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         info = replace(job.info or info_of(job))
         return replace(job, folder=self.folder, info=info)
 

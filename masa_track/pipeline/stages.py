@@ -83,7 +83,9 @@ class Done:
     seconds: float
 
 
-def decoded(job: Job, start: int, most: int | None, later: float = 0.0) -> Iterator[Decoded | Broken]:
+def decoded(
+    job: Job, start: int, most: int | None, later: float = 0.0, done: int | None = None
+) -> Iterator[Decoded | Broken]:
     """The source's frames, and those that cannot be read, in their order.
 
     Args:
@@ -91,13 +93,22 @@ def decoded(job: Job, start: int, most: int | None, later: float = 0.0) -> Itera
         start: number of the first frame.
         most: frames; None: all.
         later: seconds that are added to the times of frames.
+        done: number of a frame from which an earlier run is gone on with, in place of ``start``. It is read and left
+            out: only the source knows whether there is a frame after it.
     """
     broken: list[Broken] = []
-    frames = job.source.frames(
-        job.stride, most, lambda number, reason: broken.append(Broken(number, reason)), start=start, stop=job.stop
-    )
+    if done is not None:
+        start, most = done, None if most is None else most + 1
+
+    def note(number: int, reason: str) -> None:
+        if number != done:
+            broken.append(Broken(number, reason))
+
+    frames = job.source.frames(job.stride, most, note, start=start, stop=job.stop)
     with closing(cast(Any, frames)):
         for frame in frames:
+            if frame.number == done:
+                continue
             yield from broken
             broken.clear()
             yield Decoded(replace(frame, time=frame.time + later) if later else frame, time.monotonic())
@@ -117,7 +128,15 @@ def detected(
             filled.
     """
     batch: list[Decoded] = []
-    for item in frames:
+    size = job.batch if hasattr(job.detector, "detect") else 1  # a function takes one frame
+    while True:
+        try:
+            item = next(frames)
+        except StopIteration:
+            break
+        except BaseException:  # the frames before it are done
+            yield from _detected_batch(batch, job)
+            raise
         if isinstance(item, Broken):
             yield from _detected_batch(batch, job)
             batch = []
@@ -125,7 +144,7 @@ def detected(
             continue
         item.taken = time.monotonic()
         batch.append(item)
-        if len(batch) >= job.batch or (waiting is not None and not waiting()):
+        if len(batch) >= size or (waiting is not None and not waiting()):
             yield from _detected_batch(batch, job)
             batch = []
         del item
@@ -194,8 +213,12 @@ def identified(
     given: dict[int, tuple[int, tuple[float, float], float]] = {}  # numbers of the frames whose results are due
     begun = 0.0
 
-    def done(results: list[FrameResult]) -> Iterator[Done]:
+    def done(results: list[FrameResult | Broken]) -> Iterator[Done | Broken]:
         for result in results:
+            if isinstance(result, Broken):
+                given.pop(result.number)
+                yield result
+                continue
             left_out, (arrived, taken), seconds = given.pop(result.frame.number)
             yield Done(result, left_out, arrived, taken, seconds + time.perf_counter() - begun)
 
@@ -207,28 +230,33 @@ def identified(
         frame = item.decoded.frame
         given[frame.number] = item.left_out, (item.decoded.arrived, item.decoded.taken), item.seconds
         try:
-            results = _through(stages, tracker.step(frame, item.detections, features=item.features))
+            results = tracker.step(frame, item.detections, features=item.features)
         except InputError as error:
             del given[frame.number]
             yield Broken(frame.number, str(error), error)
             continue
-        yield from done(results)
+        yield from done(_through(stages, results))
         del item, frame, results
     begun = time.perf_counter()
-    yield from done(_finished(stages, tracker.finish()))
+    yield from done(_through(stages, tracker.finish(), at_end=True))
 
 
-def _through(stages: Sequence[ResultStage], results: list[FrameResult]) -> list[FrameResult]:
+def _through(
+    stages: Sequence[ResultStage], results: Sequence[FrameResult | Broken], at_end: bool = False
+) -> list[FrameResult | Broken]:
+    """The results after all stages, and those that one cannot use. ``at_end`` each stage adds those that are due."""
     for stage in stages:
-        results = [late for result in results for late in stage.step(result)]
-    return results
-
-
-def _finished(stages: Sequence[ResultStage], results: list[FrameResult]) -> list[FrameResult]:
-    """The results at the end of the source, through all stages, each of which has its own to add."""
-    for stage in stages:
-        results = [late for result in results for late in stage.step(result)] + stage.finish()
-    return results
+        later: list[FrameResult | Broken] = []
+        for result in results:
+            if isinstance(result, Broken):
+                later.append(result)
+                continue
+            try:
+                later += stage.step(result)
+            except InputError as error:
+                later.append(Broken(result.frame.number, str(error), error))
+        results = [*later, *stage.finish()] if at_end else later
+    return list(results)
 
 
 class MaskStage:

@@ -24,13 +24,15 @@ class Resumed:
         path: of its record.
         info: what it is of.
         last: the last frame that is kept; those after it are tracked again.
-        state: of the tracker, and of the sinks, after that frame; empty: the run begins anew.
+        state: of the tracker, and of the sinks, after frame ``state_at``; empty: the run begins anew.
+        state_at: that is the last frame, but for a live source; 0 without a state.
     """
 
     path: Path
     info: RunInfo
     last: int
     state: dict[str, np.ndarray]
+    state_at: int
 
     def part(self, name: str) -> dict[str, np.ndarray]:
         """The state of one part of the run."""
@@ -86,8 +88,8 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
             "Use that version, or make the files of the frames so far with `masa-track recover`"
         )
     differ = []
-    for name in ("source", "first", "stride"):
-        mine, theirs = getattr(now, name), getattr(before, name)
+    for name in ("source", "first", "stride", "offline", "post"):
+        mine, theirs = _plain(getattr(now, name)), _plain(getattr(before, name))
         if mine != theirs:
             differ.append(f"{_NAMES.get(name, f'--{name}')} was {theirs!r}, is {mine!r}")
     for name in sorted({*before.recipe, *now.recipe}):
@@ -114,10 +116,9 @@ def resumed(store: RunStore) -> Resumed:
     Raises:
         InputError: the record is damaged.
     """
-    last, state = store.snapshot_before(2**62)
-    if store.info.live and state:
-        last = store.last_number()
-    return Resumed(store.path, store.info, last, state)
+    state_at, state = store.snapshot_before(2**62)
+    last = max(state_at, store.last_number()) if store.info.live else state_at
+    return Resumed(store.path, store.info, last, state, state_at)
 
 
 def _plain(value: Any) -> Any:
