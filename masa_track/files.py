@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import stat
 import tempfile
@@ -184,7 +185,7 @@ def check_overwriting(outputs: Iterable[tuple[str, str | Path]], inputs: Iterabl
     its folder and name. Folders, pipes and devices are ignored: they are not overwritten.
 
     Args:
-        outputs: the argument of each, and the file; its part file is checked too.
+        outputs: the argument of each, and the file; its part files are checked too.
         inputs: the same of what is read. It is only consumed when an output exists.
 
     Raises:
@@ -194,7 +195,7 @@ def check_overwriting(outputs: Iterable[tuple[str, str | Path]], inputs: Iterabl
     for argument, output in outputs:
         if _identity(Path(output)) is None:
             continue
-        for path in (Path(output), PartFile(output).part):
+        for path in (Path(output), PartFile(output).part, *_numbered_parts(Path(output))):
             identity = _identity(path)
             if identity in written:
                 other, _ = written[identity]
@@ -282,6 +283,11 @@ def _lock(path: Path, folder: Path, argument: str) -> int | None:
         os.ftruncate(number, 0)
         os.write(number, f"{os.getpid()}\n".encode())
     return number
+
+
+def _numbered_parts(path: Path) -> Iterator[Path]:
+    """The parts ``.NAME-0001.SUFFIX``, ... that a killed run left of a video."""
+    return path.parent.glob(f".{glob.escape(path.stem)}-[0-9]*{glob.escape(path.suffix)}")
 
 
 def _try_file_in(folder: Path) -> None:

@@ -34,12 +34,12 @@ RESULTS = {"report.html", "run.sqlite", "tracks.csv", "tracks.json", "tracks.txt
 SIZE = 64
 
 
-def made_images(folder: Path, frames: int = 8) -> Path:
+def made_images(folder: Path, frames: int = 8, size: int = SIZE) -> Path:
     """Pictures of noise, so that their video is large."""
     rng = np.random.default_rng(0)
     folder.mkdir()
     for number in range(1, frames + 1):
-        cv2.imwrite(str(folder / f"{number:06d}.png"), rng.integers(0, 255, (SIZE, SIZE, 3), np.uint8))
+        cv2.imwrite(str(folder / f"{number:06d}.png"), rng.integers(0, 255, (size, size, 3), np.uint8))
     return folder
 
 
@@ -141,6 +141,16 @@ def test_what_is_read_is_not_overwritten(case: str, inputs: Path, capsys: pytest
     assert main(["track", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert {path: path.read_bytes() for path in inputs.rglob("*") if path.is_file()} == before
+
+
+def test_the_part_of_a_killed_run_is_not_removed_while_it_is_read(tmp_path: Path) -> None:
+    part = tmp_path / ".video-0001.mp4"
+    part.write_bytes(b"x")
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(InputError, match=r"--out would overwrite SOURCE: it writes .*\.video-0001\.mp4; give --out"):
+        check_overwriting([("--out", tmp_path / "video.mp4")], [("SOURCE", part)])
+    check_overwriting([("--out", tmp_path / "videos.mp4")], [("SOURCE", part)])
+    check_overwriting([("--out", tmp_path / "sub" / "video.mp4")], [("SOURCE", part)])
 
 
 def test_other_names_are_no_conflict(tmp_path: Path) -> None:
@@ -269,9 +279,9 @@ def limited(images: Path, out: Path, size: int, **options: object) -> Outcome:
 
 
 def test_a_full_disk_leaves_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    images = made_images(tmp_path / "images", 150)
+    small, large = made_images(tmp_path / "small", 150), made_images(tmp_path / "large", 150, 2 * SIZE)
     first = set()
-    for size, with_video in ((120_000, True), (120_000, False), (200_000, True)):
+    for images, size, with_video in ((small, 120_000, True), (small, 120_000, False), (large, 400_000, True)):
         out = tmp_path / f"{size} {with_video}"
         outcome = limited(images, out, size, with_video=with_video)
         assert outcome.faults

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,16 @@ def test_resume_without_a_checkpoint_starts_anew(tool: ModuleType, config: Path,
     options = ("train_cfg.max_epochs=1", "train_dataloader.dataset.repeats=1")
     assert train(tool, config, tmp_path, "--resume", "--cfg-options", *options) == 0
     assert (tmp_path / "adapter.safetensors").exists()
+
+
+def test_the_configuration_can_ask_to_resume(
+    tool: ModuleType, config: Path, uninterrupted: Path, tmp_path: Path
+) -> None:
+    shutil.copy(uninterrupted / "iter_7.pth", tmp_path)
+    resuming = config.with_name("resuming.py")
+    resuming.write_text("_base_ = 'tiny.py'\nresume = True\n")
+    assert train(tool, resuming, tmp_path, "--cfg-options", "default_hooks.checkpoint.interval=1") == 0
+    assert sorted(path.name for path in tmp_path.glob("*.pth")) == ["iter_7.pth", "iter_8.pth"]
 
 
 def test_a_backbone_that_was_changed_ends_the_training(tool: ModuleType, config: Path, tmp_path: Path) -> None:

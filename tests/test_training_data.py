@@ -22,10 +22,12 @@ from masa_track.errors import InputError
 from masa_track.training import geometry, mixing, photometry
 from masa_track.training.dataset import TwoViews
 from masa_track.training.geometry import Placed, Pose
+from masa_track.training.joined import JoinedViews
 from masa_track.training.mixing import Photo, View
 from masa_track.training.region_files import read_regions, write_regions
 from masa_track.training.regions import Regions, decode_masks, split
 from masa_track.training.settings import PRESETS, ViewSettings, view_settings
+from masa_track.training.start import register_datasets
 from masa_track.training.views import random_regions
 
 mask_api = pytest.importorskip("pycocotools.mask")
@@ -363,6 +365,54 @@ def test_workers_change_nothing_and_hear_of_a_new_epoch(folder: Path) -> None:
         assert len(items) == 4
         for index, item in enumerate(items):
             assert same(item, data[index]), (epoch, index)
+
+
+def test_joined_data_sets_are_drawn_by_their_probabilities(folder: Path) -> None:
+    many, few = (TwoViews(folder / "regions.json", folder / "images", VIEW, repeats=n) for n in (5, 1))
+    data = JoinedViews([many, few], [0.75, 0.25], 400, seed=2)
+    drawn = [data.draw(index) for index in range(len(data))]
+    assert len(drawn) == 400
+    assert sum(which == 0 for which, _ in drawn) == pytest.approx(300, abs=30)
+    for number, (one, length) in enumerate(((many, 20), (few, 4))):
+        items = [item for which, item in drawn if which == number]
+        assert len(set(items)) == len(items)  # no views come twice
+        assert max(items) < len(one)
+        assert sorted(item % length for item in items[:length]) == list(range(length))  # each, before any comes again
+    data.set_epoch(1)
+    assert [data.draw(index) for index in range(400)] != drawn
+    data.set_epoch(0)
+    assert [data.draw(index) for index in range(400)] == drawn
+    which, item = drawn[7]
+    for one, other in zip(data[7]["views"], (many, few)[which][item]["views"], strict=True):
+        assert torch.equal(one["image"], other["image"])
+
+
+def test_joined_data_sets_in_workers_and_by_configuration(folder: Path) -> None:
+    register_datasets()
+    config = {"type": "TwoViews", "regions": folder / "regions.json", "images": folder / "images", "size": VIEW}
+    data = JoinedViews([config, {**config, "seed": 1, "repeats": 2}])
+    assert len(data) == 12
+    loader = DataLoader(data, batch_size=None, num_workers=1, persistent_workers=True)
+    for epoch in (0, 1):
+        data.set_epoch(epoch)
+        for index, item in enumerate(loader):
+            assert torch.equal(item["views"][0]["image"], data[index]["views"][0]["image"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"datasets": []}, "at least one data set"),
+        ({"sampling_probs": [1.0]}, "for each of 2 datasets"),
+        ({"sampling_probs": [0.9, 0.2]}, "in sum 1"),
+        ({"sampling_probs": [1.5, -0.5]}, "of at least 0"),
+        ({"fixed_length": 0}, "fixed_length must be at least 1, got 0"),
+    ],
+)
+def test_mistakes_in_joined_data_sets_are_named(folder: Path, options: dict[str, Any], message: str) -> None:
+    one = TwoViews(folder / "regions.json", folder / "images", VIEW)
+    with pytest.raises(InputError, match=message):
+        JoinedViews(**{"datasets": [one, one], **options})
 
 
 def test_random_boxes_work_without_regions_and_with_them(folder: Path) -> None:

@@ -59,6 +59,18 @@ def test_a_resumed_run_goes_on_in_another_part(tmp_path):
     assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
+def test_a_finished_video_can_be_the_first_part(tmp_path):
+    """A run that was ended in good order goes on."""
+    part(tmp_path, 1, 1, 25)
+    join_parts(parts_of(tmp_path), tmp_path / "video.mp4")
+    (tmp_path / "video.mp4").replace(parts_of(tmp_path)[0])
+    writer = VideoWriter(tmp_path / "video.mp4", 64, 48, RATE, first_part=2, start_time=7.0)
+    write(writer, 26, 40)
+    writer.close()
+    assert numbers(tmp_path / "video.mp4") == list(range(1, 41))
+    assert read(tmp_path / "video.mp4")[2] == pytest.approx([n / RATE for n in range(40)], abs=1e-4)
+
+
 def test_a_part_that_another_one_begins_before_gives_nothing(tmp_path):
     part(tmp_path, 1, 1, 20)
     part(tmp_path, 2, 18, 30)
@@ -196,3 +208,24 @@ def test_an_irregular_source_keeps_its_pace(tmp_path):
     assert times[31] - times[30] == pytest.approx((at[31] - at[30]) / 1000, abs=2e-3)
     with av.open(str(tmp_path / "video.mp4")) as container:
         assert container.duration / av.time_base == pytest.approx(at[-1] / 1000, abs=0.1)
+
+
+def test_a_part_without_room_for_its_last_fragment_is_an_error(tmp_path):
+    """Not a video that lacks frames: FFmpeg forgets the error if more is written behind the fragment."""
+    part(tmp_path, 1, 1, 15)
+    size = parts_of(tmp_path)[0].stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ends = []
+    for limit in (size - 3000, size - 500, size - 100, size - 1, size):
+        writer = VideoWriter(tmp_path / "video.mp4", 64, 48, RATE)
+        write(writer, 1, 15)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            ends.append(writer.close())
+        except OSError:
+            ends.append(False)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert os.listdir(tmp_path) == (["video.mp4"] if ends[-1] else [])
+    assert ends == [False, False, False, False, True]
+    assert len(read(tmp_path / "video.mp4")[1]) == 15

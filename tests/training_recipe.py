@@ -49,6 +49,7 @@ class TinyNetwork(nn.Module):
     """
 
     mean, std, size_divisor = (127.5,) * 3, (64.0,) * 3, 32
+    long_side, dimension = 128, 32  # for tracking
 
     def __init__(self, heads: bool = True, fusion: bool = True) -> None:
         super().__init__()

@@ -7,3 +7,4 @@ model = dict(
     distillation_weight=1.0,
     samples=512,
 )
+val_dataloader = dict(truth=None)  # labelled videos, tracked and scored after every train_cfg.val_interval epochs

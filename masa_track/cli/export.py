@@ -116,6 +116,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.formats.run import read_run, run_file
     from masa_track.runs.demo_steps import demo_run, parse_steps
     from masa_track.runs.postprocess import finish_run, postprocess
+    from masa_track.runs.reading import records_of, run_of_record
 
     for option, value in (("--fill-gaps", args.fill_gaps), ("--smooth", args.smooth)):
         if not 0 <= value < math.inf:
@@ -136,7 +137,15 @@ def run(args: argparse.Namespace) -> int:
     check_file(args.out, "--out")
     read = [("RUN", run_file(place, args.online)) for place in args.runs]
     check_overwriting([("--out", args.out)], [*read, *([("--truth", Path(args.truth))] if args.truth else [])])
-    runs = [read_run(place, online=args.online, births=args.finish) for place in args.runs]
+    changed = args.finish or post or args.fill_gaps or args.smooth
+    if args.format in ("mot", "csv") and not changed and streamed(args.runs[0], args.online):
+        return export_stream(args.runs[0], args.format, args.out)
+    runs = [
+        run_of_record(place, births=args.finish)
+        if not run_file(place, args.online).is_file() and records_of(place)
+        else read_run(place, online=args.online, births=args.finish)
+        for place in args.runs
+    ]
     if args.online and any(one.filled.any() or one.smoothed.any() for one in runs):
         raise InputError("--online needs the online.json that `masa-track track --offline` wrote: it is not there")
     if args.finish:
@@ -163,6 +172,50 @@ def run(args: argparse.Namespace) -> int:
 
         print("\nThe project's labelling interface must be (Settings > Labeling Interface > Code):\n")
         print(label_studio_config(runs), end="")
+    return 0
+
+
+def streamed(folder: Path, online: bool) -> bool:
+    """Whether the tracks to export are those of the folder's record, which is read frame by frame."""
+    from masa_track.runs.reading import records_of
+
+    finished = (folder / "online.json").is_file() and not online
+    return folder.is_dir() and bool(records_of(folder)) and not finished
+
+
+def export_stream(folder: Path, form: str, out: Path) -> int:
+    """Writes a run of any length as MOT text or CSV, one frame in memory at a time. Returns 0.
+
+    Raises:
+        InputError: the record is damaged.
+        OSError: the file cannot be written; an earlier one is as it was.
+    """
+    from tqdm import tqdm
+
+    from masa_track.formats.csv import CsvWriter
+    from masa_track.formats.mot import MotWriter
+    from masa_track.formats.writer import TrackWriter
+    from masa_track.report.records import SeenIds
+    from masa_track.runs.reading import stream_run
+
+    info, frames = stream_run(folder)
+    identities, boxes = SeenIds(), 0
+    try:
+        writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, info.class_names)
+        try:
+            for result in tqdm(frames, unit="frame", dynamic_ncols=True, desc=info.name):
+                writer.write(result.frame.number, result.frame.name, result.detections, result.frame.time)
+                ids = result.detections.tracker_id
+                for identity in [] if ids is None else ids[ids >= 0].tolist():
+                    identities.add(identity)
+                    boxes += 1
+            writer.close()
+        except BaseException:
+            writer.abandon()
+            raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from error
+    print(f"1 run, {identities.count:,} tracks, {boxes:,} boxes\nresults   {out}")
     return 0
 
 

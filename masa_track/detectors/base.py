@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class PictureDetector(ABC):
-    """A :class:`masa_track.contracts.Detector` that looks at pictures alone, one after the other. Without state."""
+    """A :class:`masa_track.contracts.Detector` that works on pictures alone. Without state."""
 
     class_names: Mapping[int, str]
     track_activation_threshold: float
@@ -45,6 +45,11 @@ class PictureDetector(ABC):
             InputError: for a picture of another form.
         """
         check_images(images)
+        alike = len({image.shape for image in images}) == 1
+        return self._find_all(images) if alike and len(images) > 1 else [self._find(image) for image in images]
+
+    def _find_all(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
+        """The detections of checked pictures of one size; in one pass of the network where a detector can do that."""
         return [self._find(image) for image in images]
 
     @abstractmethod

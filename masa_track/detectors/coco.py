@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import supervision as sv
 import torch
@@ -59,11 +61,19 @@ class CocoDetector(PictureDetector):
         self._device = choose_device(device)
         self._network = network.eval().to(self._device)
 
-    @torch.inference_mode()
     def _find(self, image: np.ndarray) -> sv.Detections:
-        pixels = torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1)  # (3, H, W) RGB
-        result = self._network([pixels.to(self._device).float().div_(255)])[0]
-        kept = result["scores"] > _LOWEST_SCORE
-        return to_detections(
-            {key: result[key][kept] for key in ("boxes", "labels", "scores", "masks") if key in result}
-        )
+        return self._find_all([image])[0]
+
+    @torch.inference_mode()
+    def _find_all(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
+        pixels = [torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1) for image in images]  # RGB
+        results = self._network([one.to(self._device).float().div_(255) for one in pixels])  # (3, H, W) each
+        found = []
+        for result in results:
+            kept = result["scores"] > _LOWEST_SCORE
+            found.append(
+                to_detections(
+                    {key: result[key][kept] for key in ("boxes", "labels", "scores", "masks") if key in result}
+                )
+            )
+        return found

@@ -5,6 +5,7 @@ The weights are read by transformers, from the Hub or from a folder of ``save_pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -79,18 +80,21 @@ class TransformersDetector(PictureDetector):
         if self.kind in GROUNDED:
             self.encoding, self.tokens_of = tokenize(self.processor.tokenizer, self.phrases, self.device)
 
-    @torch.inference_mode()
     def _find(self, image: np.ndarray) -> sv.Detections:
-        picture = np.ascontiguousarray(image[..., ::-1])  # RGB
+        return self._find_all([image])[0]
+
+    @torch.inference_mode()
+    def _find_all(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
+        pictures = [np.ascontiguousarray(image[..., ::-1]) for image in images]  # RGB
         if self.kind in GROUNDED:
-            return self._grounded(picture)
-        words = {"text": [self.phrases]} if self.kind in QUERIED else {}
-        inputs = self.processor(images=picture, return_tensors="pt", **words).to(self.device)
+            return [self._grounded(picture) for picture in pictures]
+        words = {"text": [self.phrases] * len(images)} if self.kind in QUERIED else {}
+        inputs = self.processor(images=pictures, return_tensors="pt", **words).to(self.device)
         output = self.network(**inputs)
         post = self.processor.post_process_grounded_object_detection if words else None
         post = post or self.processor.post_process_object_detection
-        found = post(output, threshold=self.threshold, target_sizes=[image.shape[:2]])[0]
-        return to_detections(found)
+        sizes = [picture.shape[:2] for picture in pictures]
+        return [to_detections(found) for found in post(output, threshold=self.threshold, target_sizes=sizes)]
 
     def _grounded(self, picture: np.ndarray) -> sv.Detections:
         """By the scores of each phrase's tokens. transformers' own result may name words of several phrases."""

@@ -6,6 +6,8 @@ file says: open only files whose origin you trust.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import supervision as sv
 
@@ -46,4 +48,7 @@ class YoloDetector(PictureDetector):
         self._options = {"conf": threshold, "verbose": False, **({} if device is None else {"device": device})}
 
     def _find(self, image: np.ndarray) -> sv.Detections:
-        return to_detections(self.network.predict(image, **self._options)[0])
+        return self._find_all([image])[0]
+
+    def _find_all(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
+        return [to_detections(result) for result in self.network.predict(list(images), **self._options)]

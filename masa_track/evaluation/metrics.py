@@ -110,6 +110,19 @@ def measure(
     return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied)
 
 
+def named_scores(evaluation: Evaluation | None, teta: TetaResult | None, metrics: Sequence[str]) -> dict[str, float]:
+    """The scores of all sequences together by name, of the metrics asked for."""
+    names = {"hota": ("hota", "det_a", "ass_a", "loc_a"), "clear": ("mota", "switches"), "idf1": ("idf1",)}
+    scores = {}
+    if evaluation is not None:
+        asked = [name for metric in metrics for name in names.get(metric, ())]
+        scores = {name: float(getattr(evaluation.combined, name)) for name in asked}
+    if teta is not None:
+        of = teta.overall
+        scores |= {"teta": of.teta, "teta_loc_a": of.loc_a, "teta_assoc_a": of.assoc_a, "teta_cls_a": of.cls_a}
+    return scores
+
+
 def _every(tracks: ClassTracks, stride: int) -> ClassTracks:
     keep = (tracks.frames - 1) % stride == 0
     return ClassTracks(tracks.frames[keep], tracks.ids[keep], tracks.classes[keep], tracks.boxes[keep])

@@ -22,6 +22,7 @@ from masa_track.pipeline.sinks import Sinks, Snapshot
 from masa_track.pipeline.stages import Broken, MaskStage, decoded, detected, identified, item_bytes
 from masa_track.runs.resume import Resumed, with_names
 from masa_track.stop import Stop
+from masa_track.video.source import PastTheEnd
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -74,21 +75,24 @@ def _track(job: Job) -> Outcome:
             _restore(job, job.resumed)
         sinks = Sinks(job, outcome) if job.rotate is None else PartSinks(job, outcome)
         opened.callback(sinks.abandon)  # nothing is left to abandon after close
-        start, most, later, done = job.start, job.max_frames, 0.0, None
+        start, most, later = job.start, job.max_frames, 0.0
         if job.resumed is not None:
             most = None if most is None else most - outcome.frames
             if job.source.live:
                 start, later = _go_on_live(job, job.resumed, sinks)
             elif job.resumed.last:
-                done = job.resumed.last
-                _warm_up(job, done)
+                start = job.resumed.last + job.stride
+                _warm_up(job, job.resumed.last)
         stop = opened.enter_context(Stop())
         job.source.notice, job.source.stop_asked = sinks.say, lambda: stop.asked
         begun = time.perf_counter() - outcome.seconds
         try:
-            if most is None or most > 0:
+            if (most is None or most > 0) and (job.stop is None or start <= job.stop):
                 with _progress_bar(job, outcome) as bar:
-                    _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later, done), begun)
+                    _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later), begun)
+        except PastTheEnd:
+            if job.resumed is None:  # else all frames of the source had been tracked
+                raise
         except BaseException:
             outcome.interrupted = True
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -12,17 +11,7 @@ from pathlib import Path
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.sinks import Sinks, Snapshot, info_of
 from masa_track.pipeline.stages import Broken, Done
-from masa_track.runs.store import STORE_NAME, RunStore
-
-_PART = re.compile(r"part-\d{6,}")
-
-
-def parts_of_run(folder: Path) -> list[Path]:
-    """The folders of a run's parts, in their order; empty where a run has none."""
-    if not folder.is_dir():
-        return []
-    parts = [path for path in folder.iterdir() if _PART.fullmatch(path.name) and (path / STORE_NAME).is_file()]
-    return sorted(parts, key=_number)
+from masa_track.runs.store import STORE_NAME, RunStore, part_of_run, parts_of_run, run_part_number
 
 
 def last_part(folder: Path) -> Path:
@@ -47,7 +36,7 @@ class PartSinks:
 
     def __init__(self, job: Job, outcome: Outcome) -> None:
         self._job, self._outcome = job, outcome
-        self._number = max((_number(part) for part in parts_of_run(job.folder)), default=0)
+        self._number = max((run_part_number(part) for part in parts_of_run(job.folder)), default=0)
         if job.resumed is None:
             self._number += 1
         self._sinks = Sinks(self._part(job), outcome)
@@ -65,7 +54,7 @@ class PartSinks:
     @property
     def folder(self) -> Path:
         """Of the part."""
-        return self._job.folder / f"part-{self._number:06d}"
+        return part_of_run(self._job.folder, self._number)
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
@@ -126,7 +115,3 @@ def _delete_old(folder: Path, keep: float | None, present: Path, now: Callable[[
     for part in parts_of_run(folder):
         if part != present and now() - (part / STORE_NAME).stat().st_mtime > keep:
             shutil.rmtree(part)
-
-
-def _number(part: Path) -> int:
-    return int(part.name.partition("-")[2])

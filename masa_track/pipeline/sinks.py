@@ -429,6 +429,10 @@ class Sinks:
         self._outcome.identities = self.report.identities
         self._outcome.cut_short = self._job.source.cut_short
         report = None if self._job.offline else self.report
+        if not self._job.with_video:
+            for part in parts_of(self._job.folder):  # of a run that was killed
+                with suppress(OSError):
+                    part.unlink()
         facts = self._job.facts | ({} if self._job.counter is None else counted(self._job.counter))
         close_files(self._job.folder, self._outcome, self._files, report, facts)
 

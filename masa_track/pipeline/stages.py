@@ -83,9 +83,7 @@ class Done:
     seconds: float
 
 
-def decoded(
-    job: Job, start: int, most: int | None, later: float = 0.0, done: int | None = None
-) -> Iterator[Decoded | Broken]:
+def decoded(job: Job, start: int, most: int | None, later: float = 0.0) -> Iterator[Decoded | Broken]:
     """The source's frames, and those that cannot be read, in their order.
 
     Args:
@@ -93,22 +91,13 @@ def decoded(
         start: number of the first frame.
         most: frames; None: all.
         later: seconds that are added to the times of frames.
-        done: number of a frame from which an earlier run is gone on with, in place of ``start``. It is read and left
-            out: only the source knows whether there is a frame after it.
     """
     broken: list[Broken] = []
-    if done is not None:
-        start, most = done, None if most is None else most + 1
-
-    def note(number: int, reason: str) -> None:
-        if number != done:
-            broken.append(Broken(number, reason))
-
-    frames = job.source.frames(job.stride, most, note, start=start, stop=job.stop)
+    frames = job.source.frames(
+        job.stride, most, lambda number, reason: broken.append(Broken(number, reason)), start=start, stop=job.stop
+    )
     with closing(cast(Any, frames)):
         for frame in frames:
-            if frame.number == done:
-                continue
             yield from broken
             broken.clear()
             yield Decoded(replace(frame, time=frame.time + later) if later else frame, time.monotonic())

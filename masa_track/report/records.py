@@ -82,6 +82,29 @@ class TrackRecord:
         self.closed_gaps += 1
 
 
+class SeenIds:
+    """Counts different identities in bounded memory: a bit each, up to ``SEEN_IDS``; higher ones count each time.
+
+    Attributes:
+        count: how many there were.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._bits = bytearray()
+
+    def add(self, track_id: int) -> None:
+        """Takes an identity."""
+        if not 0 <= track_id < SEEN_IDS:
+            self.count += 1
+            return
+        place, bit = track_id >> 3, 1 << (track_id & 7)
+        if place >= len(self._bits):
+            self._bits.extend(bytes(place + 1 - len(self._bits)))
+        self.count += not self._bits[place] & bit
+        self._bits[place] |= bit
+
+
 class TrackRecords:
     """The records of at most ``MAX_TRACKS`` identities, the longest-lived, and the counts of all.
 
@@ -91,9 +114,13 @@ class TrackRecords:
 
     def __init__(self) -> None:
         self.records: dict[int, TrackRecord] = {}
-        self.identities = 0
         self._forgotten_lengths: Counter[int] = Counter()
-        self._seen = bytearray()
+        self._seen = SeenIds()
+
+    @property
+    def identities(self) -> int:
+        """How many different identities there were."""
+        return self._seen.count
 
     def get(self, track_id: int, name: str, frame_number: int, time: float | None) -> TrackRecord:
         """The record of an identity; a new one when it has none."""
@@ -101,18 +128,8 @@ class TrackRecords:
         if record is None:
             record = TrackRecord(track_id, name, frame_number, time)
             self.records[track_id] = record
-            self.identities += self._is_new(track_id)
+            self._seen.add(track_id)
         return record
-
-    def _is_new(self, track_id: int) -> bool:
-        if not 0 <= track_id < SEEN_IDS:
-            return True
-        place, bit = track_id >> 3, 1 << (track_id & 7)
-        if place >= len(self._seen):
-            self._seen.extend(bytes(place + 1 - len(self._seen)))
-        new = not self._seen[place] & bit
-        self._seen[place] |= bit
-        return new
 
     def prune(self, index: int) -> None:
         """Drops the records of the shortest-lived ended tracks when there are too many."""

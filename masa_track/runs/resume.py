@@ -12,6 +12,7 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.runs.store import STORE_NAME, RunInfo, RunStore, open_store
+from masa_track.video.parts import part_times, parts_of
 
 _NAMES = {"source": "SOURCE", "first": "--start"}  # of arguments that are not called as the field
 
@@ -113,12 +114,26 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
 def resumed(store: RunStore) -> Resumed:
     """From where a run goes on: its last snapshot; for a live source, whose frames are gone, its last frame.
 
+    A video that a kill cut short ends up to some seconds before the record. Then the run goes on from a snapshot within
+    the video, so that no frame is missing there.
+
     Raises:
         InputError: the record is damaged.
     """
-    state_at, state = store.snapshot_before(2**62)
-    last = max(state_at, store.last_number()) if store.info.live else state_at
-    return Resumed(store.path, store.info, last, state, state_at)
+    if store.info.live:
+        state_at, state = store.snapshot_before(2**62)
+        return Resumed(store.path, store.info, max(state_at, store.last_number()), state, state_at)
+    state_at, state = store.snapshot_before(2**62 if store.info.offline else _reach_of_video(store))
+    return Resumed(store.path, store.info, state_at, state, state_at)
+
+
+def _reach_of_video(store: RunStore) -> int:
+    """The number of the last frame that the unfinished video of a run holds; without such a video, no limit."""
+    parts, first = parts_of(store.path.parent), store.first_time()
+    if not parts or first is None:
+        return 2**62
+    times = next((times for part in reversed(parts) if (times := part_times(part)) is not None), None)
+    return store.first_number() - 1 if times is None else store.last_before(first + times[1])
 
 
 def _plain(value: Any) -> Any:

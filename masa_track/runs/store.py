@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import sqlite3
 import tempfile
 import time
@@ -32,6 +33,8 @@ COMMIT_SECONDS = 0.5  # at most this much is lost by a kill
 VIEW_SECONDS = 1.0  # of an identity, one embedding in so much time is kept
 _MOST_SNAPSHOTS, _NEWEST = 32, 4  # older snapshots are thinned out, the newest are kept
 _PROBE = 2**17  # bytes
+
+_PART = re.compile(r"part-\d{6,}")  # folders of a run in parts
 
 _TABLES = """
 CREATE TABLE info (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -196,6 +199,10 @@ class RunStore:
             self.commit()
         self._views.clear()
 
+    def first_number(self) -> int:
+        """The number of the first frame; 0 without one."""
+        return int(self._value("SELECT MIN(number) FROM frames") or 0)
+
     def last_number(self) -> int:
         """The number of the last frame; 0 without one."""
         return int(self._value("SELECT MAX(number) FROM frames") or 0)
@@ -203,6 +210,10 @@ class RunStore:
     def count(self) -> int:
         """How many frames there are."""
         return int(self._value("SELECT COUNT(*) FROM frames"))
+
+    def last_before(self, seconds: float) -> int:
+        """The number of the last frame at or before a time; 0 without one."""
+        return int(self._value("SELECT MAX(number) FROM frames WHERE time <= ?", seconds + 1e-6) or 0)
 
     def last_identity(self) -> int:
         """The highest identity that was given; -1 without one."""
@@ -218,10 +229,10 @@ class RunStore:
         """Seconds of the last frame; 0 without one."""
         return float(self._value("SELECT time FROM frames ORDER BY number DESC LIMIT 1") or 0.0)
 
-    def _value(self, query: str) -> Any:
+    def _value(self, query: str, *values: float) -> Any:
         """The one value that a query gives; None without a row."""
         with self._reading():
-            row = self._connection.execute(query).fetchone()
+            row = self._connection.execute(query, values).fetchone()
             return None if row is None else row[0]
 
     def observations(self, first: int = 1, last: int | None = None) -> Iterator[Observation]:
@@ -431,6 +442,24 @@ def open_store(path: Path, write: bool = False) -> RunStore:
     except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not the record of a run, or it is damaged: {error}") from error
     return RunStore(path, connection, info)
+
+
+def part_of_run(folder: Path, number: int) -> Path:
+    """The folder of part ``number``, from 1, of a run in parts."""
+    return folder / f"part-{number:06d}"
+
+
+def run_part_number(part: Path) -> int:
+    """The number of a part, from the name of its folder."""
+    return int(part.name.partition("-")[2])
+
+
+def parts_of_run(folder: Path) -> list[Path]:
+    """The folders of a run's parts, in their order; empty where a run has none."""
+    if not folder.is_dir():
+        return []
+    parts = [path for path in folder.iterdir() if _PART.fullmatch(path.name) and (path / STORE_NAME).is_file()]
+    return sorted(parts, key=run_part_number)
 
 
 def remove_store(path: Path) -> None:

@@ -19,6 +19,7 @@ from masa_track.files import prepare_folder
 from masa_track.training import hooks, order  # registers what configurations name
 from masa_track.training.model import TrainingModel
 from masa_track.training.runner import TrainingRunner
+from masa_track.training.validation import set_validation
 
 REGISTERED = (hooks, order)
 
@@ -131,7 +132,8 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
     Args:
         config: from :func:`read_config`; it is changed.
         work_dir: where checkpoints, logs and the exported file go.
-        resume: True: from the latest checkpoint in ``work_dir``, if there is one; or a checkpoint's path.
+        resume: True: from the latest checkpoint in ``work_dir``, if there is one; or a checkpoint's path. False:
+            ``config.resume`` and ``config.load_from`` say.
 
     Raises:
         InputError: if something in the configuration cannot be.
@@ -142,22 +144,29 @@ def make_runner(config: Config, work_dir: str | Path, resume: bool | str = False
         if not Path(resume).is_file():
             raise InputError(f"no such checkpoint to resume from: {resume}")
         config.load_from = resume
-    config.resume = bool(resume)
-    if config.resume and resume is True:
+    config.resume = bool(resume or config.get("resume"))
+    if resume is True:
         config.load_from = None
     config.custom_hooks = [
         *(config.get("custom_hooks") or []),
         {"type": "FrozenBackboneHook"},
         {"type": "StopHook", "every": every},
     ]
+    set_validation(config)
+    checkpoint = config.default_hooks.checkpoint
+    best = checkpoint.get("save_best")
+    if best is not None and checkpoint.get("rule") is None:  # mmengine does not know our scores
+        keys = [best] if isinstance(best, str) else best
+        checkpoint.rule = ["less" if key.endswith("switches") else "greater" for key in keys]
     register_datasets()
     return TrainingRunner.from_cfg(config)
 
 
 def register_datasets() -> None:
-    """Lets configurations name the two data sets."""
+    """Lets configurations name the data sets."""
     from masa_track.training.composites import Composites
     from masa_track.training.dataset import TwoViews
+    from masa_track.training.joined import JoinedViews
 
-    for data in (TwoViews, Composites):
+    for data in (TwoViews, Composites, JoinedViews):
         DATASETS.register_module(name=data.__name__, module=data, force=True)

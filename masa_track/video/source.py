@@ -20,6 +20,10 @@ OnBroken = Callable[[int, str], None]
 DEFAULT_FPS = 30.0  # of a source that says nothing: a folder of images, some cameras and streams
 
 
+class PastTheEnd(InputError):
+    """The first frame that is asked for comes after the last frame of the source."""
+
+
 class Source(ABC):
     """Where frames come from. Made by :func:`masa_track.video.sources.open_source`.
 
@@ -122,7 +126,7 @@ class Source(ABC):
 
     def _check_start(self, start: int, length: int) -> None:
         if start > length:
-            raise InputError(f"start must be at most {length}, the number of frames of {self.name}, got {start}")
+            raise PastTheEnd(f"start must be at most {length}, the number of frames of {self.name}, got {start}")
 
     def _size_fault(self, image: np.ndarray) -> str:
         height, width = image.shape[:2]

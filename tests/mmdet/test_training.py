@@ -12,12 +12,14 @@ import torch
 from mmdet.registry import DATASETS, MODELS
 from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
+from mmengine.registry import MODELS as OUR_MODELS
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mot_clips import ROOT, load_tool
 from training_data import TRAINING, write_photographs
 
 from masa_track.errors import InputError
+from masa_track.integrations.mmdet.training import as_ours
 from masa_track.integrations.mmdet.views import view_boxes
 from masa_track.training.batch import prepare
 from masa_track.training.losses import contrastive_loss
@@ -75,6 +77,77 @@ def test_both_runners_give_the_same_losses(config: Path, tmp_path: Path) -> None
             assert our[name] == pytest.approx(their[name], rel=1e-5, abs=1e-7), name
     assert steps[0][0]["loss_track"] > 0
     assert steps[0][0]["loss"] != steps[1][0]["loss"]
+
+
+SMALL = """
+model = dict(
+    backbone=dict(_delete_=True, type="ResNet", depth=18, out_indices=(0, 1, 2, 3)),
+    masa_adapter=[
+        dict(type="FPN", in_channels=[64, 128, 256, 512], out_channels=256, norm_cfg=dict(type="BN"), num_outs=5),
+    ],
+    roi_head=dict(bbox_head=dict(type="Shared2FCBBoxHead")),
+    track_head=dict(embed_head=dict(num_convs=1), train_cfg=dict(sampler=dict(num=32))),
+    test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=50)),
+)
+"""
+PARTS = ("backbone", "masa_adapter", "rpn_head", "roi_head", "track_head")
+
+
+def small_config(photographs: Path, folder: Path, more: str = "") -> Path:
+    """A configuration with a ResNet-18, which trains on the photographs in a second."""
+    path = folder / "resnet18.py"
+    path.write_text(TRAINING.format(photographs=str(photographs)) + SMALL + more)
+    return path
+
+
+@pytest.mark.parametrize("runner", ["mmdet's", "ours"])
+@pytest.mark.parametrize(
+    ("key", "frozen"),
+    [("freeze_masa_adapter", {"masa_adapter"}), ("freeze_object_prior_distillation", {"rpn_head", "roi_head"})],
+)
+def test_a_frozen_part_does_not_learn(
+    photographs: Path, tmp_path: Path, key: str, frozen: set[str], runner: str
+) -> None:
+    """One step of the optimizer by mmdet's runner or by ours: all other parts but the backbone learn."""
+    init_default_scope("mmdet")
+    config = Config.fromfile(small_config(photographs, tmp_path))
+    config.model[key] = True
+    data = DATASETS.build(config.train_dataloader.dataset)
+    model: Any
+    if runner == "ours":
+        model = OUR_MODELS.build(as_ours(config).model)
+        losses = model(**model.data_preprocessor([data.views[0], data.views[1]], training=True))
+        network = model.network
+    else:
+        model = MODELS.build(config.model)
+        assert not any(p.requires_grad for name in frozen for p in getattr(model, name).parameters())
+        model.train()
+        losses = model(**model.data_preprocessor(pseudo_collate([data[0], data[1]]), training=True), mode="loss")
+        network = model.net
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    sum(losses.values()).backward()
+    optimizer.step()
+    for name in PARTS:
+        part = getattr(network, name)
+        changed = [key for key, value in part.state_dict().items() if not torch.equal(value, before[f"{name}.{key}"])]
+        if name in frozen | {"backbone"}:
+            assert all(parameter.grad is None for parameter in part.parameters()), name
+            assert not changed, name
+            assert not any(module.training for module in part.modules()), name
+        else:
+            assert changed, name
+    assert losses["loss_rpn_cls"] > 0  # it still teaches the adapter
+
+
+def test_a_part_that_is_not_there_cannot_be_frozen(photographs: Path, tmp_path: Path) -> None:
+    init_default_scope("mmdet")
+    config = Config.fromfile(small_config(photographs, tmp_path))
+    config.model.update(rpn_head=None, roi_head=None, freeze_object_prior_distillation=True)
+    with pytest.raises(InputError, match="freeze_object_prior_distillation=True: this model has no rpn_head"):
+        MODELS.build(config.model)
+    with pytest.raises(InputError, match="freeze_masa_adapter=True: this model has no masa_adapter"):
+        MODELS.build({"type": "MASA", "network": "nano", "freeze_masa_adapter": True})
 
 
 def test_views_are_packed_as_our_batch_has_them(photographs: Path) -> None:

@@ -58,8 +58,10 @@ class MASA(BaseMOTModel):
         given_dets: each data sample brings ``det_bboxes`` and ``det_labels``.
         class_names: what the labels of public detections are looked up in; `tools/test_mot.py` fills it in.
         tracker: e.g. ``MasaTaoTracker``; None tracks with its published settings for new videos.
-        freeze_detector, freeze_masa_backbone, freeze_masa_adapter, freeze_object_prior_distillation: what training
-            leaves as it is. The backbone never learns.
+        freeze_detector, freeze_masa_backbone: as published; detector and backbone never learn.
+        freeze_masa_adapter: training leaves the adapter as it is, statistics of its norms included.
+        freeze_object_prior_distillation: training leaves ``rpn_head`` and ``roi_head`` as they are. Their losses still
+            reach the adapter.
         seed: of the sampling in training; see :class:`~masa_track.training.model.TrainingModel`.
         with_segm: boxes come with masks (of the detector, ``det_masks`` of each data sample, or a file), which the
             tracks keep.
@@ -175,16 +177,13 @@ class MASA(BaseMOTModel):
             )
         self._trainer: tuple[TrainingModel, ...] = ()
         self._training = {"seed": seed, **getattr(net.track_head, "loss_weights", {})} if self._can_train else {}
-        self._frozen = [
-            name
-            for name, frozen in (
-                ("detector", freeze_detector or built is not None),
-                ("masa_adapter", freeze_masa_adapter),
-                ("rpn_head", freeze_object_prior_distillation),
-                ("roi_head", freeze_object_prior_distillation),
-            )
-            if frozen and hasattr(self, name)
-        ]
+        frozen = frozen_parts(freeze_masa_adapter, freeze_object_prior_distillation)
+        for part, key in frozen.items():
+            if not hasattr(self, part):
+                raise InputError(f"{key}=True: this model has no {part} to freeze; leave {key} out")
+        self._frozen = [*(["detector"] if built is not None else []), *frozen]
+        for module in self._still():  # not only in train(): a wrapper for several processes looks before
+            module.requires_grad_(False)
         shared = unified_backbone and self.detector_is_used
         self._layout = torch.contiguous_format if shared or uses_mmcv(net) else torch.channels_last
         net.to(memory_format=self._layout)  # channels last: a quarter faster on a CPU, and as masa_track.load does
@@ -307,6 +306,14 @@ class MASA(BaseMOTModel):
         if not hasattr(self, "_network"):
             return []
         return [self.net.backbone, *(getattr(self, name) for name in self._frozen)]
+
+
+def frozen_parts(freeze_masa_adapter: bool, freeze_object_prior_distillation: bool) -> dict[str, str]:
+    """The network's parts that these keys of ``MASA`` keep out of training, each with its key."""
+    parts = {"masa_adapter": "freeze_masa_adapter"} if freeze_masa_adapter else {}
+    if freeze_object_prior_distillation:
+        parts |= dict.fromkeys(("rpn_head", "roi_head"), "freeze_object_prior_distillation")
+    return parts
 
 
 def uses_mmcv(module: nn.Module) -> bool:

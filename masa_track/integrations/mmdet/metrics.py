@@ -19,17 +19,18 @@ from torch import Tensor
 from masa_track.errors import InputError, unknown_name
 from masa_track.evaluation import TetaResult, TetaScores, format_table, score_sequences
 from masa_track.evaluation.bdd import format_bdd, scalabel_frames, score_bdd, summary
+from masa_track.evaluation.metrics import named_scores
 from masa_track.evaluation.rules import read_ruled
 from masa_track.evaluation.teta import mean_scores
 from masa_track.files import write_text
 from masa_track.integrations.mmdet.datasets import read_json, sequence_folders
-from masa_track.integrations.mmdet.results import TAO_FILE, FrameTracks, VideoFiles, majority_classes
+from masa_track.integrations.mmdet.results import TAO_FILE, FrameTracks, VideoFiles, fill_tracks, majority_classes
 from masa_track.masks import encode_mask
 
 NAMES = {"HOTA": "hota", "CLEAR": "clear", "Identity": "idf1", "IDF1": "idf1", "TETA": "teta"}
-OF_METRIC = {"hota": ("hota", "det_a", "ass_a", "loc_a"), "clear": ("mota", "switches"), "idf1": ("idf1",)}
 AS_HERE = ("dataset_type", "collect_device")  # the classes are ann_file's, and files gather the results: same scores
 IGNORED = ("benchmark", "interval_tolerance")  # keys of the authors' without effect here; a warning names them
+STEP = {"min_num_frames": 5, "max_num_frames": 20, "use_gsi": False, "smooth_tau": 10}  # of InterpolateTracklets
 SCALABEL_FILE = "bdd_track_scalabel_format.json"
 
 
@@ -46,7 +47,10 @@ class _TrackMetric(BaseVideoMetric):
         tcc: give all boxes of a track the class that most of them have, as the authors do for TAO and BDD100K.
         prefix: before the names of the scores.
         with_mask: only with ``format_only``: masks are written in any case, but scores are of boxes.
-        **unused: other keys of the authors'. What has no effect is said in a warning; post-processing is not taken.
+        use_postprocess: fill the gaps of each track, as does
+            ``postprocess_tracklet_cfg=[dict(type="InterpolateTracklets")]``.
+        postprocess_tracklet_cfg: see :func:`gap_filling`. All result files have the filled tracks.
+        **unused: other keys of the authors'. What has no effect is said in a warning.
     """
 
     metrics: tuple[str, ...] = ("HOTA", "CLEAR", "Identity")
@@ -75,8 +79,7 @@ class _TrackMetric(BaseVideoMetric):
                 raise unknown_name(f"key of {type(self).__name__}", name, (*AS_HERE, *IGNORED))
             if name in IGNORED:
                 self.warn(f"test_evaluator.{name} has no effect here")
-        if use_postprocess or postprocess_tracklet_cfg:
-            raise InputError("use_postprocess and postprocess_tracklet_cfg are not taken: leave them out")
+        self.filling = gap_filling(postprocess_tracklet_cfg or ([{}] if use_postprocess else []))
         if with_mask and not format_only:
             raise InputError(
                 "with_mask=True asks for scores by the overlap of masks, which only BDDTETAMetric with scalabel_gt "
@@ -124,7 +127,10 @@ class _TrackMetric(BaseVideoMetric):
             masks = [encode_mask(_array(mask)) for mask in tracked.masks] if "masks" in tracked else None
             frames.append(FrameTracks(*frame, boxes, scores, self.categories(labels), ids, masks))
             if len(frames) == video_len:
-                self.files.write(self.video_names()[video], self._frames.pop(video))
+                frames = self._frames.pop(video)
+                for most, shortest in self.filling:
+                    frames = fill_tracks(frames, most, shortest)
+                self.files.write(self.video_names()[video], frames)
 
     def process_video(self, data_samples: Sequence[Any]) -> None:
         """As :meth:`process_image` for all frames of a video."""
@@ -156,13 +162,45 @@ class _TrackMetric(BaseVideoMetric):
         return metrics[0]
 
 
+def gap_filling(steps: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """What mmdet's ``InterpolateTracklets`` of ``postprocess_tracklet_cfg`` ask for.
+
+    Args:
+        steps: each with ``max_num_frames`` (20; gaps of fewer frames from box to box are filled), ``min_num_frames``
+            (5; tracks of more boxes are filled) and ``use_gsi`` (False).
+
+    Returns:
+        Of each step, the largest number of missing frames and the smallest number of boxes of a track.
+
+    Raises:
+        InputError: another type or key, a number out of range, or Gaussian smoothing.
+    """
+    found = []
+    for step in steps:
+        kind = str(step.get("type", "InterpolateTracklets")).rpartition(".")[2]
+        if kind != "InterpolateTracklets":
+            raise InputError(
+                f"postprocess_tracklet_cfg.type must be InterpolateTracklets, got {kind!r}: leave it out, or process "
+                "the tracks of a run by `masa-track export RUN --finish`"
+            )
+        for name in step:
+            if name not in ("type", *STEP):
+                raise unknown_name("key of InterpolateTracklets", name, STEP)
+        options = {**STEP, **step}
+        if options["use_gsi"]:
+            raise InputError(
+                "InterpolateTracklets.use_gsi=True (Gaussian smoothing) is not supported: leave it out; gaps are then "
+                "filled by lines"
+            )
+        for name in ("min_num_frames", "max_num_frames"):
+            if isinstance(options[name], bool) or not isinstance(options[name], int) or options[name] < 0:
+                raise InputError(f"InterpolateTracklets.{name} must be a whole number of frames, got {options[name]!r}")
+        found.append((max(options["max_num_frames"] - 2, 0), options["min_num_frames"] + 1))
+    return found
+
+
 def _array(field: Any) -> np.ndarray:
     return field.detach().cpu().numpy() if isinstance(field, Tensor) else np.asarray(field)
-
-
-def _named(evaluation: Any, asked: Sequence[str]) -> dict[str, float]:
-    names = [name for metric in asked for name in OF_METRIC.get(metric, ())]
-    return {name: float(getattr(evaluation.combined, name)) for name in names}
 
 
 @METRICS.register_module()
@@ -194,7 +232,7 @@ class MotFolderMetric(_TrackMetric):
             ruled = read_ruled(folder.name, folder / "gt" / "gt.txt", self.files.text_of(folder.name))
             sequences[folder.name] = (ruled.truth.every(self.stride), ruled.tracks.every(self.stride))
         evaluation = score_sequences(sequences, self.iou, self.stride)
-        return _named(evaluation, self.asked), format_table(evaluation)
+        return named_scores(evaluation, None, self.asked), format_table(evaluation)
 
 
 @METRICS.register_module()
@@ -244,7 +282,7 @@ class CocoVidMetric(_TrackMetric):
         measured = measure(self.ann_file, joined, self.asked, self.stride, self.iou, self.exhaustive)
         scores, tables = {}, []
         if measured.evaluation is not None:
-            scores = _named(measured.evaluation, self.asked)
+            scores = named_scores(measured.evaluation, None, self.asked)
             tables.append(format_table(measured.evaluation, self.asked))
         if measured.teta is not None:
             groups = self.groups(measured.teta)
@@ -328,6 +366,11 @@ class BDDTETAMetric(CocoVidMetric):
     ) -> None:
         super().__init__(ann_file, tcc=tcc, with_mask=with_mask and scalabel_gt is None, **options)
         self.scalabel_gt, self.scalabel_format, self.with_mask = scalabel_gt, scalabel_format, with_mask
+        if with_mask and self.filling:
+            raise InputError(
+                "use_postprocess and postprocess_tracklet_cfg fill gaps with boxes, which have no masks to score by "
+                "with_mask=True: leave them out"
+            )
         if scalabel_gt is None or self.format_only:
             return
         if not Path(scalabel_gt).exists():

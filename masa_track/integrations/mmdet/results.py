@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
+from masa_track.association.offline import fill_gaps
 from masa_track.errors import InputError
 from masa_track.files import prepare_folder, write_text
 from masa_track.formats.mot import MotWriter
@@ -103,7 +104,7 @@ class FrameTracks:
         scores: (N,).
         categories: (N,) whole numbers.
         ids: (N,) identities, from 0.
-        masks: N of COCO's RLEs, or None where there are none.
+        masks: N of COCO's RLEs, None for a box without; or None where there are none.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class FrameTracks:
         scores: np.ndarray,
         categories: np.ndarray,
         ids: np.ndarray,
-        masks: Sequence[Mapping[str, Any]] | None = None,
+        masks: Sequence[Mapping[str, Any] | None] | None = None,
     ) -> None:
         self.number, self.image_id, self.video_id = number, image_id, video_id
         self.boxes, self.scores, self.categories, self.ids, self.masks = boxes, scores, categories, ids, masks
@@ -147,7 +148,52 @@ class FrameTracks:
         ]
         if self.masks is None:
             return rows
-        return [{**row, "segmentation": dict(mask)} for row, mask in zip(rows, self.masks, strict=True)]
+        pairs = zip(rows, self.masks, strict=True)
+        return [row if mask is None else {**row, "segmentation": dict(mask)} for row, mask in pairs]
+
+
+def fill_tracks(frames: Sequence[FrameTracks], most: int, shortest: int) -> list[FrameTracks]:
+    """Fills the gaps of a video's tracks by lines, in the frames given.
+
+    Args:
+        frames: of one video.
+        most: gaps of at most so many missing frames are filled.
+        shortest: only tracks of at least so many boxes are filled.
+
+    Returns:
+        The same frames. A filled box has the class and the score of the one before the gap, and no mask.
+    """
+    counts = [len(frame.ids) for frame in frames]
+    if not sum(counts):
+        return list(frames)
+    numbers = np.repeat([frame.number for frame in frames], counts)
+    boxes, scores, categories, ids = (
+        np.concatenate([getattr(frame, name) for frame in frames if len(frame.ids)])
+        for name in ("boxes", "scores", "categories", "ids")
+    )
+    masks = [mask for frame in frames for mask in (frame.masks or [None] * len(frame.ids))]
+    _, track, lengths = np.unique(ids, return_inverse=True, return_counts=True)
+    long = np.flatnonzero(lengths[track] >= shortest)
+    done = fill_gaps(numbers[long], ids[long], boxes[long], most, np.array([frame.number for frame in frames]))
+    new = np.flatnonzero(done.filled)
+    result = []
+    for frame in frames:
+        own = np.flatnonzero(numbers == frame.number)
+        added = new[done.frames[new] == frame.number]
+        rows = np.concatenate((own, long[done.source[added]]))
+        result.append(
+            FrameTracks(
+                frame.number,
+                frame.image_id,
+                frame.video_id,
+                np.concatenate((boxes[own], done.boxes[added])),
+                scores[rows],
+                categories[rows],
+                ids[rows],
+                None if frame.masks is None else [masks[row] for row in own] + [None] * len(added),
+            )
+        )
+    return result
 
 
 def majority_classes(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ from masa_track.registry import find_model
 TIME_KEYS = ("fps", "timestamp")  # of a video and of a frame, for presets that count time
 SHARED_KEYS = ("data_root", "sequences", "ann_file", "stride")  # what data set and metric must agree on
 
+FILLING_KEYS = ("use_postprocess", "postprocess_tracklet_cfg")  # of the metric: they change the tracks that are written
+
 
 def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> Config:
     """A configuration of a test with some of its values changed.
@@ -102,11 +104,8 @@ def test(
         config.model.checkpoint = checkpoint
     evaluator = one_evaluator(config)
     dataset = config.test_dataloader.dataset
-    for key in SHARED_KEYS:
-        if (key in dataset and key in inspect.signature(metric_class(evaluator)).parameters) or key == "stride":
-            evaluator[key] = dataset.get(key, evaluator.get(key, 1 if key == "stride" else None))
     elsewhere = evaluator.get("outfile_prefix")
-    evaluator.outfile_prefix = str(work_dir / "tracks")
+    prepare_videos(config.test_dataloader, evaluator, work_dir / "tracks")
     files = VideoFiles(evaluator.outfile_prefix)
     settle(files, config, checkpoint)
     with DefaultScope.overwrite_default_scope("mmdet"):
@@ -114,11 +113,6 @@ def test(
     if config.model.get("class_names") is None:
         config.model.class_names = list(classes)
     dataset.skip_videos = finished(files)
-    for step in dataset.get("pipeline") or ():  # the authors' pipelines do not ask for them
-        if str(step.get("type")).rpartition(".")[2] == "PackTrackInputs":
-            step["meta_keys"] = tuple(dict.fromkeys((*(step.get("meta_keys") or ()), *TIME_KEYS)))
-    config.test_dataloader.sampler = {"type": "VideoSampler"}
-    config.test_dataloader.batch_size = 1
     config.work_dir = str(work_dir)
     config.load_from = None
     unused = ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler", "val_dataloader", "val_cfg")
@@ -145,24 +139,38 @@ def test(
     return scores
 
 
-def one_evaluator(config: Config) -> Any:
-    """The configuration's one metric."""
-    evaluator = config.test_evaluator
+def prepare_videos(loader: Any, evaluator: Any, folder: Path) -> None:
+    """Makes a configuration's loader of videos and its metric fit each other, in place; results go to ``folder``."""
+    dataset = loader.dataset
+    for key in SHARED_KEYS:
+        if (key in dataset and key in inspect.signature(metric_class(evaluator)).parameters) or key == "stride":
+            evaluator[key] = dataset.get(key, evaluator.get(key, 1 if key == "stride" else None))
+    evaluator.outfile_prefix = str(folder)
+    for step in dataset.get("pipeline") or ():  # the authors' pipelines do not ask for them
+        if str(step.get("type")).rpartition(".")[2] == "PackTrackInputs":
+            step["meta_keys"] = tuple(dict.fromkeys((*(step.get("meta_keys") or ()), *TIME_KEYS)))
+    loader.sampler = {"type": "VideoSampler"}
+    loader.batch_size = 1
+
+
+def one_evaluator(config: Config, key: str = "test_evaluator") -> Any:
+    """The one metric of a configuration's ``key``."""
+    evaluator = config[key]
     if isinstance(evaluator, list) and len(evaluator) == 1:
-        evaluator = config.test_evaluator = evaluator[0]
+        evaluator = config[key] = evaluator[0]
     if not isinstance(evaluator, Mapping):
-        raise InputError(f"test_evaluator must be one metric, got {len(evaluator)}")
-    metric_class(evaluator)
+        raise InputError(f"{key} must be one metric, got {len(evaluator)}")
+    metric_class(evaluator, key)
     return evaluator
 
 
-def metric_class(evaluator: Mapping[str, Any]) -> type:
+def metric_class(evaluator: Mapping[str, Any], key: str = "test_evaluator") -> type:
     """The class of a metric of ours, by its name."""
     known = {name: value for name, value in vars(metrics).items() if name.endswith("Metric") and name[0] != "_"}
     known.pop("BaseVideoMetric")
     name = str(evaluator.get("type")).rpartition(".")[2]
     if name not in known:
-        raise unknown_name("test_evaluator.type", name, known)
+        raise unknown_name(f"{key}.type", name, known)
     return known[name]
 
 
@@ -224,6 +232,9 @@ def settle(files: VideoFiles, config: Config, checkpoint: str | None) -> None:
             if model.get("detector_checkpoint") is None
             else sha256(Path(model["detector_checkpoint"])),
         }
+        filling = {key: config.test_evaluator[key] for key in FILLING_KEYS if config.test_evaluator.get(key)}
+        if filling:
+            facts["postprocess"] = digest(filling)
         try:
             files.check_run(facts)
         except InputError as error:
