@@ -1,4 +1,4 @@
-"""Kills runs at random moments, and compares what is left with a run that was not killed. Run by test_runs.py.
+"""Kills runs at random moments, and compares what is left with a run that was not killed. Run by test_resume.py.
 
 python tests/killed_runs.py FOLDER COUNT [SEED] prints what was done to each run, and what was lost.
 """
@@ -27,7 +27,6 @@ from masa_track.video.sources import open_source
 
 FRAMES = 300
 PACE = 0.005  # seconds a frame
-loop.SNAPSHOT_SECONDS = 0.3  # so that a run of 2 s has several
 
 
 class Colours:
@@ -50,8 +49,28 @@ def boxes_at(number: int) -> np.ndarray:
     return np.array(rows, np.float32).reshape(-1, 4)
 
 
+def made_images(folder: Path, count: int) -> Path:
+    """A folder of pictures of the boxes, each with its number in black and white squares at the lower right."""
+    folder.mkdir(parents=True)
+    colours = np.random.default_rng(0).integers(40, 255, (5, 3))
+    for number in range(1, count + 1):
+        picture = np.zeros((160, 230, 3), np.uint8)
+        for x1, y1, x2, y2 in boxes_at(number).astype(int):
+            picture[y1:y2, x1:x2] = colours[min(4, x1 // 40)]
+        for bit in range(9):
+            picture[136:, 230 - 24 * (bit + 1) : 230 - 24 * bit] = 255 * (number >> bit & 1)
+        cv2.imwrite(str(folder / f"{number:06d}.png"), picture)
+    return folder
+
+
+def number_in(picture: np.ndarray) -> int:
+    """The number that is in a picture."""
+    return sum(int(picture[142:154, 230 - 24 * bit - 18 : 230 - 24 * bit - 6].mean() > 127) << bit for bit in range(9))
+
+
 def a_job(folder: Path, images: Path, seen: np.ndarray | None = None, fails: int = 0, **options: object) -> Job:
     """A run over the images. ``seen`` gets the time of each frame; at frame ``fails`` the detector breaks."""
+    tracker = options.pop("tracker", None) or MasaTracker(Colours())
 
     def detect(frame: Frame) -> sv.Detections:
         if frame.number == fails:
@@ -63,7 +82,7 @@ def a_job(folder: Path, images: Path, seen: np.ndarray | None = None, fails: int
         return sv.Detections(boxes, confidence=np.full(len(boxes), 0.9), class_id=np.zeros(len(boxes), int))
 
     folder.mkdir(exist_ok=True)
-    return Job(open_source(images), detect, {0: "thing"}, MasaTracker(Colours()), folder, **options)  # type: ignore[arg-type]
+    return Job(open_source(images), detect, {0: "thing"}, tracker, folder, **options)  # type: ignore[arg-type]
 
 
 def rows_of(folder: Path) -> dict[int, list[tuple[float, ...]]]:
@@ -86,15 +105,9 @@ def text_rows(folder: Path) -> list[str]:
 def main() -> None:
     """See the module."""
     root, count, seed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]) if len(sys.argv) > 3 else 0
+    loop.SNAPSHOT_SECONDS = 0.3  # so that a run of 2 s has several
     rng = random.Random(seed)
-    images = root / "images"
-    images.mkdir(parents=True)
-    colours = np.random.default_rng(0).integers(40, 255, (5, 3))
-    for number in range(1, FRAMES + 1):
-        picture = np.zeros((120, 230, 3), np.uint8)
-        for x1, y1, x2, y2 in boxes_at(number).astype(int):
-            picture[y1:y2, x1:x2] = colours[min(4, x1 // 40)]
-        cv2.imwrite(str(images / f"{number:06d}.png"), picture)
+    images = made_images(root / "images", FRAMES)
     whole = root / "whole"
     track_video(a_job(whole, images, with_video=False))
     wanted, lines = rows_of(whole), text_rows(whole)
