@@ -261,21 +261,21 @@ class LinesSink:
     """Lines of JSON for other processes. The run goes on when the one that reads a pipe has left."""
 
     def __init__(self, lines: JsonLinesWriter, outcome: Outcome, say: Callable[[str], None]) -> None:
-        self._lines: JsonLinesWriter | None = lines
+        self.lines: JsonLinesWriter | None = lines
         self._outcome, self._say = outcome, say
 
     def write(self, result: FrameResult) -> None:
         """See :class:`Sink`."""
-        if self._lines is None:
+        if self.lines is None:
             return
         frame = result.frame
         try:
-            self._lines.write(frame.number, frame.time, result.detections)
-            self._lines.write_events([*result.events, *result.extras.get("counts", ())])
+            self.lines.write(frame.number, frame.time, result.detections)
+            self.lines.write_events([*result.events, *result.extras.get("counts", ())])
         except BrokenPipeError:
-            self._outcome.faults.append(f"the reader of --jsonl {self._lines.path} left at frame {frame.number}")
+            self._outcome.faults.append(f"the reader of --jsonl {self.lines.path} left at frame {frame.number}")
             self._say(f"{self._outcome.faults[-1]}; the run goes on without it")
-            self._lines = None
+            self.lines = None
 
 
 class Sinks:
@@ -317,8 +317,9 @@ class Sinks:
                 targets.append(job.frame_folder)
             targets += [target for target in (job.view, job.window) if target is not None]
             self._sinks: list[Sink] = [self._record, self._tracks, DrawnSink(job, targets)]
-            if job.lines is not None:
-                self._sinks.insert(0, LinesSink(job.lines, outcome, self.say))
+            self._lines = None if job.lines is None else LinesSink(job.lines, outcome, self.say)
+            if self._lines is not None:
+                self._sinks.insert(0, self._lines)
             if job.resumed is not None:
                 self._replay(job.resumed)
         except BaseException:
@@ -330,6 +331,11 @@ class Sinks:
     def store(self) -> RunStore:
         """The record."""
         return self._record.store
+
+    @property
+    def lines(self) -> JsonLinesWriter | None:
+        """What lines are written to; None without it, or when the one who reads it has left."""
+        return None if self._lines is None else self._lines.lines
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
