@@ -383,6 +383,8 @@ def test_a_kill_is_recovered(images: Path, whole: Path, tmp_path: Path) -> None:
     track_video(a_job(tmp_path / "short", images, max_frames=30))
     same(out, tmp_path / "short")
     assert check_folder(out, resume=False) is not None
+    with open_store(out) as store:  # of frames that the video lacks, there may be states
+        assert resumed(store).last <= len(read(out / "video.mp4")[1] if (out / "video.mp4").exists() else [])
     go_on(a_job(out, images))
     same(out, whole)
     assert [number_in(frame) for frame in read(out / "video.mp4")[1]] == list(range(1, COUNT + 1))

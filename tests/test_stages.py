@@ -20,6 +20,7 @@ import supervision as sv
 from killed_runs import Colours, a_job, boxes_at, made_images, number_in, rows_of
 from test_video_out import read
 
+from masa_track.cli.demo import demo_clip
 from masa_track.contracts import Frame, FrameResult
 from masa_track.detectors.motion import MotionDetector
 from masa_track.errors import InputError
@@ -153,32 +154,43 @@ KINDS = [
 
 
 @pytest.mark.parametrize("opened", KINDS)
-def test_threads_and_batches_change_nothing(opened: Callable[[Path], Any], pictures: Path, tmp_path: Path) -> None:
-    """For each kind of detector: the bytes of the track files, and what the record holds."""
+def test_threads_and_batches_change_nothing(
+    opened: Callable[[Path], Any], pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each kind of detector: the bytes of the track files, and what the record holds.
+
+    A network that gets several pictures in one pass rounds in another way.
+    """
+    monkeypatch.setattr("masa_track.detectors.coco._LOWEST_SCORE", 0.0)  # of random weights
     PICTURES[:] = [pictures]
     (tmp_path / "of").mkdir()
     detector = opened(tmp_path / "of")
-    own = opened is open_own
+    source: Any = demo_clip() if opened is open_nanodet else pictures
+    one_pass = opened in (open_torchvision, open_transformers)
 
     def run(name: str, **options: Any) -> Path:
         out = tmp_path / name
         out.mkdir()
         fresh = opened(tmp_path / "of") if opened is open_function else detector
-        model = detector.embedder if own else Colours()
-        tracker = MasaTracker(model, track_activation_threshold=0.05)
-        track_video(Job(open_source(pictures), fresh, {}, tracker, out, with_video=False, **options))
+        model = detector.embedder if opened is open_own else Colours()
+        tracker = MasaTracker(model, track_activation_threshold=0.0)
+        job = Job(open_source(source), fresh, {}, tracker, out, with_video=False, max_frames=14, **options)
+        track_video(job)
         return out
 
     wanted = run("one", overlap=False)
     rows = rows_of(wanted)
-    assert len(rows) >= 17
+    assert len(rows) >= 13
     assert sum(map(len, rows.values())) > 5
-    for batch in (1, 3, 4):
-        for overlap in (True, False):
-            found = run(f"{batch}-{overlap}", batch=batch, overlap=overlap)
-            for name in ("tracks.txt", "tracks.json", "tracks.csv"):
-                assert (found / name).read_bytes() == (wanted / name).read_bytes(), (batch, overlap, name)
-            assert rows_of(found) == rows
+    for batch, overlap in ((1, True), (3, True), (4, True), (3, False))[: 2 if opened is open_own else 4]:
+        found = run(f"{batch}-{overlap}", batch=batch, overlap=overlap)
+        if one_pass and batch > 1:
+            for number, given in rows_of(found).items():
+                np.testing.assert_allclose(given, rows[number], atol=0.01)
+            continue
+        for name in ("tracks.txt", "tracks.json", "tracks.csv"):
+            assert (found / name).read_bytes() == (wanted / name).read_bytes(), (batch, overlap, name)
+        assert rows_of(found) == rows
 
 
 class Fails:

@@ -128,8 +128,12 @@ def resumed(store: RunStore) -> Resumed:
 
 
 def _reach_of_video(store: RunStore) -> int:
-    """The number of the last frame that the unfinished video of a run holds; without such a video, no limit."""
-    parts, first = parts_of(store.path.parent), store.first_time()
+    """The number of the last frame that the video of a run holds; without a video, no limit.
+
+    After a kill it is in parts, or `masa-track recover` has joined them. It ends before the record then.
+    """
+    folder, first = store.path.parent, store.first_time()
+    parts = parts_of(folder) or [video for video in [folder / "video.mp4"] if video.is_file()]
     if not parts or first is None:
         return 2**62
     times = next((times for part in reversed(parts) if (times := part_times(part)) is not None), None)

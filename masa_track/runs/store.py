@@ -33,6 +33,7 @@ COMMIT_SECONDS = 0.5  # at most this much is lost by a kill
 VIEW_SECONDS = 1.0  # of an identity, one embedding in so much time is kept
 _MOST_SNAPSHOTS, _NEWEST = 32, 4  # older snapshots are thinned out, the newest are kept
 _PROBE = 2**17  # bytes
+_TICK = 1e-4  # seconds: more than the rounding of times in a video, less than a frame lasts
 
 _PART = re.compile(r"part-\d{6,}")  # folders of a run in parts
 
@@ -213,7 +214,7 @@ class RunStore:
 
     def last_before(self, seconds: float) -> int:
         """The number of the last frame at or before a time; 0 without one."""
-        return int(self._value("SELECT MAX(number) FROM frames WHERE time <= ?", seconds + 1e-6) or 0)
+        return int(self._value("SELECT MAX(number) FROM frames WHERE time <= ?", seconds + _TICK) or 0)
 
     def last_identity(self) -> int:
         """The highest identity that was given; -1 without one."""
