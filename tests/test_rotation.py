@@ -269,18 +269,19 @@ def test_a_damaged_part_is_named(images: Path, tmp_path: Path) -> None:
         last_part(tmp_path / "out")
 
 
-@pytest.mark.slow
-def test_memory_and_files_stay_flat(tmp_path: Path) -> None:
-    """20,000 frames, with a record, in parts of which the old ones are deleted."""
-    rows = list(tool().soak_parts(20_000, objects=6, life=38, out=tmp_path / "out", rotate=50.0, keep_parts=4))
-    assert [row.frames for row in rows] == list(range(2000, 20_001, 2000))
+@pytest.mark.parametrize(
+    "frames", [pytest.param(5000, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.huge)]
+)
+def test_memory_and_files_stay_flat(frames: int, tmp_path: Path) -> None:
+    """A run with threads, a record and parts, of which the old ones are deleted; tools/soak.py runs it for longer."""
+    rows = tool().soak_parts(frames, 6, 38, out=tmp_path / "out", rotate=8.0, keep=2.0, say=lambda row: None)
+    assert [row.frames for row in rows] == list(range(frames // 10, frames + 1, frames // 10))
     settled = rows[2:]
-    assert max(row.objects for row in settled) - settled[0].objects < 2000
+    assert max(row.objects for row in settled) - settled[0].objects < 5000  # some are of frames on their way
     assert settled[-1].megabytes - settled[0].megabytes < 8
-    assert {row.parts for row in settled} <= {4, 5, 6}
-    sizes = [row.disk_megabytes for row in settled]
-    assert max(sizes) < 1.6 * min(sizes)
-    assert rows[-1].identities > 1500
+    assert rows[-1].identities > frames / 12
+    assert max(row.parts for row in settled) < frames / 200 / 2  # of as many that there were
+    assert max(row.disk_megabytes for row in settled) < 15
 
 
 def test_each_part_has_pictures_of_its_tracks(rotated: Path) -> None:
