@@ -179,7 +179,9 @@ def go_on(job: Job, state_free: bool = False) -> Outcome:
     return track_video(job)
 
 
-@pytest.mark.parametrize("states_to", [40, 20, 0])
+@pytest.mark.parametrize(
+    "states_to", [20, pytest.param(40, marks=pytest.mark.slow), pytest.param(0, marks=pytest.mark.slow)]
+)
 def test_a_live_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states_to: int) -> None:
     """No frame of the record is lost, whatever the last state is: numbers and times go on by the clock on the wall."""
     monkeypatch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
@@ -215,6 +217,7 @@ def test_a_live_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sta
     assert summary["lines"]["middle"]["in"] == sum(event.kind == "crossed_in" for event in counts)
 
 
+@pytest.mark.slow
 def test_identities_of_frames_after_the_last_state_are_not_given_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

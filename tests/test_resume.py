@@ -169,7 +169,7 @@ def test_all_that_differs_is_named_at_once() -> None:
         check_same(INFO, replace(INFO, stride=3, recipe={**INFO.recipe, "detector": "own"}))
 
 
-@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("overlap", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_after_ctrl_c(images: Path, whole: Path, tmp_path: Path, overlap: bool) -> None:
     """No state is lost: the run goes on with the frame after the last, and the results are those of one run."""
     first = a_job(tmp_path / "out", images, overlap=overlap, with_video=False)
@@ -230,7 +230,7 @@ def test_a_finished_run_has_nothing_left(images: Path, whole: Path, tmp_path: Pa
         assert store.info.finished == "whole"
 
 
-@pytest.mark.parametrize("stride", [1, 3])
+@pytest.mark.parametrize("stride", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_more_frames_are_asked_for(images: Path, tmp_path: Path, stride: int) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     track_video(a_job(whole, images, with_video=False, stride=stride, max_frames=14))
@@ -289,6 +289,7 @@ def scene(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.usefixtures("often")
+@pytest.mark.slow
 def test_a_detector_with_a_memory_is_shown_what_it_remembers(tmp_path: Path) -> None:
     """The frames before are shown to background subtraction again, so that its boxes are the same."""
     pictures = scene(tmp_path / "scene", 50)
@@ -306,7 +307,8 @@ def test_a_detector_with_a_memory_is_shown_what_it_remembers(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("cut", [pytest.param(0, marks=pytest.mark.slow), 25])
+@pytest.mark.parametrize("cut", [0, 25])
+@pytest.mark.slow
 def test_lines_are_not_written_twice(images: Path, tmp_path: Path, cut: int) -> None:
     """Of tracks and of events; the line in work when the run was killed may be cut."""
 
@@ -426,13 +428,14 @@ def test_what_cannot_be_restored_is_refused(
 ) -> None:
     """Before any file is touched: the run can be gone on with afterwards."""
     out = tmp_path / "out"
-    track_video(a_job(out, images, counter=counter(), max_frames=20))
+    track_video(a_job(out, images, counter=counter(), max_frames=4))
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     with pytest.raises(InputError, match=message):
         go_on(a_job(out, images, **{"counter": counter(), **options}))
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_begin_keeps_the_video(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was renamed, as the first part of the one to come."""
     out = tmp_path / "out"

@@ -118,7 +118,7 @@ def test_identities_counts_and_lines_go_on_over_parts(rotated: Path, whole: Path
 @pytest.mark.usefixtures("often")
 @pytest.mark.parametrize(
     ("at", "states_to"),
-    [(18, None), pytest.param(18, 14, marks=pytest.mark.slow), pytest.param(12, None, marks=pytest.mark.slow)],
+    [pytest.param(18, None, marks=pytest.mark.slow), pytest.param(18, 14, marks=pytest.mark.slow), (12, None)],
     ids=["in-a-part", "from-an-earlier-state", "at-the-start-of-a-part"],
 )
 def test_a_run_goes_on_from_its_last_part(
@@ -139,7 +139,10 @@ def test_a_run_goes_on_from_its_last_part(
 
 
 @pytest.mark.usefixtures("often")
-@pytest.mark.parametrize("moment", ["closed", "made", "with-state"])
+@pytest.mark.parametrize(
+    "moment",
+    ["made", pytest.param("closed", marks=pytest.mark.slow), pytest.param("with-state", marks=pytest.mark.slow)],
+)
 def test_a_kill_between_two_parts(
     moment: str, images: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,12 +180,14 @@ def test_a_kill_between_two_parts(
     assert text_of(copy) == (whole / "tracks.txt").read_text().splitlines()
 
 
+@pytest.mark.slow
 def test_another_run_begins_another_part(images: Path, tmp_path: Path) -> None:
     for _ in range(2):
         track_video(a_job(tmp_path / "out", images, rotate=ROTATE, max_frames=15, with_video=False))
     assert frames_of(tmp_path / "out") == [PARTS[0], PARTS[1][:4], PARTS[0], PARTS[1][:4]]
 
 
+@pytest.mark.slow
 def test_a_part_is_recovered(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "COMMIT_SECONDS", 0.0)
     out = killed(a_job(tmp_path / "out", images, rotate=ROTATE, with_video=False), 18, tmp_path / "killed")
@@ -221,13 +226,14 @@ def test_old_parts_are_deleted_and_nothing_else(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_parts_are_deleted_while_the_run_goes_on(images: Path, tmp_path: Path) -> None:
     outcome = track_video(a_job(tmp_path / "out", images, rotate=ROTATE, keep=0.0, with_video=False))
     assert outcome.frames == COUNT
     assert frames_of(tmp_path / "out") == PARTS[3:]
 
 
-@pytest.mark.parametrize("overlap", [True, False])
+@pytest.mark.parametrize("overlap", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_part_that_cannot_be_made_ends_the_run(images: Path, tmp_path: Path, overlap: bool) -> None:
     """With one clear line; the parts before are whole, and the run can go on."""
     out = tmp_path / "out"
@@ -262,6 +268,7 @@ def test_a_part_whose_files_cannot_be_written_ends_the_run(
     assert len(parts_of_run(tmp_path / "out")) == 2
 
 
+@pytest.mark.slow
 def test_a_damaged_part_is_named(images: Path, tmp_path: Path) -> None:
     track_video(a_job(tmp_path / "out", images, rotate=ROTATE, max_frames=15, with_video=False))
     (tmp_path / "out" / "part-000002" / "run.sqlite").write_text("notes")
@@ -270,7 +277,8 @@ def test_a_damaged_part_is_named(images: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "frames", [pytest.param(5000, marks=pytest.mark.slow), pytest.param(20_000, marks=pytest.mark.huge)]
+    "frames",
+    [pytest.param(5000, marks=pytest.mark.slow), pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.huge])],
 )
 def test_memory_and_files_stay_flat(frames: int, tmp_path: Path) -> None:
     """A run with threads, a record and parts, of which the old ones are deleted; tools/soak.py runs it for longer."""
@@ -294,6 +302,7 @@ def test_each_part_has_pictures_of_its_tracks(rotated: Path) -> None:
             assert cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).ndim == 3
 
 
+@pytest.mark.slow
 def test_frames_without_boxes_end_parts_too(images: Path, tmp_path: Path) -> None:
     job = a_job(tmp_path / "out", images, rotate=ROTATE, with_video=False)
     job.detector = lambda frame: sv.Detections.empty()

@@ -56,7 +56,7 @@ def tracked(count: int) -> list[FrameResult]:
     tracker = MasaTracker(Place())
     found = []
     for number in range(1, count + 1):
-        boxes = [(2 + number % 30, 4, 14 + number % 30, 20), (40, 20, 52, 40)][: 1 if number % 9 == 5 else 2]
+        boxes = [(2 + number / 4, 4, 14 + number / 4, 20), (40, 24, 52, 44)][: 1 if number % 9 == 5 else 2]
         image = np.full((SIZE[1], SIZE[0], 3), number % 255, np.uint8)
         found += tracker.step(Frame(number, number / 25, SIZE, f"{number:06d}.jpg", image), rows(*boxes))
     return found

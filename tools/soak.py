@@ -195,8 +195,6 @@ class Camera(Source):
     def find(self, frame: Frame) -> sv.Detections:
         """The boxes of a frame."""
         boxes, names, _ = self._there[frame.number]
-        if not len(names):
-            del self._there[frame.number]  # nothing is embedded
         return sv.Detections(xyxy=boxes, confidence=np.full(len(boxes), 0.9), class_id=names % 3)
 
     def embed(self, picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
