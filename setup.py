@@ -84,7 +84,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["masa_track", "masa_track.*"]),
-    package_data={"masa_track": ["py.typed", "models/weights/*"]},
+    package_data={"masa_track": ["py.typed", "models/weights/*", "evaluation/*.json", "detectors/*.txt"]},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["masa-track=masa_track.cli.main:main"]},

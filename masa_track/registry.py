@@ -310,9 +310,11 @@ _WEIGHTS = Path(__file__).parent / "models" / "weights"
 _HALF = (127.5, 127.5, 127.5)
 _AUTHORS_REPOSITORY = "dereksiyuanli/masa"
 _MASA = "Li et al., Matching Anything by Segmenting Anything, CVPR 2024"
-_ADAPTER = "masa_adapter.0.lateral_convs.0.conv.weight"
-_VIT = "detector.backbone.patch_embed.proj.weight"
-_SWIN = "detector.backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table"
+# Tensors of the authors' files that tell their models apart.
+ADAPTER_KEY = "masa_adapter.0.lateral_convs.0.conv.weight"
+RESNET_KEY = "backbone.layer4.0.conv1.weight"
+VIT_KEY = "detector.backbone.patch_embed.proj.weight"
+SWIN_KEY = "detector.backbone.stages.0.blocks.0.attn.w_msa.relative_position_bias_table"
 
 
 def _imagenet(long_side: int, short_side: int | None, size_divisor: int) -> Preprocessing:
@@ -366,7 +368,7 @@ for _spec in (
         preprocessing=AUTHORS_PREPROCESSING,
         dimension=256,
         detectors=(OWN,),
-        signature=((_ADAPTER, (256, 256, 1, 1)), ("backbone.layer4.0.conv1.weight", (512, 1024, 1, 1))),
+        signature=((ADAPTER_KEY, (256, 256, 1, 1)), (RESNET_KEY, (512, 1024, 1, 1))),
     ),
     ModelSpec(
         "gdino-swinb",
@@ -380,7 +382,7 @@ for _spec in (
         preprocessing=_imagenet(1333, 800, 32),
         dimension=256,
         detectors=(OWN, GROUNDING_DINO),
-        signature=((_ADAPTER, (256, 256, 1, 1)), (_SWIN, (23**2, 4))),  # (2 * window - 1) ** 2
+        signature=((ADAPTER_KEY, (256, 256, 1, 1)), (SWIN_KEY, (23**2, 4))),  # (2 * window - 1) ** 2
     ),
     ModelSpec(
         "detic-swinb",
@@ -393,7 +395,7 @@ for _spec in (
         preprocessing=AUTHORS_PREPROCESSING,
         dimension=256,
         detectors=(OWN,),
-        signature=((_ADAPTER, (256, 256, 1, 1)), (_SWIN, (13**2, 4))),
+        signature=((ADAPTER_KEY, (256, 256, 1, 1)), (SWIN_KEY, (13**2, 4))),
     ),
     ModelSpec(
         "sam-vitb",
@@ -407,7 +409,7 @@ for _spec in (
         preprocessing=_SAM_PREPROCESSING,
         dimension=256,
         detectors=(OWN,),
-        signature=((_ADAPTER, (256, 768, 1, 1)), (_VIT, (768, 3, 16, 16))),
+        signature=((ADAPTER_KEY, (256, 768, 1, 1)), (VIT_KEY, (768, 3, 16, 16))),
     ),
     ModelSpec(
         "sam-vith",
@@ -421,7 +423,7 @@ for _spec in (
         preprocessing=_SAM_PREPROCESSING,
         dimension=256,
         detectors=(OWN,),
-        signature=((_ADAPTER, (256, 1280, 1, 1)), (_VIT, (1280, 3, 16, 16))),
+        signature=((ADAPTER_KEY, (256, 1280, 1, 1)), (VIT_KEY, (1280, 3, 16, 16))),
     ),
 ):
     register_model(_spec)

@@ -26,6 +26,7 @@ def a_run(rows: list[int], ids: list[int], boxes: object, scores: list[float], f
         fps=10.0,
         class_names={},
         frames=np.arange(1, 3 * frames, 3),  # every third frame was tracked
+        times=np.arange(0, 3 * frames, 3) / 10.0,
         file_names=[""] * frames,
         rows=np.array(rows, np.int64)[order],
         ids=np.array(ids, np.int64)[order],

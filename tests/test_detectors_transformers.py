@@ -123,7 +123,8 @@ def test_threshold(saved: dict[str, Path]) -> None:
 def test_grounding_dino(saved: dict[str, Path]) -> None:
     detector = TransformersDetector(str(saved["grounding_dino"]), TEXT, "cpu", threshold=0.0)
     assert detector.class_names == {0: "a red car", 1: "a dog"}
-    assert detector.tokens_of == [[1, 2, 3], [5, 6]]
+    (group,) = detector.groups
+    assert (group.tokens_of, group.first) == ([[1, 2, 3], [5, 6]], 0)
     found = detector.detect([FRAME])[0]
     assert len(found) == 20
     # Its own result names words of the text: it goes into update, with numbers that stay.
@@ -163,9 +164,33 @@ def test_owlv2(saved: dict[str, Path]) -> None:
     assert found.class_id.tolist() == own.class_id.tolist()
 
 
+@pytest.mark.parametrize("kind", ["rt_detr", "grounding_dino", "owlv2"])
+def test_bfloat16_is_near(kind: str, saved: dict[str, Path]) -> None:
+    text = None if kind == "rt_detr" else TEXT
+    full, half = (
+        TransformersDetector(str(saved[kind]), text, "cpu", threshold=0.0, precision=precision).detect([FRAME])[0]
+        for precision in (None, "bf16")
+    )
+    assert len(full) == len(half)
+    assert half.confidence.dtype == np.float32
+    assert not np.array_equal(np.sort(full.confidence), np.sort(half.confidence))  # another arithmetic
+    # A query of random weights may choose another place; most are the same.
+    assert np.median(np.abs(np.sort(full.confidence) - np.sort(half.confidence))) < 0.02
+
+
+def test_a_long_list_is_looked_for_in_groups(saved: dict[str, Path]) -> None:
+    phrases = [f"{a} {b} {c} bird" for a in WORDS[6:] for b in WORDS[6:] for c in WORDS[6:]]
+    detector = TransformersDetector(str(saved["grounding_dino"]), ". ".join(phrases), "cpu", threshold=0.0)
+    assert [group.first for group in detector.groups] == [0, 50, 100]
+    found = detector.detect([FRAME])[0]
+    assert max(found.class_id) >= 50
+
+
 @pytest.mark.slow
 def test_command(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TransformersDetector.__init__, "__defaults__", (None, None, 0.0))  # random weights score low
+    monkeypatch.setattr(
+        TransformersDetector.__init__, "__defaults__", (None, None, 0.0, None)
+    )  # random weights score low
     source = pictures(tmp_path)
     detector = f"transformers:{saved['grounding_dino']}"
     arguments = ["--detector", detector, "--text", TEXT, "--no-video", "--device", "cpu"]
@@ -224,7 +249,7 @@ def test_mistakes(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mo
 def test_torchvision_by_its_long_name(monkeypatch: pytest.MonkeyPatch) -> None:
     from masa_track.detectors import coco
 
-    monkeypatch.setattr(coco.CocoDetector.__init__, "__defaults__", (None, False))  # random weights
+    monkeypatch.setattr(coco.CocoDetector.__init__, "__defaults__", (None, False, None))  # random weights
     detector = open_detector("torchvision:ssdlite320_mobilenet_v3_large", "cpu")
     assert detector.class_names[1] == "person"
     assert detector.detect([FRAME])[0].xyxy.shape[1] == 4

@@ -215,7 +215,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def only_parsed(args: argparse.Namespace) -> bool:
     """Whether a command needs what a test does not have: a download, a library, a camera, somebody's files, minutes."""
-    if args.command in ("demo", "convert", "tune"):
+    if args.command in ("demo", "convert", "tune", "verify"):
         return True
     if args.command == "models":
         return False
@@ -225,6 +225,8 @@ def only_parsed(args: argparse.Namespace) -> bool:
         return args.gt in OTHERS_FILES
     if args.command == "export":
         return args.format == "tao-results"
+    if args.masa_config is not None:
+        return True
     elsewhere = "://" in args.source or args.source.isdigit() or args.source in OTHERS_FILES
     library = (args.detector or "").startswith(LIBRARIES)
     return elsewhere or library or args.model != "nano" or args.masks is not None or args.text is not None

@@ -12,9 +12,9 @@ from masa_track.detectors.grounded import (
     official_detector,
     open_text_detector,
     phrase_scores,
-    split_phrases,
     tokenize,
 )
+from masa_track.detectors.phrases import split_phrases
 from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
 from masa_track.models.grounding_keys import to_transformers

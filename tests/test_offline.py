@@ -299,7 +299,19 @@ def test_a_run_is_finished_at_once_or_later_alike(tmp_path: Path, capsys: pytest
     assert "holds finished tracks: leave out --finish, or add --online" in capsys.readouterr().err
     assert export(online, "--finish", "--smooth", "--format", "mot", "--out", tmp_path / "out") == 2
     assert "leave out --fill-gaps and --smooth" in capsys.readouterr().err
-    (offline / "online.json").unlink()
+    (offline / "online.json").unlink()  # the record has the online tracks, too
+    for form, own in (("mot", "tracks.txt"), ("csv", "tracks.csv")):
+        assert export(offline, "--online", "--format", form, "--out", out) == 0
+        assert out.read_bytes() == (online / own).read_bytes()
+    for options, name in (([], "a"), (["--finish"], "b")):
+        made = [tmp_path / f"{name}{number}.json" for number in (1, 2)]
+        assert export(offline, "--online", *options, "--format", "tao", "--out", made[0]) == 0
+        assert export(online, *options, "--format", "tao", "--out", made[1]) == 0
+        assert made[0].read_bytes() == made[1].read_bytes()
+    assert export(offline, "--format", "mot", "--out", out) == 0
+    assert out.read_bytes() == (offline / "tracks.txt").read_bytes()
+    (offline / "run.sqlite").unlink()
+    capsys.readouterr()
     assert export(offline, "--online", "--format", "mot", "--out", tmp_path / "out") == 2
     assert "--online needs the online.json" in capsys.readouterr().err
 

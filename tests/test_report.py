@@ -258,7 +258,7 @@ def test_a_forgotten_identity_that_returns_is_not_counted_again():
     assert tracks.identities == MAX_TRACKS + SLACK + 50
     tracks.get(2**40, "x", index + 1, None)
     assert tracks.identities == MAX_TRACKS + SLACK + 51
-    assert len(tracks._seen) < 1000
+    assert len(tracks._seen._bits) < 1000
 
 
 def test_a_crowd_larger_than_the_page_is_no_crash(tmp_path):

@@ -69,6 +69,24 @@ def test_a_folder_is_embedded(tmp_path: Path) -> None:
     assert score([made], "idf1", [2], {"sure_score": 0.5, "confirm_seconds": 0.0}) == 1.0
 
 
+def test_distractors_are_removed_by_the_rules(tmp_path: Path) -> None:
+    """A detector's boxes on a reflection (class 12) are no false positives under the rules of MOT17."""
+    folder = tmp_path / "MOT17-02-FRCNN"
+    for part in ("img1", "gt", "det"):
+        (folder / part).mkdir(parents=True)
+    gt, det = [], []
+    for number in range(1, 7):
+        cv2.imwrite(str(folder / "img1" / f"{number:06d}.jpg"), np.zeros((60, 80, 3), np.uint8))
+        gt += [f"{number},1,11,11,20,30,1,1,1", f"{number},2,51,11,20,30,0,12,1"]
+        det += [f"{number},-1,11,11,20,30,0.9,-1,-1,-1", f"{number},-1,51,11,20,30,0.9,-1,-1,-1"]
+    (folder / "gt" / "gt.txt").write_text("\n".join(gt))
+    (folder / "det" / "det.txt").write_text("\n".join(det))
+    options = {"sure_score": 0.5, "confirm_seconds": 0.0}
+    scores = {rules: score([embed_sequence(folder, "det", Grey(), rules)], "mota", [1], options)
+              for rules in ("auto", "mot17", "none")}  # fmt: skip
+    assert scores == {"auto": 1.0, "mot17": 1.0, "none": 0.0}
+
+
 def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", str(tmp_path), "--trials", "0"]) == 2
     assert "--trials must be 1 or more, got 0" in capsys.readouterr().err
@@ -76,3 +94,5 @@ def test_bad_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "there is no" in capsys.readouterr().err
     assert main(["tune", str(tmp_path)]) == 2
     assert "SEQUENCE must have gt/gt.txt" in capsys.readouterr().err
+    assert main(["tune", str(tmp_path), "--rules", "mot18"]) == 2
+    assert "mot17" in capsys.readouterr().err

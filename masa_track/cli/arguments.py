@@ -16,3 +16,7 @@ def path_text(text: str) -> str:
 def path(text: str) -> Path:
     """A path; see :func:`path_text`."""
     return Path(path_text(text))
+
+
+class Default(str):
+    """An option's default, to be told from the same text given on the command line."""

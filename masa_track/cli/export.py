@@ -140,12 +140,13 @@ def run(args: argparse.Namespace) -> int:
     changed = args.finish or post or args.fill_gaps or args.smooth
     if args.format in ("mot", "csv") and not changed and streamed(args.runs[0], args.online):
         return export_stream(args.runs[0], args.format, args.out)
-    runs = [
-        run_of_record(place, births=args.finish)
-        if not run_file(place, args.online).is_file() and records_of(place)
-        else read_run(place, online=args.online, births=args.finish)
-        for place in args.runs
-    ]
+    runs = []
+    for place in args.runs:
+        file = run_file(place, args.online)
+        if records_of(place) and (not file.is_file() or (args.online and file.name != "online.json")):
+            runs.append(run_of_record(place, births=args.finish))
+        else:
+            runs.append(read_run(place, online=args.online, births=args.finish))
     if args.online and any(one.filled.any() or one.smoothed.any() for one in runs):
         raise InputError("--online needs the online.json that `masa-track track --offline` wrote: it is not there")
     if args.finish:
@@ -178,9 +179,13 @@ def run(args: argparse.Namespace) -> int:
 def streamed(folder: Path, online: bool) -> bool:
     """Whether the tracks to export are those of the folder's record, which is read frame by frame."""
     from masa_track.runs.reading import records_of
+    from masa_track.runs.store import open_store
 
-    finished = (folder / "online.json").is_file() and not online
-    return folder.is_dir() and bool(records_of(folder)) and not finished
+    records = records_of(folder) if folder.is_dir() else []
+    if not records:
+        return False
+    with open_store(records[0]) as store:
+        return online or not store.info.offline
 
 
 def export_stream(folder: Path, form: str, out: Path) -> int:

@@ -12,11 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from masa_track.cli.arguments import path, path_text
+from masa_track.cli.arguments import Default, path, path_text
 from masa_track.cli.counts import check_counts
+from masa_track.cli.masa_config import apply_masa_config
 from masa_track.cli.summary import summary
+from masa_track.detectors.phrases import is_list
 from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
+from masa_track.pipeline.network import PRECISIONS, chosen_dtype
 
 if TYPE_CHECKING:
     from masa_track.encoders.base import BaseEmbedder
@@ -49,6 +52,7 @@ examples:
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
   masa-track track zoo.mp4 --model r50 --out runs/everything
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
+  masa-track track zoo.mp4 --masa-config masa_r50_plug_and_play.py --checkpoint masa_r50.pth --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --out runs/street
@@ -119,11 +123,13 @@ def add_parser(commands: Any) -> None:
         "--text",
         metavar="PHRASES",
         help='find what these phrases name, e.g. "a yellow minion. a dog", with --detector transformers:MODEL '
-        "(Grounding DINO, OWL) or with --model gdino-swinb; the phrases become classes 0, 1, ...",
+        "(Grounding DINO, OWL) or with --model gdino-swinb; the phrases become classes 0, 1, ... A list of names in "
+        "place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a .json of "
+        "TAO, LVIS or COCO",
     )
     add(
         "--model",
-        default="nano",
+        default=Default("nano"),
         metavar="NAME",
         help="model that embeds the boxes: one that `masa-track models` lists, or a file of weights (default: "
         "%(default)s)",
@@ -135,8 +141,15 @@ def add_parser(commands: Any) -> None:
         help="weights to load instead of the model's own (.safetensors, or an official .pth)",
     )
     add(
+        "--masa-config",
+        type=path_text,
+        metavar="FILE.py",
+        help="take model, input size, tracker and thresholds of a MASA configuration for mmdet; options given here go "
+        "before those of the file, which is Python and is run",
+    )
+    add(
         "--preset",
-        default="default",
+        default=Default("default"),
         metavar="NAME",
         help="how boxes are associated: default (motion and appearance), appearance (embeddings alone), or the "
         "authors' trackers tao, bdd, demo (default: %(default)s)",
@@ -188,6 +201,16 @@ def add_parser(commands: Any) -> None:
         "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
     )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    precision = parser.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default=PRECISIONS[0],
+        help="what the model and detectors by torch compute in; fp16 on a GPU only (default: %(default)s)",
+    )
+    precision.add_argument(
+        "--half", dest="precision", action="store_const", const="fp16", help="the same as --precision fp16"
+    )
     add(
         "--reconnect",
         type=float,
@@ -332,6 +355,7 @@ def run(args: argparse.Namespace) -> int:
     check_counts(args, "stride", "max_frames", "batch")
     recipe = recipe_of(args)
     recipe.check()
+    chosen_dtype(recipe.precision, args.device)  # a mistake is named before the model is loaded
     post = () if args.post is None else parse_steps(args.post)
     if post and args.offline:
         raise InputError("--post and --offline exclude each other: leave one of them out")
@@ -476,6 +500,7 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
     from masa_track.association import current_names
     from masa_track.pipeline.recipe import TrackRecipe
 
+    config = apply_masa_config(args)
     check_boxes_from(args)
     options = current_names(parse_options(args.set))
     if args.filter_boxes:
@@ -483,9 +508,11 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
     if args.max_identities is not None:
         options["max_identities"] = args.max_identities
     return TrackRecipe(
-        model=args.model,
+        model=str(args.model),
         checkpoint=args.checkpoint,
-        preset=args.preset,
+        precision=args.precision,
+        network={} if config is None else config.network,
+        preset=str(args.preset),
         options=options,
         prior=args.prior,
         camera_motion=args.camera_motion,
@@ -586,12 +613,14 @@ def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, 
     for file in getattr(source, "paths", ()):  # of images, or the video of a folder
         yield "SOURCE", file
     yield from (("SOURCE", folder / "seqinfo.ini") for folder in (Path(args.source), Path(args.source).parent))
-    for name in ("detections", "model", "checkpoint", "prior", "masks"):
+    for name in ("detections", "model", "checkpoint", "prior", "masks", "masa_config"):
         if getattr(args, name) is not None:
-            yield f"--{name}", Path(getattr(args, name))
+            yield f"--{name.replace('_', '-')}", Path(getattr(args, name))
     for name in ("model", "checkpoint"):
         if getattr(args, name):
             yield f"--{name}", Path(getattr(args, name)).with_suffix(".prior.json")
+    if args.text is not None and is_list(args.text):
+        yield "--text", Path(args.text)
     if args.detector is not None:
         _, _, model = args.detector.partition(":")
         for part in {model, *model.split(":")} - {""}:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,12 @@ def add_parser(commands: Any) -> None:
         default="det",
         help="which boxes to track: detections or truth (default: %(default)s)",
     )
+    add(
+        "--rules",
+        default="auto",
+        metavar="NAME",
+        help="what a benchmark removes before it scores, as of `masa-track eval --rules` (default: %(default)s)",
+    )
     add("--score", choices=("idf1", "hota", "mota"), default="hota", help="metric to maximise (default: %(default)s)")
     add("--trials", type=int, default=50, metavar="N", help="number of settings to try (default: %(default)s)")
     add(
@@ -69,7 +76,10 @@ def run(args: argparse.Namespace) -> int:
 
         check_file(args.json, "--json")
         check_overwriting([("--json", args.json)], _files_read(args))
+    from masa_track.evaluation.rules import check_rules
     from masa_track.pipeline.tuning import embed_sequence, search
+
+    check_rules(args.rules)
 
     try:
         import optuna  # noqa: F401
@@ -83,7 +93,10 @@ def run(args: argparse.Namespace) -> int:
             if not (folder / part).is_file():
                 raise InputError(f"SEQUENCE must have {part}, but there is no {folder / part}")
     model = load(args.model, device=args.device, checkpoint=args.checkpoint)
-    sequences = [embed_sequence(folder, args.boxes, model) for folder in args.sequences]
+    sequences = [embed_sequence(folder, args.boxes, model, args.rules) for folder in args.sequences]
+    for one in sequences:
+        if one.ruled is not None and one.ruled.rules != "none":
+            print(f"note: {one.name} is scored by the rules of {one.ruled.rules}", file=sys.stderr)
     before, best, options = search(sequences, args.score, args.trials, args.strides, args.seed)
     print(f"{args.score}: {before:.3f} with the preset's options, {best:.3f} with the best of {args.trials} trials")
     print(" ".join(f"--set {name}={value}" for name, value in options.items()) or "the preset's options are the best")

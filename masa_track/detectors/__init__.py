@@ -16,7 +16,11 @@ _FORMS = "transformers:MODEL, ultralytics:FILE, torchvision:NAME, mmdet:CONFIG:C
 
 
 def open_detector(
-    name: str, device: str | None = None, text: str | None = None, classes: Sequence[str] | None = None
+    name: str,
+    device: str | None = None,
+    text: str | None = None,
+    classes: Sequence[str] | None = None,
+    precision: str | None = None,
 ) -> Detector:
     """The detector of that name.
 
@@ -27,6 +31,8 @@ def open_detector(
         device: for a network.
         text: what to look for, for a detector of transformers that takes text: ``"a red car. a dog"``.
         classes: what nanodet looks for, see :class:`~masa_track.detectors.nanodet.NanodetDetector`; None: its default.
+        precision: ``bf16`` or ``fp16`` (on a GPU) for detectors by torch; None: float32. nanodet, which runs by ONNX
+            Runtime, and ``motion`` have none.
 
     Raises:
         InputError: for an unknown name, a library that is not installed, or weights that cannot be had.
@@ -50,18 +56,18 @@ def open_detector(
         check_installed("transformers", purpose=f"for --detector {name}")
         from masa_track.detectors.huggingface import TransformersDetector
 
-        return TransformersDetector(model, text, device)
+        return TransformersDetector(model, text, device, precision=precision)
     if library == "ultralytics" and colon:
         from masa_track.detectors.yolo import YoloDetector
 
-        return YoloDetector(model, device)
+        return YoloDetector(model, device, precision=precision)
     if library == "mmdet" and colon:
         from masa_track.detectors.mm import MmdetDetector
 
         config, colon, checkpoint = model.partition(":")
         if not (config and checkpoint):
             raise InputError(f"--detector mmdet:CONFIG:CHECKPOINT needs both files, got {name!r}")
-        return MmdetDetector(config, checkpoint, device)
+        return MmdetDetector(config, checkpoint, device, precision=precision)
     if library == "torchvision" and colon:
         check_installed("torch", purpose=f"for --detector {name}")
         name = model
@@ -74,5 +80,5 @@ def open_detector(
     from masa_track.detectors import coco
 
     if name in coco.names():
-        return coco.CocoDetector(name, device)
+        return coco.CocoDetector(name, device, precision=precision)
     raise unknown_name("detector", name, [*known, *coco.names()])

@@ -11,7 +11,7 @@ import torch
 from masa_track.detectors.base import PictureDetector
 from masa_track.errors import InputError, first_line
 from masa_track.formats.results import to_detections
-from masa_track.models.devices import choose_device
+from masa_track.models.devices import choose_device, mixed_precision
 
 _LOWEST_SCORE = 0.05
 
@@ -31,6 +31,7 @@ class CocoDetector(PictureDetector):
         name: as :func:`names` lists it.
         device: where it runs; None takes a GPU if there is one.
         pretrained: False builds it with random weights (for tests of the plumbing) instead of fetching COCO's.
+        precision: see :func:`~masa_track.detectors.open_detector`.
 
     Raises:
         InputError: if the weights cannot be fetched.
@@ -38,7 +39,9 @@ class CocoDetector(PictureDetector):
 
     track_activation_threshold = 0.5
 
-    def __init__(self, name: str, device: str | None = None, pretrained: bool = True) -> None:
+    def __init__(
+        self, name: str, device: str | None = None, pretrained: bool = True, precision: str | None = None
+    ) -> None:
         from torchvision import models
 
         weights = models.get_model_weights(name).DEFAULT
@@ -58,7 +61,8 @@ class CocoDetector(PictureDetector):
             for index, label in enumerate(weights.meta["categories"])
             if label not in ("N/A", "__background__")
         }
-        self._device = choose_device(device)
+        self._device, self._precision = choose_device(device), precision
+        mixed_precision(self._device, precision)  # a mistake is named before the first frame
         self._network = network.eval().to(self._device)
 
     def _find(self, image: np.ndarray) -> sv.Detections:
@@ -67,9 +71,11 @@ class CocoDetector(PictureDetector):
     @torch.inference_mode()
     def _find_all(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
         pixels = [torch.from_numpy(np.ascontiguousarray(image[..., ::-1])).permute(2, 0, 1) for image in images]  # RGB
-        results = self._network([one.to(self._device).float().div_(255) for one in pixels])  # (3, H, W) each
+        with mixed_precision(self._device, self._precision):
+            results = self._network([one.to(self._device).float().div_(255) for one in pixels])  # (3, H, W) each
         found = []
-        for result in results:
+        for output in results:
+            result = {key: value.float() if value.is_floating_point() else value for key, value in output.items()}
             kept = result["scores"] > _LOWEST_SCORE
             found.append(
                 to_detections(

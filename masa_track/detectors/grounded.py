@@ -9,13 +9,17 @@ Source: Liu et al., Grounding DINO, ECCV 2024; class scores as mmdet's (the mean
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from masa_track.boxes import suppress
 from masa_track.detectors.base import FeatureDetector
+from masa_track.detectors.phrases import read_prompt
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.registry import GROUNDING_DINO, models_with
 
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 WEIGHTS = "IDEA-Research/grounding-dino-base"  # on Hugging Face; the Swin-B that MASA was trained on
 TOKENIZER = "google-bert/bert-base-uncased"
 MAX_TOKENS = 256
+GROUP_NMS = 0.5  # IoU, as of the authors' demo, above which boxes of several groups of phrases are the same object
 
 
 class GivenMaps(nn.Module):
@@ -54,11 +59,12 @@ class TextDetector(FeatureDetector):
         embedder: ``gdino-swinb``; its backbone is used.
         network: a ``GroundingDinoForObjectDetection``; its own backbone is taken out.
         tokenizer: a fast tokenizer of the network's vocabulary.
-        text: phrases, separated by full stops: ``"a yellow minion. a dog"``.
+        text: phrases, separated by full stops: ``"a yellow minion. a dog"``; or a list of names, see
+            :func:`~masa_track.detectors.phrases.read_prompt`. Phrases of more than 256 tokens are looked for in groups.
         threshold: boxes whose best phrase scores less are left out.
 
     Raises:
-        InputError: for a model without Grounding DINO's backbone, or a text that is empty or too long.
+        InputError: for a model without Grounding DINO's backbone, a text that is empty, or a phrase that is too long.
     """
 
     track_activation_threshold = TRACK_ACTIVATION_THRESHOLD
@@ -69,9 +75,9 @@ class TextDetector(FeatureDetector):
         check_backbone(embedder)
         super().__init__(embedder)
         self.threshold = threshold
-        phrases = split_phrases(text)
-        self.class_names = dict(enumerate(phrases))
-        self.encoding, self.tokens_of = tokenize(tokenizer, phrases, embedder.device)
+        prompt = read_prompt(text)
+        self.class_names = dict(enumerate(prompt.names))
+        self.groups = text_groups(tokenizer, prompt.phrases, embedder.device)
         self.given = GivenMaps()
         detector: Any = network.eval().requires_grad_(False)
         detector.model.backbone.conv_encoder = self.given
@@ -87,19 +93,15 @@ class TextDetector(FeatureDetector):
         mask = torch.zeros((1, *seen.image.shape[-2:]), dtype=torch.long, device=seen.image.device)
         mask[:, :height, :width] = 1
         self.given.maps = seen.maps
-        output = self.network(pixel_values=seen.image, pixel_mask=mask, **self.encoding)
+        parts = []
+        for group in self.groups:
+            output = self.network(pixel_values=seen.image, pixel_mask=mask, **group.encoding)
+            parts.append(group.boxes(output, self.threshold))
         self.given.maps = ()
-        scores, labels = phrase_scores(output.logits[0].float(), self.tokens_of).max(dim=1)  # (Q,)
-        order = scores.argsort(descending=True, stable=True)
-        order = order[scores[order] >= self.threshold]
-        centre, size = output.pred_boxes[0, order].float().split(2, dim=1)  # in 0..1 of the picture
-        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1).clamp(0, 1)
-        boxes = boxes * boxes.new_tensor([width, height, width, height])
-        return sv.Detections(
-            xyxy=boxes.cpu().numpy() / seen.factors,
-            confidence=scores[order].cpu().numpy(),
-            class_id=labels[order].cpu().numpy().astype(int),
-        )
+        boxes, scores, labels = merge_groups(parts)
+        order = np.argsort(-scores, kind="stable")
+        boxes = boxes[order].clip(0, 1) * np.array([width, height, width, height], np.float32)
+        return sv.Detections(xyxy=boxes / seen.factors, confidence=scores[order], class_id=labels[order].astype(int))
 
 
 def check_backbone(embedder: BaseEmbedder) -> None:
@@ -111,19 +113,6 @@ def check_backbone(embedder: BaseEmbedder) -> None:
         )
     if not hasattr(embedder, "encoded"):
         raise InputError(f"--text needs {embedder.name!r} in torch, got {embedder.checkpoint}: give its .pth instead")
-
-
-def split_phrases(text: str) -> list[str]:
-    """The phrases of a prompt, lower case, in order, each once.
-
-    Raises:
-        InputError: if there is none.
-    """
-    phrases = list(dict.fromkeys(" ".join(part.split()).lower() for part in text.split(".")))
-    phrases = [phrase for phrase in phrases if phrase]
-    if not phrases:
-        raise InputError(f'text must name something, e.g. "a yellow minion. a dog", got {text!r}')
-    return phrases
 
 
 def tokenize(tokenizer: Any, phrases: Sequence[str], device: torch.device) -> tuple[dict[str, Tensor], list[list[int]]]:
@@ -153,6 +142,88 @@ def tokenize(tokenizer: Any, phrases: Sequence[str], device: torch.device) -> tu
     return {key: value.to(device) for key, value in encoding.items()}, tokens_of
 
 
+@dataclass(frozen=True)
+class TextGroup:
+    """Phrases that fit into one caption.
+
+    Attributes:
+        encoding: the network's text input, (1, T) each.
+        tokens_of: for each phrase the positions of its tokens.
+        first: the class of the first phrase; the others follow.
+    """
+
+    encoding: dict[str, Tensor]
+    tokens_of: list[list[int]]
+    first: int
+
+    def boxes(self, output: Any, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What a network found of one picture for this caption.
+
+        Args:
+            output: ``logits`` (1, Q, T) and ``pred_boxes`` (1, Q, 4).
+            threshold: queries whose best phrase scores less are left out.
+
+        Returns:
+            Boxes (N, 4) xyxy in 0..1 of the picture, scores (N,) and classes (N,) of the best phrase, in the order of
+            the queries.
+        """
+        scores, labels = phrase_scores(output.logits[0].float(), self.tokens_of).max(dim=1)  # (Q,)
+        kept = scores >= threshold
+        centre, size = output.pred_boxes[0, kept].float().split(2, dim=1)
+        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+        return boxes.cpu().numpy(), scores[kept].cpu().numpy(), labels[kept].cpu().numpy() + self.first
+
+
+def text_groups(
+    tokenizer: Any, phrases: Sequence[str], device: torch.device, max_tokens: int = MAX_TOKENS
+) -> list[TextGroup]:
+    """Phrases in as few captions as hold them in their order; one caption where all fit.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        phrases: lower case, without full stops; may repeat.
+        device: where the tokens go.
+        max_tokens: of a caption.
+
+    Raises:
+        InputError: a phrase is too long for a caption.
+    """
+    lengths = [len(ids) + 1 for ids in tokenizer(list(phrases), add_special_tokens=False)["input_ids"]]  # full stops
+    groups: list[TextGroup] = []
+    start, used = 0, 2  # the caption begins and ends with a special token
+    for index, length in enumerate(lengths):
+        if used + length > max_tokens and index > start:
+            groups.append(TextGroup(*tokenize(tokenizer, phrases[start:index], device), start))
+            start, used = index, 2
+        if used + length > max_tokens:
+            raise InputError(
+                f"a phrase of text must have at most {max_tokens - 3} tokens, got {phrases[index][:60]!r}..."
+            )
+        used += length
+    groups.append(TextGroup(*tokenize(tokenizer, phrases[start:], device), start))
+    return groups
+
+
+def merge_groups(
+    parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes of all groups. An object that several groups found keeps the box and the class of the best score.
+
+    In one group each query has one class already. Between groups, boxes are suppressed whatever their classes.
+
+    Args:
+        parts: boxes (N, 4), scores (N,) and classes (N,) of each group.
+
+    Returns:
+        The same of all; those of one group as they are.
+    """
+    boxes, scores, labels = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    if len(parts) > 1:
+        rows = suppress(boxes, scores, GROUP_NMS, len(boxes))
+        boxes, scores, labels = boxes[rows], scores[rows], labels[rows]
+    return boxes, scores, labels
+
+
 def phrase_scores(logits: Tensor, tokens_of: Sequence[Sequence[int]]) -> Tensor:
     """Scores (Q, phrases) in 0..1 from token logits (Q, T): the mean over a phrase's tokens."""
     tokens = logits.sigmoid()
@@ -165,14 +236,14 @@ def open_text_detector(embedder: BaseEmbedder, text: str, threshold: float = 0.3
     Args:
         embedder: ``gdino-swinb``. If it was loaded from an official ``.pth``, that file's detector is used; if from
             a converted file, which has none, ``IDEA-Research/grounding-dino-base`` is fetched.
-        text: phrases, separated by full stops.
+        text: see :class:`TextDetector`.
         threshold: boxes whose best phrase scores less are left out.
 
     Raises:
         InputError: without transformers, for another model, or if weights or vocabulary cannot be had.
     """
     check_backbone(embedder)
-    split_phrases(text)
+    read_prompt(text)
     try:
         from transformers import AutoModelForZeroShotObjectDetection, AutoTokenizer
     except ImportError as error:

@@ -13,10 +13,11 @@ import supervision as sv
 import torch
 
 from masa_track.detectors.base import PictureDetector
-from masa_track.detectors.grounded import TRACK_ACTIVATION_THRESHOLD, phrase_scores, split_phrases, tokenize
+from masa_track.detectors.grounded import TRACK_ACTIVATION_THRESHOLD, merge_groups, text_groups
+from masa_track.detectors.phrases import read_prompt
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.formats.results import to_detections
-from masa_track.models.devices import choose_device
+from masa_track.models.devices import choose_device, mixed_precision
 
 GROUNDED = ("grounding-dino", "mm-grounding-dino")  # a score for each token of the text
 QUERIED = ("owlvit", "owlv2")  # a score for each phrase
@@ -27,10 +28,11 @@ class TransformersDetector(PictureDetector):
 
     Args:
         name: on the Hugging Face Hub, or a folder.
-        text: phrases, separated by full stops, for a detector that takes text: ``"a red car. a dog"``. Phrase i is
-            class i.
+        text: for a detector that takes text: phrases, separated by full stops, ``"a red car. a dog"``, or a list of
+            names, see :func:`~masa_track.detectors.phrases.read_prompt`. Phrase i is class i.
         device: where it runs; None takes a GPU if there is one.
         threshold: boxes of a lower score are left out. None takes .3, and .1 for OWL, whose scores are low.
+        precision: see :func:`~masa_track.detectors.open_detector`.
 
     Raises:
         InputError: without transformers, for a model that is not there or no detector, a text where there must be none,
@@ -38,7 +40,12 @@ class TransformersDetector(PictureDetector):
     """
 
     def __init__(
-        self, name: str, text: str | None = None, device: str | None = None, threshold: float | None = None
+        self,
+        name: str,
+        text: str | None = None,
+        device: str | None = None,
+        threshold: float | None = None,
+        precision: str | None = None,
     ) -> None:
         try:
             import transformers
@@ -66,7 +73,8 @@ class TransformersDetector(PictureDetector):
                 f"detector 'transformers:{name}' cannot be loaded ({first_line(error)}): give the name of a "
                 f"detector on the Hugging Face Hub (fetched once by `hf download {name}`) or a folder"
             ) from error
-        self.device = choose_device(device)
+        self.device, self.precision = choose_device(device), precision
+        mixed_precision(self.device, precision)  # a mistake is named before the first frame
         self.network: Any = network.eval().requires_grad_(False).to(self.device)
         self.threshold = threshold if threshold is not None else 0.1 if self.kind in QUERIED else 0.3
         self.track_activation_threshold = (
@@ -75,10 +83,10 @@ class TransformersDetector(PictureDetector):
         if text is None:
             self.class_names = {int(index): str(label) for index, label in config.id2label.items()}
             return
-        self.phrases = split_phrases(text)
-        self.class_names = dict(enumerate(self.phrases))
+        prompt = read_prompt(text)
+        self.phrases, self.class_names = list(prompt.phrases), dict(enumerate(prompt.names))
         if self.kind in GROUNDED:
-            self.encoding, self.tokens_of = tokenize(self.processor.tokenizer, self.phrases, self.device)
+            self.groups = text_groups(self.processor.tokenizer, self.phrases, self.device)
 
     def _find(self, image: np.ndarray) -> sv.Detections:
         return self._find_all([image])[0]
@@ -90,7 +98,7 @@ class TransformersDetector(PictureDetector):
             return [self._grounded(picture) for picture in pictures]
         words = {"text": [self.phrases] * len(images)} if self.kind in QUERIED else {}
         inputs = self.processor(images=pictures, return_tensors="pt", **words).to(self.device)
-        output = self.network(**inputs)
+        output = self._run(inputs)
         post = self.processor.post_process_grounded_object_detection if words else None
         post = post or self.processor.post_process_object_detection
         sizes = [picture.shape[:2] for picture in pictures]
@@ -99,11 +107,15 @@ class TransformersDetector(PictureDetector):
     def _grounded(self, picture: np.ndarray) -> sv.Detections:
         """By the scores of each phrase's tokens. transformers' own result may name words of several phrases."""
         image = self.processor.image_processor(images=picture, return_tensors="pt").to(self.device)
-        output = self.network(**image, **self.encoding)
-        scores, labels = phrase_scores(output.logits[0].float(), self.tokens_of).max(dim=1)  # (Q,)
-        kept = scores >= self.threshold
-        centre, size = output.pred_boxes[0, kept].float().split(2, dim=1)  # in 0..1 of the picture
-        boxes = torch.cat([centre - size / 2, centre + size / 2], dim=1)
+        parts = [group.boxes(self._run({**image, **group.encoding}), self.threshold) for group in self.groups]
+        boxes, scores, labels = merge_groups(parts)
         height, width = picture.shape[:2]
-        boxes = boxes * boxes.new_tensor([width, height, width, height])
-        return to_detections({"boxes": boxes, "scores": scores[kept], "labels": labels[kept]})
+        boxes = boxes * np.array([width, height, width, height], np.float32)
+        return to_detections({"boxes": boxes, "scores": scores, "labels": labels})
+
+    def _run(self, inputs: Any) -> Any:
+        with mixed_precision(self.device, self.precision):
+            output = self.network(**inputs)
+        if self.precision is not None:
+            output.logits, output.pred_boxes = output.logits.float(), output.pred_boxes.float()
+        return output

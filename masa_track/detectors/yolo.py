@@ -23,14 +23,19 @@ class YoloDetector(PictureDetector):
         weights: a file, or a name that ultralytics fetches, e.g. ``yolo11n.pt``.
         device: where it runs; None leaves it to ultralytics.
         threshold: boxes of a lower score are left out.
+        precision: ``fp16``, for a GPU; None: float32.
 
     Raises:
-        InputError: without ultralytics, or if the file cannot be had or is no detector.
+        InputError: without ultralytics, if the file cannot be had or is no detector, or for another precision.
     """
 
     track_activation_threshold = 0.25  # ultralytics' own, for its pictures and its trackers
 
-    def __init__(self, weights: str, device: str | None = None, threshold: float = 0.1) -> None:
+    def __init__(
+        self, weights: str, device: str | None = None, threshold: float = 0.1, precision: str | None = None
+    ) -> None:
+        if precision not in (None, "fp16"):
+            raise InputError(f"ultralytics computes in fp32 or fp16, got precision {precision}: use one of these")
         try:
             from ultralytics import YOLO
         except ImportError as error:
@@ -46,6 +51,7 @@ class YoloDetector(PictureDetector):
             raise InputError(f"detector 'ultralytics:{weights}' must find boxes, but its task is {self.network.task!r}")
         self.class_names = {int(index): str(name) for index, name in self.network.names.items()}
         self._options = {"conf": threshold, "verbose": False, **({} if device is None else {"device": device})}
+        self._options |= {} if precision is None else {"half": True}
 
     def _find(self, image: np.ndarray) -> sv.Detections:
         return self._find_all([image])[0]

@@ -8,7 +8,9 @@ later decides nothing in TrackEval, nor here.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,39 +83,69 @@ def check_rules(rules: str) -> None:
         raise unknown_name("--rules", rules, RULES)
 
 
+@dataclass(frozen=True)
+class RuledTruth:
+    """The truth of a sequence, and the rules by which tracks are scored against it.
+
+    Attributes:
+        rules: of :data:`RULES`, never auto.
+        apply: from the tracks to truth and tracks after the rules; all boxes count as of the class.
+    """
+
+    rules: str
+    apply: Callable[[MotRows], Ruled]
+
+
 def read_ruled(name: str, gt: str | Path, tracks: str | Path, rules: str = "auto") -> Ruled:
     """Reads truth and tracks of a sequence and removes what the rules remove.
+
+    Args:
+        name: of the sequence, see :func:`read_truth`.
+        gt: the truth, see :func:`read_truth`.
+        tracks: MOT text; for ``kitti-*`` also KITTI's, of which the rows of the class are taken. All boxes of MOT text
+            count as of the class.
+        rules: of :data:`RULES`.
+
+    Raises:
+        InputError: an unknown name, or a file that is missing or breaks a rule, with its line.
+    """
+    truth = read_truth(name, gt, rules)
+    if truth.rules.startswith("kitti"):
+        return truth.apply(_kitti_tracks(Path(tracks), truth.rules.partition("-")[2]))
+    return truth.apply(read_mot(tracks))
+
+
+def read_truth(name: str, gt: str | Path, rules: str = "auto") -> RuledTruth:
+    """Reads the truth of a sequence.
 
     Args:
         name: of the sequence. ``auto`` takes the rules of MOT16, MOT17 or MOT20 for ``MOT16-02``, ``MOT17-02-FRCNN``
             and the like if all rows of the truth have a class of theirs (column 8), and ``none`` for all others.
         gt: MOT text; for ``kitti-*`` a text of ``label_02``; for ``visdrone`` a text of ``annotations``.
-        tracks: MOT text; for ``kitti-*`` also KITTI's, of which the rows of the class are taken. All boxes of MOT text
-            count as of the class.
         rules: of :data:`RULES`; ``none`` drops the rows of the truth that are flagged 0, and nothing of the tracks.
 
     Raises:
         InputError: an unknown name, or a file that is missing or breaks a rule, with its line.
     """
     check_rules(rules)
-    gt, tracks = Path(gt), Path(tracks)
+    gt = Path(gt)
     kitti = next((_is_kitti(line) for _, line in text_lines(gt)), False)
     if rules.startswith("kitti"):
         if not kitti:
             raise InputError(f"--rules {rules}: GT must be KITTI's text (frame id type truncated ...), but {gt} is not")
-        _, _, wanted = rules.partition("-")
-        return _matched(_kitti_truth(gt, wanted), _kitti_tracks(tracks, wanted), rules)
+        return RuledTruth(rules, partial(_matched, _kitti_truth(gt, rules.partition("-")[2]), rules=rules))
     if kitti:
         raise InputError(f"{gt} is KITTI's text: choose the class by --rules kitti-car or --rules kitti-pedestrian")
     if rules == "none":
-        return Ruled(read_mot(gt, truth=True), read_mot(tracks), rules, 0)
+        rows = read_mot(gt, truth=True)
+        return RuledTruth(rules, lambda tracks: Ruled(rows, tracks, "none", 0))
     if rules == "visdrone":
-        return _visdrone(gt, read_labelled(gt), read_mot(tracks))
+        return RuledTruth(rules, partial(_visdrone, gt, read_labelled(gt)))
     if rules == "auto":
         benchmark = re.match(r"MOT(16|17|20)-\d", name)
         labelled = read_labelled(gt) if benchmark else None
         if benchmark is None or labelled is None or not np.isin(labelled.classes, _MOT_CLASSES).all():
-            return read_ruled(name, gt, tracks, "none")
+            return read_truth(name, gt, "none")
         rules = f"mot{benchmark[1]}"
     else:
         labelled = read_labelled(gt)
@@ -127,7 +159,7 @@ def read_ruled(name: str, gt: str | Path, tracks: str | Path, rules: str = "auto
     pedestrian = (labelled.classes == _PEDESTRIAN) & (labelled.flags != 0)
     _check_truth(gt, pedestrian, "pedestrian (class 1) with a flag other than 0")
     distractor = np.isin(labelled.classes, _MOT_DISTRACTORS[rules])
-    return _matched(_Truth(labelled.rows, pedestrian, distractor), read_mot(tracks), rules)
+    return RuledTruth(rules, partial(_matched, _Truth(labelled.rows, pedestrian, distractor), rules=rules))
 
 
 def _check_truth(gt: Path, scored: np.ndarray, what: str) -> None:

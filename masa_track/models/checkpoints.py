@@ -65,7 +65,7 @@ def _download(name: str, weights: HubFile) -> Path:
     repository, file = weights.repository, weights.file
     by_hand = (
         f"download {file} from https://huggingface.co/{repository} on a machine with a network and give its path: "
-        f'masa_track.load("path/to/{file}")'
+        f'masa_track.load("path/to/{file}"), or --checkpoint path/to/{file}'
     )
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url

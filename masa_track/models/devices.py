@@ -39,3 +39,19 @@ def choose_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise InputError(f"device {str(device)!r} cannot be used here ({first_line(error)}): cpu always can") from error
     return chosen
+
+
+def mixed_precision(device: torch.device, precision: str | None) -> torch.autocast:
+    """A context in which a network of float32 weights computes in ``bf16`` or ``fp16`` where that is safe; None: no.
+
+    Raises:
+        InputError: for another name, or fp16 on a CPU.
+    """
+    known = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision is None:
+        return torch.autocast(device.type, torch.bfloat16, enabled=False)
+    if precision not in known:
+        raise unknown_name("precision", precision, known)
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("precision fp16 needs a GPU, got cpu: use bf16, or leave it out")
+    return torch.autocast(device.type, known[precision])

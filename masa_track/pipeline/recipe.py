@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
+from masa_track.detectors.phrases import read_prompt
 from masa_track.detectors.selection import Selection, chosen_classes
 from masa_track.errors import InputError, unknown_name
+from masa_track.pipeline.network import chosen_dtype, is_for, set_network
 from masa_track.registry import check_installed
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ class TrackRecipe:
     Attributes:
         model: name or file of the model that embeds the boxes.
         checkpoint: file of weights instead of the model's own.
+        precision: what model and detectors by torch compute in, ``fp32``, ``bf16`` or ``fp16``.
+        network: settings of the model's network, see :func:`~masa_track.pipeline.network.set_network`.
         preset: how boxes are associated.
         options: of the preset, by name.
         prior: file with the calibration of the model's cosines; None: that of the model.
@@ -55,6 +59,8 @@ class TrackRecipe:
 
     model: str = "nano"
     checkpoint: str | None = None
+    precision: str = "fp32"
+    network: Mapping[str, Any] = field(default_factory=dict)
     preset: str = "default"
     options: Mapping[str, Any] = field(default_factory=dict)
     prior: str | None = None
@@ -106,6 +112,8 @@ class TrackRecipe:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
         if self.masks is not None:
             check_installed("sam", purpose="for --masks")
+        if self.text is not None:
+            read_prompt(self.text)
         if self.text is not None and self.detector is None:
             check_installed("gdino", purpose="for --text")
         if self.prior is not None:
@@ -127,12 +135,14 @@ class TrackRecipe:
         """
         from masa_track.encoders.loading import load
 
+        dtype = chosen_dtype(self.precision, device)
         segmenter = None
         if self.masks is not None:
             from masa_track.segmenters.sam import SamSegmenter
 
             segmenter = SamSegmenter(self.masks, device)
-        model = load(self.model, device=device, checkpoint=self.checkpoint)
+        model = load(self.model, device=device, checkpoint=self.checkpoint, dtype=dtype)
+        set_network(model, self.network)
         boxes = None if self.detections is not None else self._detector(model, device)
         return Pipeline(self, model, boxes, segmenter)
 
@@ -147,10 +157,12 @@ class TrackRecipe:
         elif self.detector == "own":
             from masa_track.detectors.own import OwnDetector
 
-            detector = OwnDetector(model)
+            own = self.network.get("roi_head", {}) if is_for(model, self.network) else {}
+            detector = OwnDetector(model, own["score_threshold"]) if "score_threshold" in own else OwnDetector(model)
         else:
             classes = self.classes if self.detector == "nanodet" else None
-            detector = open_detector(self.detector, device, self.text, classes)
+            precision = None if self.precision == "fp32" else self.precision
+            detector = open_detector(self.detector, device, self.text, classes, precision)
         return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
 
@@ -227,6 +239,8 @@ class Pipeline:
         facts: dict[str, object] = {
             "model": model.name,
             "checkpoint": recipe.checkpoint or str(model.checkpoint and model.checkpoint.name),
+            "MASA configuration": recipe.network.get("file"),
+            "precision": None if recipe.precision == "fp32" else recipe.precision,
             "preset": recipe.preset,
             **{f"option {name}": value for name, value in recipe.options.items()},
             "class groups": recipe.class_groups,

@@ -10,7 +10,8 @@ import numpy as np
 
 from masa_track.association import AppearancePrior, FusedAssociator, FusedOptions
 from masa_track.contracts import Embeds
-from masa_track.evaluation import MotRows, read_mot, score_sequences
+from masa_track.evaluation import MotRows, score_sequences
+from masa_track.evaluation.rules import RuledTruth, read_truth
 
 # What is searched: from, to, and whether in ratios rather than differences.
 _RANGES: dict[str, tuple[float, float, bool]] = {
@@ -38,8 +39,9 @@ class EmbeddedSequence:
         fps: frames a second.
         size: width and height.
         frames: number, boxes (N, 4) xyxy, scores (N,) and embeddings (N, D) of each frame.
-        truth: its true boxes.
+        truth: its true boxes, those that are scored.
         prior: the cosines to expect of the embeddings; None where they are not known.
+        ruled: the truth with the rules of a benchmark, which score tracks; None scores them against ``truth``.
     """
 
     name: str
@@ -48,10 +50,17 @@ class EmbeddedSequence:
     frames: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]
     truth: MotRows
     prior: AppearancePrior | None = None
+    ruled: RuledTruth | None = None
 
 
-def embed_sequence(folder: Path, kind: str, model: Embeds) -> EmbeddedSequence:
+def embed_sequence(folder: Path, kind: str, model: Embeds, rules: str = "auto") -> EmbeddedSequence:
     """Embeds the boxes ``kind``/``kind``.txt of a MOTChallenge folder.
+
+    Args:
+        folder: with frames, ``gt/gt.txt`` and the boxes.
+        kind: ``det`` or ``gt``.
+        model: that embeds them.
+        rules: what is removed before scoring, see :func:`~masa_track.evaluation.rules.read_truth`.
 
     Raises:
         InputError: frames, boxes or truth are missing or broken.
@@ -59,6 +68,8 @@ def embed_sequence(folder: Path, kind: str, model: Embeds) -> EmbeddedSequence:
     from masa_track.formats.detections import read_detections
     from masa_track.video.sources import open_source
 
+    gt = folder / "gt" / "gt.txt"
+    ruled = read_truth(folder.name, gt, rules)
     source = open_source(folder)
     file = read_detections(str(folder / kind / f"{kind}.txt"), source)
     frames = []
@@ -66,10 +77,10 @@ def embed_sequence(folder: Path, kind: str, model: Embeds) -> EmbeddedSequence:
         found = file.at(frame.number)
         scores = np.ones(len(found)) if found.confidence is None else found.confidence
         frames.append((frame.number, found.xyxy, scores, model.embed(frame.picture, found.xyxy)))
-    truth = read_mot(folder / "gt" / "gt.txt", truth=True)
-    return EmbeddedSequence(
-        folder.name, source.fps, (source.width, source.height), frames, truth, getattr(model, "prior", None)
-    )
+    size, prior = (source.width, source.height), getattr(model, "prior", None)
+    nothing = MotRows(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, 4)))
+    truth = ruled.apply(nothing).truth
+    return EmbeddedSequence(folder.name, source.fps, size, frames, truth, prior, ruled)
 
 
 def score(sequences: list[EmbeddedSequence], measure: str, strides: list[int], options: dict[str, Any]) -> float:
@@ -77,9 +88,12 @@ def score(sequences: list[EmbeddedSequence], measure: str, strides: list[int], o
     values = []
     for sequence in sequences:
         for stride in strides:
-            truth = sequence.truth.every(stride)
+            truth, tracks = sequence.truth, _track(sequence, stride, options)
+            if sequence.ruled is not None:
+                after = sequence.ruled.apply(tracks)
+                truth, tracks = after.truth, after.tracks
+            truth = truth.every(stride)
             if len(truth):
-                tracks = _track(sequence, stride, options)
                 scored = score_sequences({sequence.name: (truth, tracks)}, stride=stride).combined
                 values.append(float(getattr(scored, measure)))
     return float(np.mean(values))

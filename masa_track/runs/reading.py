@@ -71,7 +71,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         rows = tracked_rows(result.detections)
         ids = np.zeros(0, np.int64) if rows.tracker_id is None else rows.tracker_id
         columns.append((np.full(len(ids), place), ids, class_ids(rows), np.asarray(rows.xyxy), confidences(rows)))
-        masks += rows.data.get("segmentation", [None] * len(ids))
+        masks.extend(rows.data.get("segmentation", [None] * len(ids)))
         rows_before[frame.number] = place, result
         if len(rows_before) > 300:
             del rows_before[next(iter(rows_before))]
@@ -103,6 +103,8 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
     blank = (np.zeros(0, np.int64),) * 3 + (np.zeros((0, 4)), np.zeros(0))
     place_of, ids, classes, boxes, scores = (np.concatenate(each) for each in zip(blank, *columns, strict=True))
     order = np.argsort(place_of, kind="stable")
+    boxes = boxes[order].astype(np.float64)
+    corner, size = np.round(boxes[:, :2], 3), np.round(boxes[:, 2:] - boxes[:, :2], 3)  # as tracks.json has them
     count = len(order)
     rles = [None if mask is None else {**mask, "counts": str(mask["counts"]).encode("ascii")} for mask in masks]
     return Run(
@@ -118,7 +120,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         rows=place_of[order],
         ids=ids[order],
         classes=classes[order],
-        boxes=np.round(boxes[order].astype(np.float64), 3),
+        boxes=np.round(np.hstack((corner, corner + size)), 3),
         scores=np.round(scores[order], 4),
         filled=np.zeros(count, bool),
         smoothed=np.zeros(count, bool),

@@ -44,10 +44,15 @@ def detection_arrays(detections: sv.Detections) -> dict[str, np.ndarray]:
 
 
 def with_run_lengths(detections: sv.Detections) -> sv.Detections:
-    """Adds ``data["segmentation"]`` (N,), each mask as run lengths, None for an empty one; nothing without masks."""
+    """Adds ``data["segmentation"]`` (N,), each mask as run lengths; None for an empty one of a row without identity.
+
+    Adds nothing where there are no masks.
+    """
     if detections.mask is not None and "segmentation" not in detections.data:
+        ids = np.full(len(detections), -1) if detections.tracker_id is None else detections.tracker_id
         masks = np.empty(len(detections), object)
-        masks[:] = [encode_mask(mask) if mask.any() else None for mask in detections.mask]
+        pairs = zip(detections.mask, ids.tolist(), strict=True)
+        masks[:] = [encode_mask(mask) if identity >= 0 or mask.any() else None for mask, identity in pairs]
         detections.data["segmentation"] = masks
     return detections
 

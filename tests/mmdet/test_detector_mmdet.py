@@ -68,6 +68,12 @@ def test_results_go_into_update(files: tuple[str, str]) -> None:
         assert tracked.mask.shape == (len(found), 120, 160)
 
 
+def test_precisions_that_are_refused(files: tuple[str, str]) -> None:
+    for precision, said in (("bf16", "mmdet computes in fp32 or fp16"), ("fp16", "precision fp16 needs a GPU")):
+        with pytest.raises(InputError, match=said):
+            open_detector(f"mmdet:{files[0]}:{files[1]}", "cpu", precision=precision)
+
+
 def test_tracked_results_and_other_masks() -> None:
     from mmdet.structures import DetDataSample
     from mmdet.structures.mask import BitmapMasks
@@ -101,7 +107,7 @@ def test_detector(files: tuple[str, str]) -> None:
 def test_command(files: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from masa_track.detectors.mm import MmdetDetector
 
-    monkeypatch.setattr(MmdetDetector.__init__, "__defaults__", (None, 0.0))  # random weights score low
+    monkeypatch.setattr(MmdetDetector.__init__, "__defaults__", (None, 0.0, None))  # random weights score low
     for number in range(2):
         cv2.imwrite(str(tmp_path / f"{number}.png"), FRAME)
     arguments = ["--detector", "mmdet:" + ":".join(files), "--no-video", "--device", "cpu"]

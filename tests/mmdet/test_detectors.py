@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from mmengine.registry import init_default_scope
 
 from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
+from masa_track.integrations.mmdet.detectors import DetectorText, group_size
 from masa_track.integrations.mmdet.masa import detector_config, load_detector
 
 DETECTORS = {
@@ -167,6 +169,61 @@ def test_grounding_dino_takes_the_text_and_can_share_its_backbone(picture: np.nd
     assert set(found.pred_instances.labels.tolist()) <= {0, 1}
     assert len(found.pred_track_instances) > 0
     assert not any(key.startswith("backbone.") for key in model.state_dict())  # it is the detector's
+
+    # A caption of more than 256 tokens: groups one by one, on the same maps, with classes numbered over all groups.
+    # Which phrase of equal ones a box gets is not compared.
+    phrases = ["a dog", "a person"] * 50
+    runs.clear()
+    model._boxes.text = ". ".join(phrases)
+    found = step(model, picture).pred_instances
+    assert len(runs) == 1
+    assert model.detector.test_cfg["chunked_size"] == 84  # 84 * 3 + 2 tokens
+    parts_found = []
+    for start, end in ((0, 84), (84, 100)):
+        model._boxes.text = ". ".join(phrases[start:end])
+        parts_found.append(step(model, picture).pred_instances)
+        assert model.detector.test_cfg["chunked_size"] == -1
+        parts_found[-1].labels += start
+    for name in ("bboxes", "scores", "labels"):
+        assert torch.equal(found[name], torch.cat([part[name] for part in parts_found]))
+    (tmp_path / "names.txt").write_text("dog\nperson_(human)\ncat\n")
+    model._boxes.text = str(tmp_path / "names.txt")
+    listed = step(model, picture).pred_instances
+    model._boxes.text = "dog. person. cat"
+    said = step(model, picture).pred_instances
+    assert torch.equal(listed.scores, said.scores)
+    assert torch.equal(listed.labels, said.labels)
+
+
+def test_groups_of_a_text() -> None:
+    class Words:
+        def __call__(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[int]]]:
+            return {"input_ids": [[0] * len(text.split()) for text in texts]}
+
+    assert group_size(Words(), ["a b", "c"], 7) == -1  # 2 + 3 + 2
+    assert group_size(Words(), ["a b", "c"], 6) == 1
+    assert group_size(Words(), ["a", "a", "a", "a", "a a a a"], 8) == 2  # 3 would fit at first, but not all groups of 3
+    assert group_size(Words(), ["a", "a", "a", "a", "a a a a"], 9) == 3
+    with pytest.raises(InputError, match="at most 3 tokens, got 'a a a a'"):
+        group_size(Words(), ["a", "a a a a"], 6)
+
+
+def test_noun_phrases_need_nltk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nltk", None)
+    with pytest.raises(InputError, match="custom_entities=False searches noun phrases with nltk"):
+        DetectorText(torch.nn.Identity(), custom_entities=False)
+    assert DetectorText(torch.nn.Identity()).prepare("a dog. a cat") == {
+        "text": "a dog. a cat",
+        "custom_entities": True,
+    }
+
+
+def test_the_names_of_lvis_are_mmdets() -> None:
+    from mmdet.datasets import LVISV1Dataset
+
+    from masa_track.detectors.phrases import read_prompt
+
+    assert read_prompt("lvis").names == tuple(LVISV1Dataset.METAINFO["classes"])
 
 
 def test_a_detector_without_its_weights(tmp_path: Path) -> None:

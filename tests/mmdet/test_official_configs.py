@@ -303,7 +303,7 @@ def test_configurations_for_videos_and_of_projects_are_refused(tmp_path: Path) -
     for name in ("masa_r50_plug_and_play", "masa_gdino_swinb_inference", "masa_gdino_swinb_plug_and_play"):
         file = tmp_path / f"{name}.py"
         file.write_text("model = dict(type='MASA', given_dets=True)\ninference_pipeline = [dict(type='Pack')]\n")
-        with pytest.raises(InputError, match=r"masa-track track VIDEO --model NAME --checkpoint CHECKPOINT\.pth"):
+        with pytest.raises(InputError, match=r"masa-track track VIDEO --masa-config \S+ --checkpoint CHECKPOINT\.pth"):
             testing.read_config(file)
     for text in (
         "_base_ = ['projects/Detic_new/configs/detic.py']\n",

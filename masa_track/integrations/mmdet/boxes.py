@@ -21,6 +21,7 @@ from torch import Tensor
 
 from masa_track.errors import InputError
 from masa_track.formats.detections import DetectionFile, read_detections
+from masa_track.integrations.mmdet.detectors import DetectorText
 from masa_track.integrations.mmdet.masks import bool_masks
 from masa_track.video.images import IMAGE_SUFFIXES, natural_order
 
@@ -231,7 +232,8 @@ class DetectorBoxes:
         same_input: it is fed the model's input, as it shares its backbone or has no preprocessing of its own.
         undo: from the model's input (1, 3, H, W) to a picture (H, W, 3) uint8 BGR, padding included.
         scale: (width, height) that the picture is fitted into for the detector; None leaves the model's size.
-        text: for a detector that takes one, e.g. ``a dog. a cat``.
+        text: for a detector that takes one, e.g. ``a dog. a cat``, or a list of names, e.g. ``lvis``.
+        custom_entities: see :class:`~masa_track.integrations.mmdet.detectors.DetectorText`.
     """
 
     def __init__(
@@ -242,7 +244,9 @@ class DetectorBoxes:
         undo: Callable[[Tensor], np.ndarray],
         scale: tuple[int, int] | None = None,
         text: str | None = None,
+        custom_entities: bool = True,
     ) -> None:
+        self._text = DetectorText(detector, custom_entities)
         self.detector, self.shared, self.same_input = detector, shared, same_input
         self.undo, self.scale, self.text = undo, scale, text
 
@@ -253,7 +257,7 @@ class DetectorBoxes:
         sample = DetDataSample(metainfo={key: known[key] for key in keys if key in known})
         text = self.text if self.text is not None else known.get("text")
         if text is not None:
-            sample.set_metainfo({"text": text, "custom_entities": True})
+            sample.set_metainfo(self._text.prepare(text))
         if self.same_input:
             with kept_output(self.detector.backbone) as kept:
                 image = frame.image.contiguous()  # mmcv's operators misread channels last

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from itertools import accumulate
 from typing import Any
 
 from mmdet.models.detectors import GroundingDINO
@@ -10,7 +12,8 @@ from mmdet.registry import MODELS
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from masa_track.errors import missing_extra
+from masa_track.detectors.phrases import is_list, read_prompt
+from masa_track.errors import InputError, missing_extra
 from masa_track.integrations.mmdet.parts import must_be
 
 
@@ -86,6 +89,82 @@ class DeticMasa(BaseModule):
             )
         self.backbone: nn.Module = MODELS.build(backbone)
         self.register_load_state_dict_pre_hook(_only_backbone)
+
+
+class DetectorText:
+    """The text for a detector that takes one; captions that are too long for it are cut into groups.
+
+    Groups are those of mmdet (``test_cfg.chunked_size`` phrases each): run one by one, with classes numbered over all
+    groups and the results in a row.
+
+    Args:
+        detector: of mmdet.
+        custom_entities: True: each entry between full stops is a class; False: the detector searches the text for noun
+            phrases, for which it needs nltk.
+
+    Raises:
+        InputError: ``custom_entities=False`` without nltk.
+    """
+
+    def __init__(self, detector: Any, custom_entities: bool = True) -> None:
+        if not custom_entities and find_spec("nltk") is None:
+            raise InputError(
+                "custom_entities=False searches noun phrases with nltk: run `pip install nltk`, or leave it out and "
+                "separate the classes by full stops"
+            )
+        self.detector, self.custom_entities = detector, custom_entities
+        config = getattr(detector, "test_cfg", None)
+        self._config = config if isinstance(config, dict) else {}
+        self._configured = int(self._config.get("chunked_size", -1))
+        self._known: dict[str, tuple[str | tuple[str, ...], int]] = {}
+
+    def prepare(self, text: str) -> dict[str, Any]:
+        """What a data sample must say for this text.
+
+        Args:
+            text: phrases separated by full stops, or a list of names, see
+                :func:`~masa_track.detectors.phrases.read_prompt`.
+
+        Returns:
+            ``text`` and ``custom_entities``; the detector's ``chunked_size`` is set.
+        """
+        if text not in self._known:
+            self._known[text] = self._cut(text)
+        given, size = self._known[text]
+        if size > 0 or "chunked_size" in self._config:
+            self._config["chunked_size"] = size
+        return {"text": given, "custom_entities": self.custom_entities}
+
+    def _cut(self, text: str) -> tuple[str | tuple[str, ...], int]:
+        given: str | tuple[str, ...] = read_prompt(text).phrases if is_list(text) else text
+        if isinstance(given, str) and not self.custom_entities:
+            return given, -1
+        phrases = given if isinstance(given, tuple) else tuple(part for part in given.strip(". ").split(". ") if part)
+        size = self._configured
+        language = getattr(self.detector, "language_model", None)
+        if size <= 0 and language is not None:
+            size = group_size(language.tokenizer, phrases, int(language.max_tokens))
+        return (phrases if size > 0 else given), size
+
+
+def group_size(tokenizer: Any, phrases: Sequence[str], most: int) -> int:
+    """The largest number of phrases a group with which no group has more than ``most`` tokens; -1: all fit into one.
+
+    Raises:
+        InputError: a phrase is too long.
+    """
+    lengths = [len(ids) + 1 for ids in tokenizer(list(phrases), add_special_tokens=False)["input_ids"]]  # full stops
+    sums = list(accumulate(lengths, initial=2))  # with the caption's first and last token
+    if sums[-1] <= most:
+        return -1
+    for size in range(len(phrases) - 1, 0, -1):
+        ends = [min(start + size, len(phrases)) for start in range(0, len(phrases), size)]
+        if all(
+            sums[end] - sums[start] + 2 <= most for start, end in zip(range(0, len(phrases), size), ends, strict=True)
+        ):
+            return size
+    longest = max(zip(lengths, phrases, strict=True))[1]
+    raise InputError(f"a phrase of text must have at most {most - 3} tokens, got {longest[:60]!r}...")
 
 
 def fix_text_encoder(detector: nn.Module) -> None:

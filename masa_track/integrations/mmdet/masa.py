@@ -51,7 +51,9 @@ class MASA(BaseMOTModel):
             ``mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py``.
         detector_checkpoint: its weights, a file of mmdet; nothing in it is run.
         detector_scale: (width, height) that a picture is fitted into for it; None: the size that the network sees.
-        text: for a detector that takes one: ``a dog. a cat``.
+        text: for a detector that takes one: ``a dog. a cat``; or a list of names: ``lvis``, ``coco`` or a file,
+            see :func:`~masa_track.detectors.phrases.read_prompt`. What is too long for one caption is run in groups.
+        custom_entities: False: the detector searches the text for noun phrases, by nltk.
         unified_backbone: the network's maps are those of the detector's backbone, computed once.
         use_masa_backbone: as published; follows from ``backbone``.
         load_public_dets, public_det_path: see :class:`~masa_track.integrations.mmdet.boxes.PublicBoxes`.
@@ -101,6 +103,7 @@ class MASA(BaseMOTModel):
         detector_checkpoint: str | None = None,
         detector_scale: tuple[int, int] | None = None,
         text: str | None = None,
+        custom_entities: bool = True,
         class_names: Sequence[str] | None = None,
         seed: int = 0,
     ) -> None:
@@ -165,7 +168,9 @@ class MASA(BaseMOTModel):
             self._boxes = given_boxes
         elif built is not None and getattr(built, "finds_boxes", True):
             same_input = unified_backbone or not own_preprocessing
-            self._boxes = DetectorBoxes(built, unified_backbone, same_input, self._undo, detector_scale, text)
+            self._boxes = DetectorBoxes(
+                built, unified_backbone, same_input, self._undo, detector_scale, text, custom_entities
+            )
         self.detector_is_used = isinstance(self._boxes, DetectorBoxes)
         missed: str | None = getattr(built, "missed", None)
         if self._boxes is own_boxes and missed:

@@ -56,8 +56,8 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
         ) from error
     if config.get("inference_pipeline") is not None and config.get("test_dataloader") is None:
         raise InputError(
-            f"{path} is a configuration for videos, not of a test: track a video by `masa-track track VIDEO --model "
-            "NAME --checkpoint CHECKPOINT.pth --out FOLDER`, NAME being r50, gdino-swinb or another official model"
+            f"{path} is a configuration for videos, not of a test: track a video by `masa-track track VIDEO "
+            f"--masa-config {path} --checkpoint CHECKPOINT.pth --out FOLDER`"
         )
     for key in options or {}:
         if key.split(".")[0] not in config:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -16,15 +15,13 @@ from masa_track.association import (
     REFERENCE_PRESETS,
     AppearancePrior,
     FusedOptions,
-    current_names,
     open_associator,
 )
+from masa_track.association.authors_keys import AUTHORS_TRACKERS, authors_options
 from masa_track.contracts import Observation
 from masa_track.errors import InputError, unknown_name
 from masa_track.video.camera_motion import CameraMotion
 from masa_track.video.scene_change import Thumbnail, scene_change, thumbnail
-
-IGNORED = ("momentums", "num_frames_retain", "init_cfg")  # of mmdet's BaseTracker, which the authors' never used
 
 
 class MasaBaseTracker:
@@ -37,14 +34,14 @@ class MasaBaseTracker:
         camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
         **options: official keys, or options of :class:`~masa_track.association.AssociationOptions`.
 
+    Attributes:
+        kind: its name in :data:`~masa_track.association.authors_keys.AUTHORS_TRACKERS`.
+
     Raises:
         InputError: for an unknown key (the nearest is named), or a value that cannot be.
     """
 
-    base = "tao"
-    keys: Mapping[str, str] = {}
-    defaults: Mapping[str, Any] = {}
-    without_effect: tuple[str, ...] = ()
+    kind = "MasaTaoTracker"
 
     def __init__(
         self,
@@ -53,22 +50,14 @@ class MasaBaseTracker:
         camera_motion: bool = False,
         **options: Any,
     ) -> None:
-        self.preset = preset or self.base
-        if self.preset not in PRESETS:
-            raise unknown_name("preset", self.preset, PRESETS)
+        self.preset, chosen, unknown = authors_options(self.kind, options, preset)
         if prior is not None and not isinstance(PRESETS[self.preset], FusedOptions):
             raise InputError(f"prior needs a preset that calibrates cosines, got {self.preset!r}: take 'default'")
         self.prior = AppearancePrior.load(prior) if isinstance(prior, str) else prior
         self._model_prior: AppearancePrior | None = None
-        known = [field.name for field in fields(PRESETS[self.preset])]
-        chosen = {} if preset else {self.keys.get(key, key): value for key, value in self.defaults.items()}
-        for key, value in current_names(options).items():
-            if key in IGNORED or key in self.without_effect:
-                continue
-            name = self.keys.get(key, key)
-            if name not in known:
-                raise unknown_name(f"key of {type(self).__name__}", key, [*self.keys, *known])
-            chosen[name] = value
+        for key in unknown:
+            known = [field.name for field in fields(PRESETS[self.preset])]
+            raise unknown_name(f"key of {self.kind}", key, [*AUTHORS_TRACKERS[self.kind].keys, *known])
         self.options, self.camera_motion = chosen, camera_motion
         self.reset()
         if camera_motion and "motion" not in self.associator.needs:
@@ -158,34 +147,9 @@ class MasaBaseTracker:
 class MasaTaoTracker(MasaBaseTracker):
     """The authors' tracker for TAO and for any other video. ``with_cats`` has no effect: nor had it there."""
 
-    keys = {  # noqa: RUF012
-        "init_score_thr": "track_activation_threshold",
-        "obj_score_thr": "object_score_threshold",
-        "match_score_thr": "match_score_threshold",
-        "memo_tracklet_frames": "memory_frames",
-        "memo_momentum": "embedding_momentum",
-        "distractor_score_thr": "distractor_score_threshold",
-        "distractor_nms_thr": "distractor_iou_threshold",
-    }
-    defaults = {"init_score_thr": 0.8, "obj_score_thr": 0.5}  # noqa: RUF012
-    without_effect = ("with_cats",)
-
 
 @MODELS.register_module()
 class MasaBDDTracker(MasaBaseTracker):
     """The authors' tracker for BDD100K."""
 
-    base = "bdd"
-    keys = {  # noqa: RUF012
-        "init_score_thr": "track_activation_threshold",
-        "obj_score_thr": "object_score_threshold",
-        "match_score_thr": "match_score_threshold",
-        "memo_tracklet_frames": "memory_frames",
-        "memo_backdrop_frames": "backdrop_frames",
-        "memo_momentum": "embedding_momentum",
-        "nms_conf_thr": "nms_confidence_threshold",
-        "nms_backdrop_iou_thr": "backdrop_iou_threshold",
-        "nms_class_iou_thr": "class_iou_threshold",
-        "with_cats": "class_aware",
-    }
-    defaults = {"init_score_thr": 0.8, "obj_score_thr": 0.5, "match_score_thr": 0.5}  # noqa: RUF012
+    kind = "MasaBDDTracker"
