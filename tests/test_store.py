@@ -168,7 +168,7 @@ def test_decisions_of_another_tracker_come_back(store: RunStore) -> None:
 @pytest.mark.parametrize("dense", [True, False])
 def test_masks_come_back_as_run_lengths(store: RunStore, dense: bool) -> None:
     masks = np.zeros((3, SIZE[1], SIZE[0]), bool)
-    masks[0, 2:9, 3:7], masks[2, 40:, 60:] = True, True  # the second row has none
+    masks[0, 2:9, 3:7], masks[2, 40:, 60:] = True, True  # the second is empty
     found = rows((3, 2, 7, 9), (9, 9, 20, 20), (60, 40, 64, 48), mask=masks)
     if not dense:
         from masa_track.runs.rows import with_run_lengths
@@ -179,8 +179,7 @@ def test_masks_come_back_as_run_lengths(store: RunStore, dense: bool) -> None:
     (held,) = store.results()
     lengths = held.detections.data["segmentation"]
     assert held.detections.mask is None
-    assert lengths[1] is None
-    for row in (0, 2):
+    for row in range(3):
         json.dumps(lengths[row])  # as tracks.json has it
         decoded = decode_mask({**lengths[row], "counts": lengths[row]["counts"].encode("ascii")})
         np.testing.assert_array_equal(decoded, masks[row])
