@@ -452,6 +452,11 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as open_files:
         open_files.enter_context(locked_folder(folder))
         if args.resume and before is not None:
+            if (last_part(folder) == folder) == (rotate is not None):
+                raise InputError(
+                    f"--resume: the run in {folder} was made {'with' if rotate is None else 'without'} --rotate: go on "
+                    "with it in the same way, or name another folder"
+                )
             job.resumed = going_on(last_part(args.out), job.info)
         if args.jsonl is not None:
             from masa_track.formats.jsonl import JsonLinesWriter
@@ -471,7 +476,9 @@ def run(args: argparse.Namespace) -> int:
             except InputError as error:  # it was checked before: the disk got full
                 failed = True
                 print(f"masa-track track: error: {error}", file=sys.stderr)
-    print(summary(outcome, folder, job.track_activation_threshold, args.detector))
+    print(
+        summary(outcome, folder if rotate is None else last_part(folder), job.track_activation_threshold, args.detector)
+    )
     if frame_folder is not None and outcome.frames:
         print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0

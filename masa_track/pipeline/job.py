@@ -147,6 +147,7 @@ class Outcome:
         recent_fps: frames a second of the last 50 frames.
         lag: seconds from a live source's frame to its result, of the last frame, and
         longest_lag: of all.
+        work: seconds from when the detector took the last frame of a live source to its result.
     """
 
     frames: int = 0
@@ -167,6 +168,7 @@ class Outcome:
     recent_fps: float = 0.0
     lag: float = 0.0
     longest_lag: float = 0.0
+    work: float = 0.0
 
     def count_boxes(self, detections: sv.Detections, track_activation_threshold: float) -> None:
         """Takes note of a frame's boxes."""

@@ -117,7 +117,15 @@ def detected(
             filled.
     """
     batch: list[Decoded] = []
-    for item in frames:
+    size = job.batch if hasattr(job.detector, "detect") else 1  # a function takes one frame
+    while True:
+        try:
+            item = next(frames)
+        except StopIteration:
+            break
+        except BaseException:  # the frames before it are done
+            yield from _detected_batch(batch, job)
+            raise
         if isinstance(item, Broken):
             yield from _detected_batch(batch, job)
             batch = []
@@ -125,7 +133,7 @@ def detected(
             continue
         item.taken = time.monotonic()
         batch.append(item)
-        if len(batch) >= job.batch or (waiting is not None and not waiting()):
+        if len(batch) >= size or (waiting is not None and not waiting()):
             yield from _detected_batch(batch, job)
             batch = []
         del item
@@ -194,8 +202,12 @@ def identified(
     given: dict[int, tuple[int, tuple[float, float], float]] = {}  # numbers of the frames whose results are due
     begun = 0.0
 
-    def done(results: list[FrameResult]) -> Iterator[Done]:
+    def done(results: list[FrameResult | Broken]) -> Iterator[Done | Broken]:
         for result in results:
+            if isinstance(result, Broken):
+                given.pop(result.number)
+                yield result
+                continue
             left_out, (arrived, taken), seconds = given.pop(result.frame.number)
             yield Done(result, left_out, arrived, taken, seconds + time.perf_counter() - begun)
 
@@ -207,28 +219,33 @@ def identified(
         frame = item.decoded.frame
         given[frame.number] = item.left_out, (item.decoded.arrived, item.decoded.taken), item.seconds
         try:
-            results = _through(stages, tracker.step(frame, item.detections, features=item.features))
+            results = tracker.step(frame, item.detections, features=item.features)
         except InputError as error:
             del given[frame.number]
             yield Broken(frame.number, str(error), error)
             continue
-        yield from done(results)
+        yield from done(_through(stages, results))
         del item, frame, results
     begun = time.perf_counter()
-    yield from done(_finished(stages, tracker.finish()))
+    yield from done(_through(stages, tracker.finish(), at_end=True))
 
 
-def _through(stages: Sequence[ResultStage], results: list[FrameResult]) -> list[FrameResult]:
+def _through(
+    stages: Sequence[ResultStage], results: Sequence[FrameResult | Broken], at_end: bool = False
+) -> list[FrameResult | Broken]:
+    """The results after all stages, and those that one cannot use. ``at_end`` each stage adds those that are due."""
     for stage in stages:
-        results = [late for result in results for late in stage.step(result)]
-    return results
-
-
-def _finished(stages: Sequence[ResultStage], results: list[FrameResult]) -> list[FrameResult]:
-    """The results at the end of the source, through all stages, each of which has its own to add."""
-    for stage in stages:
-        results = [late for result in results for late in stage.step(result)] + stage.finish()
-    return results
+        later: list[FrameResult | Broken] = []
+        for result in results:
+            if isinstance(result, Broken):
+                later.append(result)
+                continue
+            try:
+                later += stage.step(result)
+            except InputError as error:
+                later.append(Broken(result.frame.number, str(error), error))
+        results = [*later, *stage.finish()] if at_end else later
+    return list(results)
 
 
 class MaskStage:
