@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 import supervision as sv
 
+from masa_track.association import TrackGallery
 from masa_track.boxes import box_iou
 from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, MaskPropagator, Prompt
 from masa_track.errors import InputError
@@ -29,8 +30,8 @@ class MaskletOptions:
     """When a masklet counts, and when it is lost.
 
     Attributes:
-        alone_seconds: for which a masklet continues a track that the detector no longer shows. Frames in which the
-            detector did not run do not count.
+        alone_seconds: for which a masklet continues a track that the detector no longer shows. In frames in which the
+            detector did not run, masklets continue all tracks that it showed when it ran last.
         least_iou: a masklet whose predicted IoU is below is lost.
         most_growth: a masklet whose area is more times that of the last frame with a detection is lost: it has
             swallowed a neighbour or the background.
@@ -38,7 +39,7 @@ class MaskletOptions:
         reprompt_iou: a masklet whose box has a lower IoU with the box of its track's detection is prompted anew.
     """
 
-    alone_seconds: float = 0.5
+    alone_seconds: float = 0.0
     least_iou: float = 0.5
     most_growth: float = 4.0
     most_overlap: float = 0.7
@@ -142,6 +143,10 @@ class MaskletTracker:
         self.tracker.reset()
         self.propagator.reset()
         self._known, self._ran = {}, -np.inf
+
+    def gallery(self) -> TrackGallery:
+        """As :meth:`MasaTracker.gallery`."""
+        return self.tracker.gallery()
 
     def reserve(self, identity: int) -> None:
         """No new track gets an identity up to this one."""

@@ -51,14 +51,14 @@ class Seen:
 
     Attributes:
         decoded: the frame.
-        detections: what the detector found, without what ``Job.select`` removed.
+        detections: what the detector found, without what ``Job.select`` removed; None where it did not run.
         left_out: how many boxes that were.
         features: of the frame, where the detector works on those of the model.
         seconds: that the detector took.
     """
 
     decoded: Decoded
-    detections: sv.Detections
+    detections: sv.Detections | None
     left_out: int = 0
     features: Features | None = None
     seconds: float = 0.0
@@ -132,6 +132,11 @@ def detected(
             yield item
             continue
         item.taken = time.monotonic()
+        if (item.frame.number - job.start) // job.stride % job.detect_every:
+            yield from _detected_batch(batch, job)
+            batch = []
+            yield Seen(item, None)
+            continue
         batch.append(item)
         if len(batch) >= size or (waiting is not None and not waiting()):
             yield from _detected_batch(batch, job)
@@ -283,5 +288,5 @@ def _picture_bytes(frame: Frame) -> int:
     return 0 if frame.image is None else frame.image.nbytes
 
 
-def _mask_bytes(detections: sv.Detections) -> int:
-    return 0 if detections.mask is None else int(getattr(detections.mask, "nbytes", 0))
+def _mask_bytes(detections: sv.Detections | None) -> int:
+    return 0 if detections is None or detections.mask is None else int(getattr(detections.mask, "nbytes", 0))
