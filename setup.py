@@ -36,7 +36,7 @@ SAM = [*TORCH, "segment-anything>=1.0", "pycocotools>=2.0.8"]
 HUB = [*TORCH, "huggingface_hub>=0.24"]
 ONNX = [*TORCH, "onnx>=1.16"]
 TRANSFORMERS = [*TORCH, "transformers>=5.0"]
-MASKLETS = sorted({*HUB, *TRANSFORMERS})
+MASKLETS = sorted({*HUB, *TRANSFORMERS, "pycocotools>=2.0.8"})
 TRAIN = [*SAM, "onedl-mmengine>=0.10.7"]
 TUNE = [*EVAL, "optuna>=4"]
 DEEPSORT = ["deep-sort-realtime>=1.3.2"]

@@ -26,7 +26,7 @@ EXTRAS = {
     "sam": (*_TORCH, "segment_anything", "pycocotools"),
     "gdino": (*_TORCH, "transformers"),
     "transformers": (*_TORCH, "transformers"),
-    "masklets": (*_TORCH, "transformers", "huggingface_hub"),
+    "masklets": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),
 }
 OWN, GROUNDING_DINO = "own", "grounding-dino"  # detectors that can work on a model's backbone
 ONNX = ".onnx"

@@ -15,10 +15,10 @@ import torch
 from transformers import Sam2VideoModel
 
 from masa_track.errors import InputError
-from masa_track.masklets import weights
+from masa_track.masklets.models import MODELS, SIZES
 from masa_track.masklets.sam2 import EdgeTamNetwork, Sam2Network
-from masa_track.masklets.sam2_keys import SIZES, configuration, hub_keys, identify, to_hub
-from masa_track.masklets.weights import MODELS, load_network
+from masa_track.masklets.sam2_keys import configuration, hub_keys, identify, to_hub
+from masa_track.masklets.weights import load_network
 
 TINY = official_keys({"config": "hiera_tiny"})
 NEW_IN_21 = ("no_obj_embed_spatial", "obj_ptr_tpos_proj")
@@ -216,4 +216,4 @@ def test_an_official_file(tmp_path: Path) -> None:
     with torch.no_grad():
         maps = network.encode(network.prepare(np.zeros((48, 64, 3), np.uint8)))
     assert maps.coarse.shape == (1, 256, 16, 16)
-    assert weights.MODELS["sam2.1-hiera-tiny"].licence == "Apache-2.0"
+    assert MODELS["sam2.1-hiera-tiny"].licence == "Apache-2.0"

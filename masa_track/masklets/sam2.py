@@ -110,7 +110,7 @@ class Sam2Network:
         digest = hashlib.sha256(json.dumps(self.side).encode())
         for name, tensor in sorted(self.model.state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
         return f"{self.name}@{digest.hexdigest()[:12]}/{str(self.dtype).removeprefix('torch.')}"
 
     def prepare(self, image: np.ndarray) -> Tensor:

@@ -86,7 +86,6 @@ _SIZES: dict[str, dict[str, Any]] = {
         "window_size_per_stage": [8, 4, 16, 8],
     },
 }
-SIZES = tuple(_SIZES)
 SIZE_OF = {(96, 12): "tiny", (96, 16): "small", (112, 24): "base-plus", (144, 48): "large"}  # width, blocks
 
 
@@ -155,7 +154,7 @@ def configuration(name: str, side: int = 1024) -> Any:
     """transformers' ``Sam2VideoConfig`` of an official model.
 
     Args:
-        name: ``sam2-hiera-SIZE`` or ``sam2.1-hiera-SIZE``, SIZE one of :data:`SIZES`.
+        name: ``sam2-hiera-SIZE`` or ``sam2.1-hiera-SIZE``, SIZE one of :data:`~masa_track.masklets.models.SIZES`.
         side: pixels of the square that pictures are scaled to; a multiple of 32. The weights are for 1024.
     """
     from transformers import Sam2HieraDetConfig

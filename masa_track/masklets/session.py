@@ -10,20 +10,27 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from masa_track.contracts import Features, Frame, MaskletFrame, Prompt
 from masa_track.encoders.preprocessing import check_frame
 from masa_track.errors import InputError
-from masa_track.masklets.memory import NO_MOTION, Entry, ObjectMemory, find_policy, has_rival, mask_box
+from masa_track.masklets.entries import (
+    candidate,
+    entry_of_mask,
+    network_points,
+    picture_logits,
+    shown,
+    taken,
+    with_mask,
+)
+from masa_track.masklets.memory import Entry, ObjectMemory, find_policy, mask_box
 from masa_track.masklets.prompts import check_prompt
-from masa_track.masklets.sam2 import ABSENT, CLAMP, MASK_LOGIT, Decoded, Maps, Sam2Network
+from masa_track.masklets.sam2 import CLAMP, Decoded, Maps, Sam2Network
 from masa_track.masklets.states import arrays_to_objects, objects_to_arrays
-from masa_track.masks import as_mask, compact_masks
+from masa_track.masks import as_mask
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
-_NEGATIVE, _POSITIVE, _FIRST_CORNER, _LAST_CORNER = 0, 1, 2, 3  # labels of points
 
 
 @dataclass(frozen=True)
@@ -235,7 +242,7 @@ class MaskletSession:
             seen = self._seen(current.maps, [self._objects[i] for i in group], current.number, reverse)
             decoded = self.network.decode(current.maps, seen, many)
             for row, identity in enumerate(group):
-                pending[identity] = _Pending(self._entry(decoded, row, self._objects[identity]))
+                pending[identity] = _Pending(taken(decoded, row, self._policy, self._objects[identity]))
         current.pending, current.reverse = pending, reverse
         current.propagated = frozenset(pending)
         return self.current()
@@ -265,9 +272,9 @@ class MaskletSession:
         Raises:
             InputError: no frame is open.
         """
-        pending = self._opened().pending
-        ids = sorted(pending)
-        return self._shown(ids, [pending[i].entry for i in ids], self.options.overlap)
+        current = self._opened()
+        ids = sorted(current.pending)
+        return shown(ids, [current.pending[i].entry for i in ids], current.size, self.options.overlap)
 
     # ---- prompts
 
@@ -298,9 +305,9 @@ class MaskletSession:
         prompt = check_prompt(prompt, current.size)
         if prompt.mask is not None:
             mask = torch.from_numpy(prompt.mask).to(self.network.device)
-            made = _Pending(self._from_mask(current.maps, mask), prompted, hard=True)
+            made = _Pending(entry_of_mask(self.network, current.maps, mask), prompted, hard=True)
             current.pending[identity] = made
-            return self._shown([identity], [made.entry], True)
+            return shown([identity], [made.entry], current.size, True)
         earlier = memory.points.get(number) if pending is None or pending.points is None else pending.points
         before = pending.entry if pending is not None else memory.at(number)
         if prompt.clear:
@@ -332,20 +339,20 @@ class MaskletSession:
         decoded = Decoded(
             decoded.masks[:, order], decoded.qualities[:, order], decoded.pointers[:, order], decoded.scores
         )
-        entry = self._entry(decoded, 0, None)
+        entry = taken(decoded, 0, self._policy, None)
         current.pending[identity] = _Pending(entry, prompted, True, (points, labels), decoded)
         if not candidates:
-            return self._shown([identity], [entry], True)
-        every = [_candidate(decoded, 0, k) for k in range(decoded.masks.shape[1])]
-        return self._shown([identity] * len(every), every, True)
+            return shown([identity], [entry], current.size, True)
+        every = [candidate(decoded, 0, k) for k in range(decoded.masks.shape[1])]
+        return shown([identity] * len(every), every, current.size, True)
 
     @_without_gradients
-    def choose(self, identity: int, candidate: int) -> MaskletFrame:
+    def choose(self, identity: int, index: int) -> MaskletFrame:
         """Takes another candidate of the last prompt than the best.
 
         Args:
             identity: that was prompted with points or a box in the open frame, and is not committed.
-            candidate: row of what ``prompt(..., candidates=True)`` returned.
+            index: row of what ``prompt(..., candidates=True)`` returned.
 
         Raises:
             InputError: there is no such candidate.
@@ -353,12 +360,12 @@ class MaskletSession:
         pending = self._opened().pending.get(identity)
         decoded = pending.decoded if pending is not None else None
         count = 0 if decoded is None else decoded.masks.shape[1]
-        if pending is None or decoded is None or not 0 <= candidate < count:
+        if pending is None or decoded is None or not 0 <= index < count:
             raise InputError(
-                f"candidate of object {identity} must be one of the {count} of its last prompt, got {candidate}"
+                f"candidate of object {identity} must be one of the {count} of its last prompt, got {index}"
             )
-        pending.entry = _candidate(decoded, 0, candidate)
-        return self._shown([identity], [pending.entry], True)
+        pending.entry = candidate(decoded, 0, index)
+        return shown([identity], [pending.entry], self._opened().size, True)
 
     @_without_gradients
     def forget(self, identity: int) -> None:
@@ -398,7 +405,11 @@ class MaskletSession:
                     f"masks hold identity {identity}, which the open frame has not: it has {sorted(pending)}"
                 )
             given = as_mask(mask, current.size, f"masks[{identity}]")
-            pending[identity] = self._with_mask(current, pending[identity], torch.from_numpy(given))
+            entry = with_mask(
+                pending[identity].entry, torch.from_numpy(given).to(self.network.device), self.network, current.maps
+            )
+            hard = pending[identity].hard or (pending[identity].entry.score <= 0 < entry.score)
+            pending[identity] = replace(pending[identity], entry=entry, hard=hard)
         todo = sorted(i for i, p in pending.items() if p.entry.memory is None)
         for group in self._groups(todo):
             entries = [pending[i].entry for i in group]
@@ -469,10 +480,9 @@ class MaskletSession:
             InputError: there is no such object or frame.
         """
         mask = self.entry(identity, number).mask
-        self._opened()
         if mask is None:
             raise InputError(f"the mask of object {identity} in frame {number} was dropped: open with bounded=False")
-        return self._picture_logits(mask).cpu().numpy()
+        return picture_logits(mask, self._opened().size).cpu().numpy()
 
     def entry(self, identity: int, number: int | None = None) -> Entry:
         """What is known of an object in a frame; arguments and errors as of :meth:`logits`. Change nothing in it."""
@@ -571,114 +581,3 @@ class MaskletSession:
             for memory in memories
         ]
         return self.network.condition(maps, selections, self._pointers)
-
-    def _entry(self, decoded: Decoded, row: int, memory: ObjectMemory | None) -> Entry:
-        """The entry of the candidate that is taken. ``memory`` is None for prompts."""
-        masks, qualities = decoded.masks[row], decoded.qualities[row].cpu().numpy()
-        best, motion = int(qualities.argmax()), NO_MOTION
-        if self._policy.wants_candidates and len(qualities) > 1:
-            visible = (masks > 0).cpu().numpy()
-            if memory is not None and float(decoded.scores[row]) > 0:
-                boxes = [mask_box(mask) for mask in visible]
-                boxes_or_none = np.array([np.zeros(4) if box is None else box for box in boxes])
-                best, motion = self._policy.choose(memory, qualities, boxes_or_none)
-            rival = has_rival(visible[best], np.delete(visible, best, 0))
-            return replace(_candidate(decoded, row, best), rival=rival, motion=motion)
-        return _candidate(decoded, row, best)
-
-    def _from_mask(self, maps: Maps, mask: Tensor) -> Entry:
-        """The entry of a (H, W) bool mask that was given."""
-        logits, pointer, _ = self.network.decode_mask(maps, mask)
-        score = MASK_LOGIT if bool(mask.any()) else -MASK_LOGIT
-        return Entry(logits, pointer.float(), score, 1.0, area=int((logits > 0).sum()))
-
-    def _with_mask(self, current: _Current, made: _Pending, mask: Tensor) -> _Pending:
-        """What is written where a (H, W) bool mask takes the place of the proposed one."""
-        mask, entry = mask.to(self.network.device), made.entry
-        if not bool(mask.any()):
-            if entry.score <= 0:
-                return made
-            absent = replace(
-                entry,
-                mask=torch.full_like(entry.mask, ABSENT),
-                pointer=self.network.no_object_pointer.float(),
-                score=-MASK_LOGIT,
-                memory=None,
-                area=0,
-            )
-            return replace(made, entry=absent)
-        if entry.score <= 0:
-            return replace(made, entry=self._from_mask(current.maps, mask), hard=True)
-        shown = self._picture_logits(entry.mask) > 0
-        if bool((shown == mask).all()):
-            return made
-        side = entry.mask.shape
-        removed, added = (
-            F.interpolate(change[None, None].float(), side, mode="area")[0, 0] > 0.5
-            for change in (shown & ~mask, mask & ~shown)
-        )
-        logits = torch.where(removed, entry.mask.clamp(max=-MASK_LOGIT), entry.mask)
-        logits = torch.where(added, logits.clamp(min=MASK_LOGIT), logits)
-        return replace(made, entry=replace(entry, mask=logits, memory=None, area=int((logits > 0).sum())))
-
-    def _picture_logits(self, mask: Tensor) -> Tensor:
-        """(S / 4, S / 4) logits as (H, W), in the open picture's pixels."""
-        width, height = self._opened().size
-        return F.interpolate(mask[None, None], (height, width), mode="bilinear")[0, 0]
-
-    def _shown(self, ids: list[int], entries: list[Entry], overlap: bool) -> MaskletFrame:
-        """Masks in the picture. Without overlap each pixel is the object's with the largest logit."""
-        width, height = self._opened().size
-        masks = np.zeros((len(entries), height, width), bool)
-        if overlap:
-            for row, entry in enumerate(entries):
-                masks[row] = (self._picture_logits(entry.mask) > 0).cpu().numpy()
-        elif entries:
-            top = torch.zeros(height, width, device=self.network.device)
-            owner = torch.full((height, width), -1, device=self.network.device)
-            for row, entry in enumerate(entries):
-                logits = self._picture_logits(entry.mask)
-                better = logits > top
-                top, owner = torch.where(better, logits, top), torch.where(better, row, owner)
-            owners = owner.cpu().numpy()
-            for row in range(len(entries)):
-                masks[row] = owners == row
-        return MaskletFrame(
-            ids=np.array(ids, np.int64),
-            masks=compact_masks(masks),
-            object_logits=np.array([entry.score for entry in entries], np.float32),
-            predicted_iou=np.array([entry.quality for entry in entries], np.float32).clip(0, 1),
-        )
-
-
-def network_points(prompt: Prompt, size: tuple[int, int], side: int) -> tuple[np.ndarray, np.ndarray]:
-    """The box and points of a prompt for the prompt encoder.
-
-    Args:
-        prompt: of :func:`~masa_track.masklets.prompts.check_prompt`.
-        size: (width, height) of the picture.
-        side: S, of the network's input.
-
-    Returns:
-        (P, 2) float32 pixels of the network's input, a box's two corners first; (P,) int64 labels.
-    """
-    places, labels = np.zeros((0, 2), np.float32), np.zeros(0, np.int64)
-    if prompt.box is not None:
-        places = np.asarray(prompt.box, np.float32).reshape(2, 2)
-        labels = np.array([_FIRST_CORNER, _LAST_CORNER], np.int64)
-    if prompt.points is not None and prompt.positive is not None:
-        places = np.concatenate([places, prompt.points])
-        labels = np.concatenate([labels, np.where(prompt.positive, _POSITIVE, _NEGATIVE)])
-    return (places * np.array([side / size[0], side / size[1]], np.float32)).astype(np.float32), labels
-
-
-def _candidate(decoded: Decoded, row: int, candidate: int) -> Entry:
-    """The entry of one candidate; its tensors are copies, so that the others can be freed."""
-    mask = decoded.masks[row, candidate].clone()
-    return Entry(
-        mask,
-        decoded.pointers[row, candidate].float().clone(),
-        float(decoded.scores[row]),
-        float(decoded.qualities[row, candidate]),
-        area=int((mask > 0).sum()),
-    )

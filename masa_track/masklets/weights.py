@@ -3,51 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from masa_track.errors import InputError, first_line, unknown_name
+from masa_track.masklets.models import MODELS, MaskletModel, find_model
 from masa_track.masklets.sam2 import EdgeTamNetwork, Sam2Network
-from masa_track.masklets.sam2_keys import SIZE_OF, SIZES, configuration, identify, to_hub
+from masa_track.masklets.sam2_keys import SIZE_OF, configuration, identify, to_hub
 from masa_track.models.checkpoints import check_finite, download, read_checkpoint
 from masa_track.models.devices import choose_device, choose_dtype
-from masa_track.registry import HubFile, check_installed
+from masa_track.registry import check_installed
 
 _USE = "--masklets path/to/{file}"
-
-
-@dataclass(frozen=True)
-class MaskletModel:
-    """A published model.
-
-    Attributes:
-        name: for :func:`load_network` and ``--masklets``.
-        files: that it needs; the first one holds the weights. A folder in Hugging Face's form has two.
-        licence: of the weights, by its SPDX name.
-    """
-
-    name: str
-    files: tuple[HubFile, ...]
-    licence: str = "Apache-2.0"
-
-
-def _official(version: str, size: str) -> MaskletModel:
-    name = f"sam{version}-hiera-{size}"
-    return MaskletModel(name, (HubFile(f"facebook/{name}", f"{name.replace('-', '_')}.pt"),))
-
-
-_EDGETAM = "yonigozlan/EdgeTAM-hf"
-MODELS = {
-    model.name: model
-    for model in (
-        *(_official(version, size) for version in ("2.1", "2") for size in SIZES),
-        MaskletModel("edgetam", (HubFile(_EDGETAM, "model.safetensors"), HubFile(_EDGETAM, "config.json"))),
-    )
-}
-_ALIASES = {model.files[0].repository: name for name, model in MODELS.items()}
 
 
 def load_network(
@@ -61,9 +30,9 @@ def load_network(
     """Loads a network for :class:`~masa_track.masklets.session.MaskletSession`.
 
     Args:
-        name_or_path: a name of :data:`MODELS` or on Hugging Face (``facebook/sam2.1-hiera-tiny``), whose file is
-            downloaded unless it is there; an official ``.pt`` file of SAM 2 or 2.1; or a folder with ``config.json``
-            and ``model.safetensors`` of SAM 2, 2.1 or EdgeTAM.
+        name_or_path: a name of :data:`~masa_track.masklets.models.MODELS` or on Hugging Face
+            (``facebook/sam2.1-hiera-tiny``), whose file is downloaded unless it is there; an official ``.pt`` file of
+            SAM 2 or 2.1; or a folder with ``config.json`` and ``model.safetensors`` of SAM 2, 2.1 or EdgeTAM.
         checkpoint: a file or folder for a name; it must be of that model.
         device: e.g. ``cpu`` or ``cuda:1``; None takes a GPU if there is one.
         dtype: ``float32`` (None), ``bfloat16`` or ``float16``. Scores, thresholds and the choice of candidates are
@@ -81,15 +50,16 @@ def load_network(
     if side is not None and (not isinstance(side, int) or side < 64 or side % 32):
         raise InputError(f"side must be a multiple of 32, 64 or more, got {side!r}")
     given = str(name_or_path)
-    wanted = _ALIASES.get(given, given)
-    if wanted in MODELS:
-        path = Path(checkpoint) if checkpoint is not None else _fetch(MODELS[wanted])
+    known = find_model(given)
+    wanted = known.name if known is not None else ""
+    if known is not None:
+        path = Path(checkpoint) if checkpoint is not None else _fetch(known)
     elif checkpoint is not None or not Path(given).exists():
         if checkpoint is None and (Path(given).suffix in (".pt", ".pth", ".safetensors") or Path(given).is_absolute()):
             raise InputError(f"no such checkpoint: {given}")
         raise unknown_name("masklet model", given, MODELS)
     else:
-        path, wanted = Path(given), ""
+        path = Path(given)
     if path.is_dir():
         name, model = _from_folder(path, wanted, side)
     else:
