@@ -83,6 +83,21 @@ def test_two_objects_cross() -> None:
     assert iou(masks[1], truth[1]) > 0.75
 
 
+def test_a_mask_that_holds_its_neighbour() -> None:
+    """What two masks share is remembered for one of them only: the other does not take it when that one is removed."""
+    propagator = FlowPropagator()
+    frame, masks = scene(1, {1: (40, 50), 2: (110, 60)})
+    propagator.propose(frame)
+    propagator.prompt(1, Prompt(mask=masks[1]))
+    propagator.prompt(2, Prompt(mask=masks[1] | masks[2]))
+    propagator.commit()
+    propagator.forget(1)
+    frame, masks = scene(2, {1: (42, 50), 2: (110, 62)})
+    shown = propagator.propose(frame)
+    assert shown.ids.tolist() == [2]
+    assert iou(np.asarray(shown.masks)[0], masks[2]) > 0.85
+
+
 def test_a_still_camera_and_a_still_object() -> None:
     """Without any motion, the mask stays as it is."""
     propagator = FlowPropagator()
