@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import cv2
@@ -170,6 +171,28 @@ def test_real_clips(shared: Path, clip: str, least: float, box: float) -> None:
             values.append(region_similarity(np.asarray(shown.masks)[0], truth))
         propagator.commit()
     assert np.mean(values) > least
+
+
+def test_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its table has a row a clip and the means; flow follows a disc that a repeated mask loses."""
+    folder = tmp_path / "walk"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(6):
+        frame, masks = scene(number, {1: (40 + 6 * number, 50)})
+        cv2.imwrite(str(folder / "images" / f"{number:05d}.jpg"), frame.picture)
+        cv2.imwrite(str(folder / "masks" / f"{number:05d}.png"), 255 * masks[1].astype(np.uint8))
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "tools"))
+    tool = importlib.import_module("bench_masklets")
+    monkeypatch.setattr("sys.argv", ["bench_masklets.py", str(tmp_path), "--methods", "repeated", "flow"])
+    tool.main()
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["walk"] == rows["mean"]
+    repeated, flow = float(rows["walk"][0]), float(rows["walk"][2])
+    assert flow > 0.9 > 0.5 > repeated
+    (folder / "masks" / "00000.png").unlink()
+    with pytest.raises(SystemExit, match="got 6 and 5"):
+        tool.main()
 
 
 def test_background_motion_is_found_beside_an_object() -> None:

@@ -186,6 +186,7 @@ def test_a_state_that_does_not_fit(make: Callable) -> None:
     good = propagator.state_dict()
     broken: list[dict[str, Any]] = [{}, {**good, "version": np.array(99)}, {**good, "ids": np.array(["one"])}]
     broken += [{k: v for k, v in good.items() if k != name} for name in good if name != "ids" and good[name].ndim]
+    broken += [{**good, "ids": np.zeros_like(good["ids"])}]
     broken += [{**good, name: good[name][:1]} for name in good if name != "ids" and good[name].ndim]
     for state in broken:
         with pytest.raises(InputError):
