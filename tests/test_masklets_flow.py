@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import cv2
@@ -83,6 +84,21 @@ def test_two_objects_cross() -> None:
     assert iou(masks[1], truth[1]) > 0.75
 
 
+def test_a_mask_that_holds_its_neighbour() -> None:
+    """What two masks share is remembered for one of them only: the other does not take it when that one is removed."""
+    propagator = FlowPropagator()
+    frame, masks = scene(1, {1: (40, 50), 2: (110, 60)})
+    propagator.propose(frame)
+    propagator.prompt(1, Prompt(mask=masks[1]))
+    propagator.prompt(2, Prompt(mask=masks[1] | masks[2]))
+    propagator.commit()
+    propagator.forget(1)
+    frame, masks = scene(2, {1: (42, 50), 2: (110, 62)})
+    shown = propagator.propose(frame)
+    assert shown.ids.tolist() == [2]
+    assert iou(np.asarray(shown.masks)[0], masks[2]) > 0.85
+
+
 def test_a_still_camera_and_a_still_object() -> None:
     """Without any motion, the mask stays as it is."""
     propagator = FlowPropagator()
@@ -155,6 +171,28 @@ def test_real_clips(shared: Path, clip: str, least: float, box: float) -> None:
             values.append(region_similarity(np.asarray(shown.masks)[0], truth))
         propagator.commit()
     assert np.mean(values) > least
+
+
+def test_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its table has a row a clip and the means; flow follows a disc that a repeated mask loses."""
+    folder = tmp_path / "walk"
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(6):
+        frame, masks = scene(number, {1: (40 + 6 * number, 50)})
+        cv2.imwrite(str(folder / "images" / f"{number:05d}.jpg"), frame.picture)
+        cv2.imwrite(str(folder / "masks" / f"{number:05d}.png"), 255 * masks[1].astype(np.uint8))
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "tools"))
+    tool = importlib.import_module("bench_masklets")
+    monkeypatch.setattr("sys.argv", ["bench_masklets.py", str(tmp_path), "--methods", "repeated", "flow"])
+    tool.main()
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert rows["walk"] == rows["mean"]
+    repeated, flow = float(rows["walk"][0]), float(rows["walk"][2])
+    assert flow > 0.9 > 0.5 > repeated
+    (folder / "masks" / "00000.png").unlink()
+    with pytest.raises(SystemExit, match="got 6 and 5"):
+        tool.main()
 
 
 def test_background_motion_is_found_beside_an_object() -> None:

@@ -201,6 +201,7 @@ def test_a_state_that_does_not_fit(make: Callable) -> None:
     good = propagator.state_dict()
     broken: list[dict[str, Any]] = [{}, {**good, "version": np.array(99)}, {**good, "ids": np.array(["one"])}]
     broken += [{k: v for k, v in good.items() if k != name} for name in good if name != "ids" and good[name].ndim]
+    broken += [{**good, "ids": np.zeros_like(good["ids"])}, {**good, "ids": good["ids"][[0, 0]]}]
     broken += [{**good, name: v[:1]} for name, v in good.items() if name != "ids" and v.ndim and len(v) > 1]
     for state in broken:
         with pytest.raises(InputError):

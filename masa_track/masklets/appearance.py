@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-SHAPE = (12, 12, 11, 12, 12)  # cells along y, x, L, a, b; with 10 positions a side J is .02 less on DAVIS
+SHAPE = (12, 12, 11, 12, 12)  # cells along y, x, L, a, b; with 10 positions a side J is .01 less on DAVIS
 _SPAN = 1.5  # extents on each side of the centre; what is farther falls into the outermost cells
 _BLUR = 0.55  # cells, standard deviation
 _UNKNOWN = 0.02  # pixels of weight .5 in each cell

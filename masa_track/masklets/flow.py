@@ -495,6 +495,8 @@ def _of_state(state: Mapping[str, np.ndarray], working_side: int) -> tuple[np.nd
             f"the state is of version {version}, working_side {side}; this propagator has version {STATE_VERSION}, "
             f"working_side {working_side}: make it with the same options"
         )
+    if ids.ndim != 1 or len(set(ids.tolist())) < len(ids) or (image is not None and image.shape[2:] != (3,)):
+        raise InputError("the state's ids must be different, and its image (h, w, 3): it is damaged")
     if not len(ids):
         return image, {}
     shape = None if image is None else image.shape[:2]

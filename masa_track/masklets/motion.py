@@ -21,7 +21,7 @@ class DenseFlow:
 
     def __init__(self) -> None:
         self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._flow.setFinestScale(0)  # the preset stops at half the picture's size: J .70 instead of .71 on DAVIS
+        self._flow.setFinestScale(0)  # the preset stops at half the picture's size: J .69 instead of .71 on DAVIS
 
     def between(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How pixels of ``after`` moved.

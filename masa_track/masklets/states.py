@@ -60,7 +60,10 @@ def arrays_to_objects(
     try:
         if int(state["version"]) != _VERSION:
             raise InputError(f"the state is of version {state['version']}, not {_VERSION}")
-        return {int(identity): _read(state, int(identity), shapes, device) for identity in state["ids"]}
+        objects = {int(identity): _read(state, int(identity), shapes, device) for identity in state["ids"]}
+        if len(objects) != len(state["ids"]):
+            raise InputError(f"ids of the state must differ, got {state['ids'].tolist()}")
+        return objects
     except InputError:
         raise
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
