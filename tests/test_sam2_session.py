@@ -5,22 +5,26 @@ That the same is computed as by the official code is tested in test_sam2_parity.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pytest
+import supervision as sv
 from propagated_scenes import HEIGHT, WIDTH, disc, scene, walk
 from sam2_networks import edgetam_network, quick_network, recipe, small_network
 
 pytest.importorskip("transformers")
 import torch
 
-from masa_track.contracts import Features, Frame, Prompt
+from masa_track.contracts import Features, Frame, FrameResult, Prompt
 from masa_track.errors import InputError
 from masa_track.masklets.sam2 import Maps, Sam2Network
 from masa_track.masklets.session import MaskletSession, SessionOptions
+from masa_track.masklets.tracking import MaskletTracker
+from masa_track.tracker import MasaTracker
 
 BOX = np.array([14.0, 17, 52, 55])
 
@@ -448,13 +452,12 @@ def test_another_picture_size_in_the_middle() -> None:
     follow(tracked, [3])
 
 
-def test_bfloat16() -> None:
-    """Masks as in float32 for the most part; with trained weights more so (not tested here)."""
-    import copy
-
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision(dtype: str) -> None:
+    """Masks as in float32 for the most part. Nothing is said of trained weights."""
     exact = quick_network()
-    half = Sam2Network(copy.deepcopy(exact.model).to(torch.bfloat16), "half")
-    assert half.key.endswith("/bfloat16")
+    half = Sam2Network(copy.deepcopy(exact.model).to(getattr(torch, dtype)), "half")
+    assert half.key.endswith(f"/{dtype}")
     overlaps = []
     runs = [MaskletSession(network) for network in (exact, half)]
     for number in range(1, 5):
@@ -470,6 +473,15 @@ def test_bfloat16() -> None:
     assert min(overlaps) > 0.8
 
 
+@pytest.mark.huge
+def test_a_compiled_encoder() -> None:
+    exact = quick_network()
+    compiled = Sam2Network(copy.deepcopy(exact.model), "compiled", compile_encoder=True)
+    with torch.no_grad():
+        one, other = (network.encode(network.prepare(picture(1).picture)) for network in (exact, compiled))
+    assert torch.allclose(one.coarse, other.coarse, atol=1e-4)
+
+
 def test_pictures_are_scaled_as_pillow_does() -> None:
     """The official code scales them by Pillow's bicubic filter, then normalises them."""
     from PIL import Image
@@ -480,6 +492,36 @@ def test_pictures_are_scaled_as_pillow_does() -> None:
     wanted = (scaled / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     found = quick_network().prepare(image)[0].permute(1, 2, 0).numpy()
     assert np.abs(found - wanted).max() <= 1.01 / 255 / 0.224
+
+
+# ---- with detections
+
+
+def test_it_goes_with_a_tracker() -> None:
+    """Masks of random weights: what a tracker does with them is legal, and a state goes on bit for bit."""
+    tracker, copied = (MaskletTracker(MasaTracker(Grey(), fps=25), session(corrections_are_prompts=True)) for _ in "ab")
+    for number in range(1, 9):
+        result = _step(tracker, number)
+        assert sorted(tracker.propagator.ids) == sorted(set(result.detections.tracker_id.tolist()) - {-1})
+        assert result.detections.mask.shape == (2, HEIGHT, WIDTH)
+    copied.load_state_dict(tracker.state_dict())
+    one, other = (_step(each, 9).detections for each in (tracker, copied))
+    np.testing.assert_array_equal(np.asarray(one.mask), np.asarray(other.mask))
+    assert one.tracker_id.tolist() == other.tracker_id.tolist()
+
+
+class Grey:
+    """A model that cannot tell objects apart."""
+
+    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        return np.ones((len(boxes), 4), np.float32)
+
+
+def _step(tracker: MaskletTracker, number: int) -> FrameResult:
+    """A frame with the true boxes of the two discs."""
+    boxes = np.float32([[x - 18, y - 18, x + 18, y + 18] for x, y in walk(number).values()])
+    found = sv.Detections(boxes, confidence=np.full(2, 0.9, np.float32), class_id=np.zeros(2, int))
+    return tracker.step(picture(number), found)[0]
 
 
 # ---- EdgeTAM

@@ -15,9 +15,11 @@ import torch
 from transformers import Sam2VideoModel
 
 from masa_track.errors import InputError
+from masa_track.masklets.loading import check_propagator, open_propagator
 from masa_track.masklets.models import MODELS, SIZES
 from masa_track.masklets.sam2 import EdgeTamNetwork, Sam2Network
 from masa_track.masklets.sam2_keys import configuration, hub_keys, identify, to_hub
+from masa_track.masklets.session import MaskletSession
 from masa_track.masklets.weights import load_network
 
 TINY = official_keys({"config": "hiera_tiny"})
@@ -141,10 +143,13 @@ def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("facebook/sam2-hiera-base-plus", r"sam2_hiera_base_plus\.pt.*huggingface\.co/facebook/sam2-hiera-base-plus"),
         ("edgetam", r"model\.safetensors.*huggingface\.co/yonigozlan/EdgeTAM-hf"),
     ):
+        check_propagator(name)
         with pytest.raises(InputError, match=file + ".*--masklets path/to/"):
-            load_network(name)
+            open_propagator(name)
     with pytest.raises(InputError, match=r"did you mean 'sam2\.1-hiera-tiny'"):
         load_network("sam2.1-tiny")
+    with pytest.raises(InputError, match=r"did you mean 'sam2\.1-hiera-tiny'"):
+        check_propagator("sam2.1-tiny")
     with pytest.raises(InputError, match=r"no such checkpoint: nowhere\.pt"):
         load_network("nowhere.pt")
     with pytest.raises(InputError, match="multiple of 32"):
@@ -156,8 +161,9 @@ def test_a_name_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
     find = registry.find_spec
     monkeypatch.setattr(registry, "find_spec", lambda name: None if name == "transformers" else find(name))
-    with pytest.raises(InputError, match=r'transformers is needed for masklets.*"\.\[masklets\]"'):
-        load_network("sam2.1-hiera-tiny")
+    with pytest.raises(InputError, match=r'transformers is needed for --masklets sam2.*"\.\[masklets\]"'):
+        check_propagator("sam2.1-hiera-tiny")
+    check_propagator("flow")
 
 
 @pytest.mark.parametrize("kind", ["sam2", "edgetam"])
@@ -170,6 +176,9 @@ def test_a_folder_of_hugging_face(kind: str, tmp_path: Path) -> None:
     ours, theirs = network.model.state_dict(), loaded.model.state_dict()
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    opened = open_propagator(str(tmp_path), "cpu")
+    assert isinstance(opened, MaskletSession)
+    assert opened.network.key == loaded.key
     with pytest.raises(InputError, match=r"side is for official \.pt files"):
         load_network(tmp_path, side=512)
     with pytest.raises(InputError, match=r"does not fit the model 'sam2\.1-hiera-tiny'"):
