@@ -71,7 +71,7 @@ def main() -> None:
     args = parser.parse_args()
     model = load("nano", device="cpu")
     print(
-        f"{'sequence':18}{'every':>6}{'masklets':>10}{'IDF1':>8}{'HOTA':>8}{'MOTA':>8}{'switches':>10}{'ms a frame':>12}"
+        f"{'sequence':18}{'every':>6}{'masklets':>10}{'IDF1':>8}{'HOTA':>8}{'MOTA':>8}{'switches':>10}{'ms/frame':>12}"
     )
     for folder in args.sequences:
         for every in args.every:
