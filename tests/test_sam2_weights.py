@@ -46,7 +46,7 @@ def write(path: Path, keys: dict[str, Any], **changed: torch.Tensor) -> Path:
     return path
 
 
-@pytest.mark.parametrize("size", ["goldens", *SIZES])
+@pytest.mark.parametrize("size", ["goldens", "tiny", *(pytest.param(s, marks=pytest.mark.slow) for s in SIZES[1:])])
 def test_every_key_and_shape(size: str, request: pytest.FixtureRequest) -> None:
     """By rule, for both versions: the names are those that were noted, the shapes are the configuration's."""
     if size in ("goldens", "tiny"):
@@ -221,7 +221,7 @@ def test_an_official_file(tmp_path: Path) -> None:
     network = load_network("sam2.1-hiera-tiny", tmp_path / "sam2.1_hiera_tiny.pt", "cpu", "bfloat16", side=256)
     assert (network.name, network.side, network.dtype) == ("sam2.1-hiera-tiny", 256, torch.bfloat16)
     for key, value in to_hub(state).items():
-        assert torch.equal(network.model.state_dict()[key], value.bfloat16()), key
+        assert torch.equal(network.model.state_dict()[key].bfloat16(), value.bfloat16()), key
     with torch.no_grad():
         maps = network.encode(network.prepare(np.zeros((48, 64, 3), np.uint8)))
     assert maps.coarse.shape == (1, 256, 16, 16)

@@ -40,7 +40,7 @@ def network(args: argparse.Namespace) -> Sam2Network:
     torch.manual_seed(0)
     model = Sam2VideoModel(configuration("sam2.1-hiera-tiny", args.side or 1024)).eval().requires_grad_(False)
     model.mask_decoder.pred_obj_score_head.proj_out.bias.data.fill_(5.0)  # objects are visible
-    return Sam2Network(model.to(choose_device(args.device), choose_dtype(args.dtype)), "random")
+    return Sam2Network(model.to(choose_device(args.device)), "random", choose_dtype(args.dtype))
 
 
 def seconds(device: torch.device) -> float:

@@ -34,12 +34,10 @@ class Maps:
     Attributes:
         fine: (1, C / 8, S / 4, S / 4) and (1, C / 4, S / 8, S / 8), for the mask decoder.
         coarse: (1, C, S / 16, S / 16).
-        positions: (1, S / 16 * S / 16, C) sine positions of ``coarse``.
     """
 
     fine: tuple[Tensor, Tensor]
     coarse: Tensor
-    positions: Tensor
 
 
 @dataclass(frozen=True)
@@ -63,36 +61,39 @@ class Sam2Network:
     """SAM 2 or 2.1.
 
     Args:
-        model: transformers' ``Sam2VideoModel`` in ``eval()``.
+        model: transformers' ``Sam2VideoModel`` in ``eval()`` and float32, on its device. It is cast to ``dtype``.
         name: for messages and :attr:`key`.
+        dtype: of the weights and of most that is computed. Positions, scores and masks are in float32: bfloat16 would
+            move a click by pixels.
         compile_encoder: compile the image encoder by ``torch.compile``; its first picture takes a minute.
 
     Attributes:
         side: S, pixels of the square that pictures are scaled to.
         name: of the model.
+        dtype: of its weights.
         memory_dtype: of stored memories; bfloat16, as officially.
     """
 
     memory_dtype = torch.bfloat16
 
-    def __init__(self, model: Any, name: str, compile_encoder: bool = False) -> None:
-        self.model = model
-        self.name, self.side = name, int(model.config.image_size)
-        self._image_positions = self.model.get_image_wide_positional_embeddings().detach()
+    def __init__(
+        self, model: Any, name: str, dtype: torch.dtype = torch.float32, compile_encoder: bool = False
+    ) -> None:
+        self.model, self.name, self.side, self.dtype = model, name, int(model.config.image_size), dtype
+        shape = (1, model.config.memory_attention_hidden_size, self.side // 16, self.side // 16)
         with torch.no_grad():
-            self.memory_positions = self._memory_positions()  # (L, 64)
+            self._image_positions = model.get_image_wide_positional_embeddings().to(dtype)  # of the mask decoder
+            sines = model.vision_encoder.neck.position_encoding(shape, self.device, torch.float32)
+            self._image_sines = sines.flatten(2).transpose(1, 2).to(dtype)  # (1, HW, C), of memory attention
+            self.memory_positions = self._memory_positions().to(dtype)  # (L, 64)
+        _cast(model, dtype)
         if compile_encoder:
             self.model.vision_encoder.compile()
 
     @property
     def device(self) -> torch.device:
         """Where the network runs."""
-        return self._image_positions.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of its weights."""
-        return self._image_positions.dtype
+        return self.model.no_memory_embedding.device
 
     @property
     def most_pointers(self) -> int:
@@ -129,7 +130,7 @@ class Sam2Network:
             x.permute(1, 2, 0).reshape(1, -1, side, side).contiguous()
             for x, side in zip(output.fpn_hidden_states, sides, strict=True)
         ]
-        return Maps((maps[0], maps[1]), maps[2], output.fpn_position_encoding[-1].transpose(0, 1))
+        return Maps((maps[0], maps[1]), maps[2])
 
     def unconditioned(self, maps: Maps) -> Tensor:
         """(1, C, S / 16, S / 16), for a frame that has no memory before it."""
@@ -181,7 +182,7 @@ class Sam2Network:
         """
         net = self.model.memory_attention
         n, (c, h, w) = len(values), maps.coarse.shape[1:]
-        x = (maps.coarse.flatten(2).transpose(1, 2) + 0.1 * maps.positions).expand(n, -1, -1)
+        x = (maps.coarse.flatten(2).transpose(1, 2) + 0.1 * self._image_sines).expand(n, -1, -1)
         rotation = _rotation(net.rotary_emb(x, net.position_ids))
         for layer in net.layers:
             attention, y = layer.self_attn, layer.layer_norm1(x)
@@ -224,7 +225,7 @@ class Sam2Network:
         if points is None:
             points = torch.zeros(n, 1, 2, device=self.device), torch.full((n, 1), -1, device=self.device)
         sparse, dense = model.prompt_encoder(
-            points[0][:, None].to(self.dtype),
+            points[0][:, None].float(),
             points[1][:, None],
             None,
             None if before is None else before.to(self.dtype),
@@ -232,7 +233,7 @@ class Sam2Network:
         masks, qualities, tokens, scores = model.mask_decoder(
             image_embeddings=seen,
             image_positional_embeddings=self._image_positions.expand(n, -1, -1, -1),
-            sparse_prompt_embeddings=sparse,
+            sparse_prompt_embeddings=sparse.to(self.dtype),
             dense_prompt_embeddings=dense,
             multimask_output=many,
             high_resolution_features=list(maps.fine),
@@ -282,39 +283,35 @@ class Sam2Network:
         full = torch.where(hard[:, None, None, None], (full > 0).float(), full.sigmoid())
         config = self.model.config
         full = (full * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc).to(self.dtype)
-        memory, positions = self.model.memory_encoder(maps.coarse.expand(len(masks), -1, -1, -1), full)
+        memory, _ = self.model.memory_encoder(maps.coarse.expand(len(masks), -1, -1, -1), full)
         absent = self.model.occlusion_spatial_embedding_parameter
         if absent is not None:
             memory = memory + (scores <= 0).to(memory.dtype)[:, None, None, None] * absent[..., None, None]
-        return self._tokens(memory, positions).to(self.memory_dtype)
+        return self._tokens(memory).to(self.memory_dtype)
 
-    def _tokens(self, memory: Tensor, positions: Tensor) -> Tensor:
+    def _tokens(self, memory: Tensor) -> Tensor:
         """(N, 64, h, w) memories as (N, L, 64) tokens."""
         return memory.flatten(2).transpose(1, 2)
 
     def _memory_positions(self) -> Tensor:
         """(L, 64) sine positions of the tokens of a memory."""
         side = self.side // 16
-        found = self.model.memory_encoder.position_encoding((1, 1, side, side), self.device, self.dtype)
+        found = self.model.memory_encoder.position_encoding((1, 1, side, side), self.device, torch.float32)
         return found.flatten(2).transpose(1, 2)[0]
 
 
 class EdgeTamNetwork(Sam2Network):
     """EdgeTAM: memories are resampled to 256 tokens without and 256 with rotary positions, ``EdgeTamVideoModel``."""
 
-    def _tokens(self, memory: Tensor, positions: Tensor) -> Tensor:
-        rows = [  # the resampler takes one memory at a time
-            self.model.spatial_perceiver(memory[i : i + 1], positions[:1].to(memory.dtype))[0]
-            for i in range(len(memory))
-        ]
-        return torch.cat(rows)
+    def _tokens(self, memory: Tensor) -> Tensor:
+        # The resampler takes one memory at a time.
+        return torch.cat([self.model.spatial_perceiver(row[None], self._memory_sines)[0] for row in memory])
 
     def _memory_positions(self) -> Tensor:
-        side = self.side // 16
-        width = self.model.config.memory_encoder_output_channels
-        found = self.model.memory_encoder.position_encoding((1, width, side, side), self.device, self.dtype)
-        blank = torch.zeros(1, width, side, side, device=self.device, dtype=self.dtype)
-        return self.model.spatial_perceiver(blank, found)[1][0]
+        side, width = self.side // 16, self.model.config.memory_encoder_output_channels
+        sines = self.model.memory_encoder.position_encoding((1, width, side, side), self.device, torch.float32)
+        self._memory_sines = sines.to(self.dtype)
+        return self.model.spatial_perceiver(torch.zeros_like(sines), sines)[1][0]
 
     def _rotate_memories(self, keys: Tensor, rotation: tuple[Tensor, Tensor], spatial: int) -> Tensor:
         net, length = self.model.memory_attention, len(self.memory_positions)
@@ -327,6 +324,19 @@ class EdgeTamNetwork(Sam2Network):
     @staticmethod
     def _feed_forward(layer: Any, x: Tensor) -> Tensor:
         return layer.mlp(x)
+
+
+def _cast(model: Any, dtype: torch.dtype) -> None:
+    """Casts a network, but for what positions are computed with."""
+    exact = [
+        (module, name, buffer.clone())
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name in ("inv_freq", "original_inv_freq", "positional_embedding")
+    ]
+    model.to(dtype)
+    for module, name, buffer in exact:
+        setattr(module, name, buffer)
 
 
 def _padded(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor | None, int]:

@@ -64,8 +64,8 @@ def load_network(
         name, model = _from_folder(path, wanted, side)
     else:
         name, model = _from_file(path, wanted, side)
-    model = model.eval().requires_grad_(False).to(chosen, number_type)
-    return (EdgeTamNetwork if name == "edgetam" else Sam2Network)(model, name, compile_encoder)
+    model = model.eval().requires_grad_(False).to(chosen)
+    return (EdgeTamNetwork if name == "edgetam" else Sam2Network)(model, name, number_type, compile_encoder)
 
 
 def _fetch(model: MaskletModel) -> Path:
