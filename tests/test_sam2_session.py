@@ -24,6 +24,7 @@ from masa_track.errors import InputError
 from masa_track.masklets.sam2 import Maps, Sam2Network
 from masa_track.masklets.session import MaskletSession, SessionOptions
 from masa_track.masklets.tracking import MaskletTracker
+from masa_track.runs.packing import pack, unpack
 from masa_track.tracker import MasaTracker
 
 BOX = np.array([14.0, 17, 52, 55])
@@ -519,7 +520,7 @@ def test_it_goes_with_a_tracker() -> None:
         result = _step(tracker, number)
         assert sorted(tracker.propagator.ids) == sorted(set(result.detections.tracker_id.tolist()) - {-1})
         assert result.detections.mask.shape == (2, HEIGHT, WIDTH)
-    copied.load_state_dict(tracker.state_dict())
+    copied.load_state_dict(unpack(pack(tracker.state_dict())))  # as a run stores it
     one, other = (_step(each, 9).detections for each in (tracker, copied))
     np.testing.assert_array_equal(np.asarray(one.mask), np.asarray(other.mask))
     assert one.tracker_id.tolist() == other.tracker_id.tolist()

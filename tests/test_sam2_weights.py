@@ -167,10 +167,12 @@ def test_a_name_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sam2", "edgetam"])
-def test_a_folder_of_hugging_face(kind: str, tmp_path: Path) -> None:
+def test_a_folder_of_hugging_face(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     network = quick_network() if kind == "sam2" else edgetam_network()
     network.model.save_pretrained(tmp_path)
+    capfd.readouterr()
     loaded = load_network(tmp_path, device="cpu")
+    assert capfd.readouterr().err == ""  # no progress bar of transformers
     assert type(loaded) is (Sam2Network if kind == "sam2" else EdgeTamNetwork)
     assert loaded.side == network.side
     ours, theirs = network.model.state_dict(), loaded.model.state_dict()

@@ -121,6 +121,7 @@ def _from_folder(folder: Path, wanted: str, side: int | None) -> tuple[str, Any]
     """The name and the model of a folder in Hugging Face's form; ``wanted`` as of :func:`_from_file`."""
     from safetensors import SafetensorError
     from transformers import AutoConfig, EdgeTamVideoModel, Sam2VideoModel
+    from transformers.utils import logging
 
     if side is not None:
         raise InputError(f"side is for official .pt files only: {folder} has its own in config.json")
@@ -143,6 +144,8 @@ def _from_folder(folder: Path, wanted: str, side: int | None) -> tuple[str, Any]
         size = SIZE_OF.get((backbone.hidden_size, sum(backbone.blocks_per_stage)), "of its own")
         name = f"sam{'2.1' if config.enable_temporal_pos_encoding_for_object_pointers else '2'}-hiera-{size}"
     _check_name(folder, wanted, name)
+    with_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # weights are read in a second
     try:
         model, report = classes[kind].from_pretrained(
             folder,
@@ -154,6 +157,9 @@ def _from_folder(folder: Path, wanted: str, side: int | None) -> tuple[str, Any]
         )
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder} cannot be read ({first_line(error)}): download it again") from error
+    finally:
+        if with_bar:
+            logging.enable_progress_bar()
     missing, copy = set(report["missing_keys"]), "shared_image_embedding.positional_embedding"
     source = "prompt_encoder.shared_embedding.positional_embedding"
     if copy in missing and source not in missing:  # transformers keeps the same numbers twice
