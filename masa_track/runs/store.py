@@ -65,8 +65,8 @@ class RunInfo:
         model_key: name, checksum and dtype of the model that embedded the boxes.
         first: number of the first frame that was asked for.
         stride: every how many frames.
-        source_size: bytes of the source's file; 0 where it is none.
-        source_modified: its time of change, seconds since 1970; 0 where it is none.
+        inputs: bytes and time of change (seconds since 1970) of the files that are read, by argument: the video, and
+            the file of detections.
         live: whether frames came when they happened.
         offline: whether the tracks are finished when the source has ended.
         post: steps of :mod:`masa_track.runs.demo_steps` for that, in place of the usual ones.
@@ -86,8 +86,7 @@ class RunInfo:
     model_key: str = ""
     first: int = 1
     stride: int = 1
-    source_size: int = 0
-    source_modified: float = 0.0
+    inputs: dict[str, list[float]] = field(default_factory=dict)
     live: bool = False
     offline: bool = False
     post: tuple[str, ...] = ()
