@@ -107,8 +107,8 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
         if now.inputs.get(name) != [size, modified]:
             got = now.inputs.get(name, [0])[0]
             raise InputError(
-                f"--resume: the file of {name} has changed since the run began ({size:,.0f} bytes then, {got:,.0f} now): "
-                "track it anew in another folder"
+                f"--resume: the file of {name} has changed since the run began ({size:,.0f} bytes then, {got:,.0f} "
+                "now): track it anew in another folder"
             )
 
 
