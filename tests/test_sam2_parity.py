@@ -233,11 +233,12 @@ def check_inputs(file: str, network: Any) -> None:
     assert total == pytest.approx(checks["weights"], rel=1e-9)
     with torch.no_grad():
         maps = network.encode(torch.from_numpy(video[3])[None])
-    for level, found in enumerate((*maps.fine, maps.coarse)):
-        value = found[0].numpy()
-        value = value[:: value.shape[0] // 8, :: value.shape[1] // 8, :: value.shape[2] // 8]
-        want = golden[f"stage/feature{level}"]
-        assert np.abs(value.reshape(want.shape) - want).max() <= 1e-5 * np.abs(want).max(), level
+    sines = network.image_sines[0].T.reshape(maps.coarse.shape[1:])
+    found = {f"feature{level}": values[0] for level, values in enumerate((*maps.fine, maps.coarse))}
+    for name, values in {**found, "position2": sines}.items():
+        some = values.numpy()[tuple(slice(None, None, side // 8) for side in values.shape)]
+        want = golden[f"stage/{name}"]
+        assert np.abs(some.reshape(want.shape) - want).max() <= 1e-5 * np.abs(want).max(), name
 
 
 def test_frames_weights_and_features() -> None:

@@ -71,6 +71,8 @@ class Sam2Network:
         side: S, pixels of the square that pictures are scaled to.
         name: of the model.
         dtype: of its weights.
+        image_sines: (1, HW, C) sine positions of the coarsest map, for memory attention.
+        memory_positions: (L, 64) the same of a memory's tokens.
         memory_dtype: of stored memories; bfloat16, as officially.
     """
 
@@ -84,8 +86,8 @@ class Sam2Network:
         with torch.no_grad():
             self._image_positions = model.get_image_wide_positional_embeddings().to(dtype)  # of the mask decoder
             sines = model.vision_encoder.neck.position_encoding(shape, self.device, torch.float32)
-            self._image_sines = sines.flatten(2).transpose(1, 2).to(dtype)  # (1, HW, C), of memory attention
-            self.memory_positions = self._memory_positions().to(dtype)  # (L, 64)
+            self.image_sines = sines.flatten(2).transpose(1, 2).to(dtype)
+            self.memory_positions = self._memory_positions().to(dtype)
         _cast(model, dtype)
         if compile_encoder:
             self.model.vision_encoder.compile()
@@ -182,7 +184,7 @@ class Sam2Network:
         """
         net = self.model.memory_attention
         n, (c, h, w) = len(values), maps.coarse.shape[1:]
-        x = (maps.coarse.flatten(2).transpose(1, 2) + 0.1 * self._image_sines).expand(n, -1, -1)
+        x = (maps.coarse.flatten(2).transpose(1, 2) + 0.1 * self.image_sines).expand(n, -1, -1)
         rotation = _rotation(net.rotary_emb(x, net.position_ids))
         for layer in net.layers:
             attention, y = layer.self_attn, layer.layer_norm1(x)
