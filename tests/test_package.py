@@ -34,6 +34,7 @@ ROOMS = [
     "segmenters",
     "tracker",
     "masklets",
+    "parts",
     "adapters",
     "evaluation",
     "report",
@@ -47,7 +48,7 @@ ROOMS = [
 TORCH_FREE = [
     *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks", "onnx_session"),
     *("association", "video", "formats", "drawing", "runs"),
-    *("encoders", "detectors", "tracker", "masklets", "adapters", "evaluation", "report", "pipeline", "cli"),
+    *("encoders", "detectors", "tracker", "masklets", "parts", "adapters", "evaluation", "report", "pipeline", "cli"),
 ]
 TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {

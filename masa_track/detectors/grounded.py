@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from masa_track.boxes import suppress
 from masa_track.detectors.base import FeatureDetector
-from masa_track.detectors.phrases import read_prompt
+from masa_track.detectors.phrases import caption_groups, phrase_tokens, read_prompt
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.registry import GROUNDING_DINO, models_with
 
@@ -134,12 +134,7 @@ def tokenize(tokenizer: Any, phrases: Sequence[str], device: torch.device) -> tu
     offsets = encoding.pop("offset_mapping")[0].tolist()
     if len(offsets) > MAX_TOKENS:
         raise InputError(f"text must have at most {MAX_TOKENS} tokens, got {len(offsets)}: name fewer things")
-    tokens_of, start = [], 0
-    for phrase in phrases:
-        end = start + len(phrase)
-        tokens_of.append([i for i, (a, b) in enumerate(offsets) if b > a and a >= start and b <= end])
-        start = end + len(". ")
-    return {key: value.to(device) for key, value in encoding.items()}, tokens_of
+    return {key: value.to(device) for key, value in encoding.items()}, phrase_tokens(phrases, offsets)
 
 
 @dataclass(frozen=True)
@@ -188,20 +183,9 @@ def text_groups(
     Raises:
         InputError: a phrase is too long for a caption.
     """
-    lengths = [len(ids) + 1 for ids in tokenizer(list(phrases), add_special_tokens=False)["input_ids"]]  # full stops
-    groups: list[TextGroup] = []
-    start, used = 0, 2  # the caption begins and ends with a special token
-    for index, length in enumerate(lengths):
-        if used + length > max_tokens and index > start:
-            groups.append(TextGroup(*tokenize(tokenizer, phrases[start:index], device), start))
-            start, used = index, 2
-        if used + length > max_tokens:
-            raise InputError(
-                f"a phrase of text must have at most {max_tokens - 3} tokens, got {phrases[index][:60]!r}..."
-            )
-        used += length
-    groups.append(TextGroup(*tokenize(tokenizer, phrases[start:], device), start))
-    return groups
+    lengths = [len(ids) for ids in tokenizer(list(phrases), add_special_tokens=False)["input_ids"]]
+    groups = caption_groups(phrases, lengths, max_tokens)
+    return [TextGroup(*tokenize(tokenizer, phrases[start:end], device), start) for start, end in groups]
 
 
 def merge_groups(

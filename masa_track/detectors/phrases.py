@@ -79,6 +79,52 @@ def split_phrases(text: str) -> list[str]:
     return phrases
 
 
+def caption_groups(phrases: Sequence[str], lengths: Sequence[int], max_tokens: int) -> list[tuple[int, int]]:
+    """Phrases in as few captions as hold them in their order; one caption where all fit.
+
+    Args:
+        phrases: lower case, without full stops; may repeat.
+        lengths: tokens of each phrase, without the full stop behind it and without special tokens.
+        max_tokens: of a caption, with full stops and a special token at both ends.
+
+    Returns:
+        For each caption the first phrase and the one behind the last.
+
+    Raises:
+        InputError: a phrase is too long for a caption.
+    """
+    groups: list[tuple[int, int]] = []
+    start, used = 0, 2
+    for index, length in enumerate(lengths):
+        if length + 3 > max_tokens:
+            raise InputError(
+                f"a phrase of text must have at most {max_tokens - 3} tokens, got {phrases[index][:60]!r}..."
+            )
+        if used + length + 1 > max_tokens:
+            groups.append((start, index))
+            start, used = index, 2
+        used += length + 1
+    return [*groups, (start, len(lengths))]
+
+
+def phrase_tokens(phrases: Sequence[str], offsets: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Which tokens of the caption ``"a. b."`` belong to which phrase, by their places: names may occur in names.
+
+    Args:
+        phrases: of the caption, in its order.
+        offsets: (T, 2) first character of each token and the one behind its last; equal for special tokens.
+
+    Returns:
+        For each phrase the positions of its tokens.
+    """
+    tokens_of, start = [], 0
+    for phrase in phrases:
+        end = start + len(phrase)
+        tokens_of.append([i for i, (a, b) in enumerate(offsets) if b > a and a >= start and b <= end])
+        start = end + len(". ")
+    return tokens_of
+
+
 def _names_of(path: Path) -> list[str]:
     try:
         content = path.read_text(encoding="utf-8-sig")
