@@ -334,7 +334,7 @@ def uncovered_segments(panoptic: np.ndarray, part_masks: np.ndarray, covered: fl
     Returns:
         Their numbers, ascending.
     """
-    parts = part_masks.any(axis=0)
+    parts = np.asarray(part_masks.any(axis=0))
     return [n for n in np.unique(panoptic).tolist() if n and parts[panoptic == n].mean() < covered]
 
 
