@@ -283,11 +283,11 @@ def test_a_state_goes_on_with_the_same_tracks(of: str) -> None:
 
 
 def test_a_hint_grows_with_the_overlap_and_the_confidence() -> None:
-    assert hint_nats(0.9, 0.95) == pytest.approx(4.0)
+    assert hint_nats(1.0, 0.95) == pytest.approx(4.0)  # the most
     assert hint_nats(0.9, 0.0) == pytest.approx(0.0)
     assert hint_nats(0.0, 0.95) < -2
     assert hint_nats(0.0, 0.1) > hint_nats(0.0, 0.9)
-    assert hint_nats(0.3, 0.5) == pytest.approx(np.log(0.5 + 0.5 * np.exp(0.0)))
+    assert hint_nats(0.3, 0.5) == pytest.approx(np.log(0.5 + 0.5 * np.exp(-3.1 + 8.2 * 0.3)))
 
 
 @pytest.mark.parametrize(

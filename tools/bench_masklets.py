@@ -75,7 +75,11 @@ class Flow:
         return np.asarray(shown.masks)[0]
 
 
-METHODS = {"repeated": Repeated, "plain": Plain, "flow": Flow}
+METHODS: dict[str, type[Repeated] | type[Plain] | type[Flow]] = {
+    "repeated": Repeated,
+    "plain": Plain,
+    "flow": Flow,
+}
 
 
 def read_clip(folder: Path, frames: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -84,7 +88,16 @@ def read_clip(folder: Path, frames: int) -> tuple[list[np.ndarray], list[np.ndar
     masks = sorted((folder / "masks").glob("*.png"))[:frames]
     if len(images) < 3 or len(images) != len(masks):
         raise SystemExit(f"{folder}: needs 3 frames or more with a mask each, got {len(images)} and {len(masks)}")
-    return [cv2.imread(str(path)) for path in images], [cv2.imread(str(path), 0) > 127 for path in masks]
+    return [_read(path, cv2.IMREAD_COLOR) for path in images], [
+        _read(path, cv2.IMREAD_GRAYSCALE) > 127 for path in masks
+    ]
+
+
+def _read(path: Path, flag: int) -> np.ndarray:
+    picture = cv2.imread(str(path), flag)
+    if picture is None:
+        raise SystemExit(f"{path}: no picture that can be read")
+    return np.asarray(picture)
 
 
 def measure_speed(images: list[np.ndarray], mask: np.ndarray, counts: list[int]) -> None:

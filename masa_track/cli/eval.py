@@ -12,11 +12,13 @@ from typing import Any
 
 from masa_track.cli.arguments import path_text
 from masa_track.cli.counts import check_counts
+from masa_track.errors import InputError
 
 _DESCRIPTION = """\
 Scores tracks against the truth: HOTA with its parts DetA (detection), AssA (association) and LocA
 (localisation), MOTA, IDF1, identity switches (IDSW), false positives (FP) and misses (FN). For objects
-of many classes: TETA with its parts LocA (localisation), AssocA (association) and ClsA (classification)."""
+of many classes: TETA with its parts LocA (localisation), AssocA (association) and ClsA (classification).
+For masks: J, F and J&F as DAVIS defines them."""
 
 _EPILOG = """\
 GT and TRACKS are MOTChallenge text or json. Text has one row for each box:
@@ -41,11 +43,16 @@ they score. --rules says what:
 A track box without a true box is a false positive, also after GT's last frame. COMBINED is
 computed from the summed counts of all sequences; it is not their mean.
 
+With --metrics jf, GT and TRACKS are folders of masks: NAME.png with a palette or in grey, whose values are
+object numbers (or OBJECT/NAME.png, as in SA-V), of one sequence, or of several in folders of their names.
+Objects are those of the first picture of GT; its first and last frame are not scored; 255 is background.
+
 examples:
   masa-track track TUD-Campus/img1 --out runs/campus
   masa-track eval TUD-Campus runs/campus
   masa-track eval bdd_val.json runs/bdd --metrics teta,hota
   masa-track eval MOT17/train my_results --json scores.json
+  masa-track eval DAVIS/Annotations/480p runs/vos --metrics jf
   masa-track eval TUD-Campus/gt/gt.txt tracks.txt --stride 10    # every 10th frame of both"""
 
 
@@ -68,7 +75,7 @@ def add_parser(commands: Any) -> None:
         "--metrics",
         default="hota,clear,idf1",
         metavar="NAMES",
-        help="any of hota, clear, idf1, teta, separated by commas (default: %(default)s)",
+        help="any of hota, clear, idf1, teta, separated by commas, or jf for masks (default: %(default)s)",
     )
     parser.add_argument(
         "--exhaustive",
@@ -112,12 +119,14 @@ def run(args: argparse.Namespace) -> int:
         OSError: FILE could not be written after all.
     """
     check_counts(args, "stride")
+    metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
+    if "jf" in metrics:
+        return _run_masks(args, metrics)
     if args.json is not None:
         _check_json(args.json, args.gt, args.tracks, args.rules)
     from masa_track.evaluation.metrics import measure
     from masa_track.evaluation.table import format_table, format_teta
 
-    metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
     measured = measure(args.gt, args.tracks, metrics, args.stride, args.iou, args.exhaustive, args.rules)
     parts = []
     if measured.evaluation is not None:
@@ -130,13 +139,47 @@ def run(args: argparse.Namespace) -> int:
     for note in short_tracks(measured.last_frames):
         print(note, file=sys.stderr)
     if args.json is not None:
-        from masa_track.files import write_text
-
-        try:
-            write_text(args.json, json.dumps(measured.as_dict(), indent=2, allow_nan=False) + "\n")
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, args.json) from error
+        _write_json(args.json, measured.as_dict())
     return 0
+
+
+def _run_masks(args: argparse.Namespace, metrics: list[str]) -> int:
+    """Scores folders of masks."""
+    from masa_track.evaluation.davis import evaluate_masks
+    from masa_track.files import check_file, check_overwriting
+
+    if metrics != ["jf"]:
+        raise InputError(f"--metrics jf is for masks and stands alone, got {args.metrics}: score the others apart")
+    for option, given in (
+        ("--stride", args.stride != 1),
+        ("--iou", args.iou != 0.5),
+        ("--rules", args.rules != "auto"),
+        ("--exhaustive", args.exhaustive is not None),
+    ):
+        if given:
+            raise InputError(f"{option} is not for --metrics jf, whose rules are fixed: leave it out")
+    if args.json is not None:
+        check_file(args.json, "--json")
+        check_overwriting([("--json", args.json)], [("GT", args.gt), ("TRACKS", args.tracks)])
+    evaluation = evaluate_masks(args.gt, args.tracks)
+    print(evaluation.table())
+    if args.json is not None:
+        _write_json(args.json, evaluation.as_dict())
+    return 0
+
+
+def _write_json(file: str, scores: Mapping[str, Any]) -> None:
+    """Writes the scores.
+
+    Raises:
+        OSError: FILE could not be written.
+    """
+    from masa_track.files import write_text
+
+    try:
+        write_text(file, json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file) from error
 
 
 def rule_notes(applied: Mapping[str, tuple[str, int]]) -> list[str]:

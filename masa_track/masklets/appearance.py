@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-SHAPE = (12, 12, 11, 12, 12)  # cells along y, x, L, a, b; with 10 positions a side J is .02 less on DAVIS
+SHAPE = (12, 12, 11, 12, 12)  # cells along y, x, L, a, b; with 10 positions a side J is .01 less on DAVIS
 _SPAN = 1.5  # extents on each side of the centre; what is farther falls into the outermost cells
-_BLUR = 0.7  # cells, standard deviation
+_BLUR = 0.55  # cells, standard deviation
 _UNKNOWN = 0.02  # pixels of weight .5 in each cell
 _SCALE, _MARGIN = 2.0, 4.0  # an extent is 2 standard deviations of the object's pixels and 4 pixels
 
@@ -26,11 +26,11 @@ def extent(probability: np.ndarray, corner: tuple[int, int] = (0, 0)) -> np.ndar
 
     Returns:
         (4,) float64 x, y, and the half sizes along x and y, pixels. (-1, -1, 0, 0) where the probabilities sum to
-        less than one pixel.
+        less than half a pixel, which is less than any mask of probabilities above .5.
     """
     columns, rows = probability.sum(axis=0, dtype=np.float64), probability.sum(axis=1, dtype=np.float64)
     total = columns.sum()
-    if total < 1:
+    if total < 0.5:
         return np.array([-1.0, -1.0, 0.0, 0.0])
     x, y = np.arange(len(columns)) + corner[0], np.arange(len(rows)) + corner[1]
     centre = np.array([(columns * x).sum(), (rows * y).sum()]) / total
@@ -78,7 +78,7 @@ def histograms(index: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 def posterior(histogram: np.ndarray, index: np.ndarray) -> np.ndarray:
     """Probability (h, w) float32 that pixels of these cells are the object's; .5 for colours never seen there."""
-    inside, outside = (count.ravel()[index].astype(np.float32) for count in histogram)
+    inside, outside = (count.ravel()[index] for count in histogram)
     return (inside + 0.5 * _UNKNOWN) / (inside + outside + _UNKNOWN)
 
 

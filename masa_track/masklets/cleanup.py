@@ -66,28 +66,31 @@ def without_small_pieces(probability: np.ndarray, expected: np.ndarray) -> np.nd
 
 
 def exclusive(probabilities: np.ndarray) -> np.ndarray:
-    """Lets several objects compete for pixels: odds o_k = p_k / (1 - p_k) become p_k = o_k / (1 + sum of all o).
+    """Lets several objects compete for pixels. The most probable one keeps its probability, of equals the first one.
+
+    The others' become o_k / (1 + sum of all o), with odds o = p / (1 - p), which is below .5.
 
     Args:
         probabilities: (K, h, w), of each object alone against the background.
 
     Returns:
-        (K, h, w) that sum to at most 1 over the objects. One object alone stays as it is.
+        (K, h, w); at most one object of a pixel has more than .5.
     """
     if len(probabilities) < 2:
         return probabilities
     clipped = np.clip(probabilities, 0, 0.999)
     odds = clipped / (1 - clipped)
-    return np.asarray(odds / (1 + odds.sum(axis=0)), np.float32)
+    best = probabilities.argmax(axis=0) == np.arange(len(probabilities))[:, None, None]
+    return np.asarray(np.where(best, probabilities, odds / (1 + odds.sum(axis=0))), np.float32)
 
 
 def owned_masks(probabilities: np.ndarray) -> np.ndarray:
-    """(K, h, w) bool masks without overlap: a pixel of background probability below .5 is the most probable object's.
+    """(K, h, w) bool masks without overlap: a pixel is the most probable object's where that has more than .5.
 
     Args:
-        probabilities: (K, h, w) of :func:`exclusive`.
+        probabilities: (K, h, w) of :func:`exclusive`, also after scaling, which may blur borders between objects.
     """
     if not len(probabilities):
         return np.zeros(probabilities.shape, bool)
-    owner = np.where(probabilities.sum(axis=0) > 0.5, probabilities.argmax(axis=0), -1)
+    owner = np.where(probabilities.max(axis=0) > 0.5, probabilities.argmax(axis=0), -1)
     return np.asarray(owner == np.arange(len(probabilities))[:, None, None])

@@ -20,10 +20,10 @@ from masa_track.masks import as_mask, compact_masks
 STATE_VERSION = 1
 # Weights of the log-odds of a pixel, chosen on six clips of DAVIS (tools/bench_masklets.py).
 _PROMPTED, _RECENT, _MOTION = 0.4, 0.7, 0.7
-_SHARPNESS = 0.92  # the sum of the log-odds times this: they are not independent
+_SHARPNESS = 0.8  # the sum of the log-odds times this: they are not independent
 _DECAY = 0.9  # share of the recent colours that a frame keeps
 _RING = 24  # pixels of the working size around the object in which motion is compared
-_NEAR = 40  # pixels of the working size around the expected object that are looked at
+_NEAR = 64  # pixels of the working size around the expected object that are looked at
 _GUIDE_RADIUS, _GUIDE_EPSILON = 4, 3e-4
 _AREA_RATE = 0.1  # weight of a frame in the reference area
 _LEAST_AREA = 0.1  # of the reference area: log-odds 0 of being visible
@@ -39,8 +39,8 @@ class _Memory:
     Attributes:
         probability: (h, w) float32, of each pixel in the last frame; all 0 where the object was not visible.
         around: (4,) float64, its extent when it was last visible.
-        prompted: (2, *SHAPE) float16, mean histograms of the prompted frames, and how many these were.
-        recent: (2, *SHAPE) float16, of recent frames, weighted by ``_DECAY`` to the power of their age.
+        prompted: (2, *SHAPE) float32, mean histograms of the prompted frames, and how many these were.
+        recent: (2, *SHAPE) float32, of recent frames, weighted by ``_DECAY`` to the power of their age.
         area: mean area when it was visible, pixels of the working size.
     """
 
@@ -222,7 +222,7 @@ class FlowPropagator:
             proposal.prompted -= {identity}
 
     def memory_bytes(self) -> int:
-        """Bytes of the memory of all objects and of the last picture: at 480p about 2.3 million an object."""
+        """Bytes of the memory of all objects and of the last picture: at 480p about 4 million an object."""
         picture = 0 if self._image is None else self._image.nbytes
         return picture + sum(memory.nbytes() for memory in self._memories.values())
 
@@ -336,18 +336,19 @@ def _visibility(memory: _Memory, lab: np.ndarray, probability: np.ndarray) -> fl
     """Log-odds that the object is visible: of its area, or of its colours if these say less.
 
     log(area / (0.1 x reference area)), and 4 times the log-odds of the mean probability by colour and position in the
-    mask, prompted or recent, whichever is higher.
+    mask, prompted or recent, whichever is higher, less 1: of colours never seen before it is -1.
     """
     mask = probability > 0.5
     area = float(mask.sum())
     if not area or not memory.area:
         return -10.0
     colour = _colour_agreement(memory, lab, probability)
-    return float(np.clip(min(np.log(area / (_LEAST_AREA * memory.area)), 4 * np.log(colour / (1 - colour))), -10, 10))
+    by_area, by_colour = np.log(area / (_LEAST_AREA * memory.area)), 4 * np.log(colour / (1 - colour)) - 1
+    return float(np.clip(min(by_area, by_colour), -10, 10))
 
 
 def _colour_agreement(memory: _Memory, lab: np.ndarray, probability: np.ndarray) -> float:
-    """Mean probability of the mask's pixels by colour and position, by the prompted or the recent frames; .02 to .98."""
+    """Mean :func:`~appearance.posterior` of the mask, by the prompted or the recent frames; cut to .02 .. .98."""
     mask = probability > 0.5
     index = appearance.cells(lab, appearance.extent(probability), (0, 0))[mask]
     fit = max(float(appearance.posterior(kept, index).mean()) for kept in (memory.prompted, memory.recent))
@@ -417,17 +418,17 @@ def _updated(memory: _Memory | None, lab: np.ndarray, probability: np.ndarray, p
     if not around[2]:  # not visible
         if memory is not None:
             return replace(memory, probability=probability)
-        nothing = np.zeros((2, *appearance.SHAPE), np.float16)
+        nothing = np.zeros((2, *appearance.SHAPE), np.float32)
         return _Memory(probability, around, nothing, 0, nothing, 0.0)
     new = appearance.histograms(appearance.cells(lab, around), probability)
     area = float((probability > 0.5).sum())
     if memory is None or not memory.prompts:
-        return _Memory(probability, around, _half(new), 1, _half(new), area)
+        return _Memory(probability, around, new, 1, new, area)
     if prompted:
         count = memory.prompts + 1
         mean = memory.prompted + (new - memory.prompted) / count
-        return _Memory(probability, around, _half(mean), count, _half(new), area)
-    recent = _half(_DECAY * memory.recent.astype(np.float32) + (1 - _DECAY) * new)
+        return _Memory(probability, around, mean, count, new, area)
+    recent = _DECAY * memory.recent + (1 - _DECAY) * new
     return replace(
         memory,
         probability=probability,
@@ -435,11 +436,6 @@ def _updated(memory: _Memory | None, lab: np.ndarray, probability: np.ndarray, p
         recent=recent,
         area=memory.area + _AREA_RATE * (area - memory.area),
     )
-
-
-def _half(histogram: np.ndarray) -> np.ndarray:
-    """As float16, which holds counts to 65,504 and to .1 %."""
-    return np.minimum(histogram, 65504).astype(np.float16)
 
 
 def _scaled(prompt: Prompt, factor: np.ndarray) -> Prompt:
@@ -499,6 +495,8 @@ def _of_state(state: Mapping[str, np.ndarray], working_side: int) -> tuple[np.nd
             f"the state is of version {version}, working_side {side}; this propagator has version {STATE_VERSION}, "
             f"working_side {working_side}: make it with the same options"
         )
+    if ids.ndim != 1 or len(set(ids.tolist())) < len(ids) or (image is not None and image.shape[2:] != (3,)):
+        raise InputError("the state's ids must be different, and its image (h, w, 3): it is damaged")
     if not len(ids):
         return image, {}
     shape = None if image is None else image.shape[:2]
@@ -515,9 +513,9 @@ def _of_state(state: Mapping[str, np.ndarray], working_side: int) -> tuple[np.nd
         memories[identity] = _Memory(
             arrays["probability"][row].astype(np.float32),
             arrays["around"][row].astype(np.float64),
-            arrays["prompted"][row].astype(np.float16),
+            arrays["prompted"][row].astype(np.float32),
             int(arrays["prompts"][row]),
-            arrays["recent"][row].astype(np.float16),
+            arrays["recent"][row].astype(np.float32),
             float(arrays["area"][row]),
         )
     return image, memories

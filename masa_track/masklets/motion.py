@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 _STEP = 4  # every 4th pixel along x and y is used for the background's motion
 _ROUNDS = 4  # of reweighting
-_BINS, _LARGEST = 13, 4.0  # bins a side; asinh of the residual in pixels, +-27 pixels
+_BINS, _LARGEST = 13, 4.0  # bins a side; asinh of 3 x the residual in pixels, +-9 pixels
 _BLUR = 0.8  # bins, standard deviation
 _UNKNOWN = 20.0  # pixels of weight .5 in each bin
 _CONSISTENT = 1.0  # pixels between a point and where flow there and back leads: weight exp(-1)
@@ -18,8 +20,8 @@ class DenseFlow:
     """Dense inverse search optical flow between two pictures (Kroeger et al., ECCV 2016), by OpenCV."""
 
     def __init__(self) -> None:
-        self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._flow.setFinestScale(0)  # the preset stops at half the picture's size: J .70 instead of .71 on DAVIS
+        self._flow: Any = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._flow.setFinestScale(0)  # the preset stops at half the picture's size: J .69 instead of .71 on DAVIS
 
     def between(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How pixels of ``after`` moved.
@@ -77,7 +79,7 @@ def motion_posterior(residual: np.ndarray, probability: np.ndarray, used: np.nda
         probability: (h, w), that a pixel is the object's, as far as it is known without motion.
         used: (h, w) bool, pixels that are counted: the object and a ring around it.
     """
-    scaled = np.arcsinh(residual) * ((_BINS - 1) / (2 * _LARGEST)) + (_BINS - 1) / 2
+    scaled = np.arcsinh(3 * residual) * ((_BINS - 1) / (2 * _LARGEST)) + (_BINS - 1) / 2
     bins = np.clip(np.round(scaled), 0, _BINS - 1).astype(np.int64)
     index = bins[..., 0] * _BINS + bins[..., 1]
     inside, outside = (

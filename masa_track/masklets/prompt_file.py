@@ -122,8 +122,8 @@ def check_prompts(prompts: Prompts) -> None:
                     )
                 if prompt.box is None and prompt.mask is None and not np.any(prompt.positive):
                     raise InputError(
-                        f"object {identity} has only negative points in frame {frame}, its first: give a point on it, a "
-                        "box or a mask"
+                        f"object {identity} has only negative points in frame {frame}, its first: give a point on "
+                        "it, a box or a mask"
                     )
                 started.add(identity)
 
@@ -342,9 +342,7 @@ def _are_numbers(value: Any, count: int) -> bool:
     return isinstance(value, list) and len(value) == count and all(is_finite(one) for one in value)
 
 
-def _signed(
-    vertices: list[Any], positive: Any, line: bool, place: str, size: tuple[int, int]
-) -> Iterable[Prompt]:
+def _signed(vertices: list[Any], positive: Any, line: bool, place: str, size: tuple[int, int]) -> Iterable[Prompt]:
     """Points with one sign for all, or one for each."""
     if isinstance(positive, bool):
         return [_points(vertices, positive, line, place, size)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,11 @@ class PromptedTracker:
     Args:
         propagator: carries the masks.
         prompts: by frame and identity.
-        earlier: masks of frames before an object's first prompt, of a pass backwards.
         on_candidates: is given identity, frame number and all candidate masks of each prompt; None: they are not made.
+
+    Attributes:
+        earlier: masks of frames before an object's first prompt, of a pass backwards; None: there was none.
+        used: numbers of the frames that came so far and have prompts.
     """
 
     look_ahead = 0
@@ -43,11 +46,11 @@ class PromptedTracker:
         self,
         propagator: MaskPropagator,
         prompts: Prompts,
-        earlier: EarlierMasks | None = None,
         on_candidates: Callable[[int, int, MaskletFrame], None] | None = None,
     ) -> None:
         self.propagator, self.prompts = propagator, prompts
-        self._earlier, self._on_candidates = earlier, on_candidates
+        self.earlier: EarlierMasks | None = None
+        self._on_candidates = on_candidates
         self._first = first_prompts(prompts)
         self._visible: dict[int, bool] = {}  # by object: whether it was in the last frame
         self.used: set[int] = set()
@@ -82,9 +85,10 @@ class PromptedTracker:
             found = {i: (other & ~mask, score) for i, (other, score) in found.items() if i != identity}
             found[identity] = mask, float(shown.confidence[0])
         self.propagator.commit()
-        self.used.add(frame.number)
-        if self._earlier is not None:
-            self._add_earlier(frame.number, size, found)
+        if due:
+            self.used.add(frame.number)
+        if self.earlier is not None:
+            self._add_earlier(self.earlier.at(frame.number, size), frame.number, found)
         found = {i: (mask, score) for i, (mask, score) in sorted(found.items()) if mask.any()}
         events = self._events(frame, found, ended)
         return [FrameResult(frame, _rows(found, size), events)]
@@ -99,7 +103,7 @@ class PromptedTracker:
         self._visible, self.used = {}, set()
 
     def unused(self, first: int, last: int) -> dict[int, list[int]]:
-        """Of the frames ``first`` to ``last``, those that did not come although they have prompts, with their objects."""
+        """Of the frames ``first`` to ``last``, those that have prompts but did not come, with their objects."""
         missing = sorted(frame for frame in self.prompts if first <= frame <= last and frame not in self.used)
         return {frame: sorted(self.prompts[frame]) for frame in missing}
 
@@ -130,10 +134,14 @@ class PromptedTracker:
         self._on_candidates(identity, number, shown)
         return shown
 
-    def _add_earlier(self, number: int, size: tuple[int, int], found: dict[int, tuple[np.ndarray, float]]) -> None:
+    def _add_earlier(
+        self,
+        earlier: Iterable[tuple[int, np.ndarray, float]],
+        number: int,
+        found: dict[int, tuple[np.ndarray, float]],
+    ) -> None:
         """Adds the masks of the pass backwards; of two that overlap, the pixels are the more probable one's."""
-        assert self._earlier is not None
-        for identity, mask, score in self._earlier.at(number, size):
+        for identity, mask, score in earlier:
             if number >= self._first.get(identity, 0) or identity in found:
                 continue
             for other, (theirs, their_score) in list(found.items()):

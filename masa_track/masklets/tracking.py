@@ -17,9 +17,9 @@ from masa_track.masks import compact_masks
 from masa_track.tracker import MasaTracker
 
 OBSERVED_BY = "observed_by"  # in ``data``: "detector" or "masklet"
-# Log-odds that a detection and a masklet are one object, by the IoU of their boxes, if the masklet is right:
-# _BASE + _SLOPE x IoU. Fitted by tools/fit_masklets.py.
-_BASE, _SLOPE = -3.0, 10.0
+# Log-odds that a detection and a masklet are one object: _BASE + _SLOPE x IoU of their boxes. Fitted by
+# `python tools/fit_masklets.py TUD-Campus PETS09-S2L1 --frames 40` (-3.06, 8.21).
+_BASE, _SLOPE = -3.1, 8.2
 _MOST = 4.0  # nats of a hint
 _NEAR = 0.1  # IoU below which a pair gets no hint, unless another masklet claims the detection
 _CLAIMS = 0.5  # IoU from which it does
@@ -192,7 +192,7 @@ class MaskletTracker:
             if known is None or (known.area > 0 and areas[place] > options.most_growth * known.area):
                 alive[place] = False
         dense = [np.asarray(proposal.masks[place]).reshape(-1) if alive[place] else None for place in range(count)]
-        boxes = _boxes(proposal)
+        boxes = mask_boxes(proposal)
         for first, second in zip(*np.nonzero(np.triu(box_iou(boxes, boxes), 1) > 0), strict=True):
             one, other = dense[first], dense[second]
             if one is None or other is None or not (alive[first] and alive[second]):
@@ -207,7 +207,7 @@ class MaskletTracker:
     ) -> tuple[sv.Detections, list[tuple[int, int, float]], int]:
         """The rows to associate, hints on them, and how many of the last rows are of masklets alone."""
         given = sv.Detections.empty() if detections is None else detections
-        boxes, confidence = _boxes(proposal), proposal.confidence
+        boxes, confidence = mask_boxes(proposal), proposal.confidence
         overlap = box_iou(np.asarray(given.xyxy, np.float32).reshape(-1, 4), boxes)  # (N, K)
         overlap[:, ~alive] = 0
         hints = []
@@ -243,7 +243,7 @@ class MaskletTracker:
             self.propagator.forget(identity)
             self._known.pop(identity, None)
             place_of.pop(identity)
-        boxes, areas = _boxes(proposal), _areas(proposal)
+        boxes, areas = mask_boxes(proposal), _areas(proposal)
         shape = frame.picture.shape[:2]
         masks = np.zeros((len(found), *shape), bool)
         changed: dict[int, np.ndarray] = {}
@@ -289,7 +289,7 @@ def hint_nats(overlap: float, confidence: float) -> float:
     return float(np.clip(np.log(1 - right + right * np.exp(_BASE + _SLOPE * overlap)), -_MOST, _MOST))
 
 
-def _boxes(proposal: MaskletFrame) -> np.ndarray:
+def mask_boxes(proposal: MaskletFrame) -> np.ndarray:
     """(K, 4) float32 xyxy boxes around the masks; zeros around an empty one."""
     boxes = np.zeros((len(proposal.ids), 4), np.float32)
     for box, mask in zip(boxes, proposal.masks, strict=True):

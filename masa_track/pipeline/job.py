@@ -71,6 +71,7 @@ class Job:
         rotate: seconds after which a new part of the run begins, in a folder of its own; None: one part.
         keep: seconds for which parts are kept; None: for ever.
         stages: add to the results what comes after identities.
+        snapshot_seconds: between states of the tracker in the record; None: 10.
         info: what the run's record says of it; None: of the source alone.
         resumed: the run to go on with; None: a new one.
         outcome: what has come of it so far; None before it begins.
@@ -110,6 +111,7 @@ class Job:
     rotate: float | None = None
     keep: float | None = None
     stages: Sequence[ResultStage] = ()
+    snapshot_seconds: float | None = None
     info: RunInfo | None = None
     resumed: Resumed | None = None
     outcome: Outcome | None = field(default=None, init=False)

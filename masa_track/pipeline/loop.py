@@ -136,6 +136,7 @@ def _run(
         hand_over = sinks.take if writer is None else writer.put
         opened.callback(_close_all, frames, seen)
         state_at, part_from = time.monotonic(), None  # of the last state; seconds of the part's first frame
+        every = SNAPSHOT_SECONDS if job.snapshot_seconds is None else job.snapshot_seconds
         number = faults = 0
         dropped = outcome.dropped  # in earlier sessions
         first_fault: InputError | None = None
@@ -165,7 +166,7 @@ def _run(
                 hand_over(item)
                 part_from = item.result.frame.time if part_from is None else part_from
                 ends_part = job.rotate is not None and item.result.frame.time - part_from >= job.rotate
-                if ends_part or time.monotonic() - state_at >= SNAPSHOT_SECONDS:
+                if ends_part or time.monotonic() - state_at >= every:
                     outcome.seconds = time.perf_counter() - begun
                     _snapshot(job, number, hand_over, ends_part)
                     state_at = time.monotonic()

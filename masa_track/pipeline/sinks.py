@@ -98,6 +98,7 @@ class RecordSink:
         if resumed is not None:
             self.store: RunStore = open_store(self.path, write=True)
             self.store.forget_after(resumed.last)
+            self.store.info.recipe, self.store.info.facts = info.recipe, info.facts
             self.store.finish("")
             return
         move_store(self.path, self._earlier)
