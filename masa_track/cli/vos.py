@@ -93,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     propagator = open_propagator(args.masklets, args.device)
     folder = prepare_folder(args.out)
     with locked_folder(folder):
-        _check_settings(folder, {"layout": args.layout, "masklets": args.masklets, "interactive": args.interactive})
+        settings = {"layout": args.layout, "masklets": args.masklets, "interactive": args.interactive}
+        _check_settings(folder, settings, sequences)
         if args.interactive is not None:
             return _interactive(args, sequences, propagator, folder)
         return _segment(args, sequences, propagator, folder)
@@ -155,9 +156,8 @@ def _interactive(
             done[clip.sequence.name] = rounds
             write_text(results, json.dumps(done, indent=2) + "\n")
     names = [one.name for one in sequences]
-    print(
-        _table({name: done[name] for name in names} | {"ALL": np.mean([done[name] for name in names], axis=0).tolist()})
-    )
+    mean = np.mean([done[name] for name in names], axis=0).tolist()
+    print(_table({**{name: done[name] for name in names}, "ALL": mean}))
     print(f"results   {results}")
     return 0
 
@@ -172,11 +172,11 @@ def _table(rounds: dict[str, list[float]]) -> str:
     )
 
 
-def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
+def _check_settings(folder: Path, settings: dict[str, Any], sequences: list[VosSequence]) -> None:
     """Notes the settings in the folder; those of an earlier run must be the same.
 
     Raises:
-        InputError: they differ, or the file is damaged.
+        InputError: they differ, the file is damaged, or folders of sequences are there without it.
     """
     from masa_track.files import write_text
 
@@ -188,5 +188,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
             raise InputError(f"{file} is damaged: remove it, and the masks beside it") from error
         if before != settings:
             raise InputError(f"--out {folder} holds masks made with {before}, now {settings}: name another folder")
+    elif there := [one.name for one in sequences if (folder / one.name).exists()]:
+        raise InputError(f"--out {folder} holds {there[0]}, which masa-track vos has not made: name another folder")
     else:
         write_text(file, json.dumps(settings) + "\n")

@@ -246,8 +246,8 @@ def masks_before_prompts(
     starts = {i: frame for i, frame in first_prompts(prompts).items() if frame > first}
     last = max(starts.values(), default=first)
     reversed_prompts: Prompts = {}
-    for identity, frame in starts.items():
-        reversed_prompts.setdefault(last - frame + 1, {})[identity] = prompts[frame][identity]
+    for identity, start in starts.items():
+        reversed_prompts.setdefault(last - start + 1, {})[identity] = prompts[start][identity]
     masks = EarlierMasks()
     tracker = PromptedTracker(propagator, reversed_prompts)
     tracker.reset()
@@ -255,9 +255,7 @@ def masks_before_prompts(
         for frame in reversed_frames(source, last, first) if starts else ():
             number = last - frame.number + 1
             (result,) = tracker.step(replace(frame, number=number, time=(number - 1) / source.fps))
-            rows = result.detections
-            before = [starts[int(i)] > frame.number for i in (() if rows.tracker_id is None else rows.tracker_id)]
-            masks.add(frame.number, rows[np.array(before, bool)] if len(rows) else rows)  # type: ignore[arg-type]
+            masks.add(frame.number, result.detections)
             on_frame()
             if stop_asked():
                 break

@@ -113,7 +113,8 @@ def masks_of(
             raise Stopped
         (result,) = tracker.step(frame)
         rows: Any = result.detections
-        yield frame, {int(i): np.asarray(mask) for i, mask in zip(rows.tracker_id, rows.mask or (), strict=True)}
+        masks = () if rows.mask is None else rows.mask
+        yield frame, {int(i): np.asarray(mask) for i, mask in zip(rows.tracker_id, masks, strict=True)}
 
 
 def segment_clip(
