@@ -260,7 +260,7 @@ def test_a_fault_leaves_tracker_and_masklets_as_they_were() -> None:
     assert run(True) == run(False)
 
 
-@pytest.mark.parametrize("of", ["scripted", "flow"])
+@pytest.mark.parametrize("of", ["scripted", pytest.param("flow", marks=pytest.mark.slow)])
 def test_a_state_goes_on_with_the_same_tracks(of: str) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (*SIZE[::-1], 3)).astype(np.uint8)
 
