@@ -37,6 +37,7 @@ OTHERS_FILES = (
     "gt250.txt",
     "MOT17/train",
     "training/label_02",
+    "DAVIS/Annotations/480p",
 )  # not ours to have
 LIBRARIES = ("transformers:", "ultralytics:", "torchvision:", "mmdet:", "fasterrcnn_")
 
@@ -215,9 +216,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def only_parsed(args: argparse.Namespace) -> bool:
     """Whether a command needs what a test does not have: a download, a library, a camera, somebody's files, minutes."""
-    if args.command in ("demo", "convert", "tune", "verify"):
+    if args.command in ("demo", "convert", "tune", "verify", "vos"):
         return True
-    if args.command == "models":
+    if args.command in ("models", "segment"):
         return False
     if args.command == "proposals":
         return args.sam is not None

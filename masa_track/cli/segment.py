@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.video.times import frame_of
 
     check_propagator(args.masklets)
-    mask_api()
+    mask_api("masklets")
     before = check_folder(args.out, args.resume)
     source = open_source(args.source)
     if source.live:
@@ -162,6 +162,7 @@ def _segment(
     from masa_track.pipeline.job import Job
     from masa_track.pipeline.loop import track_video
     from masa_track.pipeline.sinks import info_of
+    from masa_track.video.addresses import masked
 
     write = _candidate_writer(folder / _CANDIDATES, keep=args.resume) if args.candidates else None
     tracker = PromptedTracker(propagator, prompts, on_candidates=write)
@@ -185,10 +186,9 @@ def _segment(
     status = file.stat() if file.is_file() else None
     job.info = replace(
         info_of(job),
-        source=str(file.resolve()) if file.exists() else args.source,
+        source=masked(args.source) if "://" in args.source else str(file.resolve()),
         recipe={"masklets": args.masklets, "reverse": args.reverse, "prompts": prompts_to_json(prompts)},
-        source_size=0 if status is None else status.st_size,
-        source_modified=0.0 if status is None else status.st_mtime,
+        inputs={} if status is None else {"SOURCE": [float(status.st_size), status.st_mtime]},
     )
     if args.resume and before is not None:
         job.resumed = _going_on(folder, job.info, changed_at)
