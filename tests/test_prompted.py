@@ -230,6 +230,17 @@ def test_backwards_from_the_first_prompt_of_each_object(images: Path) -> None:
     assert [(event.kind, event.identity) for event in results[0].events] == [("born", 1), ("born", 2)]
 
 
+def test_masks_of_both_passes_share_no_pixel(images: Path) -> None:
+    """Two prompts mean one object: one comes forwards to frames that the other one reaches backwards."""
+    prompts: Prompts = {1: {1: Prompt(mask=truth(1)[1])}, 6: {2: Prompt(mask=truth(6)[1])}}
+    tracker = PromptedTracker(FlowPropagator(), prompts)
+    tracker.earlier = masks_before_prompts(open_source(images), FlowPropagator(), prompts)
+    for number, result in enumerate(run(prompts, 6, tracker), 1):
+        masks = masks_in(result)
+        assert np.sum(list(masks.values()), axis=0).max() == 1, number
+        assert iou(np.any(list(masks.values()), axis=0), truth(number)[1]) > 0.8
+
+
 def test_backwards_can_be_stopped_and_ends_at_a_frame(images: Path) -> None:
     prompts: Prompts = {8: {1: Prompt(mask=truth(8)[1])}}
     done: list[int] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from propagated_scenes import HEIGHT, WIDTH, iou, scene, walk
 from masa_track.cli import segment
 from masa_track.cli.main import main
 from masa_track.evaluation.davis import evaluate_masks
-from masa_track.formats.davis import MaskFolder, read_index_picture, write_index_picture
+from masa_track.formats.davis import MaskFolder, find_sequences, read_index_picture, write_index_picture
 from masa_track.masks import decode_mask
 from masa_track.pipeline import vos
 from masa_track.runs.store import open_store
@@ -177,6 +179,33 @@ def test_bad_input_is_refused_before_any_work(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_stop_in_the_pass_backwards_writes_nothing(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from masa_track.masklets.flow import FlowPropagator
+
+    propose, proposed = FlowPropagator.propose, []
+
+    def interrupted(self: Any, frame: Any, features: Any = None) -> Any:
+        proposed.append(frame.number)
+        os.kill(os.getpid(), signal.SIGINT)
+        return propose(self, frame, features)
+
+    monkeypatch.setattr(FlowPropagator, "propose", interrupted)
+    assert run(images, tmp_path / "run", "--point", "2:6:113,78", "--reverse") == 130
+    assert len(proposed) == 1
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_first_box_that_is_changed_makes_all_anew(images: Path, tmp_path: Path) -> None:
+    assert run(images, tmp_path / "run", "--box", "1:1:60,30,90,50", "--end", "4") == 0
+    assert run(images, tmp_path / "run", "--box", BOX, "--end", "4", "--resume") == 0
+    assert run(images, tmp_path / "whole", "--box", BOX, "--end", "4") == 0
+    assert same(tmp_path / "run", tmp_path / "whole")
+    with open_store(tmp_path / "run") as one, open_store(tmp_path / "whole") as other:
+        assert list(one.thumbnails()) == list(other.thumbnails())
+
+
 def test_a_prompted_frame_that_cannot_be_read_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = write_images(tmp_path / "images", 5)
     (images / "00002.png").write_bytes(b"no picture")
@@ -197,6 +226,9 @@ def davis(tmp_path_factory: pytest.TempPathFactory) -> Path:
         masks.mkdir(parents=True)
         for number in range(5):
             write_index_picture(masks / f"{number:05d}.png", numbers_of(number + first))
+    (root / "flat").mkdir()
+    for name in ("JPEGImages", "Annotations"):  # without the folder of the resolution
+        (root / "flat" / name).symlink_to(root / name / "480p")
     return root
 
 
@@ -268,6 +300,13 @@ def test_vos_prompts_later_objects_in_their_first_frame(tmp_path: Path) -> None:
     made = MaskFolder(tmp_path / "sav" / "a")
     assert (made.per_object, made.objects, len(made.names)) == (True, [0, 1], 5)
     assert iou(made.masks("00004")[0], numbers_of(5) == 1) > 0.8
+
+
+def test_masks_after_the_first_are_no_prompts(davis: Path) -> None:
+    """DAVIS and the training sets have masks of all frames."""
+    for layout in ("davis", "ytvos"):
+        clip = vos.open_clip(find_sequences(davis if layout == "davis" else davis / "flat", layout, ["one"])[0], layout)
+        assert {number: sorted(given) for number, given in clip.prompts.items()} == {1: [1, 2]}
 
 
 def test_vos_refuses_data_that_does_not_fit(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -205,6 +205,8 @@ class RunStore:
         with self._writing():
             for table in ("frames", "events", "snapshots", "counts", "broken"):
                 self._connection.execute(f"DELETE FROM {table} WHERE number > ?", (number,))
+            if not self.count():
+                self._connection.execute("DELETE FROM thumbnails")
             self.commit()
         self._views.clear()
 
