@@ -168,6 +168,25 @@ def test_a_state_goes_on_bit_for_bit() -> None:
         other.load_state_dict({})
 
 
+def test_propagators_get_consecutive_numbers() -> None:
+    """SAM 2 remembers frames by their number; a frame that cannot be read is missing."""
+    numbers: list[int] = []
+
+    class Noted(FlowPropagator):
+        def propose(self, frame: Frame, features: Any = None) -> Any:
+            numbers.append(frame.number)
+            return super().propose(frame, features)
+
+    prompts: Prompts = {3: {1: Prompt(mask=truth(3)[1])}}
+    tracker = PromptedTracker(Noted(), prompts)
+    results = [tracker.step(scene(number, walk(number))[0])[0] for number in (3, 5)]
+    other = PromptedTracker(Noted(), prompts)
+    other.load_state_dict(tracker.state_dict())
+    other.step(scene(6, walk(6))[0])
+    assert numbers == [1, 2, 3]
+    assert [result.frame.number for result in results] == [3, 5]
+
+
 def test_candidates_are_handed_out() -> None:
     given: list[tuple[int, int, int]] = []
 

@@ -54,6 +54,7 @@ class PromptedTracker:
         self._first = first_prompts(prompts)
         self._visible: dict[int, bool] = {}  # by object: whether it was in the last frame
         self.used: set[int] = set()
+        self._count = 0  # of frames; propagators want consecutive numbers, though a frame may be missing
 
     def step(
         self, frame: Frame, detections: sv.Detections | None = None, *, features: Features | None = None
@@ -71,7 +72,7 @@ class PromptedTracker:
         size = frame.picture.shape[1], frame.picture.shape[0]
         due = self.prompts.get(frame.number, {})
         checked = {i: check_prompt(prompt, size) for i, prompt in due.items() if prompt is not None}
-        proposal = self.propagator.propose(frame, features)
+        proposal = self.propagator.propose(replace(frame, number=self._count + 1), features)
         confidence = proposal.confidence
         places = enumerate(proposal.ids.tolist())
         found = {i: (np.asarray(proposal.masks[place]), float(confidence[place])) for place, i in places}
@@ -85,6 +86,7 @@ class PromptedTracker:
             found = {i: (other & ~mask, score) for i, (other, score) in found.items() if i != identity}
             found[identity] = mask, float(shown.confidence[0])
         self.propagator.commit()
+        self._count += 1
         if due:
             self.used.add(frame.number)
         if self.earlier is not None:
@@ -100,7 +102,7 @@ class PromptedTracker:
     def reset(self) -> None:
         """Forgets all objects; the prompts stay."""
         self.propagator.reset()
-        self._visible, self.used = {}, set()
+        self._visible, self.used, self._count = {}, set(), 0
 
     def unused(self, first: int, last: int) -> dict[int, list[int]]:
         """Of the frames ``first`` to ``last``, those that have prompts but did not come, with their objects."""
@@ -111,7 +113,8 @@ class PromptedTracker:
         """The state as arrays of numbers and text."""
         known = np.array([[i, seen] for i, seen in sorted(self._visible.items())], np.int64).reshape(-1, 2)
         state = {f"propagator.{name}": value for name, value in self.propagator.state_dict().items()}
-        return state | {"objects": known, "used": np.array(sorted(self.used), np.int64)}
+        used = np.array(sorted(self.used), np.int64)
+        return state | {"objects": known, "used": used, "count": np.array(self._count)}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes on from a state of :meth:`state_dict`.
@@ -119,12 +122,13 @@ class PromptedTracker:
         Raises:
             InputError: the state does not fit.
         """
-        if not {"objects", "used"} <= state.keys():
+        if not {"objects", "used", "count"} <= state.keys():
             raise InputError("state must be one of prompted objects: it has none")
         held = {name[11:]: value for name, value in state.items() if name.startswith("propagator.")}
         self.propagator.load_state_dict(held)
         self._visible = {int(i): bool(seen) for i, seen in np.asarray(state["objects"]).tolist()}
         self.used = {int(frame) for frame in np.asarray(state["used"]).tolist()}
+        self._count = int(state["count"])
 
     def _prompt(self, identity: int, prompt: Prompt, number: int) -> MaskletFrame:
         """The mask of a prompt, as the propagator shows it."""
