@@ -277,3 +277,28 @@ def test_backwards_can_be_stopped_and_ends_at_a_frame(images: Path) -> None:
 def test_frames_of_a_replay_have_no_picture() -> None:
     with pytest.raises(InputError, match="frame 1 has no picture"):
         PromptedTracker(FlowPropagator(), {}).step(Frame(1, 0.0, (WIDTH, HEIGHT)))
+
+
+@pytest.mark.slow
+def test_a_session_of_sam_2_takes_prompts_by_hand(images: Path) -> None:
+    """With random weights: what is prompted, and when, is what the tracker passes on."""
+    pytest.importorskip("transformers")
+    from sam2_networks import quick_network
+
+    from masa_track.masklets.session import MaskletSession
+
+    whole = np.zeros((HEIGHT, WIDTH), bool)
+    whole[20:60, 20:80] = True
+    prompts: Prompts = {3: {2: Prompt(mask=whole)}, 5: {1: Prompt(box=np.float32([10, 10, 60, 60]))}, 7: {2: None}}
+    earlier = masks_before_prompts(open_source(images), MaskletSession(quick_network()), prompts)
+    tracker = PromptedTracker(MaskletSession(quick_network()), prompts)
+    tracker.earlier = earlier
+    results = run(prompts, 8, tracker)
+    assert np.array_equal(masks_in(results[2])[2], whole)
+    assert all(2 not in masks_in(result) for result in results[6:])
+    state = tracker.state_dict()
+    other = PromptedTracker(MaskletSession(quick_network()), prompts)
+    other.load_state_dict(state)
+    one, two = (masks_in(each.step(scene(9, walk(9))[0])[0]) for each in (tracker, other))
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[i], two[i]) for i in one)
