@@ -347,3 +347,18 @@ def test_a_scribble_prompts_an_object() -> None:
     shown = propagator.prompt(1, Prompt(points=np.concatenate((inside, outside)), positive=positive))
     assert iou(np.asarray(shown.masks)[0], masks[1]) > 0.85
     assert not (np.asarray(shown.masks)[0] & ~disc((60, 50), 26)).any()
+
+
+def test_of_the_masks_that_a_point_can_mean_the_one_of_the_highest_predicted_iou_is_taken() -> None:
+    """Candidates are the disc and discs within it of less contrast."""
+    frame, masks = scene(1, {1: (80, 56)})
+    y, x = (int(values.mean()) for values in np.nonzero(masks[1]))
+    point = Prompt(np.float32([[x, y]]), np.array([True]))
+    flow = FlowPropagator()
+    flow.propose(frame)
+    candidates = flow.prompt(1, point, candidates=True)
+    assert len(candidates.masks) > 1
+    assert (np.diff(candidates.predicted_iou) <= 0).all()
+    flow.propose(frame)
+    taken = flow.prompt(1, point)
+    assert taken.predicted_iou[0] == candidates.predicted_iou.max()

@@ -187,6 +187,22 @@ def test_propagators_get_consecutive_numbers() -> None:
     assert [result.frame.number for result in results] == [3, 5]
 
 
+def test_points_one_after_the_other_correct_the_mask_before() -> None:
+    given: list[Prompt] = []
+
+    class Noted(FlowPropagator):
+        def prompt(self, identity: int, prompt: Prompt, candidates: bool = False) -> Any:
+            given.append(prompt)
+            return super().prompt(identity, prompt, candidates)
+
+    points, positive = np.float32([[33, 35], [121, 76]]), np.array([True, False])
+    prompts: Prompts = {1: {1: Prompt(points, positive)}}
+    for one_by_one, expected in ((False, [[True, False]]), (True, [[True], [False]])):
+        given.clear()
+        run(prompts, 1, PromptedTracker(Noted(), prompts, one_by_one=one_by_one))
+        assert [np.asarray(one.positive).tolist() for one in given] == expected
+
+
 def test_candidates_are_handed_out() -> None:
     given: list[tuple[int, int, int]] = []
 

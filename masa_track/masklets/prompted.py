@@ -34,6 +34,8 @@ class PromptedTracker:
         propagator: carries the masks.
         prompts: by frame and identity.
         on_candidates: is given identity, frame number and all candidate masks of each prompt; None: they are not made.
+        one_by_one: the points of a prompt without box are given one after the other, as somebody clicks who sees the
+            mask after each.
 
     Attributes:
         earlier: masks of frames before an object's first prompt, of a pass backwards; None: there was none.
@@ -47,10 +49,11 @@ class PromptedTracker:
         propagator: MaskPropagator,
         prompts: Prompts,
         on_candidates: Callable[[int, int, MaskletFrame], None] | None = None,
+        one_by_one: bool = False,
     ) -> None:
         self.propagator, self.prompts = propagator, prompts
         self.earlier: EarlierMasks | None = None
-        self._on_candidates = on_candidates
+        self._on_candidates, self._one_by_one = on_candidates, one_by_one
         self._first = first_prompts(prompts)
         self._visible: dict[int, bool] = {}  # by object: whether it was in the last frame
         self.used: set[int] = set()
@@ -132,6 +135,13 @@ class PromptedTracker:
 
     def _prompt(self, identity: int, prompt: Prompt, number: int) -> MaskletFrame:
         """The mask of a prompt, as the propagator shows it."""
+        if self._one_by_one and prompt.box is None and prompt.points is not None and prompt.positive is not None:
+            *before, prompt = (
+                Prompt(prompt.points[place, None], prompt.positive[place, None], clear=prompt.clear and not place)
+                for place in range(len(prompt.points))
+            )
+            for one in before:
+                self.propagator.prompt(identity, one)
         if self._on_candidates is None:
             return self.propagator.prompt(identity, prompt)
         shown = self.propagator.prompt(identity, prompt, candidates=True)

@@ -94,7 +94,11 @@ def open_clip(sequence: VosSequence, layout: str) -> Clip:
 
 
 def masks_of(
-    clip: Clip, propagator: MaskPropagator, prompts: Prompts, stop_asked: Callable[[], bool] = lambda: False
+    clip: Clip,
+    propagator: MaskPropagator,
+    prompts: Prompts,
+    stop_asked: Callable[[], bool] = lambda: False,
+    one_by_one: bool = False,
 ) -> Iterator[tuple[Frame, dict[int, np.ndarray]]]:
     """Each frame of a clip with the masks (H, W) bool of its visible objects.
 
@@ -103,7 +107,7 @@ def masks_of(
         Stopped: ``stop_asked`` was True.
     """
     propagator.reset()
-    tracker = PromptedTracker(propagator, prompts)
+    tracker = PromptedTracker(propagator, prompts, one_by_one=one_by_one)
 
     def refuse(number: int, reason: str) -> None:
         raise InputError(f"{clip.sequence.images}, frame {number}: {reason}: masks are wanted for all frames")
@@ -198,7 +202,7 @@ def interactive_rounds(
         prompts = _of_points(points)
         check_prompts(prompts)
         values, worst = [], dict[int, tuple[int, int, tuple[float, float, bool]]]()
-        for frame, masks in masks_of(clip, propagator, prompts, stop_asked):
+        for frame, masks in masks_of(clip, propagator, prompts, stop_asked, one_by_one=True):
             on_frame()
             name = clip.names[frame.number - 1]
             if name not in annotated:
