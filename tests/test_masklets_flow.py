@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from propagated_scenes import HEIGHT, WIDTH, disc, iou, scene
+from propagated_scenes import BACKGROUND, HEIGHT, WIDTH, disc, iou, scene, texture
 
 from masa_track.contracts import Frame, Prompt
 from masa_track.errors import InputError
@@ -350,15 +350,16 @@ def test_a_scribble_prompts_an_object() -> None:
 
 
 def test_of_the_masks_that_a_point_can_mean_the_one_of_the_highest_predicted_iou_is_taken() -> None:
-    """Candidates are the disc and discs within it of less contrast."""
-    frame, masks = scene(1, {1: (80, 56)})
-    y, x = (int(values.mean()) for values in np.nonzero(masks[1]))
-    point = Prompt(np.float32([[x, y]]), np.array([True]))
+    """A point on a spot of 5 pixels in the middle of a disc of 34: GrabCut of the first size finds the spot alone."""
+    image = BACKGROUND.copy()
+    image[disc((80, 56), 34)], image[disc((80, 56), 5)] = (40, 60, 210), (230, 230, 230)
+    picture = np.clip(image + 0.3 * texture(5), 0, 255).astype(np.uint8)
     flow = FlowPropagator()
-    flow.propose(frame)
-    candidates = flow.prompt(1, point, candidates=True)
-    assert len(candidates.masks) > 1
-    assert (np.diff(candidates.predicted_iou) <= 0).all()
-    flow.propose(frame)
-    taken = flow.prompt(1, point)
-    assert taken.predicted_iou[0] == candidates.predicted_iou.max()
+    flow.propose(Frame(1, 0.0, (WIDTH, HEIGHT), image=picture))
+    candidates = flow.prompt(1, Prompt(np.float32([[80, 56]])), candidates=True)
+    areas = [int(np.asarray(mask).sum()) for mask in candidates.masks]
+    assert (max(areas), min(areas)) == (areas[0], areas[-1])
+    assert min(areas) < 100, "the spot is a candidate, too"
+    assert (np.diff(candidates.predicted_iou) < 0).all()
+    (taken,) = flow.prompt(1, Prompt(np.float32([[80, 56]]), clear=True)).masks
+    assert iou(np.asarray(taken), disc((80, 56), 34)) > 0.95
