@@ -125,9 +125,7 @@ def run(args: argparse.Namespace) -> int:
     if measured.teta is not None:
         parts.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
     print("\n\n".join(parts))
-    for note in rule_notes(measured.rules):
-        print(note, file=sys.stderr)
-    for note in short_tracks(measured.last_frames):
+    for note in (*measured.notes, *rule_notes(measured.rules), *short_tracks(measured.last_frames)):
         print(note, file=sys.stderr)
     if args.json is not None:
         from masa_track.files import write_text

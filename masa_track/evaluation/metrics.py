@@ -30,6 +30,7 @@ class Measured:
         exhaustive: how TETA took the truth.
         rules: by sequence of text, the rules that were applied (never auto), and how many boxes of tracks they removed.
         last_frames: by sequence, the last frame that has a track (0 without any), and the last with truth.
+        notes: for the user, on how files were joined.
     """
 
     metrics: tuple[str, ...]
@@ -39,6 +40,7 @@ class Measured:
     exhaustive: bool
     last_frames: dict[str, tuple[int, int]] = field(default_factory=dict)
     rules: dict[str, tuple[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The same as nested dicts, ready for JSON; what was not asked for is left out."""
@@ -107,7 +109,7 @@ def measure(
     ends = {
         name: (int(found.frames.max(initial=0)), int(truth.frames.max())) for name, (truth, found) in with_truth.items()
     }
-    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied)
+    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied, videos.notes)
 
 
 def named_scores(evaluation: Evaluation | None, teta: TetaResult | None, metrics: Sequence[str]) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from masa_track.errors import InputError
 from masa_track.formats.coco_vid import read_coco_detections
 from masa_track.formats.detection_file import DetectionFile, Rows, Video
+from masa_track.formats.joining import Joined, Label, Numbering, join_images, join_numbers
 from masa_track.formats.json_file import MAX_FRAME
 from masa_track.formats.mot import read_mot_detections
 from masa_track.formats.npz import read_npz
@@ -23,7 +25,7 @@ MAX_OUTSIDE = 0.02
 MAX_NUMBER = 1e38  # what float32 holds, with room to add two of them
 
 
-def read_detections(path: str | Path, video: Video) -> DetectionFile:
+def read_detections(path: str | Path, video: Video, numbering: Numbering | None = None) -> DetectionFile:
     """Reads a file of detections and checks that they can be this video's.
 
     MOTChallenge text is ``frame,id,left,top,width,height[,confidence[,class,...]]`` with 1-based frames and pixels:
@@ -32,9 +34,10 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
     every row; otherwise (-1, or MOT15's world coordinates) the class is 0.
 
     COCO json is a bare list of results (``image_id`` is the 1-based frame number, 0-based if any is 0; or the name of
-    an image), or a dict of images, annotations and categories. Its images are the video's by ``file_name`` where the
-    video is made of images of those names, else by COCO-VID's 0-based ``frame_id``, else by their order. Boxes are
-    0-based xywh; crowd annotations are left out.
+    an image), or a dict of images, annotations and categories. Boxes are 0-based xywh; crowd annotations are left out.
+    Boxes of images of another size than the video's are scaled.
+
+    :mod:`masa_track.formats.joining` finds the frame of each row.
 
     An npz has the arrays that :mod:`masa_track.formats.npz` lists. Its masks, and ``segmentation`` of COCO json,
     are kept as they are.
@@ -44,13 +47,16 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
     Args:
         path: the file.
         video: an open source.
+        numbering: how the file numbers frames; None: it is found out.
 
     Raises:
         InputError: the file cannot be read or holds no detections, a row of it makes no sense, or its frames or boxes
             are not of this video. The message names the file and the line, or the annotation.
     """
     path = Path(path)
-    rows = _read_npz(path, video) if zipfile.is_zipfile(path) else _read_text(path, video)
+    numbering = numbering or Numbering()
+    read = _read_npz if zipfile.is_zipfile(path) else _read_text
+    rows = read(path, video, numbering)
     _check_rows(path, rows)
     _check_video(path, rows, video)
     order = np.argsort(rows.frames, kind="stable")
@@ -64,10 +70,11 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
         scores=np.where(rows.scores == -1, 1.0, rows.scores)[order].astype(np.float32),
         class_ids=rows.class_ids[order].astype(np.int64),
         masks=tuple(rows.masks[i] for i in order) if rows.masks else (),
+        notes=rows.notes,
     )
 
 
-def _read_text(path: Path, video: Video) -> Rows:
+def _read_text(path: Path, video: Video, numbering: Numbering) -> Rows:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -78,25 +85,34 @@ def _read_text(path: Path, video: Video) -> Rows:
         raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz")
     if not text.strip():
         raise InputError(f"{path} is empty: give MOTChallenge text, COCO json or npz")
-    return read_coco_detections(path, text, video) if text.lstrip()[0] in "[{" else read_mot_detections(path, text)
+    if text.lstrip()[0] in "[{":
+        return read_coco_detections(path, text, video, numbering)
+    rows = read_mot_detections(path, text)
+    if (rows.frames != np.floor(rows.frames)).any() or not (np.abs(rows.frames) <= MAX_FRAME).all():
+        return rows  # they are refused with their line
+    if not numbering.given and rows.frames.min(initial=1) < 1:
+        return rows
+    joined = join_numbers(rows.frames.astype(np.int64).tolist(), video, numbering, path)
+    return replace(rows, frames=np.array(joined.frames, np.float64), notes=joined.notes).in_video(path)
 
 
-def _read_npz(path: Path, video: Video) -> Rows:
+def _read_npz(path: Path, video: Video, numbering: Numbering) -> Rows:
     found = read_npz(path)
     frames = found.frames
-    ours = {Path(name).stem: number for number, name in enumerate(video.file_names, 1)}
-    if found.file_names and ours:
-        missing = [name for name in found.file_names if name not in ours]
-        if missing:
-            raise InputError(
-                f"{path}: its images are not this video's: {missing[0]!r} ({len(missing)} of {len(found.file_names)}) "
-                "is not among them; give the file made on this video, or all its images"
-            )
-        frames = np.array([ours[name] for name in found.file_names])[frames - 1]
+    if found.file_names:
+        joined = join_images([Label(name) for name in found.file_names], video, numbering, path)
+        frames = np.array(joined.frames, np.int64)[frames - 1]
+    elif len(frames) and frames.min() >= (0 if numbering.given else 1):
+        joined = join_numbers(frames.tolist(), video, numbering, path)
+        frames = np.array(joined.frames, np.int64)
+    else:
+        joined = Joined([])
     xywh = found.boxes.copy()
     xywh[:, 2:] -= xywh[:, :2]
     where = "box {}".format
-    return Rows(frames.astype(np.float64), xywh, found.scores, found.labels, where, found.class_names, found.masks)
+    columns = frames.astype(np.float64), xywh, found.scores, found.labels
+    rows = Rows(*columns, where, found.class_names, found.masks, joined.notes)
+    return rows.in_video(path) if joined.frames else rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -125,7 +141,7 @@ def _check_rows(path: Path, rows: Rows) -> None:
     )
     refuse(
         (rows.frames < 1) | (rows.frames != np.floor(rows.frames)) | (rows.frames > MAX_FRAME),
-        lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; fix it",
+        lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; fix it, or give --frame-base 0",
     )
 
 
