@@ -90,7 +90,30 @@ def add_parser(commands: Any) -> None:
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=path, metavar="DIR", help="folder for the results")
     boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector nanodet)")
-    boxes.add_argument("--detections", type=path_text, metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
+    boxes.add_argument(
+        "--detections",
+        type=path_text,
+        metavar="FILE",
+        help="a file: MOT det.txt, COCO json, npz, npy, csv, KITTI, CVAT, Label Studio, or YOLO's folder of labels",
+    )
+    boxes.add_argument(
+        "--first-frame",
+        type=int,
+        metavar="N",
+        help="the number that the file of --detections gives to the first frame of SOURCE (default: it is found out)",
+    )
+    boxes.add_argument(
+        "--frame-base",
+        type=int,
+        metavar="0|1",
+        help="the file of --detections counts the frames of SOURCE one by one from 0, or from 1 (default: it is found "
+        "out)",
+    )
+    boxes.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="leave out rows of --detections that make no sense, and count them; otherwise the file is refused",
+    )
     boxes.add_argument(
         "--detector",
         metavar="NAME",
@@ -341,6 +364,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.drawing.blur import Blur
     from masa_track.drawing.tracks import check_line_width
     from masa_track.files import check_file, locked_folder, prepare_folder
+    from masa_track.formats.joining import Numbering
     from masa_track.pipeline.counting import Counter, parse_line, parse_zone
     from masa_track.pipeline.http_view import HttpView, parse_http
     from masa_track.pipeline.rotation import last_part
@@ -387,6 +411,9 @@ def run(args: argparse.Namespace) -> int:
     frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames, may_hold=args.resume)
     if offline:
         check_read_twice(args.source)
+    numbering = Numbering(args.first_frame, args.frame_base)
+    if args.detections is None and (numbering.given or args.skip_bad_rows):
+        raise InputError("--first-frame, --frame-base and --skip-bad-rows are for --detections: leave them out")
     before = check_folder(last_part(args.out), args.resume or rotate is not None)
     source = open_source(args.source, reconnect=args.reconnect)
     if offline and source.live:
@@ -401,7 +428,7 @@ def run(args: argparse.Namespace) -> int:
     if recipe.detections is not None:
         from masa_track.pipeline.file_boxes import file_boxes
 
-        boxes = file_boxes(recipe.detections, source)
+        boxes = file_boxes(recipe.detections, source, numbering, args.skip_bad_rows)
         if recipe.classes is not None:
             chosen_classes(list(recipe.classes), boxes.class_names)
 
@@ -512,6 +539,9 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         class_groups=args.class_groups,
         detector=args.detector,
         detections=args.detections,
+        first_frame=args.first_frame,
+        frame_base=args.frame_base,
+        skip_bad_rows=args.skip_bad_rows,
         text=args.text,
         classes=args.classes,
         min_score=args.min_score,

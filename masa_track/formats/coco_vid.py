@@ -17,7 +17,7 @@ from masa_track.errors import InputError
 from masa_track.files import PartFile
 from masa_track.formats.detection_file import Rows, Video
 from masa_track.formats.joining import Label, Numbering, file_part, join_images, join_numbers
-from masa_track.formats.json_file import MAX_FRAME, is_key, is_number, parse_json, shown, whole
+from masa_track.formats.json_file import MAX_FRAME, is_key, is_number, shown, whole
 from masa_track.formats.rows import (
     ClassNames,
     class_ids,
@@ -33,16 +33,12 @@ from masa_track.formats.writer import Appender, close_writer, create_part, round
 from masa_track.masks import encode_mask, mask_area
 
 
-def read_coco_detections(path: Path, text: str, video: Video, numbering: Numbering) -> Rows:
+def read_coco_detections(path: Path, content: Any, video: Video, numbering: Numbering) -> Rows:
     """The rows of a COCO json, a list of results or a whole data set.
 
     Raises:
         InputError: it is not COCO json, or of another video.
     """
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        raise InputError(f"{path} is not whole json ({error}): write it anew") from error
     names: dict[int, str] = {}
     label = ""
     results = content
@@ -98,7 +94,7 @@ def read_coco_detections(path: Path, text: str, video: Video, numbering: Numberi
         masks.append(mask)
     array = np.array(table, dtype=np.float64).reshape(-1, 6)
     if numbered:
-        joined = join_numbers(array[numbered, 0].astype(np.int64).tolist(), video, numbering, path, zero=True)
+        joined = join_numbers(array[numbered, 0].astype(np.int64).tolist(), video, numbering, path, base=None)
         array[numbered, 0] = joined.frames
         notes = (*notes, *joined.notes)
     if sizes:
@@ -181,7 +177,7 @@ def _sizes(path: Path, own: list[dict[str, Any]], video: Video) -> dict[Any, tup
     """
     factors = {}
     for image in own:
-        size = image.get("width"), image.get("height")
+        size: tuple[Any, Any] = image.get("width"), image.get("height")
         if not all(is_number(side) and 0 < side < MAX_FRAME for side in size) or size == (video.width, video.height):
             continue
         if video.width != video.height and size == (video.height, video.width):

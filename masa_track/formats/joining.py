@@ -177,7 +177,7 @@ def join_images(labels: Sequence[Label], video: Video, numbering: Numbering, pat
     return _resolved(readings, video, path, "images")
 
 
-def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, path: Any, zero: bool = False) -> Joined:
+def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, path: Any, base: int | None = 1) -> Joined:
     """The frame of the video of each row that has a frame number and no name.
 
     Args:
@@ -185,16 +185,17 @@ def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, pat
         video: what is read.
         numbering: what the user says.
         path: of the file, for messages.
-        zero: whether a 0 among the numbers says that they count from 0.
+        base: the number of the first frame in such files; None: 0 where there is a 0, else 1.
 
     Raises:
         InputError: positions in the source and numbers in the names of its images disagree.
     """
     if numbering.given:
         return _overridden(numbers, video, numbering, "frame numbers", path)
-    base = 0 if zero and 0 in numbers else 1
+    notes = (f"{path}: frame numbers count from 0",) if base is None and 0 in numbers else ()
+    if base is None:
+        base = 0 if notes else 1
     by_position = [number - base + 1 for number in numbers]
-    notes = () if base else (f"{path}: frame numbers count from 0",)
     own = numbers_in(video.file_names) if video.file_names else None
     if own is None or own == list(range(base, len(own) + base)):
         return Joined(by_position, notes)
@@ -327,7 +328,9 @@ def _resolved(readings: Readings, video: Video, path: Any, what: str) -> Joined:
                 f"{path} has no detections for this video: its {what} are frames {min(frames)}..{max(frames)}, "
                 f"the video has {limit}; give the file made on this video, or {FIXES}"
             )
-    distinct = {tuple(frames): key for key, frames in reversed(kept.items())}
+    distinct: dict[tuple[int, ...], str] = {}
+    for key, one_reading in kept.items():
+        distinct.setdefault(tuple(one_reading), key)
     if len(distinct) > 1:
         (one, first), (other, second) = list(distinct.items())[:2]
         i = next(i for i, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
