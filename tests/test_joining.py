@@ -92,7 +92,7 @@ def test_images_since_deleted_are_left_out_and_counted(tmp_path):
     kept = [2, 3, 7, 9]
     content = coco([{"file_name": f"{i:06d}.png"} for i in range(12)], range(12))
     found = read_detections(written(tmp_path / "d.json", content), video(names=files(kept, "a_{:06d}.jpg")))
-    check(found, {place: picture for place, picture in enumerate(kept, 1)})
+    check(found, dict(enumerate(kept, 1)))
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,8 @@ def join_images(labels: Sequence[Label], video: Video, numbering: Numbering, pat
         for base in _bases(column, what, names, known):
             readings[f"{what} count from {base}"] = [number - base + 1 for number in column]
     own = numbers_in(video.file_names) if video.file_names else None
-    if numbers and own and min(own) <= min(numbers) and max(numbers) <= max(own):
+    within = numbers and own and min(own) <= min(numbers) and max(numbers) <= max(own)
+    if numbers and own and (within or set(own) <= set(numbers)):
         place = {number: i for i, number in enumerate(own, 1)}
         readings = _within(readings, len(own))
         readings["numbers in file names are those of the source's names"] = [place.get(one, 0) for one in numbers]
@@ -307,7 +308,7 @@ def _bases(column: list[int], what: str, names: Sequence[str], known: Mapping[st
         return (min(column),)
     if what != "frame_id" and all(re.fullmatch(r"frame_[0-9]{6}\.PNG", file_part(name)) for name in names):
         return (0,)  # CVAT names the frames of a video so
-    return (0, 1)
+    return (1, 0)
 
 
 def _within(readings: Readings, most: float) -> Readings:
