@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from masa_track.pipeline.recipe import TrackRecipe
     from masa_track.runs.resume import Resumed
     from masa_track.runs.store import RunInfo
+    from masa_track.video.source import Reading
     from masa_track.video.sources import Source
 
 _DESCRIPTION = """\
@@ -297,6 +298,23 @@ def add_parser(commands: Any) -> None:
         help="also save the drawn frames as 000001.jpg, ... in this folder, which must be new or empty",
     )
     add("--no-video", action="store_true", help="do not write video.mp4")
+    add("--audio", action="store_true", help="keep the sound of SOURCE, a file, in video.mp4")
+    reading = parser.add_argument_group("reading SOURCE")
+    reading.add_argument(
+        "--stream",
+        type=int,
+        metavar="N",
+        help="which of several video streams of a file to read, from 0 (default: that marked as default, or the largest)",
+    )
+    reading.add_argument(
+        "--range",
+        metavar="LOW,HIGH",
+        help="values of black and white of pictures of more than 8 bits, e.g. 0,4095 (default: found from the first "
+        "pictures)",
+    )
+    reading.add_argument(
+        "--deinterlace", action="store_true", help="of interlaced pictures, interpolate the lines of the second field"
+    )
     add(
         "--resume",
         action="store_true",
@@ -415,7 +433,14 @@ def run(args: argparse.Namespace) -> int:
     if args.detections is None and (numbering.given or args.skip_bad_rows):
         raise InputError("--first-frame, --frame-base and --skip-bad-rows are for --detections: leave them out")
     before = check_folder(last_part(args.out), args.resume or rotate is not None)
-    source = open_source(args.source, reconnect=args.reconnect)
+    source = open_source(args.source, reconnect=args.reconnect, reading=reading_of(args))
+    for remark in source.remarks:
+        print(remark, file=sys.stderr)
+    of_file = hasattr(source, "stream_index") and getattr(source, "paths", ())
+    if args.audio and (args.no_video or args.rotate is not None or not of_file):
+        raise InputError(
+            "--audio keeps the sound of a video file in video.mp4: give a file, no --no-video, no --rotate"
+        )
     if offline and source.live:
         raise not_twice(args.source)
     start = 1 if args.start is None else frame_of(args.start, source)
@@ -443,6 +468,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         boxes,
         with_video=not args.no_video,
+        audio=args.audio,
         stride=args.stride,
         max_frames=args.max_frames,
         offline=offline,
@@ -504,6 +530,15 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
 
 
+def reading_of(args: argparse.Namespace) -> Reading:
+    """How the source is to be read."""
+    from masa_track.video.depth import parse_range
+    from masa_track.video.source import Reading
+
+    value_range = None if args.range is None else parse_range(args.range)
+    return Reading(args.stream, value_range, args.deinterlace)
+
+
 def length_of(text: str | None, argument: str) -> float | None:
     """Seconds of a length of time; None where it is not given."""
     from masa_track.runs.durations import seconds_of
@@ -542,6 +577,9 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         first_frame=args.first_frame,
         frame_base=args.frame_base,
         skip_bad_rows=args.skip_bad_rows,
+        stream=args.stream,
+        value_range=args.range,
+        deinterlace=args.deinterlace,
         text=args.text,
         classes=args.classes,
         min_score=args.min_score,

@@ -53,6 +53,9 @@ class TrackRecipe:
         first_frame: that file's number of the source's first frame; None: it is found out.
         frame_base: the file counts frames from this number, 0 or 1; None: it is found out.
         skip_bad_rows: leave out rows of that file that make no sense.
+        stream: which of several video streams of the source; None: the default one.
+        value_range: ``LOW,HIGH``, the values of black and white of pictures of 16 bits; None: found.
+        deinterlace: make one picture of the two fields of interlaced ones.
         text: phrases to look for.
         classes: names of the classes that are tracked; None: the detector's default.
         min_score: score below which boxes are left out.
@@ -74,6 +77,9 @@ class TrackRecipe:
     first_frame: int | None = None
     frame_base: int | None = None
     skip_bad_rows: bool = False
+    stream: int | None = None
+    value_range: str | None = None
+    deinterlace: bool = False
     text: str | None = None
     classes: tuple[str, ...] | None = None
     min_score: float = 0.0
