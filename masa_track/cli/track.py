@@ -304,7 +304,8 @@ def add_parser(commands: Any) -> None:
         "--stream",
         type=int,
         metavar="N",
-        help="which of several video streams of a file to read, from 0 (default: that marked as default, or the largest)",
+        help="which of several video streams of a file to read, from 0 (default: the one marked as default, or the "
+        "largest)",
     )
     reading.add_argument(
         "--range",

@@ -69,7 +69,10 @@ def _mux(out: Any, seen: Any, heard: Any, shift: float) -> None:
     target = _copied(out, pictures)
     end = float(seen.duration / av.time_base) if seen.duration else float("inf")
     copied = sound.codec_context.name in COPIED
-    voice = _copied(out, sound) if copied else out.add_stream("aac", rate=sound.codec_context.sample_rate or 48_000)
+    if copied:
+        voice = _copied(out, sound)
+    else:
+        voice = out.add_stream("aac", rate=sound.codec_context.sample_rate, layout=_layout(sound))
     heard_packets = _cut(heard, sound, shift, end) if copied else _encoded(heard, sound, voice, shift, end)
     streams = _timed(seen.demux(pictures), target), _timed(heard_packets, voice)
     for _, _, packet in heapq.merge(*streams, key=lambda entry: entry[:2]):
@@ -98,7 +101,7 @@ def _cut(container: Any, sound: Any, shift: float, end: float) -> Iterator[Any]:
 
 def _encoded(container: Any, sound: Any, voice: Any, shift: float, end: float) -> Iterator[Any]:
     """The same as AAC."""
-    resampler = av.AudioResampler("fltp", sound.codec_context.layout, voice.codec_context.sample_rate)
+    resampler = av.AudioResampler("fltp", _layout(sound), voice.codec_context.sample_rate)
     rate = voice.codec_context.sample_rate
     for frame in container.decode(sound):
         time = float(frame.pts * frame.time_base) - shift if frame.pts is not None else 0.0
@@ -111,6 +114,10 @@ def _encoded(container: Any, sound: Any, voice: Any, shift: float, end: float) -
     for part in resampler.resample(None):
         yield from voice.encode(part)
     yield from voice.encode(None)
+
+
+def _layout(sound: Any) -> str:
+    return "mono" if sound.codec_context.channels == 1 else "stereo"
 
 
 def _copied(container: Any, stream: Any) -> Any:
