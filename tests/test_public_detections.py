@@ -314,7 +314,7 @@ def test_npz_of_some_images_of_the_video(tmp_path):
     found = read_detections(path, video(file_names=names[:9], length=9, last_number=9))
     assert found.frames.tolist() == [2], "the other image is not in the folder"
     assert "1 of its 2 images are not in the source" in found.notes[0]
-    with pytest.raises(InputError, match="image 1 is frame 2 of clip if .*, and frame 3 if .*--frame-base"):
+    with pytest.raises(InputError, match=r"image 1 is frame 2 of clip if .*, and frame 3 if .*--frame-base"):
         read_detections(path, video())
     assert read_detections(path, video(), Numbering(base=1)).frames.tolist() == [2, 30]
 
