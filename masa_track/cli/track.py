@@ -437,8 +437,7 @@ def run(args: argparse.Namespace) -> int:
     source = open_source(args.source, reconnect=args.reconnect, reading=reading_of(args))
     for remark in source.remarks:
         print(remark, file=sys.stderr)
-    of_file = hasattr(source, "stream_index") and getattr(source, "paths", ())
-    if args.audio and (args.no_video or args.rotate is not None or not of_file):
+    if args.audio and (args.no_video or args.rotate is not None or not keeps_sound(source)):
         raise InputError(
             "--audio keeps the sound of a video file in video.mp4: give a file, no --no-video, no --rotate"
         )
@@ -529,6 +528,13 @@ def run(args: argparse.Namespace) -> int:
     if frame_folder is not None and outcome.frames:
         print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
+
+
+def keeps_sound(source: Source) -> bool:
+    """Whether the source is a video file, the sound of which can be kept."""
+    from masa_track.video.streams import VideoSource
+
+    return isinstance(source, VideoSource) and bool(source.paths)
 
 
 def reading_of(args: argparse.Namespace) -> Reading:

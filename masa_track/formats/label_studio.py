@@ -16,6 +16,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 
 from masa_track import __version__
+from masa_track.association.offline import uneven
 from masa_track.errors import InputError
 from masa_track.formats.detection_file import Rows, Video
 from masa_track.formats.joining import Numbering, join_numbers
@@ -32,6 +33,7 @@ def label_studio_task(run: Run, video: str) -> dict[str, Any]:
         video: where Label Studio finds the video: an address, or ``/data/local-files/?d=...``.
     """
     count = int(run.frames[-1])
+    even = uneven(run.frames, run.times, run.fps) is None
     results = []
     for track_id, number, places in run.tracks():
         sequence = []
@@ -50,7 +52,7 @@ def label_studio_task(run: Run, video: str) -> dict[str, Any]:
                         "y": round(100 * y1 / run.height, 4),
                         "width": round(100 * (x2 - x1) / run.width, 4),
                         "height": round(100 * (y2 - y1) / run.height, 4),
-                        "time": round(frame / run.fps, 6),
+                        "time": round(frame / run.fps if even else float(run.times[run.rows[place]]), 6),
                     }
                 )
         filled, smoothed = int(run.filled[places].sum()), int(run.smoothed[places].sum())

@@ -234,7 +234,7 @@ def _animation_times(path: Path) -> list[float] | None:
     times = [0.0]
     try:
         with Image.open(path) as image:
-            for page in range(image.n_frames):
+            for page in range(getattr(image, "n_frames", 1)):
                 image.seek(page)
                 image.load()
                 times.append(times[-1] + float(image.info.get("duration") or 0) / 1000)
