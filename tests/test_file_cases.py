@@ -167,7 +167,7 @@ def test_the_rate_of_a_screen_recording_is_that_of_its_timestamps():
     assert open_source(CASES / "vfr-screen-recording" / "screen.mkv").fps == pytest.approx(40 / 9.85, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["fast.mp4", "fast.mkv"])
+@pytest.mark.parametrize("name", ["fast.mp4", "fast.mkv", "fast.avi"])
 def test_2000_frames_a_second(tmp_path, name):
     with av.open(str(tmp_path / name), "w") as container:
         stream = container.add_stream("libx264", rate=2000, options={"bf": "0"})
@@ -176,7 +176,7 @@ def test_2000_frames_a_second(tmp_path, name):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="bgr24")))
         container.mux(stream.encode())
     source = open_source(tmp_path / name)
-    if name == "fast.mp4":  # Matroska rounds its times to milliseconds
+    if name != "fast.mkv":  # Matroska rounds its times to milliseconds
         assert source.fps == pytest.approx(2000)
         assert [frame.time for frame in source.frames()][-1] == pytest.approx(39 / 2000, abs=1e-4)
     assert read(source)[0] == [(n, n) for n in range(1, 41)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 
 from masa_track.boxes import box_iou
 from masa_track.errors import InputError
+from masa_track.evaluation.pairs import chosen
 from masa_track.evaluation.teta import ClassTracks
 from masa_track.formats.joining import Label, join_classes, join_files, numbers_in
 from masa_track.formats.json_file import MAX_FRAME, is_finite, is_key, objects, parse_json, shown, whole
@@ -39,7 +40,7 @@ class ClassVideos:
     notes: tuple[str, ...] = ()
 
 
-def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
+def read_class_videos(gt: str | Path, tracks: str | Path, sequences: Sequence[str] | None = None) -> ClassVideos:
     """Reads COCO-VID or TAO json truth, and the tracks of its videos.
 
     Truth is a dict of videos, images (``video_id`` and ``frame_id`` or ``frame_index``, or none and in order),
@@ -53,6 +54,7 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
             COCO-VID json with videos called as the truth's (or one video each), a folder with ``tracks.json`` (what
             ``masa-track track`` writes), or for several videos a folder with ``NAME.json`` or ``NAME/tracks.json``.
             Their images are the truth's by :func:`~masa_track.formats.joining.join_files`, their classes by name.
+        sequences: names of the videos to be scored; None: all of ``gt``.
 
     Raises:
         InputError: a file cannot be read or breaks one of these rules, with its entry; or a video has no tracks.
@@ -60,6 +62,8 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
     truth = _File(Path(gt), "GT")
     if not truth.videos:
         raise InputError(f"GT must be COCO-VID or TAO json with videos and images, but {gt} has none")
+    names = chosen(truth.videos.values(), sequences)
+    truth.videos = {video: name for video, name in truth.videos.items() if name in names}
     found = _results(truth, Path(tracks))
     pairs = {}
     for video_id, name in truth.videos.items():

@@ -114,8 +114,9 @@ def read_named(
 
 
 def _joined(path: Path, frames: list[int | str], ours: bool, video: Video, numbering: Numbering) -> Joined:
-    """The frame of the video of each row. Our own tracks.csv, which has times, counts from 1."""
+    """The frame of the video of each row. Our own tracks.csv, which has times, counts frames from 1."""
     if ours and all(isinstance(frame, int) for frame in frames):
+        numbering = numbering if numbering.given else Numbering(base=1)
         return join_numbers([int(frame) for frame in frames], video, numbering, path)
     known = list(dict.fromkeys(frames))
     labels = [Label(frame) if isinstance(frame, str) else Label(frame=frame) for frame in known]

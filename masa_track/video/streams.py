@@ -33,6 +33,7 @@ from masa_track.video.source import AS_IT_IS, DEFAULT_FPS, OnBroken, Reading, So
 # Decoders that may return pictures in another order than packets came, or one picture of two fields.
 REORDERING = {"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "vc1", "wmv3", "vvc"}
 REORDERING |= {"msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263"}
+MOST_FPS_AVI = 20_000  # a rate that the header of an AVI may have
 TIMEOUT_SECONDS = 10.0  # for an address to answer, and then to send each packet
 THREADS = min(4, os.cpu_count() or 1)  # each one holds a frame; and damage at the very end can cost as many frames
 
@@ -63,10 +64,11 @@ class VideoSource(Source):
             rate = _stream_fps(stream)
             seconds = container.duration / av.time_base if container.duration else 0.0
             self.live = self._remote and not seconds
-            if not self._remote and container.format.name != "avi":
-                self._pairing, rate = self._probed(rate)
+            if self.paths and self.paths[0].is_file():  # a pipe is not read twice
+                self._pairing, rate = self._probed()
             self.fps = float(fps or rate)
-            self.length = stream.frames or round(seconds * rate) or None
+            counted = stream.frames if self._pairing != COUNTED else 0  # of packets
+            self.length = counted or round(seconds * rate) or None
             with closing(self._decode(container, stream, 1, lambda number, reason: reasons.append(reason))) as frames:
                 first = next(frames, None)
         if first is None:
@@ -130,17 +132,19 @@ class VideoSource(Source):
         if text not in self.remarks:
             self.remarks.append(text)
 
-    def _probed(self, rate: float) -> tuple[str, float]:
+    def _probed(self) -> tuple[str, float]:
         """How pictures come of packets, and the frame rate, from the first packets; they are decoded only if needed."""
         shown: list[Any] = []
         pictures: list[Any] = []
         with self._open(threads=1) as (container, stream):
             codec = stream.codec_context
             for packet in _first_packets(container, stream):
-                if packet.size and shows_picture(packet, codec.name):
+                if packet.size and (shown or packet.is_keyframe) and shows_picture(packet, codec.name):
                     shown.append(packet)
                 if len(shown) == 2 * REORDER:
                     break
+            if container.format.name == "avi":  # its packets have no pts, and no time but that of the header
+                return BY_PTS, _stream_fps(stream, most=MOST_FPS_AVI)
             pts = [packet.pts for packet in shown]
             true = _stream_fps(stream, sorted(one for one in pts if one is not None))
             if codec.name not in REORDERING or None in pts or len(pts) < 4:
@@ -160,7 +164,11 @@ class VideoSource(Source):
                 return BY_PTS, true
         if any(picture.is_corrupt for picture in pictures):
             return BY_PTS, true
-        return pairing_of(pts, [picture.pts for picture in pictures]), true
+        pairing = pairing_of(pts, [picture.pts for picture in pictures])
+        times = [picture.pts * float(stream.time_base) for picture in pictures if picture.pts is not None]
+        if pairing == COUNTED and len(times) > 2 and times[-1] > times[0]:
+            true = (len(times) - 1) / (times[-1] - times[0])
+        return pairing, true
 
     def _read(self, stride: int, report: OnBroken, start: int) -> Any:
         if self.live and self._reconnect > 0:
@@ -499,17 +507,18 @@ def _first_packets(container: Any, stream: Any) -> Iterator[Any]:
         yield from container.demux(stream)
 
 
-def _stream_fps(stream: Any, pts: Sequence[int] = ()) -> float:
+def _stream_fps(stream: Any, pts: Sequence[int] = (), most: float = 1000) -> float:
     """Frames a second.
 
     Args:
         stream: of the file.
-        pts: of its first packets, rising. A rate above 1000 may be the clock's, 90000; it is believed if they agree.
+        pts: of its first packets, rising.
+        most: the highest rate that is believed without them: a header may hold the clock's rate, 90000.
     """
     steps = [other - one for one, other in pairwise(pts)]
     middle = float(np.median(steps) * stream.time_base) if len(steps) > 2 else 0.0
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and (0 < rate <= 1000 or (middle and abs(rate * middle - 1) < 0.1)):
+        if rate and (0 < rate <= most or (middle and abs(rate * middle - 1) < 0.1)):
             return float(rate)
     return DEFAULT_FPS
 
