@@ -430,3 +430,107 @@ class ResultStage(Protocol):
     def finish(self) -> list[FrameResult]:
         """The results that are still due at the end of the source."""
         ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What shows an object in one frame. A mask stands alone; a box and points may come together.
+
+    Attributes:
+        points: (P, 2) x, y in pixels; scribbles are sampled into points.
+        positive: (P,) bool, whether each point is on the object; None: all are.
+        box: (4,) xyxy pixels around the object.
+        mask: (H, W) bool, or an RLE; all False: the object is not visible in this frame.
+        clear: the prompts given before for this object and frame, and its proposed mask, do not count any more.
+    """
+
+    points: np.ndarray | None = None
+    positive: np.ndarray | None = None
+    box: np.ndarray | None = None
+    mask: Any = None
+    clear: bool = False
+
+
+@dataclass(frozen=True)
+class MaskletFrame:
+    """The masks of objects in one frame.
+
+    Attributes:
+        ids: (K,) int64 identities, ascending; one identity K times where K candidates were asked for, the best first.
+        masks: K masks as supervision's ``CompactMask``; they do not overlap, candidates excepted.
+        object_logits: (K,) float32 log-odds that the object is visible; its mask is empty where they are below 0.
+        predicted_iou: (K,) float32, 0..1, the IoU with the true mask that is expected.
+    """
+
+    ids: np.ndarray
+    masks: Any
+    object_logits: np.ndarray
+    predicted_iou: np.ndarray
+
+
+class MaskPropagator(Protocol):
+    """Carries masks from frame to frame: a proposal for a frame, prompts on it, then one commit, which it remembers."""
+
+    def propose(self, frame: Frame, features: Features | None = None) -> MaskletFrame:
+        """The masks of all objects in a frame. The memory does not change; an earlier uncommitted frame is dropped.
+
+        Args:
+            frame: with its picture. Frames may be given backwards, or with another picture size than before.
+            features: of the same picture, where the propagator works on a shared backbone.
+
+        Raises:
+            InputError: the frame has no picture, or one that cannot be used.
+        """
+        ...
+
+    def prompt(self, identity: int, prompt: Prompt, candidates: bool = False) -> MaskletFrame:
+        """Starts an object in the proposed frame, or corrects its mask there.
+
+        Args:
+            identity: 0 or more; an object that is not known is started.
+            prompt: in pixels of the proposed frame.
+            candidates: return all candidate masks of an ambiguous prompt; the first one is taken in any case.
+
+        Raises:
+            InputError: no frame is proposed, or the prompt cannot be used; nothing has changed then.
+        """
+        ...
+
+    def commit(self, masks: Mapping[int, Any] | None = None) -> None:
+        """Writes the proposed frame to the memory.
+
+        Args:
+            masks: by identity, (H, W) bool or RLE, instead of the proposed ones, e.g. after they were cleaned.
+
+        Raises:
+            InputError: no frame is proposed, or a mask cannot be used; the memory is as it was then.
+        """
+        ...
+
+    def forget(self, identity: int) -> None:
+        """Removes an object.
+
+        Raises:
+            InputError: there is no such object.
+        """
+        ...
+
+    def memory_bytes(self) -> int:
+        """Bytes of the memory of all objects."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets everything, for another video."""
+        ...
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The memory as arrays of numbers and text, which need no unpickling. A proposed frame is not part of it."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Takes over the memory of a propagator of the same class with the same options; a proposed frame is dropped.
+
+        Raises:
+            InputError: the state does not fit; the memory is as it was then.
+        """
+        ...

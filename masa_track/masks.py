@@ -1,12 +1,15 @@
-"""Masks as COCO's compressed run lengths, by pycocotools, which is only needed where there are masks."""
+"""Masks as COCO's compressed run lengths, by pycocotools, which is only needed for these, and as CompactMask."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from masa_track.errors import InputError, missing_extra
+
+if TYPE_CHECKING:
+    from supervision.detection.compact_mask import CompactMask
 
 Rle = dict[str, Any]  # {"size": [height, width], "counts": bytes}, as pycocotools takes it
 
@@ -122,3 +125,41 @@ def _check_polygons(polygons: list[Any], size: tuple[int, int]) -> None:
 def decode_mask(rle: Rle) -> np.ndarray:
     """A (H, W) bool mask of a whole RLE, see :func:`compressed`."""
     return mask_api().decode(rle).astype(bool)
+
+
+def as_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> np.ndarray:
+    """One mask in any form as a (H, W) bool array.
+
+    Args:
+        mask: a (H, W) array of bools or of 0 and 1; supervision's ``CompactMask`` of one mask; or COCO's RLE.
+        size: (width, height) that it must have.
+        name: of the argument, for messages.
+
+    Raises:
+        InputError: another shape, other values, or a damaged RLE.
+    """
+    shape = size[::-1]
+    if isinstance(mask, dict):
+        return decode_mask(compressed(mask, shape))
+    array = np.asarray(mask)
+    if array.shape == (1, *shape):
+        array = array[0]
+    if array.shape != shape:
+        raise InputError(
+            f"{name} must be (H, W) = {shape} like the picture, got {array.shape}: give the mask made on this picture"
+        )
+    if array.dtype != bool and not (array.dtype.kind in "iuf" and np.isin(array, (0, 1)).all()):
+        raise InputError(f"{name} must be bool, or 0 and 1, got {array.dtype}: compare it with a threshold first")
+    return array.astype(bool)
+
+
+def compact_masks(masks: np.ndarray) -> CompactMask:
+    """(N, H, W) bool masks as supervision's ``CompactMask``, which keeps run lengths of their boxes only."""
+    from supervision.detection.compact_mask import CompactMask
+
+    boxes = np.zeros((len(masks), 4), np.float32)  # first and last pixel, which CompactMask includes
+    for box, mask in zip(boxes, masks, strict=True):
+        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+        if len(columns):
+            box[:] = columns[0], rows[0], columns[-1], rows[-1]
+    return CompactMask.from_dense(masks, boxes, masks.shape[1:])

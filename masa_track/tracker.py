@@ -166,6 +166,9 @@ class MasaTracker:
         embeddings: np.ndarray | None = None,
         size: tuple[int, int] | None = None,
         return_embeddings: bool = False,
+        hints: Sequence[tuple[int, int, float]] = (),
+        may_start: np.ndarray | None = None,
+        detector_ran: bool = True,
     ) -> sv.Detections:
         """Tracks one frame. All or nothing: a frame that raises leaves no trace.
 
@@ -181,6 +184,10 @@ class MasaTracker:
             features: of the frame, where the model has encoded it already (``model.encode([frame])[0]``).
             embeddings: (N, D) of the boxes, not normalised; the model is not run.
             size: (width, height) of the picture in pixels, where there is no frame.
+            hints: (row, identity, nats) of further evidence, e.g. of masks: added to the log-odds of the pair.
+            may_start: (N,) bool, rows that may start or confirm a track; None: all.
+            detector_ran: False where the rows are all that something other than the detector saw: then a track that is
+                not seen is not missing.
             return_embeddings: put the embeddings of all rows into ``data["embedding"]`` (N, D) float32; NaN in rows of
                 classes that are not tracked.
 
@@ -219,6 +226,10 @@ class MasaTracker:
         frames = self._next(timestamp)
         seconds = frames.number / self._associator.options.fps if timestamp is None else float(timestamp)
         seen = Observation(frames.calls, seconds, size, boxes[rows], scores[rows], labels[rows])
+        place_of = {row: place for place, row in enumerate(rows.tolist())} if len(hints) else {}
+        seen.hints = [(place_of[row], identity, nats) for row, identity, nats in hints if row in place_of]
+        seen.may_start = None if may_start is None else np.asarray(may_start, bool)[rows]
+        seen.detector_ran = detector_ran
         seen.embeddings = self._embedded(seen, frame, features, embeddings, return_embeddings)
         camera = copy.copy(frames.camera)
         if camera is not None:
@@ -254,14 +265,24 @@ class MasaTracker:
         return tracked
 
     def step(
-        self, frame: Frame, detections: sv.Detections | None = None, *, features: Features | None = None
+        self,
+        frame: Frame,
+        detections: sv.Detections | None = None,
+        *,
+        features: Features | None = None,
+        hints: Sequence[tuple[int, int, float]] = (),
+        may_start: np.ndarray | None = None,
+        detector_ran: bool | None = None,
     ) -> list[FrameResult]:
         """Tracks one frame of a source; see :class:`masa_track.contracts.IdentitySource`.
 
         Args:
             frame: with its picture; its time must be later than that of the frame before.
-            detections: as for :meth:`update`; None for no box.
+            detections: as for :meth:`update`; None: the detector did not run.
             features: as for :meth:`update`.
+            hints: as for :meth:`update`.
+            may_start: as for :meth:`update`.
+            detector_ran: as for :meth:`update`; None: if there are detections.
 
         Returns:
             One result, at once. Its events name frames by :attr:`Frame.number`. With the option ``filter_boxes`` its
@@ -273,7 +294,9 @@ class MasaTracker:
         from masa_track.formats.results import to_detections
 
         given = to_detections(np.zeros((0, 4), np.float32) if detections is None else detections, self.phrases)
-        tracked = self.update(given, frame.picture, frame.time, features=features)
+        ran = detections is not None if detector_ran is None else detector_ran
+        evidence: dict[str, Any] = {"hints": hints, "may_start": may_start, "detector_ran": ran}
+        tracked = self.update(given, frame.picture, frame.time, features=features, **evidence)
         if "box" in tracked.data and getattr(self.options, "filter_boxes", False):
             tracked.xyxy = np.asarray(tracked.data.pop("box"), np.float32)
         self._numbers.append((self._frames.calls, frame.number))

@@ -33,6 +33,7 @@ ROOMS = [
     "detectors",
     "segmenters",
     "tracker",
+    "masklets",
     "adapters",
     "evaluation",
     "report",
@@ -46,7 +47,7 @@ ROOMS = [
 TORCH_FREE = [
     *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks", "onnx_session"),
     *("association", "video", "formats", "drawing", "runs"),
-    *("encoders", "detectors", "tracker", "adapters", "evaluation", "report", "pipeline", "cli"),
+    *("encoders", "detectors", "tracker", "masklets", "adapters", "evaluation", "report", "pipeline", "cli"),
 ]
 TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # What is too heavy for tools/test.sh: run it before a release, after tools/test.sh, whose environment it uses.
 #   bash tools/release_check.sh            all steps
-#   bash tools/release_check.sh install    one step: install, situations, pythons, huge, association, calibration
+#   bash tools/release_check.sh install    one step: install, situations, killed, soak, pythons, huge, association,
+#                                          calibration
 # Prints a line per step and ends with status 1 if one of them failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -32,6 +33,12 @@ situations() {
     return $status
 }
 
+# Runs killed at 100 random moments, recovered and gone on with; what they give is that of a run that was not killed.
+killed() { PYTHONPATH=$PWD "$python" tests/killed_runs.py "$work/killed" 100 > "$work/killed.txt" 2>&1 && tail -n 1 "$work/killed.txt"; }
+
+# 200,000 frames in parts, of which old ones are deleted: memory and files stay bounded (some 30 minutes).
+soak() { "$python" tools/soak.py --rotate 40 --keep 60 --frames 200000 --objects 6 --life 38 | tail -n 4; }
+
 # Exports through the validators of other tools (700 MB of them).
 huge() { "$python" -m pytest -q -m huge tests/test_export.py; }
 
@@ -57,7 +64,7 @@ association() {
 calibration() { "$python" tools/bench_calibration.py --runs 12 --dimensions 64; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(install situations pythons huge association calibration)
+[ ${#steps[@]} -gt 0 ] || steps=(install situations killed soak pythons huge association calibration)
 for step in "${steps[@]}"; do
     started=$SECONDS
     if (set -e; "$step"); then result=passed; else result=FAILED; failed=1; fi

@@ -7,6 +7,11 @@ frame (median; of the tracker alone), resident memory, live Python objects, trac
 
     python tools/soak.py --frames 20000
     python tools/soak.py --frames 20000 --objects 60 --preset tao --match 0.75
+
+With --rotate the whole run is real, threads, record, track files and report included: it is in parts, of which old ones
+are deleted. Then the table has the parts and the megabytes that are on the disk, too.
+
+    python tools/soak.py --rotate 40 --keep 60 --frames 200000 --objects 6 --life 38
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +32,12 @@ import numpy as np
 import supervision as sv
 
 from masa_track import MasaTracker
+from masa_track.contracts import Frame
 from masa_track.formats.jsonl import JsonLinesWriter
+from masa_track.pipeline.job import Job
+from masa_track.pipeline.loop import track_video
+from masa_track.pipeline.rotation import parts_of_run
+from masa_track.video.source import OnBroken, Source
 
 WIDTH, HEIGHT, DIMENSION = 1280, 720, 128
 
@@ -39,10 +49,12 @@ class Street:
         objects: how many there are at a time, on average.
         life: frames that each stays, on average.
         seed: of all that is random.
+        size: (width, height) of the picture in pixels.
     """
 
-    def __init__(self, objects: int, life: int, seed: int) -> None:
+    def __init__(self, objects: int, life: int, seed: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
         self._rng = np.random.default_rng(seed)
+        self._size = size
         self._objects, self._life = objects, life
         self._embeddings = np.zeros((0, DIMENSION), np.float32)
         self._places = np.zeros((0, 2))
@@ -59,7 +71,7 @@ class Street:
         self._embeddings = np.concatenate(
             (self._embeddings[stay], rng.normal(size=(new, DIMENSION)).astype(np.float32))
         )
-        places = rng.uniform(0, 1, (new, 2)) * [WIDTH - 40, HEIGHT - 80]
+        places = rng.uniform(0, 1, (new, 2)) * [self._size[0] - 40, self._size[1] - 80]
         self._places = np.concatenate((self._places[stay] + self._steps[stay], places))
         self._steps = np.concatenate((self._steps[stay], rng.normal(0, 2, (new, 2))))
         self._names = np.concatenate((self._names[stay], np.arange(self._next, self._next + new)))
@@ -154,6 +166,109 @@ def soak(
                 yield result
 
 
+class Camera(Source):
+    """A source of black pictures, each with its number in the first pixels; a detector and a model of what is there.
+
+    Args:
+        street: what is there.
+        size: (width, height) of the pictures.
+        frames: how many there are.
+        at_end_of: called after a frame with its number.
+    """
+
+    name, fps = "street", 25.0
+
+    def __init__(self, street: Street, size: tuple[int, int], frames: int, at_end_of: Callable[[int], None]) -> None:
+        (self.width, self.height), self.length = size, frames
+        self._street, self._at_end_of = street, at_end_of
+        self._there: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}  # of frames on their way
+
+    def _read(self, stride: int, report: OnBroken, start: int) -> Iterator[Frame]:
+        for number in range(start, (self.length or 0) + 1, stride):
+            boxes, names = self._street.frame()
+            self._there[number] = boxes, names, self._street.embed(np.zeros(0), boxes)
+            picture = np.zeros((self.height, self.width, 3), np.uint8)
+            picture.reshape(-1)[:4] = np.frombuffer(number.to_bytes(4, "little"), np.uint8)
+            yield Frame(number, (number - 1) / self.fps, (self.width, self.height), "", picture)
+            self._at_end_of(number)
+
+    def find(self, frame: Frame) -> sv.Detections:
+        """The boxes of a frame."""
+        boxes, names, _ = self._there[frame.number]
+        return sv.Detections(xyxy=boxes, confidence=np.full(len(boxes), 0.9), class_id=names % 3)
+
+    def embed(self, picture: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """The embeddings of a picture's boxes, (N, D). It is not asked for again."""
+        return self._there.pop(int.from_bytes(picture.reshape(-1)[:4].tobytes(), "little"))[2]
+
+
+@dataclass
+class Parts:
+    """What was there after a part of a run in parts.
+
+    Attributes:
+        frames: so far.
+        milliseconds: a frame, the reading and writing included.
+        megabytes: of memory.
+        objects: of Python, that are alive.
+        identities: the highest so far.
+        parts: folders that are there.
+        disk_megabytes: in them.
+    """
+
+    frames: int
+    milliseconds: float
+    megabytes: float
+    objects: int
+    identities: int
+    parts: int
+    disk_megabytes: float
+
+
+def soak_parts(
+    frames: int, objects: int, life: int, out: Path, rotate: float, keep: float, say: Callable[[Parts], None]
+) -> list[Parts]:
+    """Tracks a camera into parts, and gives and says what there was after each tenth.
+
+    Args:
+        frames: of the camera.
+        objects: there at a time, on average.
+        life: frames that each stays, on average.
+        out: folder of the parts.
+        rotate: seconds of the source in a part, of 25 frames each.
+        keep: seconds after which a part is deleted.
+        say: called with each of the results.
+    """
+    rows: list[Parts] = []
+    begun = time.perf_counter()
+
+    def note(number: int) -> None:
+        nonlocal begun
+        if number % max(frames // 10, 1):
+            return
+        gc.collect()
+        seconds = time.perf_counter() - begun
+        there = parts_of_run(out)
+        size = sum(file.stat().st_size for part in there for file in part.iterdir()) / 1e6
+        given: Any = tracker
+        highest = int(given._associator._state.next_id) - 1
+        live = len(gc.get_objects())
+        cost = 1000 * seconds / max(frames // 10, 1)
+        rows.append(Parts(number, cost, resident_megabytes(), live, highest, len(there), size))
+        say(rows[-1])
+        begun = time.perf_counter()
+
+    out.mkdir(exist_ok=True)
+    size = 640, 360
+    camera = Camera(Street(objects, life, 0, size), size, frames, note)
+    tracker = MasaTracker(camera)
+    job = Job(camera, camera.find, {}, tracker, out, with_video=False, rotate=rotate, keep=keep)
+    outcome = track_video(job)
+    assert outcome.frames == frames, outcome
+    assert not outcome.faults, outcome
+    return rows
+
+
 def resident_megabytes() -> float:
     """Memory that the process has now; where /proc is not, the most it ever had."""
     try:
@@ -171,7 +286,27 @@ def main() -> None:
     parser.add_argument("--life", type=int, default=80, help="frames that each stays, on average")
     parser.add_argument("--preset", default="default")
     parser.add_argument("--match", type=float, help="the match_score_threshold of a preset that has one")
+    parser.add_argument("--rotate", type=float, metavar="SECONDS", help="the whole run, in parts of so much time")
+    parser.add_argument("--keep", type=float, default=60.0, metavar="SECONDS", help="after which a part is deleted")
     args = parser.parse_args()
+    if args.rotate is not None:
+        print("| frames | ms a frame | resident MB | live objects | identities | parts | MB on the disk |")
+        print("|---|---|---|---|---|---|---|")
+        with tempfile.TemporaryDirectory() as folder:
+            soak_parts(
+                args.frames,
+                args.objects,
+                args.life,
+                Path(folder) / "out",
+                args.rotate,
+                args.keep,
+                lambda now: print(
+                    f"| {now.frames:,} | {now.milliseconds:.2f} | {now.megabytes:.1f} | {now.objects:,} "
+                    f"| {now.identities:,} | {now.parts} | {now.disk_megabytes:.1f} |",
+                    flush=True,
+                ),
+            )
+        return
     print("| frames | ms a frame | resident MB | live objects | tracks remembered | identities |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:

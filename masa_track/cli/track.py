@@ -224,6 +224,20 @@ def add_parser(commands: Any) -> None:
         help="add SAM's mask of each tracked box, with a checkpoint of segment-anything (sam_vit_b_01ec64.pth or a "
         "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
     )
+    add(
+        "--masklets",
+        metavar="NAME",
+        help="carry a mask of each track from frame to frame, as evidence for its identity: flow (optical flow and "
+        "colours, needs no weights)",
+    )
+    add(
+        "--detect-every",
+        type=int,
+        default=1,
+        metavar="N",
+        help="with --masklets: run the detector in every Nth tracked frame, masklets alone in those between (default: "
+        "%(default)s)",
+    )
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(
@@ -329,8 +343,8 @@ def add_parser(commands: Any) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="give the detector N frames at once, which is faster on a GPU; the tracks are the same (default: "
-        "%(default)s)",
+        help="give the detector N frames at once, which is faster on a GPU; identities are the same, boxes but for "
+        "rounding (default: %(default)s)",
     )
     add(
         "--live-latency",
@@ -395,7 +409,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.video.sources import open_source
     from masa_track.video.times import frame_of
 
-    check_counts(args, "stride", "max_frames", "batch")
+    check_counts(args, "stride", "max_frames", "batch", "detect_every")
     recipe = recipe_of(args)
     recipe.check()
     chosen_dtype(recipe.precision, args.device)  # a mistake is named before the model is loaded
@@ -505,6 +519,11 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as open_files:
         open_files.enter_context(locked_folder(folder))
         if args.resume and before is not None:
+            if (last_part(folder) == folder) == (rotate is not None):
+                raise InputError(
+                    f"--resume: the run in {folder} was made {'with' if rotate is None else 'without'} --rotate: go on "
+                    "with it in the same way, or name another folder"
+                )
             job.resumed = going_on(last_part(args.out), job.info)
         if args.jsonl is not None:
             from masa_track.formats.jsonl import JsonLinesWriter
@@ -524,7 +543,9 @@ def run(args: argparse.Namespace) -> int:
             except InputError as error:  # it was checked before: the disk got full
                 failed = True
                 print(f"masa-track track: error: {error}", file=sys.stderr)
-    print(summary(outcome, folder, job.track_activation_threshold, args.detector))
+    print(
+        summary(outcome, folder if rotate is None else last_part(folder), job.track_activation_threshold, args.detector)
+    )
     if frame_folder is not None and outcome.frames:
         print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
@@ -592,6 +613,8 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         min_score=args.min_score,
         nms=args.nms,
         masks=args.masks,
+        masklets=args.masklets,
+        detect_every=args.detect_every,
     )
 
 

@@ -159,12 +159,12 @@ class _LineCount(sv.LineZone):
     @property
     def in_count(self) -> int:
         """Crossings to the left, of all classes."""
-        return sum(into for into, _ in self.totals.values())
+        return sum(into for into, _ in list(self.totals.values()))
 
     @property
     def out_count(self) -> int:
         """Crossings to the right, of all classes."""
-        return sum(out for _, out in self.totals.values())
+        return sum(out for _, out in list(self.totals.values()))
 
     def update(self, rows: sv.Detections, number: int, time: float) -> list[CountEvent]:
         events = []
@@ -218,12 +218,12 @@ class _ZoneCount:
     @property
     def occupancy(self) -> int:
         """Tracks that are in the zone now."""
-        return sum(visit.inside for visit in self.visits.values())
+        return sum(visit.inside for visit in list(self.visits.values()))  # a copy: other threads ask, too
 
     @property
     def mean_seconds(self) -> float | None:
         """Mean length of all visits; those that go on count up to when the track was last seen."""
-        going_on = sum(visit.time - visit.since for visit in self.visits.values() if visit.inside)
+        going_on = sum(visit.time - visit.since for visit in list(self.visits.values()) if visit.inside)
         return (self.seconds + going_on) / self.entered if self.entered else None
 
     def update(self, rows: sv.Detections, size: tuple[int, int], number: int, time: float) -> list[CountEvent]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from masa_track.detectors.selection import Selection
     from masa_track.drawing.blur import Blur
     from masa_track.formats.jsonl import JsonLinesWriter
+    from masa_track.masklets.tracking import MaskletTracker
     from masa_track.pipeline.counting import Counter
     from masa_track.pipeline.http_view import HttpView
     from masa_track.pipeline.window import Window
@@ -61,6 +62,7 @@ class Job:
         start: number of the first frame.
         stop: number of the last frame; None: the source's last.
         batch: frames that the detector gets at once.
+        detect_every: the detector runs in each frame of this number; the tracker must do without in the others.
         overlap: decode, detect, associate and write in threads of their own; the results are the same.
         live_latency: seconds by which the results of a live source may lag behind it; then frames are dropped.
         counter: counts what crosses lines and what is in zones; None for none.
@@ -78,7 +80,7 @@ class Job:
     source: Source
     detector: Detector | Callable[[Frame], sv.Detections]
     class_names: Mapping[int, str]
-    tracker: MasaTracker | IdentitySource
+    tracker: MasaTracker | MaskletTracker | IdentitySource
     folder: Path
     with_video: bool = True
     audio: bool = False
@@ -100,6 +102,7 @@ class Job:
     start: int = 1
     stop: int | None = None
     batch: int = 1
+    detect_every: int = 1
     overlap: bool = True
     live_latency: float = 1.0
     counter: Counter | None = None
@@ -149,6 +152,7 @@ class Outcome:
         recent_fps: frames a second of the last 50 frames.
         lag: seconds from a live source's frame to its result, of the last frame, and
         longest_lag: of all.
+        work: seconds from when the detector took the last frame of a live source to its result.
     """
 
     frames: int = 0
@@ -169,6 +173,7 @@ class Outcome:
     recent_fps: float = 0.0
     lag: float = 0.0
     longest_lag: float = 0.0
+    work: float = 0.0
 
     def count_boxes(self, detections: sv.Detections, track_activation_threshold: float) -> None:
         """Takes note of a frame's boxes."""

@@ -90,19 +90,25 @@ def _track(job: Job) -> Outcome:
     if hasattr(job.detector, "reset"):
         job.detector.reset()
     with ExitStack() as opened:
+        if job.resumed is not None:
+            _restore(job, job.resumed)
         sinks = Sinks(job, outcome) if job.rotate is None else PartSinks(job, outcome)
         opened.callback(sinks.abandon)  # nothing is left to abandon after close
         start, most, later = job.start, job.max_frames, 0.0
         if job.resumed is not None:
-            start, later = _go_on(job, job.resumed, sinks)
             most = None if most is None else most - outcome.frames
+            if job.source.live:
+                start, later = _go_on_live(job, job.resumed, sinks)
+            elif job.resumed.last:
+                start = job.resumed.last + job.stride
+                _warm_up(job, job.resumed.last)
         stop = opened.enter_context(Stop())
         job.source.notice, job.source.stop_asked = sinks.say, lambda: stop.asked
-        before, begun = outcome.seconds, time.perf_counter()
+        begun = time.perf_counter() - outcome.seconds
         try:
             if (most is None or most > 0) and (job.stop is None or start <= job.stop):
                 with _progress_bar(job, outcome) as bar:
-                    _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later))
+                    _run(job, outcome, sinks, stop, bar, decoded(job, start, most, later), begun)
         except PastTheEnd:
             if job.resumed is None:  # else all frames of the source had been tracked
                 raise
@@ -111,7 +117,7 @@ def _track(job: Job) -> Outcome:
             raise
         finally:
             stop.finishing = True
-            outcome.seconds = before + time.perf_counter() - begun
+            outcome.seconds = time.perf_counter() - begun
             if outcome.frames:
                 sinks.close()
             if outcome.faults:
@@ -119,8 +125,20 @@ def _track(job: Job) -> Outcome:
     return outcome
 
 
-def _run(job: Job, outcome: Outcome, sinks: Sinks | PartSinks, stop: Stop, bar: tqdm, frames: Any) -> None:
-    """Tracks decoded frames. The sinks have taken every frame that was tracked when it returns or raises."""
+def _run(
+    job: Job, outcome: Outcome, sinks: Sinks | PartSinks, stop: Stop, bar: tqdm, frames: Any, begun: float
+) -> None:
+    """Tracks decoded frames. The sinks have taken every frame that was tracked when it returns or raises.
+
+    Args:
+        job: what is tracked.
+        outcome: of it.
+        sinks: take the results.
+        stop: says when to end.
+        bar: shows the progress.
+        frames: decoded.
+        begun: when the run began, by ``time.perf_counter``, the time of earlier sessions added.
+    """
     live = job.source.live
     stages = [*([] if job.segmenter is None else [MaskStage(job.segmenter)]), *job.stages]
     with ExitStack() as opened:
@@ -138,6 +156,7 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks | PartSinks, stop: Stop, bar: 
         opened.callback(_close_all, frames, seen)
         state_at, part_from = time.monotonic(), None  # of the last state; seconds of the part's first frame
         number = faults = 0
+        dropped = outcome.dropped  # in earlier sessions
         first_fault: InputError | None = None
         durations: deque[float] = deque(maxlen=_FPS_FRAMES)
         try:
@@ -159,12 +178,14 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks | PartSinks, stop: Stop, bar: 
                 item.result.extras = _extras(job, item.result, durations)
                 tracks = _live(item.result)
                 if live and job.overlap:
-                    ahead.reserve = 0.8 * ahead.reserve + 0.2 * (time.monotonic() - item.taken)
-                    outcome.dropped = ahead.dropped
+                    work = max(outcome.work, time.monotonic() - item.taken)
+                    ahead.reserve = max(work, 0.8 * ahead.reserve + 0.2 * work)
+                    outcome.dropped = dropped + ahead.dropped
                 hand_over(item)
                 part_from = item.result.frame.time if part_from is None else part_from
                 ends_part = job.rotate is not None and item.result.frame.time - part_from >= job.rotate
                 if ends_part or time.monotonic() - state_at >= SNAPSHOT_SECONDS:
+                    outcome.seconds = time.perf_counter() - begun
                     _snapshot(job, number, hand_over, ends_part)
                     state_at = time.monotonic()
                     part_from = None if ends_part else part_from
@@ -175,6 +196,7 @@ def _run(job: Job, outcome: Outcome, sinks: Sinks | PartSinks, stop: Stop, bar: 
                     outcome.interrupted = True
                     break
             if number and not sinks.stopped:
+                outcome.seconds = time.perf_counter() - begun
                 _snapshot(job, number, hand_over)
         finally:
             stop.finishing = True
@@ -189,35 +211,62 @@ def _snapshot(job: Job, number: int, hand_over: Callable[[Any], None], ends_part
         hand_over(Snapshot(number, with_names("tracker", tracker.state_dict()), ends_part))
 
 
-def _go_on(job: Job, resumed: Resumed, sinks: Sinks | PartSinks) -> tuple[int, float]:
-    """Prepares the tracker and the detector to go on with a run.
-
-    Returns:
-        The number of the first frame to track; and, for a live source, whose clock begins anew, the seconds by which
-        its frames are later than it says.
+def _restore(job: Job, resumed: Resumed) -> None:
+    """Gives the tracker and the counter the states that they had, before any file is touched.
 
     Raises:
-        InputError: the state is not of this tracker.
+        InputError: a state is not of this tracker, or of other lines and zones.
     """
-    tracker, detector = cast(Any, job.tracker), cast(Any, job.detector)
+    counter, counted = job.counter, resumed.json("counter")
+    if resumed.state and (counter is None) != (counted is None):
+        had, has = ("had", "has none") if counter is None else ("had none", "has some")
+        raise InputError(
+            f"--resume needs the lines and zones of the run that it goes on with: it {had}, this one {has}: give the "
+            "same --line and --zone again, or name another folder"
+        )
     if resumed.state:
-        tracker.load_state_dict(resumed.part("tracker"))
+        if not hasattr(job.tracker, "load_state_dict"):
+            raise InputError(f"--resume needs a tracker whose state can be kept: {type(job.tracker).__name__} has none")
+        job.tracker.load_state_dict(resumed.part("tracker"))
+    if counter is not None and counted is not None:
+        counter.load_state_dict(counted)
+
+
+def _go_on_live(job: Job, resumed: Resumed, sinks: Sinks | PartSinks) -> tuple[int, float]:
+    """Prepares to go on with a run of a live source, whose frames since the last state are gone.
+
+    Returns:
+        The number of the first frame to track, and the seconds by which its frames are later than the source says, as
+        its clock begins anew.
+
+    Raises:
+        InputError: the tracker cannot keep identities from being given twice.
+    """
+    store, tracker = sinks.store, cast(Any, job.tracker)
+    if not hasattr(tracker, "reserve"):
+        raise InputError(f"--resume of a live source needs a tracker that can reserve identities: {tracker!r} cannot")
+    tracker.reserve(store.last_identity())  # of tracks that are younger than the state
+    if job.counter is not None:
+        for result in store.results(resumed.state_at + 1):
+            job.counter.update(result)
+    if getattr(job.detector, "warm_up", 0):
+        sinks.say("the detector learns the scene anew: the frames before are gone")
     start = resumed.last + job.stride if resumed.last else job.start
+    return start, max(time.time() - resumed.info.started, store.last_time() + 1 / job.source.fps)
+
+
+def _warm_up(job: Job, last: int) -> None:
+    """Shows a detector with state the frames up to ``last`` that it still remembers."""
+    detector = cast(Any, job.detector)
     warm_up = getattr(detector, "warm_up", 0)
-    if job.source.live:
-        tracker.reserve(sinks.store.last_identity())  # of tracks that are younger than the state
-        if warm_up:
-            sinks.say("the detector learns the scene anew: the frames before are gone")
-        return start, max(time.time() - resumed.info.started, sinks.store.last_time() + 1 / job.source.fps)
-    if warm_up and resumed.last:
-        first = max(job.start, resumed.last - (warm_up - 1) * job.stride)
-        first += (resumed.last - first) % job.stride
-        frames = job.source.frames(job.stride, None, None, start=first, stop=resumed.last)
-        with tqdm(total=1 + (resumed.last - first) // job.stride, unit="frame", desc="warming up the detector") as bar:
-            for frame in frames:
-                detector.detect([frame.picture])
-                bar.update()
-    return start, 0.0
+    if not warm_up:
+        return
+    first = max(job.start, last - (warm_up - 1) * job.stride)
+    first += (last - first) % job.stride
+    with tqdm(total=1 + (last - first) // job.stride, unit="frame", desc="warming up the detector") as bar:
+        for frame in job.source.frames(job.stride, None, None, start=first, stop=last):
+            detector.detect([frame.picture])
+            bar.update()
 
 
 def _extras(job: Job, result: FrameResult, durations: deque[float]) -> dict[str, Any]:

@@ -32,7 +32,8 @@ class Ahead(Generic[T]):
 
     Attributes:
         dropped: items, so far.
-        reserve: seconds that the one who takes them needs for an item; they count as waited.
+        reserve: seconds that an item needs after it was taken, as far as known; they count as waited, and so does the
+            time between the last two takings if it is longer.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Ahead(Generic[T]):
         self._done = self._closed = False
         self.dropped = 0
         self.reserve = 0.0
+        self._taken_at: float | None = None  # when the last item was taken
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"masa-track-{name}", daemon=True)
         self._thread.start()
@@ -60,12 +62,14 @@ class Ahead(Generic[T]):
         return self
 
     def __next__(self) -> T:
+        busy = 0.0 if self._taken_at is None else time.monotonic() - self._taken_at
         with self._changed:
             while not (self._queue or self._done):
                 self._changed.wait(IDLE_SECONDS)  # a limit lets Ctrl-C through
             if self._latency is not None:
-                self._drop_old(self._latency - self.reserve)
+                self._drop_old(self._latency - max(self.reserve, busy))
             if self._queue:
+                self._taken_at = time.monotonic()
                 item, size, _ = self._queue.popleft()
                 self._bytes -= size
                 self._changed.notify_all()

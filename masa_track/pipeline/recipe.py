@@ -61,6 +61,8 @@ class TrackRecipe:
         min_score: score below which boxes are left out.
         nms: IoU above which one of two boxes is left out; None: none is.
         masks: checkpoint of a segmenter; None: no masks.
+        masklets: name of a propagator; None: identities without masklets.
+        detect_every: the detector runs in every frame of this number, masklets alone in the others.
     """
 
     model: str = "nano"
@@ -85,6 +87,8 @@ class TrackRecipe:
     min_score: float = 0.0
     nms: float | None = None
     masks: str | None = None
+    masklets: str | None = None
+    detect_every: int = 1
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON takes it."""
@@ -124,6 +128,18 @@ class TrackRecipe:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
         if self.masks is not None:
             check_installed("sam", purpose="for --masks")
+        if self.masklets is not None:
+            from masa_track.masklets.loading import check_propagator
+            from masa_track.masks import mask_api
+
+            check_propagator(self.masklets)
+            mask_api("masklets")  # files hold masks as run lengths
+            if self.masks is not None:
+                raise InputError("--masks and --masklets both make masks: leave one of them out")
+            if self.preset != "default":
+                raise InputError(f"--masklets needs --preset default, got {self.preset}: leave one of them out")
+        if self.detect_every > 1 and self.masklets is None:
+            raise InputError("--detect-every needs --masklets, which carry tracks in the frames between: add it")
         if self.text is not None:
             read_prompt(self.text)
         if self.text is not None and self.detector is None:
@@ -228,7 +244,14 @@ class Pipeline:
             from masa_track.detectors.nanodet import CLASS_GROUPS
 
             own.setdefault("class_groups", CLASS_GROUPS)
-        tracker = MasaTracker(self.model, recipe.preset, camera_motion=recipe.camera_motion, prior=recipe.prior, **own)
+        tracker: Any = MasaTracker(
+            self.model, recipe.preset, camera_motion=recipe.camera_motion, prior=recipe.prior, **own
+        )
+        if recipe.masklets is not None:
+            from masa_track.masklets.loading import open_propagator
+            from masa_track.masklets.tracking import MaskletTracker
+
+            tracker = MaskletTracker(tracker, open_propagator(recipe.masklets, str(self.model.device)))
         starts_at = any_options_of(recipe.preset, **own).track_activation_threshold
         return Job(
             source,
@@ -238,6 +261,7 @@ class Pipeline:
             folder,
             segmenter=self.segmenter,
             select=select,
+            detect_every=recipe.detect_every,
             track_activation_threshold=starts_at,
             facts=self.facts() | ({} if threshold is None else {"tracks start at": f"score {starts_at}"}),
             **options,
@@ -263,6 +287,8 @@ class Pipeline:
             "lowest score": recipe.min_score or None,
             "duplicates removed": None if recipe.nms is None else f"IoU above {recipe.nms}",
             "masks by": recipe.masks,
+            "masklets by": recipe.masklets,
+            "detector runs": f"every {recipe.detect_every} frames" if recipe.detect_every > 1 else None,
             "device": str(model.device),
         }
         return {name: value for name, value in facts.items() if value is not None}

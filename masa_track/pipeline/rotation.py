@@ -8,17 +8,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from masa_track.files import prepare_folder
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.sinks import Sinks, Snapshot, info_of
 from masa_track.pipeline.stages import Broken, Done
-from masa_track.runs.store import STORE_NAME, RunStore, part_of_run, parts_of_run, run_part_number
+from masa_track.runs.store import STORE_NAME, RunStore, open_store, part_of_run, parts_of_run, run_part_number
 
 
 def last_part(folder: Path) -> Path:
-    """The folder that holds the record with which a run goes on: the last part, or the folder itself."""
+    """The folder that holds the record with which a run goes on: the last part, or the folder itself.
+
+    A part that was killed before it got the state of the tracker is left out, unless there is no other.
+
+    Raises:
+        InputError: the record of a part is damaged.
+    """
     parts = parts_of_run(folder)
-    return parts[-1] if parts else folder
+    for part in reversed(parts):
+        with open_store(part) as store:
+            if store.count() or store.snapshot_before(2**62)[1]:
+                return part
+    return parts[0] if parts else folder
 
 
 class PartSinks:
@@ -37,9 +46,10 @@ class PartSinks:
 
     def __init__(self, job: Job, outcome: Outcome) -> None:
         self._job, self._outcome = job, outcome
-        self._number = max((run_part_number(part) for part in parts_of_run(job.folder)), default=0)
         if job.resumed is None:
-            self._number += 1
+            self._number = 1 + max((run_part_number(part) for part in parts_of_run(job.folder)), default=0)
+        else:
+            self._number = run_part_number(job.resumed.path.parent)
         self._sinks = Sinks(self._part(job), outcome)
 
     @property
@@ -81,16 +91,17 @@ class PartSinks:
 
     def _next(self, state: Snapshot) -> None:
         """Ends the part and begins the next one with the same state."""
-        lines = self._job.lines
+        lines, known = self._job.lines, len(self._outcome.faults)
         try:
             self._outcome.files = []
             self._sinks.close(whole=True)
             if lines is not None:
                 lines.move_to(self.folder / "lines.jsonl")
-            if self._outcome.faults:
+            if self._outcome.faults[known:]:
                 raise OSError(0, self._outcome.faults.pop(), str(self.folder))
             self._number += 1
-            self._sinks = Sinks(self._part(replace(self._job, resumed=None)), self._outcome)
+            self._job = replace(self._job, resumed=None, lines=self._sinks.lines)
+            self._sinks = Sinks(self._part(self._job), self._outcome)
             self._sinks.take(state)
             self._outcome.files = []
             _delete_old(self._job.folder, self._job.keep, self.folder)
@@ -100,7 +111,7 @@ class PartSinks:
 
     def _part(self, job: Job) -> Job:
         """The job of a part, in its own folder."""
-        prepare_folder(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         info = replace(job.info or info_of(job))
         return replace(job, folder=self.folder, info=info)
 

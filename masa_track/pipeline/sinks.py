@@ -168,7 +168,8 @@ class VideoSink:
         self, folder: Path, info: RunInfo, start_time: float | None = None, pixel_aspect: Fraction = SQUARE
     ) -> None:
         video, parts = folder / "video.mp4", parts_of(folder)
-        if start_time is not None and not parts and video.is_file():
+        self._was_whole = start_time is not None and not parts and video.is_file()
+        if self._was_whole:
             video.replace(part_path(video, 1))
             parts = parts_of(folder)
         first = 1 if start_time is None or not parts else part_number(parts[-1]) + 1
@@ -193,6 +194,9 @@ class VideoSink:
     def abandon(self) -> None:
         """See :class:`FileSink`."""
         self.writer.abandon()
+        if self._was_whole:
+            with suppress(OSError):
+                part_path(self.writer.file.path, 1).rename(self.writer.file.path)
 
 
 class JoinedVideo:
@@ -260,21 +264,21 @@ class LinesSink:
     """Lines of JSON for other processes. The run goes on when the one that reads a pipe has left."""
 
     def __init__(self, lines: JsonLinesWriter, outcome: Outcome, say: Callable[[str], None]) -> None:
-        self._lines: JsonLinesWriter | None = lines
+        self.lines: JsonLinesWriter | None = lines
         self._outcome, self._say = outcome, say
 
     def write(self, result: FrameResult) -> None:
         """See :class:`Sink`."""
-        if self._lines is None:
+        if self.lines is None:
             return
         frame = result.frame
         try:
-            self._lines.write(frame.number, frame.time, result.detections)
-            self._lines.write_events([*result.events, *result.extras.get("counts", ())])
+            self.lines.write(frame.number, frame.time, result.detections)
+            self.lines.write_events([*result.events, *result.extras.get("counts", ())])
         except BrokenPipeError:
-            self._outcome.faults.append(f"the reader of --jsonl {self._lines.path} left at frame {frame.number}")
+            self._outcome.faults.append(f"the reader of --jsonl {self.lines.path} left at frame {frame.number}")
             self._say(f"{self._outcome.faults[-1]}; the run goes on without it")
-            self._lines = None
+            self.lines = None
 
 
 class Sinks:
@@ -294,6 +298,7 @@ class Sinks:
         self.stopped = False  # by a result that cannot be written: no further frame is taken
         self._closed = False
         self._done_at: deque[float] = deque(maxlen=_RECENT_FRAMES)
+        self._earlier = outcome.frames, outcome.broken  # in the parts before
         info = job.info or info_of(job)
         self.report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
         self._files: list[FileSink] = []
@@ -315,8 +320,9 @@ class Sinks:
                 targets.append(job.frame_folder)
             targets += [target for target in (job.view, job.window) if target is not None]
             self._sinks: list[Sink] = [self._record, self._tracks, DrawnSink(job, targets)]
-            if job.lines is not None:
-                self._sinks.insert(0, LinesSink(job.lines, outcome, self.say))
+            self._lines = None if job.lines is None else LinesSink(job.lines, outcome, self.say)
+            if self._lines is not None:
+                self._sinks.insert(0, self._lines)
             if job.resumed is not None:
                 self._replay(job.resumed)
         except BaseException:
@@ -328,6 +334,11 @@ class Sinks:
     def store(self) -> RunStore:
         """The record."""
         return self._record.store
+
+    @property
+    def lines(self) -> JsonLinesWriter | None:
+        """What lines are written to; None without it, or when the one who reads it has left."""
+        return None if self._lines is None else self._lines.lines
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
@@ -341,7 +352,10 @@ class Sinks:
             if isinstance(item, Broken):
                 self._note(item)
             elif isinstance(item, Snapshot):
-                state = dict(item.state) | {"outcome": np.asarray(json.dumps(self._outcome.counts()))}
+                state = dict(item.state) | {
+                    "outcome": np.asarray(json.dumps(self._outcome.counts())),
+                    "earlier": np.asarray(json.dumps(self._earlier)),
+                }
                 if self._job.counter is not None:
                     state["counter"] = np.asarray(json.dumps(self._job.counter.state_dict()))
                 self.store.snapshot(item.number, state)
@@ -392,7 +406,7 @@ class Sinks:
         if len(self._done_at) > 1:
             outcome.recent_fps = (len(self._done_at) - 1) / max(now - self._done_at[0], 1e-9)
         if job.source.live:
-            outcome.lag = now - done.arrived
+            outcome.lag, outcome.work = now - done.arrived, now - done.taken
             outcome.longest_lag = max(outcome.longest_lag, outcome.lag)
 
     def _replay(self, resumed: Resumed) -> None:
@@ -401,18 +415,22 @@ class Sinks:
         read_record(store, self._tracks, self.report)
         if (counts := resumed.json("outcome")) is not None:
             outcome.restore(counts)
+            self._earlier = tuple(resumed.json("earlier"))
         if self._job.counter is not None:
             self._counts.writer.write(store.counts())
-            if (state := resumed.json("counter")) is not None:
-                self._job.counter.load_state_dict(state)
-        outcome.broken_listed = [f"{n}: {reason}" for n, reason in store.broken_frames()][:_MOST_BROKEN_LISTED]
+        broken = store.broken_frames()
+        outcome.broken_listed = [f"{n}: {reason}" for n, reason in broken[:_MOST_BROKEN_LISTED]]
+        # More than at the state, for a live source; fewer, where broken frames after the last one will be read again.
+        outcome.frames, outcome.broken = self._earlier[0] + store.count(), self._earlier[1] + len(broken)
 
     def close(self, whole: bool | None = None) -> None:
-        """Puts the files of the frames done so far in their places, each for itself.
+        """Puts the files of the frames done so far in their places, each for itself. Does nothing the second time.
 
         Args:
             whole: whether all is there that was wanted; None: if the run was not interrupted.
         """
+        if self._closed:
+            return
         self._closed = True
         whole = not self._outcome.interrupted if whole is None else whole
         with suppress(OSError):

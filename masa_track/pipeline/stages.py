@@ -51,14 +51,14 @@ class Seen:
 
     Attributes:
         decoded: the frame.
-        detections: what the detector found, without what ``Job.select`` removed.
+        detections: what the detector found, without what ``Job.select`` removed; None where it did not run.
         left_out: how many boxes that were.
         features: of the frame, where the detector works on those of the model.
         seconds: that the detector took.
     """
 
     decoded: Decoded
-    detections: sv.Detections
+    detections: sv.Detections | None
     left_out: int = 0
     features: Features | None = None
     seconds: float = 0.0
@@ -117,15 +117,28 @@ def detected(
             filled.
     """
     batch: list[Decoded] = []
-    for item in frames:
+    size = job.batch if hasattr(job.detector, "detect") else 1  # a function takes one frame
+    while True:
+        try:
+            item = next(frames)
+        except StopIteration:
+            break
+        except BaseException:  # the frames before it are done
+            yield from _detected_batch(batch, job)
+            raise
         if isinstance(item, Broken):
             yield from _detected_batch(batch, job)
             batch = []
             yield item
             continue
         item.taken = time.monotonic()
+        if (item.frame.number - job.start) // job.stride % job.detect_every:
+            yield from _detected_batch(batch, job)
+            batch = []
+            yield Seen(item, None)
+            continue
         batch.append(item)
-        if len(batch) >= job.batch or (waiting is not None and not waiting()):
+        if len(batch) >= size or (waiting is not None and not waiting()):
             yield from _detected_batch(batch, job)
             batch = []
         del item
@@ -194,8 +207,12 @@ def identified(
     given: dict[int, tuple[int, tuple[float, float], float]] = {}  # numbers of the frames whose results are due
     begun = 0.0
 
-    def done(results: list[FrameResult]) -> Iterator[Done]:
+    def done(results: list[FrameResult | Broken]) -> Iterator[Done | Broken]:
         for result in results:
+            if isinstance(result, Broken):
+                given.pop(result.number)
+                yield result
+                continue
             left_out, (arrived, taken), seconds = given.pop(result.frame.number)
             yield Done(result, left_out, arrived, taken, seconds + time.perf_counter() - begun)
 
@@ -207,28 +224,33 @@ def identified(
         frame = item.decoded.frame
         given[frame.number] = item.left_out, (item.decoded.arrived, item.decoded.taken), item.seconds
         try:
-            results = _through(stages, tracker.step(frame, item.detections, features=item.features))
+            results = tracker.step(frame, item.detections, features=item.features)
         except InputError as error:
             del given[frame.number]
             yield Broken(frame.number, str(error), error)
             continue
-        yield from done(results)
+        yield from done(_through(stages, results))
         del item, frame, results
     begun = time.perf_counter()
-    yield from done(_finished(stages, tracker.finish()))
+    yield from done(_through(stages, tracker.finish(), at_end=True))
 
 
-def _through(stages: Sequence[ResultStage], results: list[FrameResult]) -> list[FrameResult]:
+def _through(
+    stages: Sequence[ResultStage], results: Sequence[FrameResult | Broken], at_end: bool = False
+) -> list[FrameResult | Broken]:
+    """The results after all stages, and those that one cannot use. ``at_end`` each stage adds those that are due."""
     for stage in stages:
-        results = [late for result in results for late in stage.step(result)]
-    return results
-
-
-def _finished(stages: Sequence[ResultStage], results: list[FrameResult]) -> list[FrameResult]:
-    """The results at the end of the source, through all stages, each of which has its own to add."""
-    for stage in stages:
-        results = [late for result in results for late in stage.step(result)] + stage.finish()
-    return results
+        later: list[FrameResult | Broken] = []
+        for result in results:
+            if isinstance(result, Broken):
+                later.append(result)
+                continue
+            try:
+                later += stage.step(result)
+            except InputError as error:
+                later.append(Broken(result.frame.number, str(error), error))
+        results = [*later, *stage.finish()] if at_end else later
+    return list(results)
 
 
 class MaskStage:
@@ -266,5 +288,5 @@ def _picture_bytes(frame: Frame) -> int:
     return 0 if frame.image is None else frame.image.nbytes
 
 
-def _mask_bytes(detections: sv.Detections) -> int:
-    return 0 if detections.mask is None else int(getattr(detections.mask, "nbytes", 0))
+def _mask_bytes(detections: sv.Detections | None) -> int:
+    return 0 if detections is None or detections.mask is None else int(getattr(detections.mask, "nbytes", 0))

@@ -36,13 +36,11 @@ def unpack(blob: bytes) -> dict[str, np.ndarray]:
     (length,) = _LENGTH.unpack_from(blob)
     start = _LENGTH.size + length
     arrays: dict[str, np.ndarray] = {}
-    for name, kind, shape in _entries(blob[_LENGTH.size : start]):
-        dtype, count = np.dtype(kind), prod(shape)
-        if dtype.kind not in _KINDS:
-            raise ValueError(f"array {name!r} has the dtype {kind}, which is not stored")
+    for name, dtype, shape in _entries(blob[_LENGTH.size : start]):
+        count = prod(shape)
         if start + count * dtype.itemsize > len(blob):
             raise ValueError(f"the blob ends within the array {name!r}")
-        arrays[name] = np.frombuffer(blob, dtype, count, start).reshape(shape)
+        arrays[name] = np.ndarray(shape, dtype, blob, start)
         start += count * dtype.itemsize
     return arrays
 
@@ -57,8 +55,14 @@ def _header(entries: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _entries(header: bytes) -> tuple[tuple[str, str, tuple[int, ...]], ...]:
+def _entries(header: bytes) -> tuple[tuple[str, np.dtype, tuple[int, ...]], ...]:
     try:
-        return tuple((str(name), str(kind), tuple(map(int, shape))) for name, kind, shape in json.loads(header))
-    except (ValueError, TypeError) as error:
+        entries = tuple(
+            (str(name), np.dtype(str(kind)), tuple(map(int, shape))) for name, kind, shape in json.loads(header)
+        )
+    except (ValueError, TypeError, SyntaxError, OverflowError, RecursionError) as error:
         raise ValueError(f"the header of a blob of arrays is damaged: {error}") from error
+    for name, dtype, shape in entries:
+        if dtype.kind not in _KINDS or min(shape, default=0) < 0:
+            raise ValueError(f"array {name!r} has the dtype {dtype} and the shape {shape}, which are not stored")
+    return entries

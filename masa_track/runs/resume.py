@@ -25,13 +25,15 @@ class Resumed:
         path: of its record.
         info: what it is of.
         last: the last frame that is kept; those after it are tracked again.
-        state: of the tracker, and of the sinks, after that frame; empty: the run begins anew.
+        state: of the tracker, and of the sinks, after frame ``state_at``; empty: the run begins anew.
+        state_at: that is the last frame, but for a live source; 0 without a state.
     """
 
     path: Path
     info: RunInfo
     last: int
     state: dict[str, np.ndarray]
+    state_at: int
 
     def part(self, name: str) -> dict[str, np.ndarray]:
         """The state of one part of the run."""
@@ -87,8 +89,8 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
             "Use that version, or make the files of the frames so far with `masa-track recover`"
         )
     differ = []
-    for name in ("source", "first", "stride"):
-        mine, theirs = getattr(now, name), getattr(before, name)
+    for name in ("source", "first", "stride", "offline", "post"):
+        mine, theirs = _plain(getattr(now, name)), _plain(getattr(before, name))
         if mine != theirs:
             differ.append(f"{_NAMES.get(name, f'--{name}')} was {theirs!r}, is {mine!r}")
     for name in sorted({*before.recipe, *now.recipe}):
@@ -119,14 +121,23 @@ def resumed(store: RunStore) -> Resumed:
         InputError: the record is damaged.
     """
     if store.info.live:
-        _, state = store.snapshot_before(store.last_number())
-        return Resumed(store.path, store.info, store.last_number() if state else 0, state)
-    parts = parts_of(store.path.parent)
-    times = part_times(parts[-1]) if parts else None
-    first = store.first_time()
-    reach = store.last_number() if times is None or first is None else store.last_before(first + times[1])
-    last, state = store.snapshot_before(reach)
-    return Resumed(store.path, store.info, last, state)
+        state_at, state = store.snapshot_before(2**62)
+        return Resumed(store.path, store.info, max(state_at, store.last_number()), state, state_at)
+    state_at, state = store.snapshot_before(2**62 if store.info.offline else _reach_of_video(store))
+    return Resumed(store.path, store.info, state_at, state, state_at)
+
+
+def _reach_of_video(store: RunStore) -> int:
+    """The number of the last frame that the video of a run holds; without a video, no limit.
+
+    After a kill it is in parts, or `masa-track recover` has joined them. It ends before the record then.
+    """
+    folder, first = store.path.parent, store.first_time()
+    parts = parts_of(folder) or [video for video in [folder / "video.mp4"] if video.is_file()]
+    if not parts or first is None:
+        return 2**62
+    times = next((times for part in reversed(parts) if (times := part_times(part)) is not None), None)
+    return store.first_number() - 1 if times is None else store.last_before(first + times[1])
 
 
 def _plain(value: Any) -> Any:

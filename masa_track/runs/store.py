@@ -14,7 +14,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ COMMIT_SECONDS = 0.5  # at most this much is lost by a kill
 VIEW_SECONDS = 1.0  # of an identity, one embedding in so much time is kept
 _MOST_SNAPSHOTS, _NEWEST = 32, 4  # older snapshots are thinned out, the newest are kept
 _PROBE = 2**17  # bytes
+_TICK = 1e-4  # seconds: more than the rounding of times in a video, less than a frame lasts
 
 _PART = re.compile(r"part-\d{6,}")  # folders of a run in parts
 
@@ -199,33 +200,41 @@ class RunStore:
             self.commit()
         self._views.clear()
 
+    def first_number(self) -> int:
+        """The number of the first frame; 0 without one."""
+        return int(self._value("SELECT MIN(number) FROM frames") or 0)
+
     def last_number(self) -> int:
         """The number of the last frame; 0 without one."""
-        return int(self._connection.execute("SELECT COALESCE(MAX(number), 0) FROM frames").fetchone()[0])
+        return int(self._value("SELECT MAX(number) FROM frames") or 0)
 
     def count(self) -> int:
         """How many frames there are."""
-        return int(self._connection.execute("SELECT COUNT(*) FROM frames").fetchone()[0])
+        return int(self._value("SELECT COUNT(*) FROM frames"))
 
     def last_before(self, seconds: float) -> int:
         """The number of the last frame at or before a time; 0 without one."""
-        row = self._connection.execute("SELECT MAX(number) FROM frames WHERE time <= ?", (seconds + 1e-6,)).fetchone()
-        return int(row[0] or 0)
+        return int(self._value("SELECT MAX(number) FROM frames WHERE time <= ?", seconds + _TICK) or 0)
 
     def last_identity(self) -> int:
         """The highest identity that was given; -1 without one."""
-        row = self._connection.execute("SELECT COALESCE(MAX(identity), -1) FROM events WHERE kind = 'born'").fetchone()
-        return int(row[0])
+        highest = self._value("SELECT MAX(identity) FROM events WHERE kind = 'born'")
+        return -1 if highest is None else int(highest)
 
     def first_time(self) -> float | None:
         """Seconds of the first frame; None without one."""
-        row = self._connection.execute("SELECT time FROM frames ORDER BY number LIMIT 1").fetchone()
-        return None if row is None else float(row[0])
+        seconds = self._value("SELECT time FROM frames ORDER BY number LIMIT 1")
+        return None if seconds is None else float(seconds)
 
     def last_time(self) -> float:
         """Seconds of the last frame; 0 without one."""
-        row = self._connection.execute("SELECT time FROM frames ORDER BY number DESC LIMIT 1").fetchone()
-        return 0.0 if row is None else float(row[0])
+        return float(self._value("SELECT time FROM frames ORDER BY number DESC LIMIT 1") or 0.0)
+
+    def _value(self, query: str, *values: float) -> Any:
+        """The one value that a query gives; None without a row."""
+        with self._reading():
+            row = self._connection.execute(query, values).fetchone()
+            return None if row is None else row[0]
 
     def observations(self, first: int = 1, last: int | None = None) -> Iterator[Observation]:
         """The frames ``first`` to ``last`` (the last one included) before identities, with untracked rows.
@@ -236,25 +245,29 @@ class RunStore:
             InputError: the record is damaged.
         """
         for number, seconds, _, arrays in self._frames(first, last):
-            boxes = arrays.get("seen.boxes", arrays["xyxy"]).astype(np.float32)
-            count = len(boxes)
-            embeddings = None
-            if "seen.embeddings" in arrays:
-                kept = arrays["seen.embeddings"]
-                embeddings = np.full((count, kept.shape[1]), np.nan, np.float32)
-                embeddings[arrays["seen.embedded"]] = kept
-            change = arrays.get("seen.scene_change")
-            yield Observation(
-                number,
-                seconds,
-                self.info.size,
-                boxes,
-                arrays.get("confidence", np.ones(count)).astype(np.float32),
-                arrays.get("class_id", np.zeros(count)).astype(np.int64),
-                embeddings,
-                camera=arrays.get("seen.camera"),
-                scene_change=None if change is None else float(change),
-            )
+            with self._reading():
+                boxes = arrays.get("seen.boxes", arrays["xyxy"]).astype(np.float32)
+                count = len(boxes)
+                embeddings = None
+                if "seen.embeddings" in arrays:
+                    kept = arrays["seen.embeddings"]
+                    embeddings = np.full((count, kept.shape[1]), np.nan, np.float32)
+                    embeddings[arrays["seen.embedded"]] = kept
+                change = arrays.get("seen.scene_change")
+                scores = arrays.get("seen.scores", arrays.get("confidence", np.ones(count)))
+                labels = arrays.get("seen.labels", arrays.get("class_id", np.zeros(count)))
+                observation = Observation(
+                    number,
+                    seconds,
+                    self.info.size,
+                    boxes,
+                    scores.astype(np.float32),
+                    labels.astype(np.int64),
+                    embeddings,
+                    camera=arrays.get("seen.camera"),
+                    scene_change=None if change is None else float(change),
+                )
+            yield observation
 
     def results(self, first: int = 1, last: int | None = None) -> Iterator[FrameResult]:
         """The frames ``first`` to ``last`` (the last one included) with identities; no pictures.
@@ -271,9 +284,10 @@ class RunStore:
             while event is not None and event.number <= number:
                 own.append(event)
                 event = next(events, None)
-            detections = detections_of(arrays, self.info.size)
-            frame = Frame(number, seconds, self.info.size, name)
-            yield FrameResult(frame, detections, own, decisions_of(arrays, detections.tracker_id))
+            with self._reading():
+                detections = detections_of(arrays, self.info.size)
+                decisions = decisions_of(arrays, detections.tracker_id)
+            yield FrameResult(Frame(number, seconds, self.info.size, name), detections, own, decisions)
 
     def snapshot_before(self, number: int) -> tuple[int, dict[str, np.ndarray]]:
         """The last state after a frame at or before ``number``: that frame's number, 0 without one, and the state."""
@@ -284,7 +298,8 @@ class RunStore:
 
     def broken_frames(self) -> list[tuple[int, str]]:
         """The frames that were skipped, with the reasons."""
-        return [(int(n), str(why)) for n, why in self._connection.execute("SELECT * FROM broken ORDER BY number")]
+        with self._reading():
+            return [(int(n), str(why)) for n, why in self._connection.execute("SELECT * FROM broken ORDER BY number")]
 
     def thumbnails(self) -> Iterator[tuple[int, float, bytes]]:
         """Identity, score and JPEG of each kept picture."""
@@ -316,9 +331,13 @@ class RunStore:
         self, observation: Observation, detections: sv.Detections, seconds: float
     ) -> dict[str, np.ndarray]:
         arrays: dict[str, np.ndarray] = {}
-        boxes = np.asarray(observation.boxes)
-        if boxes.shape != detections.xyxy.shape or not np.array_equal(boxes, detections.xyxy):
-            arrays["seen.boxes"] = boxes
+        for name, seen, kept in (
+            ("boxes", observation.boxes, detections.xyxy),
+            ("scores", observation.scores, detections.confidence),
+            ("labels", observation.labels, detections.class_id),
+        ):  # they differ where boxes are filtered, or a tracker leaves out classes
+            if kept is None or not np.array_equal(seen, np.asarray(kept, seen.dtype)):
+                arrays[f"seen.{name}"] = np.asarray(seen)
         if observation.camera is not None:
             arrays["seen.camera"] = np.asarray(observation.camera)
         if observation.scene_change is not None:
@@ -356,7 +375,9 @@ class RunStore:
         """SQLite's errors of a disk as OSError."""
         try:
             yield
-        except sqlite3.OperationalError as error:
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):  # a fault of the program
+            raise
+        except sqlite3.DatabaseError as error:
             with suppress(sqlite3.Error):
                 self._connection.rollback()
             raise os_error(error, self.path) from error
@@ -370,24 +391,26 @@ class RunStore:
 
 
 def create_store(path: Path, info: RunInfo) -> RunStore:
-    """A new record; there must be none at ``path``.
+    """A new record; there must be none at ``path``. It is there whole or not at all, should the process be killed.
 
     Raises:
         OSError: it cannot be made.
     """
+    new = path.with_name(f".{path.name}.new")
+    remove_store(new)
     try:
+        with closing(sqlite3.connect(new)) as empty:
+            empty.executescript(_TABLES)
+            empty.execute(f"PRAGMA user_version = {FORMAT}")
+            _write_info(empty, info)
+            empty.commit()
+        new.rename(path)
         connection = _connect(path)
-        try:
-            connection.executescript(_TABLES)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
-            _write_info(connection, info)
-            connection.commit()
-        except BaseException:
-            connection.close()
-            raise
     except sqlite3.OperationalError as error:
         remove_store(path)
         raise os_error(error, path) from error
+    finally:
+        remove_store(new)
     return RunStore(path, connection, info)
 
 
@@ -417,7 +440,7 @@ def open_store(path: Path, write: bool = False) -> RunStore:
         except BaseException:
             connection.close()
             raise
-    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
+    except (sqlite3.DatabaseError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(f"{path} is not the record of a run, or it is damaged: {error}") from error
     return RunStore(path, connection, info)
 

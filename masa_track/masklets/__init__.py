@@ -1,0 +1,1 @@
+"""Masks of objects, propagated from frame to frame and corrected by prompts."""
