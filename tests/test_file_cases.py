@@ -190,6 +190,22 @@ def test_2000_frames_a_second(tmp_path, name):
     assert read(source)[0] == [(n, n) for n in range(1, 41)]
 
 
+@pytest.mark.parametrize("name", ["slow.ts", "slow.mkv"])
+def test_a_rate_that_the_header_has_not(tmp_path, name):
+    """Each frame is shown for a second or so, while the header says 25 frames a second."""
+
+    def seldom(packets: list[Any]) -> list[Any]:
+        for i, packet in enumerate(packets):
+            packet.time_base = Fraction(1, 25)
+            packet.pts = packet.dts = 25 * i + i % 3
+        return packets
+
+    video = remuxed(write_video(tmp_path / "a.mp4", 12, bf="0"), tmp_path / name, seldom)
+    source = open_source(video)
+    assert [frame.number for frame in source.frames()] == list(range(1, 13))
+    assert source.fps == pytest.approx(1, rel=0.1)
+
+
 # One picture of several, several streams
 
 
@@ -235,6 +251,11 @@ def test_a_stack_of_pages(tmp_path, depth):
     assert open_source(tmp_path).length == 43, "in a folder, too"
 
 
+def test_a_stack_of_imagej_without_pages(tmp_path):
+    Image.fromarray(picture(3)).save(tmp_path / "a.tif", description="ImageJ=1.54f\nimages=12\nslices=12\n")
+    assert "a.tif says that it holds 12 pictures, and 1 can be read" in open_source(tmp_path / "a.tif").remarks[0]
+
+
 @pytest.mark.parametrize("name", ["moving.webp", "moving.png", "moving.gif"])
 def test_animations(tmp_path, name):
     pictures = [Image.fromarray(picture(n)[:, :, ::-1]) for n in range(1, 8)]
@@ -258,10 +279,11 @@ def test_every_picture_is_read_or_named(tmp_path):
     cv2.imwrite(str(tmp_path / "x.jpg"), picture(2))
     (tmp_path / "x.jpg").rename(tmp_path / "000002.JFIF")
     (tmp_path / "000003.heic").write_bytes(b"x")
+    (tmp_path / "clip.mp4").write_bytes(b"x")
     (tmp_path / "labels.txt").write_text("no picture")
     source = open_source(tmp_path)
     assert [said(frame.image) for frame in source.frames()] == [1, 2, 4]
-    assert "1 files are left out, as their format is not read: 000003.heic" in source.remarks[0]
+    assert "2 files are left out, as they are not images that are read: 000003.heic, clip.mp4" in source.remarks[0]
     with pytest.raises(InputError, match="HEIC pictures are not read: convert them"):
         open_source(tmp_path / "000003.heic")
 
@@ -312,6 +334,8 @@ def test_brackets_in_a_folder_of_a_pattern(tmp_path):
     assert read(open_source(f"{folder}/*.png"))[0] == [(1, 1), (2, 2), (3, 3)]
     assert read(open_source(f"{folder}/00000[12].png"))[0] == [(1, 1), (2, 2)]
     assert read(open_source(f"{tmp_path}/clip [2-9]*/*.png".replace("[2-9]*", "?")))[0] == [(1, 7)]
+    with pytest.raises(InputError, match=r"brackets are wildcards: write \[\[\] for \["):
+        open_source(f"{folder}/none[1].png")
     deep = write_images(tmp_path / "[a]" / "[b]", (4,))
     assert read(open_source(f"{deep}/*.png"))[0] == [(1, 4)]
 

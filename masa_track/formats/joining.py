@@ -193,9 +193,11 @@ def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, pat
     """
     if numbering.given:
         return _overridden(numbers, video, numbering, "frame numbers", path)
-    notes = (f"{path}: frame numbers count from 0",) if base is None and 0 in numbers else ()
+    notes: tuple[str, ...] = ()
     if base is None:
-        base = 0 if notes else 1
+        base = 0 if 0 in numbers else 1
+        sure = base == 0 or min(numbers) == 1
+        notes = (f"{path}: frame numbers count from {base}{'' if sure else '; else give --frame-base 0'}",)
     by_position = [number - base + 1 for number in numbers]
     own = numbers_in(video.file_names) if video.file_names else None
     if own is None or own == list(range(base, len(own) + base)):

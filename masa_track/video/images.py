@@ -90,6 +90,12 @@ class ImageSource(Source):
             if look.size:
                 sizes[look.size] += look.pages
         self._find_size(shown, sizes)
+        stacks = [(path, look) for path, look in zip(self.paths, looked, strict=True) if look.claimed > look.pages]
+        for path, look in stacks[:3]:
+            self.remarks.append(
+                f"{path.name} says that it holds {look.claimed} pictures, and {look.pages} can be read: save it anew "
+                "as a TIFF of pages"
+            )
         others = [(size, count) for size, count in sizes.most_common() if size != (self.width, self.height)]
         if others:
             listed = ", ".join(f"{count} of {size[0]}x{size[1]}" for size, count in others[:5])
@@ -190,10 +196,12 @@ class Look(NamedTuple):
     Attributes:
         size: width and height as shown, in pixels; None where it cannot be read.
         pages: number of pictures of this size.
+        claimed: number of pictures by the note of ImageJ, which may store them without pages.
     """
 
     size: tuple[int, int] | None
     pages: int = 1
+    claimed: int = 1
 
 
 def look_at(path: Path) -> Look:
@@ -208,15 +216,21 @@ def look_at(path: Path) -> Look:
                 ):
                     size = size[::-1]
                 pages = getattr(image, "n_frames", 1) if image.format in _STACKS else 1
-                if image.format == "TIFF" and pages > 1:  # others are previews
-                    pages = _same_pages(image, pages)
-                return Look(size, max(1, pages))
+                claimed = 1
+                if image.format == "TIFF":
+                    note = re.match(r"ImageJ=\S*\s+images=([0-9]{1,7})", str(image.tag_v2.get(_DESCRIPTION, "")))
+                    claimed = int(note[1]) if note else 1
+                    pages = _same_pages(image, pages)  # others are previews
+                return Look(size, max(1, pages), claimed)
     except Exception:
         return Look(None)
 
 
 _ORIENTED = ("JPEG", "WEBP", "TIFF", "PNG")  # formats with EXIF
 _ORIENTATION = 0x0112  # the EXIF tag: 5 to 8 exchange width and height
+
+
+_DESCRIPTION = 0x010E  # TIFF's ImageDescription
 
 
 def _same_pages(image: Any, pages: int) -> int:
@@ -342,11 +356,12 @@ def open_folder(folder: Path, fps: float | None, reading: Reading = AS_IT_IS) ->
             f"source {shown!r}: {images} holds {held}; give a folder of {', '.join(sorted(IMAGE_SUFFIXES))} files"
         )
     source = ImageSource(name, paths, fps, shown, last_number, reading)
-    unread = [path.name for path in images.iterdir() if path.suffix.lower() in UNREAD_SUFFIXES and path.is_file()]
+    others = UNREAD_SUFFIXES | VIDEO_SUFFIXES
+    unread = [path.name for path in images.iterdir() if path.suffix.lower() in others and path.is_file()]
     if unread:
         source.remarks.append(
-            f"{shown}: {len(unread)} files are left out, as their format is not read: {', '.join(sorted(unread)[:3])}"
-            f"{', ...' if len(unread) > 3 else ''}"
+            f"{shown}: {len(unread)} files are left out, as they are not images that are read: "
+            f"{', '.join(sorted(unread)[:3])}{', ...' if len(unread) > 3 else ''}"
         )
     return source
 
@@ -367,7 +382,8 @@ def open_glob(pattern: str, fps: float | None, reading: Reading = AS_IT_IS) -> I
     paths = sorted((p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()), key=natural_order)
     if not paths:
         held = f"matches {len(found)} files, none of them an image" if found else "matches no file"
-        raise InputError(f"source {pattern!r}: the pattern {held}; check it, and quote it against the shell")
+        brackets = "; brackets are wildcards: write [[] for [" if "[" in pattern else ""
+        raise InputError(f"source {pattern!r}: the pattern {held}; check it, and quote it against the shell{brackets}")
     return _of_files(paths, fps, pattern, reading)
 
 

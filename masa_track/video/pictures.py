@@ -18,7 +18,7 @@ GREY_16 = ("gray16le", "gray16be")
 def transfer_of(picture: Any, stream: Any) -> int:
     """How a picture codes light: :data:`PQ`, :data:`HLG` or something else."""
     value = getattr(picture, "color_trc", None)
-    return int(stream.codec_context.color_trc if value is None else value)
+    return int(value if value in (PQ, HLG) else stream.codec_context.color_trc or 0)
 
 
 def bgr(picture: Any, transfer: int, scale: Range | None, deinterlace: bool) -> np.ndarray:

@@ -61,13 +61,16 @@ class VideoSource(Source):
         self.width = self.height = 0
         reasons: list[str] = []
         with self._open() as (container, stream):
-            rate = _stream_fps(stream)
+            rate = of_header = _stream_fps(stream)
             seconds = container.duration / av.time_base if container.duration else 0.0
             self.live = self._remote and not seconds
             if self.paths and self.paths[0].is_file():  # a pipe is not read twice
                 self._pairing, rate = self._probed()
             self.fps = float(fps or rate)
-            counted = stream.frames if self._pairing != COUNTED else 0  # of packets
+            self._rate = rate
+            # The header of a file counts packets, and that of an AVI also what stands for dropped frames.
+            odd = self._pairing == COUNTED or (container.format.name == "avi" and rate != of_header)
+            counted = 0 if odd else stream.frames
             self.length = counted or round(seconds * rate) or None
             with closing(self._decode(container, stream, 1, lambda number, reason: reasons.append(reason))) as frames:
                 first = next(frames, None)
@@ -143,8 +146,9 @@ class VideoSource(Source):
                     shown.append(packet)
                 if len(shown) == 2 * REORDER:
                     break
-            if container.format.name == "avi":  # its packets have no pts, and no time but that of the header
-                return BY_PTS, _stream_fps(stream, most=MOST_FPS_AVI)
+            if container.format.name == "avi":  # its packets have no pts; an empty one stands for a dropped frame
+                true = _stream_fps(stream, most=MOST_FPS_AVI)
+                return BY_PTS, _measured([packet.dts for packet in shown], stream, true)
             pts = [packet.pts for packet in shown]
             true = _stream_fps(stream, sorted(one for one in pts if one is not None))
             if codec.name not in REORDERING or None in pts or len(pts) < 4:
@@ -153,8 +157,8 @@ class VideoSource(Source):
             rising = all(one < other for one, other in pairwise(pts))
             usual = 0.7 < (len(pts) - 1) / max(span, 1e-9) < 1.4
             odd = not usual or (rising and codec.has_b_frames) or codec.name.startswith(("mpeg4", "msmpeg4"))
-            if not usual and span > 0 and container.format.name.startswith("matroska"):  # its rate is a guess
-                true *= (len(pts) - 1) / span
+            if "mp4" not in container.format.name:  # whose rate is the mean of the whole file; others guess
+                true = _measured(pts, stream, true)
             try:
                 for packet in [*shown, None]:
                     pictures += codec.decode(packet)
@@ -165,9 +169,8 @@ class VideoSource(Source):
         if any(picture.is_corrupt for picture in pictures):
             return BY_PTS, true
         pairing = pairing_of(pts, [picture.pts for picture in pictures])
-        times = [picture.pts * float(stream.time_base) for picture in pictures if picture.pts is not None]
-        if pairing == COUNTED and len(times) > 2 and times[-1] > times[0]:
-            true = (len(times) - 1) / (times[-1] - times[0])
+        if pairing == COUNTED:
+            true = _measured([picture.pts for picture in pictures], stream, true)
         return pairing, true
 
     def _read(self, stride: int, report: OnBroken, start: int) -> Any:
@@ -362,6 +365,7 @@ class VideoSource(Source):
             missing = index - read.count
         elif "avi" in kind and read.last_dts is not None:
             missing = stream.frames - (read.last_dts + 1)  # a chunk each, also for dropped frames
+            missing = int(missing * float(stream.time_base) * self._rate + 1e-6)
         elif not kind & {"matroska", "flv", "asf"}:
             return ""
         if not kind & {"mp4", "avi"} or ("mp4" in kind and index > stream.frames):  # or an MP4 of fragments
@@ -521,6 +525,15 @@ def _stream_fps(stream: Any, pts: Sequence[int] = (), most: float = 1000) -> flo
         if rate and (0 < rate <= most or (middle and abs(rate * middle - 1) < 0.1)):
             return float(rate)
     return DEFAULT_FPS
+
+
+def _measured(times: Sequence[int | None], stream: Any, rate: float) -> float:
+    """The rate, or the mean rate of these times (pts or dts) where it is far from that."""
+    known = [one for one in times if one is not None]
+    seconds = (max(known) - min(known)) * float(stream.time_base) if len(known) > 3 else 0.0
+    if seconds <= 0 or 0.7 < (len(known) - 1) / (seconds * rate) < 1.4:
+        return rate
+    return (len(known) - 1) / seconds
 
 
 def _reason(error: BaseException) -> str:
