@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import supervision as sv
 
+from masa_track.contracts import Frame, FrameResult
 from masa_track.errors import InputError
 from masa_track.evaluation.metrics import measure
 from masa_track.formats.detection_file import DetectionFile
 from masa_track.formats.detections import read_detections
 from masa_track.formats.joining import Numbering, join_classes, match_names, numbers_in
+from masa_track.runs.store import RunInfo, create_store
 
 CASES = Path(__file__).parent / "cases" / "files"
 
@@ -304,3 +307,45 @@ def test_parts_of_names():
     assert match_names(["frame", "frame"], ["frame", "b"]) is None
     assert numbers_in(["MOT17-02_001_1080p.jpg", "MOT17-02_002_1080p.jpg"]) == [1, 2]
     assert numbers_in(["a", "b1"]) is None
+
+
+def run_on_images(folder: Path, numbers: Sequence[int]) -> Path:
+    """What ``track`` leaves of a run on images of these numbers: tracks.txt by places, and the names in the record."""
+    folder.mkdir()
+    lines = []
+    with create_store(folder / "run.sqlite", RunInfo("/x", "x", (192, 144), 25.0, {})) as store:
+        for place, number in enumerate(numbers, 1):
+            frame = Frame(place, place / 25, (192, 144), f"{number:06d}.jpg")
+            store.append(None, FrameResult(frame, sv.Detections.empty()))
+            for thing, (x1, y1, x2, y2) in enumerate(things(number)):
+                lines.append(f"{place},{thing},{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1},1,-1,-1,-1\n")
+    written(folder / "tracks.txt", "".join(lines))
+    return folder
+
+
+def truth_of(frames: dict[int, int]) -> str:
+    return "".join(
+        f"{frame},{thing + 1},{x1 + 1},{y1 + 1},{x2 - x1},{y2 - y1},1,-1,-1,-1\n"
+        for frame, picture in frames.items()
+        for thing, (x1, y1, x2, y2) in enumerate(things(picture))
+    )
+
+
+def test_a_run_on_images_that_begin_at_11_is_scored_by_their_names(tmp_path):
+    run = run_on_images(tmp_path / "run", range(11, 23))
+    gt = written(tmp_path / "gt.txt", truth_of({number: number for number in range(11, 23)}))
+    assert measure(gt, run).evaluation.combined.mota == 1
+    gt = written(tmp_path / "gt.txt", truth_of({place: place + 10 for place in range(1, 13)}))
+    assert measure(gt, run).evaluation.combined.mota == 1, "and by place, where the truth counts places"
+
+
+def test_a_run_on_images_with_a_gap_is_refused_where_both_fit(tmp_path):
+    numbers = [1, 2, 3, 4, *range(7, 15)]
+    run = run_on_images(tmp_path / "run", numbers)
+    gt = written(tmp_path / "gt.txt", truth_of({number: number for number in numbers if number <= 12}))
+    with pytest.raises(InputError, match=r"picture 5 of the run is 000007.jpg, .*--first-frame 1 .*--frame-base 1"):
+        measure(gt, run)
+    assert measure(gt, run, numbering=Numbering(first=1)).evaluation.combined.hota > 0.9
+    assert measure(gt, run, numbering=Numbering(base=1)).evaluation.combined.hota < 0.9
+    gt = written(tmp_path / "gt.txt", truth_of({number: number for number in numbers}))
+    assert measure(gt, run).evaluation.combined.mota == 1, "there is no place 14"

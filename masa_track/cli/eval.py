@@ -12,6 +12,7 @@ from typing import Any
 
 from masa_track.cli.arguments import path_text
 from masa_track.cli.counts import check_counts
+from masa_track.errors import InputError
 
 _DESCRIPTION = """\
 Scores tracks against the truth: HOTA with its parts DetA (detection), AssA (association) and LocA
@@ -110,6 +111,19 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help="also a table of each class; in text, column 8 of GT and TRACKS is the class, and no rules are applied",
     )
+    parser.add_argument(
+        "--first-frame",
+        type=int,
+        metavar="N",
+        help="TRACKS is a run on images, and GT, text, has the numbers in their names, the first of which is N "
+        "(default: it is found out)",
+    )
+    parser.add_argument(
+        "--frame-base",
+        type=int,
+        metavar="1",
+        help="TRACKS is a run on images, and GT, text, counts them one by one from 1 (default: it is found out)",
+    )
     parser.add_argument("--json", type=path_text, metavar="FILE", help="also write the scores, not rounded, to FILE")
     parser.set_defaults(run=run)
 
@@ -133,6 +147,10 @@ def run(args: argparse.Namespace) -> int:
         _check_json(args.json, args.gt, args.tracks, args.rules, sequences)
     from masa_track.evaluation.metrics import measure
     from masa_track.evaluation.table import format_classes, format_table, format_teta
+    from masa_track.formats.joining import Numbering
+
+    if args.frame_base not in (None, 1):
+        raise InputError(f"--frame-base must be 1, as MOT text counts frames from 1, got {args.frame_base}")
 
     metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
     measured = measure(
@@ -145,6 +163,7 @@ def run(args: argparse.Namespace) -> int:
         args.rules,
         sequences,
         args.per_class,
+        Numbering(args.first_frame, args.frame_base),
     )
     parts = []
     if measured.evaluation is not None:

@@ -14,6 +14,7 @@ from masa_track.evaluation.coco_vid import ClassVideos, read_class_videos
 from masa_track.evaluation.mot import MotRows, read_labelled
 from masa_track.evaluation.scores import Evaluation, check_options, pairs_of, read_sequences, score_sequences
 from masa_track.evaluation.teta import ClassTracks, TetaResult, score_teta
+from masa_track.formats.joining import Numbering
 
 METRICS = ("hota", "clear", "idf1", "teta")
 
@@ -110,6 +111,7 @@ def measure(
     rules: str = "auto",
     sequences: Sequence[str] | None = None,
     per_class: bool = False,
+    numbering: Numbering | None = None,
 ) -> Measured:
     """Scores files of tracks against files of truth.
 
@@ -125,6 +127,8 @@ def measure(
         sequences: names of those to be scored; None: all of ``gt``.
         per_class: score each class of the truth for itself, too. In text, column 8 of both files is the class, and no
             rules are applied.
+        numbering: for text, how the truth numbers the images of a run, see
+            :func:`~masa_track.evaluation.run_frames.in_frames_of`; None: it is found out.
 
     Raises:
         InputError: an unknown metric, an argument out of range, or a file that is missing or broken.
@@ -145,7 +149,7 @@ def measure(
             raise InputError(f"--per-class takes all classes, but --rules {rules} scores one: leave one of them out")
         videos = ClassVideos(_with_classes(gt, tracks, sequences), {}, exhaustive=True)
     else:
-        ruled = read_sequences(gt, tracks, stride, rules, sequences)
+        ruled = read_sequences(gt, tracks, stride, rules, sequences, numbering)
         applied = {name: (one.rules, one.removed) for name, one in ruled.items()}
         pairs = {name: (_one_class(one.truth), _one_class(one.tracks)) for name, one in ruled.items()}
         videos = ClassVideos(pairs, {}, exhaustive=True)

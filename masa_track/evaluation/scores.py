@@ -20,6 +20,7 @@ from masa_track.errors import InputError
 from masa_track.evaluation.mot import MotRows
 from masa_track.evaluation.pairs import Pair, find_pairs
 from masa_track.evaluation.rules import Ruled, check_rules, read_ruled
+from masa_track.formats.joining import Numbering
 from masa_track.registry import check_installed
 
 _COUNTS = ("num_switches", "num_false_positives", "num_misses")
@@ -130,10 +131,11 @@ def read_sequences(
     stride: int = 1,
     rules: str = "auto",
     sequences: Sequence[str] | None = None,
+    numbering: Numbering | None = None,
 ) -> dict[str, Ruled]:
     """Truth and tracks of text by the sequence's name; arguments and errors as of :func:`evaluate`.
 
-    ``sequences`` are names of those to be scored; None: all.
+    ``sequences`` are names of those to be scored; None: all. ``numbering`` is that of :func:`~.rules.read_ruled`.
 
     Under the rules of KITTI a sequence may have no truth of the class, unless none has.
     """
@@ -141,7 +143,7 @@ def read_sequences(
     read: dict[str, Ruled] = {}
     of_a_class = rules.startswith("kitti")
     for pair in pairs_of(gt, tracks, rules, sequences):
-        ruled = read_ruled(pair.name, pair.gt, pair.tracks, rules)
+        ruled = read_ruled(pair.name, pair.gt, pair.tracks, rules, numbering)
         truth, found = ruled.truth, ruled.tracks
         kept = Ruled(truth.every(stride), found.every(stride), ruled.rules, ruled.removed)
         if not len(kept.truth) and not of_a_class:
