@@ -218,7 +218,9 @@ def look_at(path: Path) -> Look:
                 pages = getattr(image, "n_frames", 1) if image.format in _STACKS else 1
                 claimed = 1
                 if image.format == "TIFF":
-                    note = re.match(r"ImageJ=\S*\s+images=([0-9]{1,7})", str(image.tag_v2.get(_DESCRIPTION, "")))
+                    note = re.match(
+                        r"ImageJ=\S*\s+images=([0-9]{1,7})", str(getattr(image, "tag_v2", {}).get(_DESCRIPTION, ""))
+                    )
                     claimed = int(note[1]) if note else 1
                     pages = _same_pages(image, pages)  # others are previews
                 return Look(size, max(1, pages), claimed)
