@@ -232,6 +232,35 @@ def test_options_are_checked(tmp_path):
         read_detections(path, video(), Numbering(first=5))
 
 
+def results(pictures: dict[Any, int], key: str = "image_id") -> list[dict[str, Any]]:
+    """A bare list of results, by what stands for the image."""
+    return [
+        {key: image, "category_id": 1, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.5}
+        for image, picture in pictures.items()
+        for x1, y1, x2, y2 in things(picture)
+    ]
+
+
+def test_results_with_names_of_images(tmp_path):
+    path = tmp_path / "d.json"
+    names = files(range(11, 15))
+    for pattern, key in (("{:06d}", "image_id"), ("data/{:06d}.png", "image_id"), ("{:06d}.jpg", "file_name")):
+        content = results({pattern.format(i): i - 11 for i in (12, 14, 11)}, key)
+        check(read_detections(written(path, content), video(names=names)), {2: 1, 4: 3, 1: 0})
+    content = results({f"frame_{i:05d}": i for i in range(8)})
+    check(read_detections(written(path, content), video()), {i + 1: i for i in range(8)})
+    content = results({f"{i:06d}": i for i in range(8)})
+    check(read_detections(written(path, content), video()), {i + 1: i for i in range(8)})
+
+
+def test_results_that_begin_late_are_ambiguous(tmp_path):
+    path = written(tmp_path / "d.json", results({i: i for i in range(3, 15)}))
+    with pytest.raises(InputError, match=r"first frame number, 3, is frame 3 of video if .* 1, and frame 4 if .* 0"):
+        read_detections(path, video())
+    check(read_detections(path, video(), Numbering(base=0)), {i + 1: i for i in range(3, 15)})
+    check(read_detections(path, video(14)), {i: i for i in range(3, 15)})  # there is no frame 15
+
+
 # Truth and tracks
 
 

@@ -161,6 +161,13 @@ def test_our_own_files(tmp_path):
     assert read_detections(folder / "tracks.csv", video()).class_names[2] == "car"
 
 
+def test_mot_text_with_a_header(tmp_path):
+    text = "frame,id,bb_left,bb_top,bb_width,bb_height,conf,x,y,z\n" + mot(list(PICTURES.items()))
+    check(read_detections(written(tmp_path / "d.csv", text), video()), PICTURES)
+    late = "frame,id,bb_left,bb_top,bb_width,bb_height,conf,x,y,z\n" + mot([(5, 4)])
+    check(read_detections(written(tmp_path / "d.csv", late), video()), {5: 4})
+
+
 def test_other_names_of_columns(tmp_path):
     text = "filename_is_no_frame,frame,xmin,ymin,xmax,ymax,score,class\nx,1,10,60,40,100,0.5,3\nx,0,1,2,3,4,0.5,3\n"
     found = read_detections(written(tmp_path / "d.csv", text), video())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ import supervision as sv
 from masa_track.errors import InputError
 from masa_track.files import PartFile
 from masa_track.formats.detection_file import Rows, Video
-from masa_track.formats.joining import Label, Numbering, file_part, join_images, join_numbers
+from masa_track.formats.joining import Label, Numbering, file_part, join_images, join_numbers, match_names
 from masa_track.formats.json_file import MAX_FRAME, is_key, is_number, shown, whole
 from masa_track.formats.rows import (
     ClassNames,
@@ -53,7 +54,9 @@ def read_coco_detections(path: Path, content: Any, video: Video, numbering: Numb
     own = _own_images(path, content, video) if images else []
     frames_of, notes = _frames_of_images(path, content, own, video, numbering) if images else ({}, ())
     sizes = _sizes(path, own, video)
-    by_name = {name: number for number, file in enumerate(video.file_names, 1) for name in (file, Path(file).stem)}
+    by_name: dict[str, int] = {}
+    if not images:
+        by_name, notes = _frames_of_names(path, results, video, numbering)
 
     table: list[tuple[float, ...]] = []
     classes: list[int] = []
@@ -62,7 +65,7 @@ def read_coco_detections(path: Path, content: Any, video: Video, numbering: Numb
     numbered: list[int] = []  # rows with a frame number alone
     for i, result in enumerate(results):
         place = f"{label}[{i}]" if label else f"result [{i}]"
-        image = result.get("image_id")
+        image = result.get("image_id", result.get("file_name"))
         if images:
             frame = frames_of.get(image) if is_key(image) else None
             if frame is None:
@@ -70,7 +73,7 @@ def read_coco_detections(path: Path, content: Any, video: Video, numbering: Numb
             if frame == 0 or result.get("iscrowd"):  # frame 0: another video's, or not in the source
                 continue
         else:
-            by = by_name.get(image) if isinstance(image, str) and not numbering.given else None
+            by = by_name.get(image) if isinstance(image, str) else None
             frame = whole(result, "image_id", f"{path}, {place}", MAX_FRAME) if by is None else by
             if result.get("iscrowd"):
                 continue
@@ -115,6 +118,23 @@ def read_coco_detections(path: Path, content: Any, video: Video, numbering: Numb
         notes,
     )
     return rows.in_video(path)
+
+
+def _frames_of_names(
+    path: Path, results: list[dict[str, Any]], video: Video, numbering: Numbering
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Frames by the names of images that stand in place of numbers, 0 for those not in the video; and notes on how.
+
+    Empty where they are numbers, also as text.
+    """
+    ids = [result.get("image_id", result.get("file_name")) for result in results]
+    names = list(dict.fromkeys(one for one in ids if isinstance(one, str)))
+    if not names or len(names) < len(set(map(str, ids))):
+        return {}, ()
+    if all(re.fullmatch(r"[0-9]{1,18}", name) for name in names) and not match_names(names, video.file_names):
+        return {}, ()
+    joined = join_images([Label(name) for name in names], video, numbering, path)
+    return dict(zip(names, joined.frames, strict=True)), joined.notes
 
 
 def _own_images(path: Path, content: dict[str, Any], video: Video) -> list[dict[str, Any]]:

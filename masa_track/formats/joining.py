@@ -195,9 +195,8 @@ def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, pat
         return _overridden(numbers, video, numbering, "frame numbers", path)
     notes: tuple[str, ...] = ()
     if base is None:
-        base = 0 if 0 in numbers else 1
-        sure = base == 0 or min(numbers) == 1
-        notes = (f"{path}: frame numbers count from {base}{'' if sure else '; else give --frame-base 0'}",)
+        base = _base_of(numbers, video, path)
+        notes = (f"{path}: frame numbers count from {base}",)
     by_position = [number - base + 1 for number in numbers]
     own = numbers_in(video.file_names) if video.file_names else None
     if own is None or own == list(range(base, len(own) + base)):
@@ -217,6 +216,23 @@ def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, pat
         return Joined(by_position, notes)
     done = _left_out(by_name, len(numbers), "rows", path)
     return Joined(done.frames, (f"{path}: frame numbers are those in the names of the images", *done.notes))
+
+
+def _base_of(numbers: Sequence[int], video: Video, path: Any) -> int:
+    """From which number the frames count: the least, if that is 0 or 1; otherwise what the length of the video allows.
+
+    Raises:
+        InputError: nothing tells.
+    """
+    if min(numbers) < 2:
+        return 0 if min(numbers) < 1 else 1
+    limit = video.last_number or video.length
+    if video.file_names or (limit and max(numbers) >= limit):
+        return 1
+    raise InputError(
+        f"{path}: its first frame number, {min(numbers)}, is frame {min(numbers)} of {video.name} if they count from "
+        f"1, and frame {min(numbers) + 1} if they count from 0: {FIXES}"
+    )
 
 
 def join_files(truth: Sequence[Label], other: Sequence[Label], path: Any) -> list[int | None]:

@@ -36,6 +36,7 @@ _SIZES = (
     ("bb_left", "bb_top", "bb_width", "bb_height"),
     ("bbox_left", "bbox_top", "bbox_width", "bbox_height"),
 )
+_FROM_1 = ("bb_left", "bbox_left")  # MOTChallenge's names, whose pixels and frames count from 1
 _SCORE, _CLASS, _NAME = ("confidence", "score", "conf"), ("class_id", "category_id", "class"), ("class_name", "label")
 
 
@@ -95,12 +96,14 @@ def read_named(
             number = by_name.setdefault(name, len(by_name)) if name else 0
         if name:
             names.setdefault(number, name)
+        if sides[0] in _FROM_1:
+            values[:2] = values[0] - 1, values[1] - 1
         size = values[2:] if sides in _SIZES else [values[2] - values[0], values[3] - values[1]]
         table.append([*values[:2], *size, score, number])
         frames.append(frame)
         places.append(place)
     array = np.array(table, np.float64).reshape(-1, 6)
-    joined = _joined(path, frames, "time" in columns and frame_key == "frame", video, numbering)
+    joined = _joined(path, frames, _counts_from_1(columns, frame_key, sides), video, numbering)
     rows = Rows(
         np.array(joined.frames, np.float64),
         array[:, :4],
@@ -113,9 +116,14 @@ def read_named(
     return rows.in_video(path)
 
 
-def _joined(path: Path, frames: list[int | str], ours: bool, video: Video, numbering: Numbering) -> Joined:
-    """The frame of the video of each row. Our own tracks.csv, which has times, counts frames from 1."""
-    if ours and all(isinstance(frame, int) for frame in frames):
+def _counts_from_1(columns: Iterable[str], frame_key: str, sides: tuple[str, ...]) -> bool:
+    """Whether it is our own tracks.csv, which has times, or MOTChallenge's columns with a header."""
+    return sides[0] in _FROM_1 or ("time" in columns and frame_key == "frame")
+
+
+def _joined(path: Path, frames: list[int | str], from_1: bool, video: Video, numbering: Numbering) -> Joined:
+    """The frame of the video of each row."""
+    if from_1 and all(isinstance(frame, int) for frame in frames):
         numbering = numbering if numbering.given else Numbering(base=1)
         return join_numbers([int(frame) for frame in frames], video, numbering, path)
     known = list(dict.fromkeys(frames))
