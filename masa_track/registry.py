@@ -26,6 +26,7 @@ EXTRAS = {
     "sam": (*_TORCH, "segment_anything", "pycocotools"),
     "gdino": (*_TORCH, "transformers"),
     "transformers": (*_TORCH, "transformers"),
+    "masklets": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),
 }
 OWN, GROUNDING_DINO = "own", "grounding-dino"  # detectors that can work on a model's backbone
 ONNX = ".onnx"
@@ -73,6 +74,15 @@ class HubFile:
 
     repository: str
     file: str
+
+    def local(self) -> Path | None:
+        """The file if it is in the Hugging Face cache; no network is used."""
+        if find_spec("huggingface_hub") is None:
+            return None
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.repository, self.file)
+        return Path(found) if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)
@@ -167,14 +177,9 @@ class ModelSpec:
 
     def local_weights(self) -> Path | None:
         """The file of weights if it is on this machine, shipped or in the Hugging Face cache; no network is used."""
-        if isinstance(self.weights, Path):
-            return self.weights if self.weights.is_file() else None
-        if self.weights is None or not is_installed("hub"):
-            return None
-        from huggingface_hub import try_to_load_from_cache
-
-        found = try_to_load_from_cache(self.weights.repository, self.weights.file)
-        return Path(found) if isinstance(found, str) else None
+        if isinstance(self.weights, HubFile):
+            return self.weights.local()
+        return self.weights if self.weights is not None and self.weights.is_file() else None
 
 
 _MODELS: dict[str, ModelSpec] = {}

@@ -356,3 +356,13 @@ def test_choice_that_leaves_out_a_clip(tool: Any) -> None:
     chosen, gain, _ = tool("bench_ablate").left_out(gains)
     assert chosen == {"base": 1, "half": 2}
     assert gain == pytest.approx((0 - 0.1 - 0.1) / 3)
+
+
+@pytest.mark.slow
+def test_speed_of_sam2(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("transformers")
+    tool("bench_sam2").main(["--side", "64", "--counts", "1", "2", "--frames", "1", "--device", "cpu"])
+    lines = capsys.readouterr().out.splitlines()
+    assert "random, 64 x 64, float32, cpu" in lines[0]
+    assert [line.split()[0] for line in lines[3:]] == ["1", "2"]
+    assert all(float(value) >= 0 for line in lines[3:] for value in line.split())

@@ -217,7 +217,7 @@ def only_parsed(args: argparse.Namespace) -> bool:
     """Whether a command needs what a test does not have: a download, a library, a camera, somebody's files, minutes."""
     if args.command in ("demo", "convert", "tune", "verify"):
         return True
-    if args.command == "models":
+    if args.command in ("models", "recover"):
         return False
     if args.command == "proposals":
         return args.sam is not None
@@ -229,7 +229,8 @@ def only_parsed(args: argparse.Namespace) -> bool:
         return True
     elsewhere = "://" in args.source or args.source.isdigit() or args.source in OTHERS_FILES
     library = (args.detector or "").startswith(LIBRARIES)
-    return elsewhere or library or args.model != "nano" or args.masks is not None or args.text is not None
+    weights = args.model != "nano" or args.masks is not None or args.masklets not in (None, "flow")
+    return elsewhere or library or weights or args.text is not None
 
 
 @pytest.mark.slow

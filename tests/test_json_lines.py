@@ -132,7 +132,7 @@ while time.monotonic() < until:
         continue
     held += piece
     *lines, held = held.split(b"\\n")
-    frames += [json.loads(line) for line in lines]
+    frames += [found for found in map(json.loads, lines) if "tracks" in found]  # the others are events
 print(json.dumps({"frames": [f["frame"] for f in frames], "early": early, "tracks": len(frames[-1]["tracks"])}))
 """
 

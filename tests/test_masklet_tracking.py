@@ -39,10 +39,11 @@ class Scripted:
         self.prompts: list[tuple[int, int]] = []
         self.committed: list[dict[int, np.ndarray]] = []
         self.number = 0
+        self.counts: list[int] = []
         self.ids: list[int] = []
 
     def propose(self, frame: Frame, features: Features | None = None) -> MaskletFrame:
-        self.number = frame.number
+        self.number, self.counts = round(frame.time * FPS), [*self.counts, frame.number]
         self.ids = sorted(self.things)
         boxes = self.truth(frame.number)
         masks = {i: mask_of(boxes[self.things[i]]) if self.things[i] in boxes else mask_of(None) for i in self.ids}
@@ -229,6 +230,13 @@ def test_ended_tracks_end_their_masklets_and_a_cut_ends_all() -> None:
     assert tracker._known == {}
 
 
+def test_propagators_get_consecutive_numbers_whatever_the_stride() -> None:
+    tracker = a_tracker(scripted := Scripted(walk))
+    for number in (1, 4, 7, 10):
+        tracker.step(a_frame(number), found(walk(number).values()))
+    assert scripted.counts == [1, 2, 3, 4]
+
+
 def test_frames_without_objects_and_a_thing_outside_the_picture() -> None:
     def outside(number: int) -> dict[str, Any]:
         return {"a": (150 + 10 * number, 40, 180 + 10 * number, 80)}
@@ -260,7 +268,7 @@ def test_a_fault_leaves_tracker_and_masklets_as_they_were() -> None:
     assert run(True) == run(False)
 
 
-@pytest.mark.parametrize("of", ["scripted", "flow"])
+@pytest.mark.parametrize("of", ["scripted", pytest.param("flow", marks=pytest.mark.slow)])
 def test_a_state_goes_on_with_the_same_tracks(of: str) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (*SIZE[::-1], 3)).astype(np.uint8)
 

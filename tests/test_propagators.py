@@ -11,16 +11,31 @@ import cv2
 import numpy as np
 import pytest
 from propagated_scenes import HEIGHT, WIDTH, disc, iou, scene, walk
+from sam2_networks import edgetam_network, quick_network
 
 from masa_track.contracts import Frame, MaskletFrame, MaskPropagator, Prompt
 from masa_track.errors import InputError
 from masa_track.masklets.flow import FlowPropagator
 
-MAKERS: dict[str, Callable[[], MaskPropagator]] = {"flow": FlowPropagator}
+
+def sam2(network: Callable[[], Any] = quick_network) -> MaskPropagator:
+    """With random weights, which are the same in every test."""
+    pytest.importorskip("transformers")
+    from masa_track.masklets.session import MaskletSession, SessionOptions
+
+    return MaskletSession(network(), SessionOptions(max_prompted_frames=2))
+
+
+MAKERS: dict[str, Callable[[], MaskPropagator]] = {
+    "flow": FlowPropagator,
+    "sam2": sam2,
+    "edgetam": lambda: sam2(edgetam_network),
+}
+SLOW = {"edgetam"}
 ACCURATE = {"flow"}  # those with a notion of pictures; networks with random weights have none
 
 
-@pytest.fixture(params=list(MAKERS))
+@pytest.fixture(params=[pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in MAKERS])
 def make(request: pytest.FixtureRequest) -> Callable[[], MaskPropagator]:
     return MAKERS[request.param]
 
@@ -186,8 +201,8 @@ def test_a_state_that_does_not_fit(make: Callable) -> None:
     good = propagator.state_dict()
     broken: list[dict[str, Any]] = [{}, {**good, "version": np.array(99)}, {**good, "ids": np.array(["one"])}]
     broken += [{k: v for k, v in good.items() if k != name} for name in good if name != "ids" and good[name].ndim]
-    broken += [{**good, "ids": np.zeros_like(good["ids"])}]
-    broken += [{**good, name: good[name][:1]} for name in good if name != "ids" and good[name].ndim]
+    broken += [{**good, "ids": np.zeros_like(good["ids"])}, {**good, "ids": good["ids"][[0, 0]]}]
+    broken += [{**good, name: v[:1]} for name, v in good.items() if name != "ids" and v.ndim and len(v) > 1]
     for state in broken:
         with pytest.raises(InputError):
             propagator.load_state_dict(state)
@@ -217,8 +232,8 @@ def test_the_numbers_of_objects_do_not_matter(make: Callable) -> None:
     renamed.commit()
     for first, second in zip(follow(plain, range(2, 5)), follow(renamed, range(2, 5)), strict=True):
         assert second.ids.tolist() == [5, 9]
-        np.testing.assert_array_equal(dense(first)[1], dense(second)[9])
-        np.testing.assert_array_equal(dense(first)[2], dense(second)[5])
+        for one, other in ((1, 9), (2, 5)):  # the order in a batch changes a network's last bits
+            assert (dense(first)[one] != dense(second)[other]).sum() <= 3
 
 
 def test_a_prompt_on_a_later_frame(make_accurate: Callable) -> None:
@@ -394,7 +409,7 @@ def test_bad_frames_and_commits_change_nothing(make: Callable) -> None:
 def test_memory_is_bounded(make: Callable) -> None:
     """Objects come and go, prompts come again and again: the bytes depend on the number of objects alone."""
     propagator, seen = started(make()), []
-    for number in range(2, 22):
+    for number in range(2, 34):  # object pointers of SAM 2 reach 15 frames back
         frame, masks = scene(number, {1: (40 + 2 * (number % 5), 35), 2: (110, 78)})
         propagator.propose(frame)
         if number % 3 == 0:
@@ -404,7 +419,7 @@ def test_memory_is_bounded(make: Callable) -> None:
             propagator.prompt(2, Prompt(mask=masks[2]))
         propagator.commit()
         seen.append(propagator.memory_bytes())
-    assert max(seen[12:]) <= max(seen[:12])
+    assert max(seen[20:]) <= max(seen[:20])
 
 
 def test_two_propagators_at_once(make: Callable) -> None:

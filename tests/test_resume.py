@@ -47,8 +47,7 @@ INFO = RunInfo(
     {0: "car"},
     recipe={"model": "nano", "options": {"memory_seconds": 10}, "detector": "motion", "classes": None},
     model_key="nano@3f2c9a01b7de/float32",
-    source_size=1000,
-    source_modified=7.0,
+    inputs={"SOURCE": [1000.0, 7.0], "--detections": [10.0, 7.0]},
     version=__version__,
 )
 
@@ -149,8 +148,14 @@ def test_a_file_that_is_no_record_is_replaced_but_not_gone_on_with(tmp_path: Pat
         ({"recipe": {**INFO.recipe, "options": {}}}, r"--options was {'memory_seconds': 10}, is {}"),
         ({"model_key": "nano@000000000000/float16"}, "the model was nano@3f2c9a01b7de/float32, is nano@000000000000/"),
         ({"size": (320, 240)}, r"the frames had \(640, 480\) pixels, have \(320, 240\)"),
-        ({"source_size": 999}, r"street.mp4 has changed since the run began \(1,000 bytes then, 999 now\)"),
-        ({"source_modified": 8.0}, "street.mp4 has changed since the run began"),
+        (
+            {"inputs": {"SOURCE": [999.0, 7.0], "--detections": [10.0, 7.0]}},
+            r"file of SOURCE has changed since the run began \(1,000 bytes then, 999 now\)",
+        ),
+        (
+            {"inputs": {"SOURCE": [1000.0, 7.0], "--detections": [10.0, 8.0]}},
+            "file of --detections has changed since the run began",
+        ),
         (
             {"version": "0.0.1"},
             f"made by masa-track {__version__}, this is 0.0.1: its state may differ",

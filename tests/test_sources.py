@@ -308,7 +308,10 @@ def same_frames(source, start, **options):
     return some
 
 
-@pytest.mark.parametrize("kind", FILES)
+QUICK = ("B-frames", "MPEG-TS")
+
+
+@pytest.mark.parametrize("kind", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in FILES])
 def test_reading_from_a_later_frame_gives_the_same_frames(tmp_path, kind):
     name, options = FILES[kind]
     options = dict(options)
@@ -334,7 +337,7 @@ def test_reading_a_variable_frame_rate_from_a_later_frame(tmp_path, name):
     assert list(given.frame_times())[69] == 6.9
 
 
-@pytest.mark.parametrize("index", [14, 24, 40, 48, 49, 70, 89])
+@pytest.mark.parametrize("index", [14, *(pytest.param(i, marks=pytest.mark.slow) for i in (24, 40, 48, 49, 70, 89))])
 def test_reading_a_damaged_file_from_a_later_frame(tmp_path, index):
     path = write_video(tmp_path / "a.mp4", count=90)
     pos, size, _ = packets(path)[index]

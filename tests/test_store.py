@@ -290,6 +290,17 @@ def test_what_came_after_a_frame_is_forgotten(store: RunStore) -> None:
     assert store.broken_frames() == []
 
 
+def test_large_snapshots_are_fewer(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest four and the first are kept in any case."""
+    monkeypatch.setattr("masa_track.runs.store._SNAPSHOT_BYTES", 2**20)
+    noise = np.random.default_rng(0).integers(0, 256, 3 * 10**5, np.uint8)  # cannot be compressed
+    for number in range(1, 13):
+        store.snapshot(number, {"a": noise})
+    numbers = [row[0] for row in store._connection.execute("SELECT number FROM snapshots ORDER BY number")]
+    assert numbers == [1, 9, 10, 11, 12]
+    assert (store.snapshot_before(12)[1]["a"] == noise).all()
+
+
 def test_old_snapshots_are_thinned_out(store: RunStore) -> None:
     """At most 32 are kept: the first, the newest four, and the older the further apart."""
     for number in range(10, 1210, 10):

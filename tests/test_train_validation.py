@@ -117,6 +117,7 @@ def test_a_training_is_scored_after_each_epoch(videos: Path, tmp_path: Path) -> 
         assert (work / "validation" / name).read_text() == (tmp_path / "before" / name).read_text()
 
 
+@pytest.mark.slow
 def test_the_network_stays_as_it_is(videos: Path) -> None:
     network = TinyNetwork(fusion=False).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
@@ -127,6 +128,7 @@ def test_the_network_stays_as_it_is(videos: Path) -> None:
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_json_with_true_boxes_scores_one(as_json: Path, videos: Path, tmp_path: Path, stride: int) -> None:
     torch.manual_seed(0)

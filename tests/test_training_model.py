@@ -85,6 +85,7 @@ def test_instances_are_matched_within_an_item_only() -> None:
     torch.testing.assert_close(losses(model, [first, second])["loss_track"], sum(apart) / 2, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_item_without_regions_is_no_crash() -> None:
     item = TinyViews()[0]
     empty = {"views": [{**v, "boxes": torch.zeros(0, 4), "ids": torch.zeros(0).long()} for v in item["views"]]}
@@ -146,6 +147,7 @@ def test_bad_arguments_are_named() -> None:
         tiny()(torch.zeros(2, 3, 64, 64), mode="predict")
 
 
+@pytest.mark.slow
 def test_the_backbone_stays_as_it_is_through_steps() -> None:
     model, data = tiny(), TinyViews()
     before = checksum(model.network.backbone)
@@ -344,6 +346,7 @@ def test_the_official_r50_takes_a_step() -> None:
     assert model.network.masa_adapter[1].dyhead_blocks[0].spatial_conv_offset.weight.grad.isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_pull_is_nothing_at_the_start_and_grows_with_the_distance() -> None:
     torch.manual_seed(0)
     model = TrainingModel("nano", samples=16, pull_weight=2.0)

@@ -124,6 +124,7 @@ def test_the_same_weights_pass_and_the_report_says_how(tiny: Path, capsys: pytes
     assert {k: rows["cross", k]["found"] for k in expected["cross"]} == pytest.approx(expected["cross"])
 
 
+@pytest.mark.slow
 def test_other_weights_fail(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Their embeddings are all the same, so identities follow places."""
     assert verify(tiny, "--report", tiny / "bad.json", weights="other") == 1

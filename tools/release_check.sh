@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What is too heavy for tools/test.sh: run it before a release, after tools/test.sh, whose environment it uses.
 #   bash tools/release_check.sh            all steps
-#   bash tools/release_check.sh install    one step: install, situations, killed, soak, pythons, huge, association,
-#                                          calibration
+#   bash tools/release_check.sh install    one step: install, situations, killed, soak, pythons, huge, masklets,
+#                                          association, calibration
 # Prints a line per step and ends with status 1 if one of them failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -42,6 +42,9 @@ soak() { "$python" tools/soak.py --rotate 40 --keep 60 --frames 200000 --objects
 # Exports through the validators of other tools (700 MB of them).
 huge() { "$python" -m pytest -q -m huge tests/test_export.py; }
 
+# SAM 2 at 1024 pixels against the official code's numbers; its compiled image encoder.
+masklets() { "$python" -m pytest -q -m huge tests/test_sam2_parity.py tests/test_sam2_session.py; }
+
 # The core on each Python that is here.
 pythons() {
     local status=0 name tried=0
@@ -64,7 +67,7 @@ association() {
 calibration() { "$python" tools/bench_calibration.py --runs 12 --dimensions 64; }
 
 steps=("$@")
-[ ${#steps[@]} -gt 0 ] || steps=(install situations killed soak pythons huge association calibration)
+[ ${#steps[@]} -gt 0 ] || steps=(install situations killed soak pythons huge masklets association calibration)
 for step in "${steps[@]}"; do
     started=$SECONDS
     if (set -e; "$step"); then result=passed; else result=FAILED; failed=1; fi

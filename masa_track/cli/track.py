@@ -624,14 +624,14 @@ def info_of_run(job: Job, source: str, recipe: TrackRecipe, model: BaseEmbedder)
     from masa_track.video.addresses import masked
 
     file = Path(source)
-    status = file.stat() if file.is_file() else None
+    read = {"SOURCE": file} | ({} if recipe.detections is None else {"--detections": Path(recipe.detections)})
+    status = {name: path.stat() for name, path in read.items() if path.is_file()}
     return replace(
         info_of(job),
         source=masked(source) if "://" in source else source if source.isdecimal() else str(file.resolve()),
         recipe=recipe.as_dict(),
         model_key=model.key,
-        source_size=0 if status is None else status.st_size,
-        source_modified=0.0 if status is None else status.st_mtime,
+        inputs={name: [float(of.st_size), of.st_mtime] for name, of in status.items()},
     )
 
 

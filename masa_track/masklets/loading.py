@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from masa_track.contracts import MaskPropagator
 from masa_track.errors import unknown_name
+from masa_track.masklets.models import MODELS, find_model
+from masa_track.registry import check_installed
 
-NAMES = ("flow",)
+FLOW = "flow"
+NAMES = (FLOW, *MODELS)
 
 
 def check_propagator(name: str) -> None:
-    """Finds a mistake in the name before anything is loaded.
+    """Finds a mistake in the name, or a missing library, before anything is loaded.
 
     Raises:
-        InputError: there is no such propagator.
+        InputError: there is no such propagator, or an extra is not installed.
     """
-    if name not in NAMES:
+    if name == FLOW:
+        return
+    if find_model(name) is None and not Path(name).exists():
         raise unknown_name("propagator in --masklets", name, NAMES)
+    check_installed("masklets", purpose=f"for --masklets {name}")
 
 
 def open_propagator(name: str, device: str | None = None) -> MaskPropagator:
     """The propagator of that name.
 
     Args:
-        name: ``flow``: optical flow, colours and motion; no weights are needed.
+        name: ``flow``: optical flow, colours and motion; no weights are needed. Or a model of SAM 2 or EdgeTAM, or
+            its file or folder, see :func:`~masa_track.masklets.weights.load_network`.
         device: for a network.
 
     Raises:
-        InputError: there is no such propagator.
+        InputError: there is no such propagator, or its weights cannot be had or read.
     """
     check_propagator(name)
-    from masa_track.masklets.flow import FlowPropagator
+    if name == FLOW:
+        from masa_track.masklets.flow import FlowPropagator
 
-    return FlowPropagator()
+        return FlowPropagator()
+    from masa_track.masklets.session import MaskletSession, SessionOptions
+    from masa_track.masklets.weights import load_network
+
+    # A masklet that is prompted anew by its track's detection shall remember that frame like its first.
+    return MaskletSession(load_network(name, device=device), SessionOptions(corrections_are_prompts=True))

@@ -93,6 +93,7 @@ class MaskletTracker:
         self.model = tracker.model
         self._known: dict[int, _Known] = {}
         self._ran = -np.inf  # when the detector ran last, seconds
+        self._count = 0  # of frames; propagators want consecutive numbers
 
     @property
     def options(self) -> Any:
@@ -121,7 +122,7 @@ class MaskletTracker:
         Raises:
             InputError: as :meth:`MasaTracker.update`; neither tracker nor masklets have changed then.
         """
-        proposal = self.propagator.propose(frame)
+        proposal = self.propagator.propose(replace(frame, number=self._count + 1))  # whatever the stride
         alive = self._alive(proposal)
         rows, hints, alone = self._evidence(frame, proposal, alive, detections)
         may_start = np.arange(len(rows)) < len(rows) - alone
@@ -132,6 +133,7 @@ class MaskletTracker:
         found.data[OBSERVED_BY] = np.where(may_start, "detector", "masklet")
         self._prompt(result, proposal, alive, may_start)
         self._ran = frame.time if detections is not None else self._ran
+        self._count += 1
         return [result]
 
     def finish(self) -> list[FrameResult]:
@@ -142,7 +144,7 @@ class MaskletTracker:
         """Forgets everything, for another video."""
         self.tracker.reset()
         self.propagator.reset()
-        self._known, self._ran = {}, -np.inf
+        self._known, self._ran, self._count = {}, -np.inf, 0
 
     def gallery(self) -> TrackGallery:
         """As :meth:`MasaTracker.gallery`."""
@@ -157,7 +159,7 @@ class MaskletTracker:
         known = np.array([[i, k.seen, k.label, k.area] for i, k in sorted(self._known.items())], np.float64)
         state = {f"tracker.{name}": value for name, value in self.tracker.state_dict().items()}
         state |= {f"propagator.{name}": value for name, value in self.propagator.state_dict().items()}
-        return state | {"known": known.reshape(-1, 4), "ran": np.array(self._ran)}
+        return state | {"known": known.reshape(-1, 4), "ran": np.array(self._ran), "count": np.array(self._count)}
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
         """Goes on from a state of :meth:`state_dict`.
@@ -165,7 +167,7 @@ class MaskletTracker:
         Raises:
             InputError: the state does not fit.
         """
-        if not {"known", "ran"} <= state.keys():
+        if not {"known", "ran", "count"} <= state.keys():
             raise InputError("state must be one of a tracker with masklets: it has no masklets")
         parts = {
             part: {name[len(part) + 1 :]: value for name, value in state.items() if name.startswith(f"{part}.")}
@@ -178,7 +180,7 @@ class MaskletTracker:
         except InputError:
             self.propagator.load_state_dict(before)
             raise
-        self._ran = float(state["ran"])
+        self._ran, self._count = float(state["ran"]), int(state["count"])
         self._known = {int(i): _Known(seen, int(label), area) for i, seen, label, area in state["known"].tolist()}
 
     def _alive(self, proposal: MaskletFrame) -> np.ndarray:

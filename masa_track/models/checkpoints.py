@@ -52,7 +52,8 @@ def fetch(name: str) -> Path:
             raise InputError(f"model {spec.name!r} comes without weights: give its file as checkpoint (--checkpoint)")
         if isinstance(spec.weights, Path):
             raise InputError(f"the weights of {spec.name!r} are missing: there is no {spec.weights}")
-        path = _download(spec.name, spec.weights)
+        usage = f'masa_track.load("path/to/{spec.weights.file}"), or --checkpoint path/to/{spec.weights.file}'
+        path = download(spec.name, spec.weights, "hub", usage)
     if spec.sha256 is not None and sha256(path) != spec.sha256:
         raise InputError(
             f"{path} is not the file of {spec.name!r} that is registered: its SHA-256 is not {spec.sha256}; get the "
@@ -61,17 +62,28 @@ def fetch(name: str) -> Path:
     return path
 
 
-def _download(name: str, weights: HubFile) -> Path:
+def download(name: str, weights: HubFile, extra: str, usage: str) -> Path:
+    """Downloads a file into the Hugging Face cache.
+
+    Args:
+        name: of the model, for messages.
+        weights: the file.
+        extra: of this package, that holds huggingface_hub.
+        usage: how to give a file that was downloaded by hand.
+
+    Raises:
+        InputError: the file is not to be had, or huggingface_hub is not installed.
+    """
     repository, file = weights.repository, weights.file
     by_hand = (
         f"download {file} from https://huggingface.co/{repository} on a machine with a network and give its path: "
-        f'masa_track.load("path/to/{file}"), or --checkpoint path/to/{file}'
+        f"{usage}"
     )
     try:
         from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
         from huggingface_hub.errors import HfHubHTTPError
     except ImportError as error:
-        raise InputError(f"{missing_extra('huggingface-hub', 'hub', f'to fetch {name!r}')}; or {by_hand}") from error
+        raise InputError(f"{missing_extra('huggingface-hub', extra, f'to fetch {name!r}')}; or {by_hand}") from error
     try:
         try:
             # Asked once: without a network hf_hub_download would go on trying for 25 s, which tells nobody more.

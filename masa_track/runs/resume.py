@@ -103,12 +103,13 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
         differ.append(f"the frames had {before.size} pixels, have {now.size}")
     if differ:
         raise InputError(f"--resume needs the options of the run that it goes on with: {'; '.join(differ)}")
-    changed = (before.source_size, before.source_modified) != (now.source_size, now.source_modified)
-    if not now.live and changed:
-        raise InputError(
-            f"--resume: {now.source} has changed since the run began ({before.source_size:,} bytes then, "
-            f"{now.source_size:,} now): track it anew in another folder"
-        )
+    for name, (size, modified) in before.inputs.items():
+        if now.inputs.get(name) != [size, modified]:
+            got = now.inputs.get(name, [0])[0]
+            raise InputError(
+                f"--resume: the file of {name} has changed since the run began ({size:,.0f} bytes then, {got:,.0f} "
+                "now): track it anew in another folder"
+            )
 
 
 def resumed(store: RunStore) -> Resumed:

@@ -13,6 +13,7 @@ import re
 import sqlite3
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, astuple, dataclass, field
@@ -32,6 +33,7 @@ FORMAT = 1  # of the tables and blobs
 COMMIT_SECONDS = 0.5  # at most this much is lost by a kill
 VIEW_SECONDS = 1.0  # of an identity, one embedding in so much time is kept
 _MOST_SNAPSHOTS, _NEWEST = 32, 4  # older snapshots are thinned out, the newest are kept
+_SNAPSHOT_BYTES = 128 * 2**20  # of all snapshots
 _PROBE = 2**17  # bytes
 _TICK = 1e-4  # seconds: more than the rounding of times in a video, less than a frame lasts
 
@@ -65,8 +67,8 @@ class RunInfo:
         model_key: name, checksum and dtype of the model that embedded the boxes.
         first: number of the first frame that was asked for.
         stride: every how many frames.
-        source_size: bytes of the source's file; 0 where it is none.
-        source_modified: its time of change, seconds since 1970; 0 where it is none.
+        inputs: bytes and time of change (seconds since 1970) of the files that are read, by argument: the video, and
+            the file of detections.
         live: whether frames came when they happened.
         offline: whether the tracks are finished when the source has ended.
         post: steps of :mod:`masa_track.runs.demo_steps` for that, in place of the usual ones.
@@ -86,8 +88,7 @@ class RunInfo:
     model_key: str = ""
     first: int = 1
     stride: int = 1
-    source_size: int = 0
-    source_modified: float = 0.0
+    inputs: dict[str, list[float]] = field(default_factory=dict)
     live: bool = False
     offline: bool = False
     post: tuple[str, ...] = ()
@@ -162,17 +163,24 @@ class RunStore:
             self._connection.execute("INSERT OR REPLACE INTO thumbnails VALUES (?, ?, ?)", (identity, score, jpeg))
 
     def snapshot(self, number: int, state: Mapping[str, np.ndarray]) -> None:
-        """Keeps the state after frame ``number``, and commits. Old snapshots are thinned out: at most 32 are kept."""
+        """Keeps the state after frame ``number``, and commits.
+
+        Old snapshots are thinned out: at most 32, of 128 MB together, are kept, and the newest four in any case.
+        """
         with self._writing():
-            self._connection.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", (number, pack(state)))
-            numbers = [row[0] for row in self._connection.execute("SELECT number FROM snapshots ORDER BY number")]
-            if len(numbers) > _MOST_SNAPSHOTS:
-                newest = numbers[-1]
+            blob = zlib.compress(pack(state), 1)
+            self._connection.execute("INSERT OR REPLACE INTO snapshots VALUES (?, ?)", (number, blob))
+            query = "SELECT number, LENGTH(data) FROM snapshots ORDER BY number"
+            kept = dict(self._connection.execute(query).fetchall())
+            while len(kept) > _NEWEST + 1 and (len(kept) > _MOST_SNAPSHOTS or sum(kept.values()) > _SNAPSHOT_BYTES):
+                numbers = list(kept)
                 gaps = {
-                    numbers[i]: (numbers[i + 1] - numbers[i - 1]) / max(newest - numbers[i], 1)
+                    numbers[i]: (numbers[i + 1] - numbers[i - 1]) / max(numbers[-1] - numbers[i], 1)
                     for i in range(1, len(numbers) - _NEWEST)
                 }
-                self._connection.execute("DELETE FROM snapshots WHERE number = ?", (min(gaps, key=gaps.__getitem__),))
+                thinned = min(gaps, key=gaps.__getitem__)
+                self._connection.execute("DELETE FROM snapshots WHERE number = ?", (thinned,))
+                del kept[thinned]
             self.commit()
 
     def commit(self) -> None:
@@ -298,7 +306,7 @@ class RunStore:
         query = "SELECT number, data FROM snapshots WHERE number <= ? ORDER BY number DESC LIMIT 1"
         with self._reading():
             row = self._connection.execute(query, (number,)).fetchone()
-            return (0, {}) if row is None else (int(row[0]), unpack(row[1]))
+            return (0, {}) if row is None else (int(row[0]), unpack(zlib.decompress(row[1])))
 
     def broken_frames(self) -> list[tuple[int, str]]:
         """The frames that were skipped, with the reasons."""
@@ -390,7 +398,7 @@ class RunStore:
     def _reading(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.DatabaseError, ValueError, KeyError, TypeError, zlib.error) as error:
             raise InputError(f"{self.path} is damaged: {error}") from error
 
 
