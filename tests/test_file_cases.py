@@ -397,6 +397,29 @@ def test_a_video_of_16_bits(tmp_path):
     assert "0 is black and 4095 is white" in source.remarks[0]
 
 
+def test_a_range_of_a_video_of_12_bits(tmp_path):
+    with av.open(str(tmp_path / "deep.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "gray12le"
+        frame = av.VideoFrame(WIDTH, HEIGHT, "gray12le")
+        rows = np.frombuffer(frame.planes[0], np.uint16).reshape(HEIGHT, -1).copy()
+        rows[:, :WIDTH] = picture(5)[:, :, 0].astype(np.uint16) * 2 + 1000
+        frame.planes[0].update(rows.tobytes())
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    plain = next(iter(open_source(tmp_path / "deep.mkv").frames())).image
+    assert plain.max() < 130
+    scaled = open_source(tmp_path / "deep.mkv", reading=Reading(value_range=(1000, 1510)))
+    assert np.abs(next(iter(scaled.frames())).image.astype(int) - picture(5)[:, :, :1]).max() <= 3
+
+
+def test_a_range_without_effect_is_said(tmp_path):
+    video = write_video(tmp_path / "a.mp4", 3)
+    assert "--range has no effect" in open_source(video, reading=Reading(value_range=(0, 99))).remarks[0]
+    write_images(tmp_path / "f", (1, 2))
+    assert "--range has no effect" in open_source(tmp_path / "f", reading=Reading(value_range=(0, 99))).remarks[0]
+
+
 def test_ranges():
     assert parse_range("0, 4095") == (0, 4095)
     for text in ("4095", "9,3", "a,b", "0,inf"):

@@ -237,6 +237,11 @@ def test_yolo_tracks_and_polygons(tmp_path):
     found = read_detections(folder, video(names=files([1, 2])))
     assert found.at(1).xyxy.tolist() == [[48, 36, 96, 72]]
     assert found.masks_at(1)[0] == [[48, 36, 96, 36, 96, 72, 48, 72]]
+    points = " 0.3 0.3 2" * 17
+    (folder / "000002.txt").write_text(f"0 0.5 0.5 0.25 0.5{points}\n")
+    found = read_detections(folder, video(names=files([1, 2])))
+    assert found.at(2).xyxy.tolist() == [[72, 36, 120, 108]], "a pose"
+    assert found.scores.tolist() == [1, 1]
     (folder / "000002.txt").write_text("1 0.25 x 0.5 0.25\n")
     with pytest.raises(InputError, match=r"000002.txt, line 1: YOLO's rows are"):
         read_detections(folder, video(names=files([1, 2])))
@@ -301,6 +306,14 @@ def test_cvat_images(tmp_path):
     path = written(tmp_path / "a.xml", f"<annotations><version>1.1</version>{images}</annotations>")
     check(read_detections(path, video(names=files(range(11, 17)))), {1: 0, 4: 3, 6: 5})
     check(read_detections(path, video()), {1: 0, 4: 3, 6: 5})
+
+
+def test_shapes_that_are_left_out_are_counted(tmp_path):
+    polygon = '<track id="9" label="car"><polygon frame="0" points="1,1;2,2;3,1"/></track></annotations>'
+    text = CVAT.format(start=0, stop=19, step="", width=192).replace("</annotations>", polygon)
+    found = read_detections(written(tmp_path / "a.xml", text), video())
+    check(found, PICTURES)
+    assert "1 shapes that are no boxes are left out" in found.notes[-1]
 
 
 @pytest.mark.parametrize(

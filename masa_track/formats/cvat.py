@@ -22,6 +22,7 @@ from masa_track.formats.joining import Joined, Label, Numbering, join_images, jo
 from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between
 from masa_track.formats.run import Run
 
+_SHAPES = {"polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton"}
 _STEP = re.compile(r"step=([1-9][0-9]{0,5})")
 
 
@@ -125,6 +126,10 @@ def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows
                 sides = _sides(path, place, box)
                 found.append((np.array(sides) * [*scale, *scale], box.get("label") or "", place))
                 frames.append(number)
+    others = sum(1 for parent in root if parent.tag in ("track", "image") for one in parent if one.tag in _SHAPES)
+    notes = joined.notes
+    if others:
+        notes = (*notes, f"{path}: {others} shapes that are no boxes are left out")
     if not found:
         raise InputError(f"{path} holds no boxes: CVAT's xml of tracks, or of images with boxes, is needed")
     for _, name, _ in found:
@@ -138,7 +143,7 @@ def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows
         classes,
         lambda i: found[i][2],
         {number: name for name, number in names.items()},
-        notes=joined.notes,
+        notes=notes,
     ).in_video(path)
 
 

@@ -105,12 +105,14 @@ def read_label_studio(path: Path, content: Any, video: Video, numbering: Numberi
     done = [one for one in task.get("annotations") or task.get("predictions") or () if isinstance(one, dict)]
     names: dict[str, int] = {}
     rows: list[tuple[int, tuple[float, ...], int, str]] = []
+    others = 0
     for one in done:
         for result in one.get("result") or ():
             if not (isinstance(result, dict) and isinstance(value := result.get("value"), dict)):
                 raise InputError(f"{path}: each result of a task must be an object with a value")
             if not isinstance(sequence := value.get("sequence"), list):
-                continue  # not a box of a video
+                others += 1  # not a box of a video
+                continue
             place = f"result {result.get('id')}"
             label = next(iter(value.get("labels") or ()), "object")
             number = names.setdefault(str(label), len(names))
@@ -121,6 +123,9 @@ def read_label_studio(path: Path, content: Any, video: Video, numbering: Numberi
         raise InputError(f"{path} holds no boxes of a video: Label Studio's videorectangle results are needed")
     xyxy = np.array([row[1] for row in rows], np.float64)
     joined = join_numbers([row[0] for row in rows], video, numbering, path)
+    notes = joined.notes
+    if others:
+        notes = (*notes, f"{path}: {others} results that are no boxes of a video are left out")
     return Rows(
         np.array(joined.frames, np.float64),
         np.hstack((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2])),
@@ -128,7 +133,7 @@ def read_label_studio(path: Path, content: Any, video: Video, numbering: Numberi
         np.array([row[2] for row in rows], np.float64),
         lambda i: rows[i][3],
         {number: name for name, number in names.items()},
-        notes=joined.notes,
+        notes=notes,
     ).in_video(path)
 
 

@@ -59,7 +59,7 @@ def read_yolo(folder: Path, video: Video, numbering: Numbering, bad: BadRows) ->
             else:
                 centre, extent = np.array(values[1:3]) * size, np.array(values[3:5]) * size
                 low, high = centre - extent / 2, centre + extent / 2
-                if len(values) > 5 and 0 <= values[5] <= 1:
+                if len(values) in (6, 7) and 0 <= values[5] <= 1:  # more are the points of a pose
                     score = values[5]
             table.append([frame, *low, *(high - low), score, values[0]])
             places.append(place)

@@ -129,6 +129,9 @@ class ImageSource(Source):
     def _find_scale(self) -> None:
         """Looks at some pictures for values that fill a part of 16 bits."""
         if self._scale is not None:
+            with suppress(BrokenImageError):
+                if self._pictures and _decoded(self._pictures[0]).dtype == np.uint8:
+                    self.remarks.append(f"{self.name}: images have 8 bits: --range has no effect on them")
             return
         step = max(1, len(self._pictures) // SAMPLES)
         deep = []

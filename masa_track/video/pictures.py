@@ -12,7 +12,6 @@ from masa_track.video.depth import Range, to_8_bits
 
 PQ, HLG = 16, 18  # transfer characteristics, as FFmpeg numbers them
 WHITE = 203.0  # cd/m2 of reference white, ITU-R BT.2408
-GREY_16 = ("gray16le", "gray16be")
 
 
 def transfer_of(picture: Any, stream: Any) -> int:
@@ -27,10 +26,10 @@ def bgr(picture: Any, transfer: int, scale: Range | None, deinterlace: bool) -> 
     Args:
         picture: of PyAV.
         transfer: of :func:`transfer_of`; PQ and HLG are tone-mapped.
-        scale: black and white of 16-bit grey; None: all 16 bits.
+        scale: black and white of deep grey, as :func:`grey_16` has it; None: all bits.
         deinterlace: make the lines of the second field of those of the first.
     """
-    if scale is not None and picture.format.name in GREY_16:
+    if scale is not None:
         image = cv2.cvtColor(to_8_bits(grey_16(picture), scale), cv2.COLOR_GRAY2BGR)
     else:
         image = picture.to_ndarray(format="bgr24")
@@ -43,8 +42,14 @@ def bgr(picture: Any, transfer: int, scale: Range | None, deinterlace: bool) -> 
     return image
 
 
+def grey_bits(picture: Any) -> int:
+    """Bits of a picture of deep grey, 9 to 16; 0 for others."""
+    bits = int(picture.format.components[0].bits)
+    return bits if picture.format.name.startswith("gray") and 8 < bits <= 16 else 0
+
+
 def grey_16(picture: Any) -> np.ndarray:
-    """(H, W) uint16."""
+    """(H, W) uint16 of deep grey; fewer bits are shifted to the top of 16."""
     return np.asarray(picture.to_ndarray(format="gray16le"))
 
 

@@ -25,7 +25,7 @@ from masa_track.video.ffmpeg import silence_ffmpeg
 from masa_track.video.frame_numbers import BY_PTS, COUNTED, FrameNumbers, pairing_of
 from masa_track.video.keyframes import REORDER, find_entry
 from masa_track.video.opencv import fitted
-from masa_track.video.pictures import GREY_16, HLG, PQ, WHITE, bgr, grey_16, is_turned, transfer_of, upright
+from masa_track.video.pictures import HLG, PQ, WHITE, bgr, grey_16, grey_bits, is_turned, transfer_of, upright
 from masa_track.video.reconnect import kept_alive
 from masa_track.video.shown import shows_picture
 from masa_track.video.source import AS_IT_IS, DEFAULT_FPS, OnBroken, Reading, Source, file_stem
@@ -294,13 +294,18 @@ class VideoSource(Source):
                 f"{self._shown} is HDR ({'PQ' if transfer == PQ else 'HLG'}): its pictures are tone-mapped, and white "
                 f"is {WHITE:g} cd/m2"
             )
-        if picture.format.name in GREY_16:
-            self._scale = self._how.value_range or find_range([grey_16(picture)])
-            if self._scale is not None:
-                low, high = self._scale
-                self._remark(
-                    f"{self._shown} has 16 bits: {low:.0f} is black and {high:.0f} is white; for others give --range"
-                )
+        bits, given = grey_bits(picture), self._how.value_range
+        if bits and given is not None:
+            low, high = (edge * 2 ** (16 - bits) for edge in given)
+            self._scale = low, high
+        elif given is not None:
+            self._remark(f"{self._shown} is no video of deep grey: --range has no effect")
+        elif bits == 16 and (found := find_range([grey_16(picture)])) is not None:
+            self._scale = found
+            self._remark(
+                f"{self._shown} has 16 bits: {found[0]:.0f} is black and {found[1]:.0f} is white; for others give "
+                "--range"
+            )
         aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
         if aspect and aspect > 0:
             self.pixel_aspect = 1 / Fraction(aspect) if is_turned(picture) else Fraction(aspect)
