@@ -17,6 +17,7 @@ from masa_track.formats.joining import Numbering
 from masa_track.formats.label_studio import label_studio_task
 from masa_track.formats.run import read_run
 from masa_track.formats.tracks import TrackWriters
+from masa_track.pipeline.file_boxes import file_boxes
 
 PICTURES = {i + 1: i for i in range(6)}
 
@@ -415,3 +416,8 @@ def test_nothing_but_bad_rows(tmp_path):
     found = read_detections(written(tmp_path / "d.json", named), video(), skip_bad_rows=True)
     assert len(found) == 1
     assert "1 row skipped" in found.notes[-1]
+
+
+def test_scores_in_per_cent_are_refused():
+    with pytest.raises(InputError, match=r"scores must be probabilities, 0..1, got 95.27: percent: divide by 100"):
+        file_boxes(str(CASES / "scores-in-per-cent" / "det.txt"), video())

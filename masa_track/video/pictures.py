@@ -92,7 +92,7 @@ def is_turned(picture: Any) -> bool:
 
 def _matrix(picture: Any) -> np.ndarray | None:
     """(2, 2) of the display matrix: a, b and c, d of x' = ax + cy, y' = bx + dy; None where there is none."""
-    data = picture.side_data.get("DISPLAYMATRIX")
+    data = next((one for one in picture.side_data if getattr(one.type, "name", "") == "DISPLAYMATRIX"), None)
     if data is None:
         return None
     values = np.frombuffer(bytes(data), np.dtype("=i4"))
