@@ -66,7 +66,11 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="what carries the masks from frame to frame, as for track --masklets (default: %(default)s)",
     )
-    add("--sequences", default="", metavar="NAMES", help="these sequences alone, with commas between (default: all)")
+    add(
+        "--sequences",
+        metavar="NAMES",
+        help="these sequences alone: names with commas between, or a file with a name a line (default: all)",
+    )
     add("--interactive", type=int, metavar="N", help="simulate a user with N clicks an object, see below")
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     parser.set_defaults(run=run)
@@ -79,13 +83,14 @@ def run(args: argparse.Namespace) -> int:
         InputError: a folder is not as the layout says, or DIR holds masks of other settings.
         OSError: a mask cannot be written.
     """
+    from masa_track.evaluation.pairs import parse_sequences
     from masa_track.files import locked_folder, prepare_folder
     from masa_track.formats.davis import find_sequences
     from masa_track.masklets.loading import check_propagator, open_propagator
 
     check_counts(args, "interactive")
     check_propagator(args.masklets)
-    names = [name.strip() for name in args.sequences.split(",") if name.strip()]
+    names = [] if args.sequences is None else parse_sequences(args.sequences)
     sequences = find_sequences(args.root, args.layout, names)
     read = {folder.resolve() for one in sequences for folder in (one.masks, one.images)}
     if any(args.out.resolve() in (folder, *folder.parents) for folder in read):

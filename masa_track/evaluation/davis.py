@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from masa_track.errors import InputError
+from masa_track.errors import InputError, unknown_name
 from masa_track.evaluation.jf import boundary_accuracy, region_similarity
 from masa_track.formats.davis import MaskFolder
 
@@ -112,24 +112,27 @@ def statistics(values: np.ndarray) -> tuple[float, float, float]:
     return _mean(values), recall, _mean(quarters[0]) - _mean(quarters[3])
 
 
-def evaluate_masks(gt: str | Path, masks: str | Path) -> MaskEvaluation:
+def evaluate_masks(gt: str | Path, masks: str | Path, sequences: Sequence[str] | None = None) -> MaskEvaluation:
     """Scores folders of masks.
 
     Args:
         gt: the truth, a folder of a sequence (see :class:`~masa_track.formats.davis.MaskFolder`) or of sequences.
         masks: to be scored, a folder of the same form.
+        sequences: names of those to be scored; None: all.
 
     Raises:
         InputError: a sequence or a frame is missing, sizes differ, or there is an object that the truth does not have.
     """
-    pairs = sequence_pairs(Path(gt), Path(masks))
+    pairs = sequence_pairs(Path(gt), Path(masks), sequences)
     scores = [one for name, truth, guess in pairs for one in score_sequence(name, truth, guess)]
     if not scores:
         raise InputError(f"GT {gt} has no object in its first picture, so there is nothing to score")
     return MaskEvaluation(scores)
 
 
-def sequence_pairs(gt: Path, masks: Path) -> list[tuple[str, MaskFolder, MaskFolder]]:
+def sequence_pairs(
+    gt: Path, masks: Path, sequences: Sequence[str] | None = None
+) -> list[tuple[str, MaskFolder, MaskFolder]]:
     """Name, truth and masks of each sequence.
 
     Raises:
@@ -142,6 +145,10 @@ def sequence_pairs(gt: Path, masks: Path) -> list[tuple[str, MaskFolder, MaskFol
     names = sorted(folder.name for folder in gt.iterdir() if folder.is_dir() and not folder.name.startswith("."))
     if not names:
         raise InputError(f"GT {gt} holds no PNG and no folder of a sequence: check the path")
+    for name in sequences or ():
+        if name not in names:
+            raise unknown_name("sequence in --sequences", name, names)
+    names = names if sequences is None else list(sequences)
     missing = [name for name in names if not (masks / name).is_dir()]
     if missing:
         raise InputError(

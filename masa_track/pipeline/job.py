@@ -42,6 +42,7 @@ class Job:
         tracker: gives them identities.
         folder: an existing folder for the results.
         with_video: whether to write ``video.mp4``.
+        audio: whether that gets the sound of the source, a file.
         stride: every how many frames.
         max_frames: stop after so many.
         facts: settings to show in the report.
@@ -83,6 +84,7 @@ class Job:
     tracker: MasaTracker | MaskletTracker | IdentitySource
     folder: Path
     with_video: bool = True
+    audio: bool = False
     stride: int = 1
     max_frames: int | None = None
     facts: dict[str, object] = field(default_factory=dict)

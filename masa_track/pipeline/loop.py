@@ -15,14 +15,18 @@ from tqdm import tqdm
 
 from masa_track.contracts import FrameResult
 from masa_track.errors import InputError
+from masa_track.files import fault_of
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.queues import MOST_ITEMS, Ahead, Behind
 from masa_track.pipeline.rotation import PartSinks
 from masa_track.pipeline.sinks import Sinks, Snapshot
 from masa_track.pipeline.stages import Broken, MaskStage, decoded, detected, identified, item_bytes
 from masa_track.runs.resume import Resumed, with_names
+from masa_track.runs.store import STORE_NAME, open_store
 from masa_track.stop import Stop
+from masa_track.video.sound import add_sound
 from masa_track.video.source import PastTheEnd
+from masa_track.video.streams import VideoSource
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -62,7 +66,22 @@ def track_video(job: Job) -> Outcome:
         from masa_track.pipeline.finishing import write_finished
 
         write_finished(replace(job, offline=False), outcome)
+    if job.audio and job.folder / "video.mp4" in outcome.files:
+        _add_sound(job, outcome)
     return outcome
+
+
+def _add_sound(job: Job, outcome: Outcome) -> None:
+    """Adds the source's sound to video.mp4; without it the video is as it was, and a fault is noted."""
+    source = cast(VideoSource, job.source)
+    try:
+        with open_store(job.folder / STORE_NAME) as store:
+            begin = store.first_time() or 0.0
+        if not add_sound(job.folder / "video.mp4", source.paths[0], begin, source.stream_index):
+            tqdm.write(f"{source.name} has no sound: video.mp4 has none", file=sys.stderr)
+    except OSError as error:
+        outcome.faults.append(f"video.mp4 is without sound: {fault_of(error)}")
+        tqdm.write(f"masa-track: error: {outcome.faults[-1]}", file=sys.stderr)
 
 
 def _track(job: Job) -> Outcome:

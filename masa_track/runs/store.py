@@ -210,6 +210,10 @@ class RunStore:
             self.commit()
         self._views.clear()
 
+    def frame_names(self) -> dict[int, str]:
+        """The name of each frame by its number, in order."""
+        return dict(self._connection.execute("SELECT number, name FROM frames ORDER BY number"))
+
     def first_number(self) -> int:
         """The number of the first frame; 0 without one."""
         return int(self._value("SELECT MIN(number) FROM frames") or 0)
