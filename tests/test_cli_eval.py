@@ -10,6 +10,7 @@ import pytest
 from masa_track.cli import eval as command
 from masa_track.errors import InputError
 from masa_track.evaluation import evaluate
+from masa_track.evaluation.metrics import measure
 
 TRUTH = "".join(f"{frame},{person},{person * 100},10,20,40,1\n" for frame in (1, 2, 3, 4) for person in (1, 2))
 SWITCHED = TRUTH.replace("3,1,", "3,9,").replace("4,1,", "4,9,")
@@ -160,3 +161,80 @@ def test_tracks_that_end_early_are_reported(tmp_path, capsys):
         said = capsys.readouterr()
         assert "street" in said.out
         assert ("note: tracks of street end at frame 20 of 40" in said.err) == told
+
+
+def many(tmp_path: Path) -> tuple[Path, Path]:
+    """TrackEval's folders: three sequences and a tracker, perfect but for one switch in the second sequence."""
+    for name, text in (("A-1", TRUTH), ("A-2", SWITCHED), ("A-3", TRUTH)):
+        for file, rows in (
+            (tmp_path / "gt" / "set" / name / "gt" / "gt.txt", TRUTH),
+            (tmp_path / "trackers" / "set" / "mine" / "data" / f"{name}.txt", text),
+        ):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(rows)
+    return tmp_path / "gt" / "set", tmp_path / "trackers" / "set" / "mine"
+
+
+def test_the_folders_of_trackeval(tmp_path, capsys):
+    assert eval_(*many(tmp_path)) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[:5]]
+    assert [row[0] for row in rows] == ["sequence", "A-1", "A-2", "A-3", "COMBINED"]
+    assert [row[rows[0].index("IDSW")] for row in rows[1:]] == ["0", "1", "0", "1"]
+
+
+def test_some_sequences(tmp_path, capsys):
+    gt, tracks = many(tmp_path)
+    (tracks / "data" / "A-3.txt").unlink()
+    with pytest.raises(InputError, match="nothing for 1 of GT's 3 sequences: A-3"):
+        eval_(gt, tracks)
+    seqmap = tmp_path / "seqmap.txt"
+    seqmap.write_text("name\nA-2\nA-1\n")
+    kitti = tmp_path / "kitti.txt"
+    kitti.write_text("A-1 empty 000000 000154\nA-2 empty 000000 000154\n")
+    for given in ("A-1,A-2", " A-2, A-1", seqmap, kitti):
+        assert eval_(gt, tracks, "--sequences", given, "--json", tmp_path / "s.json") == 0
+        assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:4]] == ["A-1", "A-2", "COMBINED"]
+    for given, message in (
+        ("A-1,B", "GT does not have B; it has A-1, A-2, A-3"),
+        ("A-1,A-1", "has 'A-1' twice"),
+        ("A-1,,A-2", "must be names with commas between"),
+    ):
+        with pytest.raises(InputError, match=message):
+            eval_(gt, tracks, "--sequences", given)
+
+
+def test_some_videos_of_json(tmp_path):
+    images = [
+        {"id": 10 * v + f, "video_id": v, "frame_id": f, "file_name": f"{v}/{f}.jpg"} for v in (1, 2) for f in (0, 1)
+    ]
+    rows = [{"id": i["id"], "image_id": i["id"], "category_id": 1, "track_id": 1, "bbox": [1, 1, 9, 9]} for i in images]
+    videos = [{"id": 1, "name": "left"}, {"id": 2, "name": "right"}]
+    content = {"images": images, "annotations": rows, "videos": videos, "categories": [{"id": 1, "name": "car"}]}
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    (tmp_path / "t.json").write_text(
+        json.dumps({**content, "videos": [{"id": 1, "name": "left"}, {"id": 2, "name": "x"}]})
+    )
+    found = measure(tmp_path / "gt.json", tmp_path / "t.json", sequences=["left"])
+    assert list(found.evaluation.sequences) == ["left"]
+    assert found.evaluation.combined.idf1 == 1
+
+
+def test_each_class_of_text(tmp_path, capsys):
+    truth = "".join(f"{f},{i},{100 * i},10,30,40,1,{c},1\n" for f in (1, 2, 3) for i, c in ((1, 1), (2, 3), (3, 3)))
+    tracks = truth.replace("3,3,300,10,30,40,1,3", "3,3,300,10,30,40,0,1").replace("1,1,1\n", "0.5,1,1\n")
+    (tmp_path / "gt.txt").write_text(truth)
+    (tmp_path / "tracks.txt").write_text(tracks)
+    assert eval_(tmp_path / "gt.txt", tmp_path / "tracks.txt", "--per-class", "--json", tmp_path / "s.json") == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines() if line.startswith(("class", "MEAN"))]
+    assert [line[0] for line in lines] == ["class", "class_1", "class_3", "MEAN"]
+    columns = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
+    assert [(row["FP"], row["FN"]) for row in columns] == [("1", "0"), ("0", "1"), ("1", "1")]
+    scores = json.loads((tmp_path / "s.json").read_text())
+    assert scores["combined"]["idf1"] == 1, "without classes all is right"
+    assert scores["classes"]["class 3"]["combined"]["misses"] == 1
+    (tmp_path / "tracks.txt").write_text(tracks.replace(",3,1\n", ",-1,-1\n"))
+    with pytest.raises(InputError, match="TRACKS must have a class in column 8 of each row"):
+        eval_(tmp_path / "gt.txt", tmp_path / "tracks.txt", "--per-class")
+    with pytest.raises(InputError, match="--per-class takes all classes, but --rules mot17 scores one"):
+        eval_(tmp_path / "gt.txt", tmp_path / "tracks.txt", "--per-class", "--rules", "mot17")

@@ -78,7 +78,7 @@ def test_ignored_rows_of_truth_are_dropped(written):
         read_detections(written("1,2,9,9,5,5,0,7,1\n"), video())
 
 
-@pytest.mark.parametrize("eighth", ["-1", "-4.1554", "2.5", "0"])
+@pytest.mark.parametrize("eighth", ["-1", "-4.1554", "2.5"])
 def test_the_eighth_column_is_a_class_only_if_all_are(written, eighth):
     found = read_detections(written(f"1,9,1,1,5,5,1,3,0,0\n1,8,1,1,5,5,1,{eighth},0,0\n"), video())
     assert found.at(1).class_id.tolist() == [0, 0]
@@ -103,7 +103,7 @@ GOOD = "1,-1,1,1,5,5,1\n\n"
         (b"1,2,3\x004", "det is not text"),
         (GOOD + "frame,id,x\n", "det, line 3: 3 columns"),
         (GOOD + "a,b,c,d,e,f,g\n", "det, line 3: not numbers: 'a,b,c,d,e,f,g'"),
-        ("1 -1 1 1 5 5 1\n", "det, line 1: 1 columns"),
+        ("1 -1 1 1 5\n", "det, line 1: 5 columns"),
         ("1,2,3\n4,5,6\n", "det, line 1: 3 columns"),
         (GOOD + "1,-1,nan,1,5,5,1\n", "det, line 3: holds NaN"),
         (GOOD + "1,-1,1,1,5,inf,1\n", "det, line 3: holds NaN or an infinite number"),
@@ -130,7 +130,7 @@ GOOD = "1,-1,1,1,5,5,1\n\n"
         ([{"image_id": 1, "bbox": [1, 1, float("nan"), 2]}], "det, result [0]: holds NaN"),
         ([{"image_id": float("nan"), "bbox": [1, 1, 2, 2]}], "image_id must be a whole number"),
         (
-            {"images": [{"id": 7}], "annotations": [{"image_id": 8}]},
+            {"images": [{"id": 7, "frame_id": 0}], "annotations": [{"image_id": 8}]},
             "annotations[0]: image_id 8 is not among its images",
         ),
     ],
@@ -229,12 +229,17 @@ def test_coco_images_find_their_frames(written):
     by_frame = [{"id": 10, "file_name": "x", "frame_id": 2}, {"id": 20, "file_name": "y", "frame_id": 0}]
     assert lefts(read_detections(written(coco(by_frame)), video())) == [[20], [], [10]]
     by_order = [{"id": 10, "file_name": "x"}, {"id": 20, "file_name": "y"}]
-    assert lefts(read_detections(written(coco(by_order)), video())) == [[10], [20], []]
+    found = read_detections(written(coco(by_order)), video(length=2))
+    assert lefts(found) == [[10], [20], []], "as many images as frames"
+    assert "in the order of the file" in found.notes[0]
+    for length in (None, 3):
+        with pytest.raises(InputError, match="nothing says which frames"):
+            read_detections(written(coco(by_order)), video(length=length))
     by_frame[1]["frame_id"] = 2
-    with pytest.raises(InputError, match="images 10 and 20 are both frame 3"):
+    with pytest.raises(InputError, match="frame_id 2 is twice"):
         read_detections(written(coco(by_frame)), video())
     by_frame[1]["frame_id"] = -1
-    with pytest.raises(InputError, match="image 20: frame_id counts from 0, got -1"):
+    with pytest.raises(InputError, match="image 20: frame_id must be 0 or more, got -1"):
         read_detections(written(coco(by_frame)), video())
 
 

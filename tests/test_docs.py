@@ -37,6 +37,7 @@ OTHERS_FILES = (
     "gt250.txt",
     "MOT17/train",
     "training/label_02",
+    "DAVIS/Annotations/480p",
 )  # not ours to have
 LIBRARIES = ("transformers:", "ultralytics:", "torchvision:", "mmdet:", "fasterrcnn_")
 
@@ -215,9 +216,9 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def only_parsed(args: argparse.Namespace) -> bool:
     """Whether a command needs what a test does not have: a download, a library, a camera, somebody's files, minutes."""
-    if args.command in ("demo", "convert", "tune", "verify"):
+    if args.command in ("demo", "convert", "tune", "verify", "vos"):
         return True
-    if args.command == "models":
+    if args.command in ("models", "recover", "segment"):
         return False
     if args.command == "proposals":
         return args.sam is not None
@@ -229,7 +230,8 @@ def only_parsed(args: argparse.Namespace) -> bool:
         return True
     elsewhere = "://" in args.source or args.source.isdigit() or args.source in OTHERS_FILES
     library = (args.detector or "").startswith(LIBRARIES)
-    return elsewhere or library or args.model != "nano" or args.masks is not None or args.text is not None
+    weights = args.model != "nano" or args.masks is not None or args.masklets not in (None, "flow")
+    return elsewhere or library or weights or args.text is not None
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from propagated_scenes import HEIGHT, WIDTH, disc, iou, scene
+from propagated_scenes import BACKGROUND, HEIGHT, WIDTH, disc, iou, scene, texture
 
 from masa_track.contracts import Frame, Prompt
 from masa_track.errors import InputError
@@ -347,3 +347,19 @@ def test_a_scribble_prompts_an_object() -> None:
     shown = propagator.prompt(1, Prompt(points=np.concatenate((inside, outside)), positive=positive))
     assert iou(np.asarray(shown.masks)[0], masks[1]) > 0.85
     assert not (np.asarray(shown.masks)[0] & ~disc((60, 50), 26)).any()
+
+
+def test_of_the_masks_that_a_point_can_mean_the_one_of_the_highest_predicted_iou_is_taken() -> None:
+    """A point on a spot of 5 pixels in the middle of a disc of 34: GrabCut of the first size finds the spot alone."""
+    image = BACKGROUND.copy()
+    image[disc((80, 56), 34)], image[disc((80, 56), 5)] = (40, 60, 210), (230, 230, 230)
+    picture = np.clip(image + 0.3 * texture(5), 0, 255).astype(np.uint8)
+    flow = FlowPropagator()
+    flow.propose(Frame(1, 0.0, (WIDTH, HEIGHT), image=picture))
+    candidates = flow.prompt(1, Prompt(np.float32([[80, 56]])), candidates=True)
+    areas = [int(np.asarray(mask).sum()) for mask in candidates.masks]
+    assert (max(areas), min(areas)) == (areas[0], areas[-1])
+    assert min(areas) < 100, "the spot is a candidate, too"
+    assert (np.diff(candidates.predicted_iou) < 0).all()
+    (taken,) = flow.prompt(1, Prompt(np.float32([[80, 56]]), clear=True)).masks
+    assert iou(np.asarray(taken), disc((80, 56), 34)) > 0.95

@@ -26,6 +26,7 @@ from masa_track.association.offline import (
     real_tracks,
     show_births,
     smooth,
+    uneven,
 )
 from masa_track.cli.main import main
 from masa_track.contracts import Frame, Observation
@@ -491,3 +492,36 @@ def test_the_tool_that_fits_the_model(shared: Path) -> None:
         "worst gain",
     ]
     assert lines[-1].startswith("REAL_TRACKS = RealTracks((")
+
+
+def test_a_variable_frame_rate_is_followed() -> None:
+    """A box that moves evenly in time is on its line, whatever the times of the frames are."""
+    rng = np.random.default_rng(4)
+    times = np.cumsum(rng.choice([0.02, 0.04, 0.3], 60))
+    frames, fps = np.arange(1, 61), 60 / (times[-1] - times[0])
+    boxes = walk((100 * times).tolist(), 1.0)
+    seen = np.ones(60, bool)
+    seen[[20, 21, 22, 40]] = False
+    rows = frames[seen], np.full(seen.sum(), 7), boxes[seen], np.full(seen.sum(), 0.9)
+    done = finish(*rows, fps, tracked=frames, times=times, fill_seconds=5, model=None)
+    assert done.frames.tolist() == frames.tolist()
+    np.testing.assert_allclose(done.boxes, boxes, atol=1e-6)
+    assert done.frames[done.filled].tolist() == [21, 22, 23, 41]
+    by_numbers = finish(*rows, fps, tracked=frames, fill_seconds=5, model=None)
+    assert np.abs(by_numbers.boxes - boxes).max() > 1
+
+
+@pytest.mark.parametrize(("apart", "filled"), [(0.5, True), (3.0, False)])
+def test_the_time_of_a_gap_decides(apart: float, filled: bool) -> None:
+    times = np.array([0.0, 0.1, 0.1 + apart / 2, 0.1 + apart, 0.2 + apart])
+    frames = np.array([1, 2, 4, 5])
+    rows = frames, np.full(4, 3), walk(frames.tolist()), np.full(4, 0.9)
+    done = finish(*rows, 10.0, tracked=np.arange(1, 6), times=times, fill_seconds=1.0, model=None)
+    assert (3 in done.frames.tolist()) == filled
+
+
+def test_times_that_files_round_are_even() -> None:
+    frames = np.arange(1, 200)
+    assert uneven(frames, np.round((frames - 1) / 29.97, 3), 29.97) is None
+    assert uneven(frames, np.round((frames - 1) / 20, 3), 29.97) is not None
+    assert uneven(frames[:0], frames[:0], 25) is None

@@ -18,6 +18,7 @@ import pytest
 
 from masa_track.errors import InputError
 from masa_track.formats.detections import read_detections
+from masa_track.formats.joining import Numbering
 from masa_track.formats.npz import read_npz, write_npz
 from masa_track.formats.safe_pickle import read_pickle
 from masa_track.masks import decode_mask
@@ -310,9 +311,12 @@ def test_npz_of_some_images_of_the_video(tmp_path):
     names = [f"{i:04d}.png" for i in range(1, 41)]
     found = read_detections(path, video(file_names=names, length=40, last_number=40))
     assert found.frames.tolist() == [2, 30]
-    assert read_detections(path, video()).frames.tolist() == [1, 2]
-    with pytest.raises(InputError, match=r"its images are not this video's: '0030' \(1 of 2\)"):
-        read_detections(path, video(file_names=names[:9], length=9, last_number=9))
+    found = read_detections(path, video(file_names=names[:9], length=9, last_number=9))
+    assert found.frames.tolist() == [2], "the other image is not in the folder"
+    assert "1 of its 2 images are not in the source" in found.notes[0]
+    with pytest.raises(InputError, match=r"image 1 is frame 2 of clip if .*, and frame 3 if .*--frame-base"):
+        read_detections(path, video())
+    assert read_detections(path, video(), Numbering(base=1)).frames.tolist() == [2, 30]
 
 
 def _saved(path: Path, **arrays: object) -> Path:

@@ -370,7 +370,7 @@ def test_a_start_needs_no_earlier_image(tmp_path, monkeypatch):
     source = open_source(write_images(tmp_path, range(1, 10)))
     read_paths = []
     real = images.read_image
-    monkeypatch.setattr(images, "read_image", lambda path: read_paths.append(path.name) or real(path))
+    monkeypatch.setattr(images, "read_image", lambda path, scale: read_paths.append(path.name) or real(path, scale))
     assert [(f.number, f.time) for f in source.frames(2, start=5, stop=8)] == [(5, 4 / 30), (7, 6 / 30)]
     assert read_paths == ["000005.png", "000007.png"]
     assert len(same_frames(source, 5)) == 5
@@ -462,9 +462,12 @@ def test_size_change_in_the_middle(tmp_path):
         write_video(tmp_path / f"{name}.ts", count=12, size=size, bf="0")
     joined = tmp_path / "joined.ts"
     joined.write_bytes(b"".join((tmp_path / f"{name}.ts").read_bytes() for name in "aba"))
-    got, broken = read(open_source(joined))
-    assert [n for n, _ in got] == [*range(1, 13), *range(25, 37)]
-    assert broken == [(n, "is 96x64, the video is 160x96") for n in range(13, 25)]
+    source, told = open_source(joined), []
+    source.notice = told.append
+    got, broken = read(source)
+    assert [n for n, _ in got] == [*range(1, 37)], "scaled, as of a camera that is set anew"
+    assert broken == []
+    assert told == ["frame 13 is 96x64, the video is 160x96: scaled from here on"]
     times = [frame.time for frame in open_source(joined).frames()]
     assert times == sorted(times), "the clock is set back twice in this file"
 
@@ -476,9 +479,9 @@ def test_memory_stays_flat(tmp_path, monkeypatch, module, maker):
     alive: list[weakref.ref] = []
     real = getattr(module, maker)
 
-    def make(what):
+    def make(*what):
         assert [ref for ref in alive if ref() is not None] == []
-        image = real(what)
+        image = real(*what)
         alive.append(weakref.ref(image))
         return image
 

@@ -290,6 +290,16 @@ def test_what_came_after_a_frame_is_forgotten(store: RunStore) -> None:
     assert store.broken_frames() == []
 
 
+def test_pictures_go_with_the_last_frame(store: RunStore) -> None:
+    for one in tracked(4):
+        store.append(one.observation, one)
+    store.thumbnail(0, 0.9, b"jpeg")
+    store.forget_after(2)
+    assert list(store.thumbnails()) == [(0, 0.9, b"jpeg")]
+    store.forget_after(0)
+    assert list(store.thumbnails()) == []
+
+
 def test_large_snapshots_are_fewer(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest four and the first are kept in any case."""
     monkeypatch.setattr("masa_track.runs.store._SNAPSHOT_BYTES", 2**20)

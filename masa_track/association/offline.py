@@ -23,6 +23,7 @@ from masa_track.errors import InputError
 CENTRE_SECONDS = 0.2  # standard deviation of the weights that smooth centres
 SIZE_SECONDS = 0.6  # the same for widths and heights, which change more slowly
 FILL_SECONDS = 1.0  # the longest gap that is filled
+_ROUNDED = 0.05  # frames by which times may be off as files round them
 _REACH = 3.0  # standard deviations after which a weight counts as 0
 # A logistic model of "at least half of the track's boxes are of one true object", fitted by tools/fit_offline.py.
 LONG_SECONDS = 5.0  # longer tracks are never dropped
@@ -69,6 +70,7 @@ def finish(
     fps: float,
     *,
     tracked: np.ndarray | None = None,
+    times: np.ndarray | None = None,
     cuts: np.ndarray | None = None,
     model: RealTracks | None = REAL_TRACKS,
     centre_seconds: float = CENTRE_SECONDS,
@@ -87,6 +89,7 @@ def finish(
         scores: (N,) of the detections.
         fps: frames a second that ``frames`` count.
         tracked: (F,) the frames that were tracked, where they are not all: gaps are filled in these alone.
+        times: (F,) seconds of the frames in ``tracked``, rising; None: they follow each other by 1 / ``fps``.
         cuts: (C,) first frames of new shots: nothing is smoothed or filled across a cut.
         model: tells real tracks from false ones, which are dropped, see :func:`real_tracks`; None drops none.
         centre_seconds: standard deviation of the weights that smooth centres; with ``size_seconds`` of 0 nothing is
@@ -111,17 +114,19 @@ def finish(
         raise InputError(f"scores must be (N,) as frames, got {scores.shape} and {frames.shape}")
     if not fps > 0:
         raise InputError(f"fps must be above 0, got {fps}")
+    clock = None if times is None or tracked is None else uneven(tracked, times, fps)
     kept = np.arange(len(ids))
     if model is not None:
-        kept = np.flatnonzero(real_tracks(frames, ids, scores, fps, model))
+        kept = np.flatnonzero(real_tracks(at_clock(frames, tracked, clock), ids, scores, fps, model))
     source = kept[np.lexsort((ids[kept], frames[kept]))]
     frames, ids, boxes = frames[source], ids[source], boxes[source]
     shots = within_shots(frames, ids, cuts)
     seen = boxes
     if centre_seconds > 0 and size_seconds > 0:
-        boxes = smooth(frames, shots, boxes, centre_seconds * fps, size_seconds * fps)
+        at = None if clock is None else at_clock(frames, tracked, clock)
+        boxes = smooth(frames, shots, boxes, centre_seconds * fps, size_seconds * fps, at)
     smoothed = moved(seen, boxes)
-    filled = fill_gaps(frames, shots, boxes, whole_frames(fill_seconds, fps), tracked)
+    filled = fill_gaps(frames, shots, boxes, whole_frames(fill_seconds, fps), tracked, clock)
     order = np.lexsort((ids[filled.source], filled.frames))
     rows = filled.source[order]
     added = filled.filled[order]
@@ -131,6 +136,27 @@ def finish(
 def moved(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """(N,) bool, boxes (N, 4) that differ by more than what files round."""
     return (np.abs(after - before) > 5e-4).any(axis=1)
+
+
+def uneven(tracked: np.ndarray, times: np.ndarray, fps: float) -> np.ndarray | None:
+    """The times of frames in units of 1 / ``fps``, where the frame rate varies; None where it does not.
+
+    Args:
+        tracked: (F,) numbers of frames, rising.
+        times: (F,) their seconds.
+        fps: the mean number of frames a second.
+    """
+    units = np.asarray(times, np.float64) * fps
+    if not len(units):
+        return None
+    even = np.asarray(tracked, np.float64)
+    apart = (units - units[0]) - (even - even[0])
+    return units if np.abs(apart).max() > _ROUNDED else None
+
+
+def at_clock(frames: np.ndarray, tracked: np.ndarray | None, clock: np.ndarray | None) -> np.ndarray:
+    """(N,) the times of frames by the clock of :func:`uneven`; without one, the frames themselves."""
+    return frames if clock is None or tracked is None else np.interp(frames, tracked, clock)
 
 
 def whole_frames(seconds: float, fps: float) -> int:
@@ -237,7 +263,12 @@ class Filled(NamedTuple):
 
 
 def fill_gaps(
-    frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray, longest: int, tracked: np.ndarray | None = None
+    frames: np.ndarray,
+    ids: np.ndarray,
+    boxes: np.ndarray,
+    longest: int,
+    tracked: np.ndarray | None = None,
+    clock: np.ndarray | None = None,
 ) -> Filled:
     """Fills the gaps of tracks by linear interpolation of their boxes.
 
@@ -247,6 +278,8 @@ def fill_gaps(
         boxes: (N, 4) of any form whose numbers may be interpolated (xyxy, xywh).
         longest: the largest number of missing frames in a gap that is filled.
         tracked: (F,) frames in which gaps are filled; None: in all.
+        clock: (F,) times of these frames, in mean distances of frames: where the frame rate varies, a gap is as long
+            as its time, and a box moves with time. None: the numbers of frames are the times.
 
     Returns:
         N + K rows.
@@ -258,7 +291,9 @@ def fill_gaps(
     order = np.lexsort((frames, ids))
     in_order, boxes_in_order = frames[order], boxes[order]
     missing = np.where(np.diff(ids[order]) == 0, np.diff(in_order) - 1, 0)
-    gaps = np.flatnonzero((missing > 0) & (missing <= longest))
+    at = at_clock(in_order, tracked, clock)
+    lasts = missing if clock is None else np.append(np.diff(at), 0)[: len(missing)] - 1 - 1e-6
+    gaps = np.flatnonzero((missing > 0) & (lasts <= longest))
     start = np.repeat(gaps, missing[gaps])  # (K,) the row before the gap
     first = np.repeat(np.cumsum(missing[gaps]) - missing[gaps], missing[gaps])
     step = np.arange(len(start)) - first + 1
@@ -266,7 +301,8 @@ def fill_gaps(
         there = np.isin(in_order[start] + step, tracked)
         start, step = start[there], step[there]
     end = np.minimum(start + 1, len(order) - 1)
-    part = (step / np.maximum(in_order[end] - in_order[start], 1))[:, None]
+    passed = at_clock(in_order[start] + step, tracked, clock) - at[start]
+    part = (passed / np.maximum(at[end] - at[start], 1e-9))[:, None]
     between = boxes_in_order[start] + part * (boxes_in_order[end] - boxes_in_order[start])
     source = np.concatenate((np.arange(len(ids)), order[start]))
     all_frames = np.concatenate((frames, in_order[start] + step))
@@ -278,7 +314,12 @@ def fill_gaps(
 
 
 def smooth(
-    frames: np.ndarray, ids: np.ndarray, boxes: np.ndarray, width: float, size_width: float | None = None
+    frames: np.ndarray,
+    ids: np.ndarray,
+    boxes: np.ndarray,
+    width: float,
+    size_width: float | None = None,
+    times: np.ndarray | None = None,
 ) -> np.ndarray:
     """Smooths each track's boxes by lines fitted with Gaussian weights, so that boxes of constant velocity do not lag.
 
@@ -288,6 +329,7 @@ def smooth(
         boxes: (N, 4) xyxy.
         width: standard deviation in frames of the weights for centres, above 0.
         size_width: the same for widths and heights; None: as ``width``.
+        times: (N,) of the rows, in mean distances of frames; None: the numbers of frames.
 
     Returns:
         (N, 4) boxes in the order given.
@@ -303,10 +345,10 @@ def smooth(
         if not value > 0:
             raise InputError(f"{name} must be above 0 frames, got {value}")
     order = np.lexsort((frames, ids))
-    of, times = ids[order], frames[order]
+    of, at = ids[order], (frames if times is None else times)[order]
     sizes = boxes[order, 2:] - boxes[order, :2]
-    centres = _local_lines(of, times, boxes[order, :2] + 0.5 * sizes, width)
-    halves = _local_lines(of, times, 0.5 * sizes, size_width)
+    centres = _local_lines(of, at, boxes[order, :2] + 0.5 * sizes, width)
+    halves = _local_lines(of, at, 0.5 * sizes, size_width)
     halves = np.where(halves > 0, halves, 0.5 * sizes)  # a line may fall below 0 where sizes fall quickly
     smoothed = np.empty_like(boxes)
     smoothed[order] = np.concatenate((centres - halves, centres + halves), axis=1)

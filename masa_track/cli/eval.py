@@ -5,29 +5,33 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from masa_track.cli.arguments import path_text
 from masa_track.cli.counts import check_counts
+from masa_track.errors import InputError
 
 _DESCRIPTION = """\
 Scores tracks against the truth: HOTA with its parts DetA (detection), AssA (association) and LocA
 (localisation), MOTA, IDF1, identity switches (IDSW), false positives (FP) and misses (FN). For objects
-of many classes: TETA with its parts LocA (localisation), AssocA (association) and ClsA (classification)."""
+of many classes: TETA with its parts LocA (localisation), AssocA (association) and ClsA (classification).
+For masks: J, F and J&F as DAVIS defines them."""
 
 _EPILOG = """\
 GT and TRACKS are MOTChallenge text or json. Text has one row for each box:
 frame,id,left,top,width,height[,flag,...], with frames counted from 1. They can be
   GT      a text file | a sequence's folder (gt/gt.txt in it) | a folder of sequences (NAME/gt/gt.txt)
   TRACKS  a text file | a folder made by `masa-track track` (tracks.txt in it)
-          | for several sequences, a folder with NAME.txt or NAME/tracks.txt
+          | for several sequences, a folder with NAME.txt or NAME/tracks.txt, or a tracker's folder of
+            TrackEval, with data/NAME.txt
 
 GT as json is COCO-VID or TAO (FILE.json, of one or many videos); TRACKS is then a list of TAO results for
 its images, COCO-VID, a folder made by `masa-track track`, or a folder with NAME.json or NAME/tracks.json.
-For json, only frames that GT lists are scored. TETA is by class; the other metrics ignore classes.
+For json, only frames that GT lists are scored. Images of TRACKS are those of GT by file name, else by the
+number in the name or by frame_id; classes are the same by name. TETA is by class; the other metrics ignore classes.
 
 Rows of GT whose seventh column is 0 are not scored; those with 1 or -1 are. Benchmarks remove more before
 they score. --rules says what:
@@ -41,11 +45,17 @@ they score. --rules says what:
 A track box without a true box is a false positive, also after GT's last frame. COMBINED is
 computed from the summed counts of all sequences; it is not their mean.
 
+With --metrics jf, GT and TRACKS are folders of masks: NAME.png with a palette or in grey, whose values are
+object numbers (or OBJECT/NAME.png, as in SA-V), of one sequence, or of several in folders of their names.
+Objects are those of the first picture of GT; its first and last frame are not scored; 255 is background.
+
 examples:
   masa-track track TUD-Campus/img1 --out runs/campus
   masa-track eval TUD-Campus runs/campus
   masa-track eval bdd_val.json runs/bdd --metrics teta,hota
   masa-track eval MOT17/train my_results --json scores.json
+  masa-track eval DAVIS/Annotations/480p runs/vos --metrics jf
+  masa-track eval MOT17/train trackers/mine --sequences MOT17-02-FRCNN,MOT17-04-FRCNN
   masa-track eval TUD-Campus/gt/gt.txt tracks.txt --stride 10    # every 10th frame of both"""
 
 
@@ -68,7 +78,7 @@ def add_parser(commands: Any) -> None:
         "--metrics",
         default="hota,clear,idf1",
         metavar="NAMES",
-        help="any of hota, clear, idf1, teta, separated by commas (default: %(default)s)",
+        help="any of hota, clear, idf1, teta, separated by commas, or jf for masks (default: %(default)s)",
     )
     parser.add_argument(
         "--exhaustive",
@@ -96,6 +106,30 @@ def add_parser(commands: Any) -> None:
         help="what a benchmark removes before it scores: auto, none, mot16, mot17, mot20, kitti-car, "
         "kitti-pedestrian or visdrone, see below (default: %(default)s)",
     )
+    parser.add_argument(
+        "--sequences",
+        metavar="NAMES",
+        help="score these sequences alone: names with commas between, or a file with a name a line, as TrackEval's "
+        "seqmaps (default: all of GT)",
+    )
+    parser.add_argument(
+        "--per-class",
+        action="store_true",
+        help="also a table of each class; in text, column 8 of GT and TRACKS is the class, and no rules are applied",
+    )
+    parser.add_argument(
+        "--first-frame",
+        type=int,
+        metavar="N",
+        help="TRACKS is a run on images, and GT, text, has the numbers in their names, the first of which is N "
+        "(default: it is found out)",
+    )
+    parser.add_argument(
+        "--frame-base",
+        type=int,
+        metavar="1",
+        help="TRACKS is a run on images, and GT, text, counts them one by one from 1 (default: it is found out)",
+    )
     parser.add_argument("--json", type=path_text, metavar="FILE", help="also write the scores, not rounded, to FILE")
     parser.set_defaults(run=run)
 
@@ -112,31 +146,89 @@ def run(args: argparse.Namespace) -> int:
         OSError: FILE could not be written after all.
     """
     check_counts(args, "stride")
-    if args.json is not None:
-        _check_json(args.json, args.gt, args.tracks, args.rules)
-    from masa_track.evaluation.metrics import measure
-    from masa_track.evaluation.table import format_table, format_teta
+    from masa_track.evaluation.pairs import parse_sequences
 
+    sequences = None if args.sequences is None else parse_sequences(args.sequences)
     metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
-    measured = measure(args.gt, args.tracks, metrics, args.stride, args.iou, args.exhaustive, args.rules)
+    if "jf" in metrics:
+        return _run_masks(args, metrics, sequences)
+    if args.json is not None:
+        _check_json(args.json, args.gt, args.tracks, args.rules, sequences)
+    from masa_track.evaluation.metrics import measure
+    from masa_track.evaluation.table import format_classes, format_table, format_teta
+    from masa_track.formats.joining import Numbering
+
+    if args.frame_base not in (None, 1):
+        raise InputError(f"--frame-base must be 1, as MOT text counts frames from 1, got {args.frame_base}")
+
+    measured = measure(
+        args.gt,
+        args.tracks,
+        metrics,
+        args.stride,
+        args.iou,
+        args.exhaustive,
+        args.rules,
+        sequences,
+        args.per_class,
+        Numbering(args.first_frame, args.frame_base),
+    )
     parts = []
     if measured.evaluation is not None:
         parts.append(format_table(measured.evaluation, metrics))
+    if measured.classes:
+        named = {measured.class_name(number): scores for number, scores in measured.classes.items()}
+        parts.append(format_classes(named, metrics))
     if measured.teta is not None:
         parts.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
     print("\n\n".join(parts))
-    for note in rule_notes(measured.rules):
-        print(note, file=sys.stderr)
-    for note in short_tracks(measured.last_frames):
+    for note in (*measured.notes, *rule_notes(measured.rules), *short_tracks(measured.last_frames)):
         print(note, file=sys.stderr)
     if args.json is not None:
-        from masa_track.files import write_text
-
-        try:
-            write_text(args.json, json.dumps(measured.as_dict(), indent=2, allow_nan=False) + "\n")
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, args.json) from error
+        _write_json(args.json, measured.as_dict())
     return 0
+
+
+def _run_masks(args: argparse.Namespace, metrics: list[str], sequences: Sequence[str] | None) -> int:
+    """Scores folders of masks."""
+    from masa_track.evaluation.davis import evaluate_masks
+    from masa_track.files import check_file, check_overwriting
+
+    if metrics != ["jf"]:
+        raise InputError(f"--metrics jf is for masks and stands alone, got {args.metrics}: score the others apart")
+    for option, given in (
+        ("--stride", args.stride != 1),
+        ("--iou", args.iou != 0.5),
+        ("--rules", args.rules != "auto"),
+        ("--exhaustive", args.exhaustive is not None),
+        ("--per-class", args.per_class),
+        ("--first-frame", args.first_frame is not None),
+        ("--frame-base", args.frame_base is not None),
+    ):
+        if given:
+            raise InputError(f"{option} is not for --metrics jf, whose rules are fixed: leave it out")
+    if args.json is not None:
+        check_file(args.json, "--json")
+        check_overwriting([("--json", args.json)], [("GT", args.gt), ("TRACKS", args.tracks)])
+    evaluation = evaluate_masks(args.gt, args.tracks, sequences)
+    print(evaluation.table())
+    if args.json is not None:
+        _write_json(args.json, evaluation.as_dict())
+    return 0
+
+
+def _write_json(file: str, scores: Mapping[str, Any]) -> None:
+    """Writes the scores.
+
+    Raises:
+        OSError: FILE could not be written.
+    """
+    from masa_track.files import write_text
+
+    try:
+        write_text(file, json.dumps(scores, indent=2, allow_nan=False) + "\n")
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file) from error
 
 
 def rule_notes(applied: Mapping[str, tuple[str, int]]) -> list[str]:
@@ -170,21 +262,21 @@ def short_tracks(last_frames: Mapping[str, tuple[int, int]]) -> list[str]:
     ]
 
 
-def _check_json(file: str, gt: str, tracks: str, rules: str) -> None:
+def _check_json(file: str, gt: str, tracks: str, rules: str, sequences: list[str] | None) -> None:
     from masa_track.files import check_file, check_overwriting
 
     check_file(file, "--json")
-    check_overwriting([("--json", file)], _files_read(Path(gt), Path(tracks), rules))
+    check_overwriting([("--json", file)], _files_read(Path(gt), Path(tracks), rules, sequences))
 
 
-def _files_read(gt: Path, tracks: Path, rules: str) -> Iterator[tuple[str, Path]]:
+def _files_read(gt: Path, tracks: Path, rules: str, sequences: list[str] | None) -> Iterator[tuple[str, Path]]:
     """The files that are scored, also those in folders. Their contents are checked later, when they are read."""
     from masa_track.evaluation.scores import pairs_of
 
     yield "GT", gt
     yield "TRACKS", tracks
     if gt.suffix.lower() != ".json":
-        for pair in pairs_of(gt, tracks, rules):
+        for pair in pairs_of(gt, tracks, rules, sequences):
             yield from (("GT", pair.gt), ("TRACKS", pair.tracks))
     elif (tracks / "tracks.json").is_file():
         yield "TRACKS", tracks / "tracks.json"

@@ -42,7 +42,20 @@ _BAD_PATH = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.ENAM
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command; each subcommand module adds its own part."""
-    from masa_track.cli import convert, demo, eval, export, models, proposals, recover, track, tune, verify
+    from masa_track.cli import (
+        convert,
+        demo,
+        eval,
+        export,
+        models,
+        proposals,
+        recover,
+        segment,
+        track,
+        tune,
+        verify,
+        vos,
+    )
 
     parser = _Parser(
         prog="masa-track",
@@ -53,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (track, recover, eval, export, demo, models, convert, proposals, tune, verify):
+    for module in (track, segment, vos, recover, eval, export, demo, models, convert, proposals, tune, verify):
         module.add_parser(commands)
     return parser
 

@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 
 def summary(
-    outcome: Outcome, folder: Path, track_activation_threshold: float = 0.0, detector: str | None = None
+    outcome: Outcome,
+    folder: Path,
+    track_activation_threshold: float = 0.0,
+    detector: str | None = None,
+    no_identities: str = "",
 ) -> str:
     """The text that is printed at the end of a run.
 
@@ -19,6 +23,7 @@ def summary(
         folder: the folder of the results.
         track_activation_threshold: the score above which a box starts a track.
         detector: the detector's name, if a detector gave the boxes.
+        no_identities: what is said where no object has an identity; empty: what the boxes tell.
     """
     if not outcome.files:
         return f"no frame could be tracked ({outcome.broken} skipped): nothing was written"
@@ -32,7 +37,8 @@ def summary(
     if outcome.cut_short:
         lines.append(f"warning   the video is incomplete: {outcome.cut_short}")
     if not outcome.identities:
-        lines.append(f"warning   {why_no_identities(outcome, track_activation_threshold, detector)}")
+        why = no_identities or why_no_identities(outcome, track_activation_threshold, detector)
+        lines.append(f"warning   {why}")
     there = [file.name for file in outcome.files]
     pages = [name for name in ("report.html", "video.mp4") if name in there]
     tables = [name for name in there if name not in pages]

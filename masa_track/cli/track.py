@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from masa_track.pipeline.recipe import TrackRecipe
     from masa_track.runs.resume import Resumed
     from masa_track.runs.store import RunInfo
+    from masa_track.video.source import Reading
     from masa_track.video.sources import Source
 
 _DESCRIPTION = """\
@@ -90,7 +91,30 @@ def add_parser(commands: Any) -> None:
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=path, metavar="DIR", help="folder for the results")
     boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector nanodet)")
-    boxes.add_argument("--detections", type=path_text, metavar="FILE", help="a file: MOT det.txt, COCO json or npz")
+    boxes.add_argument(
+        "--detections",
+        type=path_text,
+        metavar="FILE",
+        help="a file: MOT det.txt, COCO json, npz, npy, csv, KITTI, CVAT, Label Studio, or YOLO's folder of labels",
+    )
+    boxes.add_argument(
+        "--first-frame",
+        type=int,
+        metavar="N",
+        help="the number that the file of --detections gives to the first frame of SOURCE (default: it is found out)",
+    )
+    boxes.add_argument(
+        "--frame-base",
+        type=int,
+        metavar="0|1",
+        help="the file of --detections counts the frames of SOURCE one by one from 0, or from 1 (default: it is found "
+        "out)",
+    )
+    boxes.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="leave out rows of --detections that make no sense, and count them; otherwise the file is refused",
+    )
     boxes.add_argument(
         "--detector",
         metavar="NAME",
@@ -288,6 +312,24 @@ def add_parser(commands: Any) -> None:
         help="also save the drawn frames as 000001.jpg, ... in this folder, which must be new or empty",
     )
     add("--no-video", action="store_true", help="do not write video.mp4")
+    add("--audio", action="store_true", help="keep the sound of SOURCE, a file, in video.mp4")
+    reading = parser.add_argument_group("reading SOURCE")
+    reading.add_argument(
+        "--stream",
+        type=int,
+        metavar="N",
+        help="which of several video streams of a file to read, from 0 (default: the one marked as default, or the "
+        "largest)",
+    )
+    reading.add_argument(
+        "--range",
+        metavar="LOW,HIGH",
+        help="values of black and white of pictures of more than 8 bits, e.g. 0,4095 (default: found from the first "
+        "pictures)",
+    )
+    reading.add_argument(
+        "--deinterlace", action="store_true", help="of interlaced pictures, interpolate the lines of the second field"
+    )
     add(
         "--resume",
         action="store_true",
@@ -355,6 +397,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.drawing.blur import Blur
     from masa_track.drawing.tracks import check_line_width
     from masa_track.files import check_file, locked_folder, prepare_folder
+    from masa_track.formats.joining import Numbering
     from masa_track.pipeline.counting import Counter, parse_line, parse_zone
     from masa_track.pipeline.http_view import HttpView, parse_http
     from masa_track.pipeline.rotation import last_part
@@ -401,8 +444,17 @@ def run(args: argparse.Namespace) -> int:
     frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames, may_hold=args.resume)
     if offline:
         check_read_twice(args.source)
+    numbering = Numbering(args.first_frame, args.frame_base)
+    if args.detections is None and (numbering.given or args.skip_bad_rows):
+        raise InputError("--first-frame, --frame-base and --skip-bad-rows are for --detections: leave them out")
     before = check_folder(last_part(args.out), args.resume or rotate is not None)
-    source = open_source(args.source, reconnect=args.reconnect)
+    source = open_source(args.source, reconnect=args.reconnect, reading=reading_of(args))
+    for remark in source.remarks:
+        print(remark, file=sys.stderr)
+    if args.audio and (args.no_video or args.rotate is not None or not keeps_sound(source)):
+        raise InputError(
+            "--audio keeps the sound of a video file in video.mp4: give a file, no --no-video, no --rotate"
+        )
     if offline and source.live:
         raise not_twice(args.source)
     start = 1 if args.start is None else frame_of(args.start, source)
@@ -415,7 +467,7 @@ def run(args: argparse.Namespace) -> int:
     if recipe.detections is not None:
         from masa_track.pipeline.file_boxes import file_boxes
 
-        boxes = file_boxes(recipe.detections, source)
+        boxes = file_boxes(recipe.detections, source, numbering, args.skip_bad_rows)
         if recipe.classes is not None:
             chosen_classes(list(recipe.classes), boxes.class_names)
 
@@ -430,6 +482,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         boxes,
         with_video=not args.no_video,
+        audio=args.audio,
         stride=args.stride,
         max_frames=args.max_frames,
         offline=offline,
@@ -498,6 +551,22 @@ def run(args: argparse.Namespace) -> int:
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
 
 
+def keeps_sound(source: Source) -> bool:
+    """Whether the source is a video file, the sound of which can be kept."""
+    from masa_track.video.streams import VideoSource
+
+    return isinstance(source, VideoSource) and bool(source.paths)
+
+
+def reading_of(args: argparse.Namespace) -> Reading:
+    """How the source is to be read."""
+    from masa_track.video.depth import parse_range
+    from masa_track.video.source import Reading
+
+    value_range = None if args.range is None else parse_range(args.range)
+    return Reading(args.stream, value_range, args.deinterlace)
+
+
 def length_of(text: str | None, argument: str) -> float | None:
     """Seconds of a length of time; None where it is not given."""
     from masa_track.runs.durations import seconds_of
@@ -533,6 +602,12 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         class_groups=args.class_groups,
         detector=args.detector,
         detections=args.detections,
+        first_frame=args.first_frame,
+        frame_base=args.frame_base,
+        skip_bad_rows=args.skip_bad_rows,
+        stream=args.stream,
+        value_range=args.range,
+        deinterlace=args.deinterlace,
         text=args.text,
         classes=args.classes,
         min_score=args.min_score,

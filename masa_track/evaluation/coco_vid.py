@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,9 @@ from scipy.optimize import linear_sum_assignment
 
 from masa_track.boxes import box_iou
 from masa_track.errors import InputError
+from masa_track.evaluation.pairs import chosen
 from masa_track.evaluation.teta import ClassTracks
+from masa_track.formats.joining import Label, join_classes, join_files, numbers_in
 from masa_track.formats.json_file import MAX_FRAME, is_finite, is_key, objects, parse_json, shown, whole
 
 IGNORED = 0.5  # the part of a box inside a crowd from which it is not scored, as BDD100K and the TETA authors do
@@ -28,14 +30,17 @@ class ClassVideos:
         class_names: by class id, as the truth has them.
         exhaustive: whether the truth claims to hold all objects of its classes: TAO's lists of classes that are not
             exhaustive say it does not.
+        notes: for the user, on how files were joined.
+        notes: for the user, on how files were joined.
     """
 
     pairs: dict[str, tuple[ClassTracks, ClassTracks]]
     class_names: dict[int, str]
     exhaustive: bool
+    notes: tuple[str, ...] = ()
 
 
-def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
+def read_class_videos(gt: str | Path, tracks: str | Path, sequences: Sequence[str] | None = None) -> ClassVideos:
     """Reads COCO-VID or TAO json truth, and the tracks of its videos.
 
     Truth is a dict of videos, images (``video_id`` and ``frame_id`` or ``frame_index``, or none and in order),
@@ -48,7 +53,8 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
         tracks: TAO results (a list of ``image_id`` of the truth's images, ``category_id``, ``bbox``, ``track_id``),
             COCO-VID json with videos called as the truth's (or one video each), a folder with ``tracks.json`` (what
             ``masa-track track`` writes), or for several videos a folder with ``NAME.json`` or ``NAME/tracks.json``.
-            Their images are the truth's by ``file_name``, where all are, else by frame.
+            Their images are the truth's by :func:`~masa_track.formats.joining.join_files`, their classes by name.
+        sequences: names of the videos to be scored; None: all of ``gt``.
 
     Raises:
         InputError: a file cannot be read or breaks one of these rules, with its entry; or a video has no tracks.
@@ -56,6 +62,8 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
     truth = _File(Path(gt), "GT")
     if not truth.videos:
         raise InputError(f"GT must be COCO-VID or TAO json with videos and images, but {gt} has none")
+    names = chosen(truth.videos.values(), sequences)
+    truth.videos = {video: name for video, name in truth.videos.items() if name in names}
     found = _results(truth, Path(tracks))
     pairs = {}
     for video_id, name in truth.videos.items():
@@ -65,7 +73,7 @@ def read_class_videos(gt: str | Path, tracks: str | Path) -> ClassVideos:
         theirs = without_ignored(ours, crowd, _only(theirs, listed))
         before = min(truth.frames(video_id), default=1) - 1
         pairs[name] = (_earlier(ours, before), _earlier(theirs, before))
-    return ClassVideos(pairs, truth.class_names, truth.exhaustive)
+    return ClassVideos(pairs, truth.class_names, truth.exhaustive, tuple(truth.notes))
 
 
 def without_ignored(truth: ClassTracks, ignored: ClassTracks, tracks: ClassTracks) -> ClassTracks:
@@ -129,12 +137,24 @@ def _video_of(truth: _File, video_id: Any, file: _File, theirs: Any = None) -> C
         raise InputError(f"{file.path} must be COCO-VID json of one video, to go with {truth.videos[video_id]!r} of GT")
     theirs = next(iter(file.videos)) if theirs is None else theirs
     rows = file.rows(theirs)[0]
-    ours, names = truth.files(video_id), file.files(theirs)
-    if names and set(names) <= set(ours):
-        number = {frame: ours[name] for name, frame in names.items()}
-        frames = np.array([number.get(frame, 0) for frame in rows.frames.tolist()], np.int64)
-        return ClassTracks(frames, rows.ids, rows.classes, rows.boxes)
-    return rows
+    listed, frames = truth.labels(video_id), truth.frames(video_id)
+    joined = join_files(listed, file.labels(theirs), file.path)
+    if listed and len(rows) and not any(place is not None for place in joined):
+        truth.notes.append(
+            f"note: no image of {file.path} is one of {truth.videos[video_id]!r} of GT, by name or frame_id: all truth "
+            "counts as missed"
+        )
+    number = {
+        frame: frames[place] for frame, place in zip(file.frames(theirs), joined, strict=True) if place is not None
+    }
+    to = np.array([number.get(frame, 0) for frame in rows.frames.tolist()], np.int64)
+    classes = join_classes(truth.class_names, file.class_names) if file.class_names else {}
+    ids = np.array([classes.get(one, one) for one in rows.classes.tolist()], np.int64)
+    unknown = sorted({file.class_names[one] for one, target in classes.items() if target not in truth.class_names})
+    if unknown:
+        truth.notes.append(f"note: classes of {file.path} that GT does not have: {', '.join(unknown[:5])}")
+    keep = to > 0
+    return ClassTracks(to[keep], rows.ids[keep], ids[keep], rows.boxes[keep])
 
 
 @dataclass
@@ -148,6 +168,7 @@ class _File:
     class_names: dict[int, str] = field(default_factory=dict)
     exhaustive: bool = True
     is_list: bool = False
+    notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         try:
@@ -167,7 +188,7 @@ class _File:
         self._merged: dict[Any, Any] = dict(self.like._merged) if self.like else {}
         self._images: dict[Any, tuple[Any, int]] = {}  # (video id, frame from 1) by image id
         self._frames: dict[Any, list[int]] = {}
-        self._files: dict[Any, dict[str, int]] = {}
+        self._labels: dict[Any, list[Label]] = {}
         if isinstance(content, dict):
             self._read_head(content)
             annotations, label = content.get("annotations", []), "annotations"
@@ -189,9 +210,9 @@ class _File:
         """The frames listed of a video."""
         return self._frames.get(video_id, [])
 
-    def files(self, video_id: Any) -> dict[str, int]:
-        """The frames listed of a video by the last part of their file names."""
-        return self._files.get(video_id, {})
+    def labels(self, video_id: Any) -> list[Label]:
+        """What is said of the images of a video, in the order of :meth:`frames`."""
+        return self._labels.get(video_id, [])
 
     def _read_head(self, content: Mapping[str, Any]) -> None:
         def listed(key: str) -> list[dict[str, Any]]:
@@ -212,20 +233,28 @@ class _File:
         images = listed("images")
         named = [key for key in ("frame_id", "frame_index") if all(key in image for image in images)]
         key = named[0] if named else ""
-        taken: set[tuple[Any, int]] = set()
+        owned: dict[Any, list[tuple[int, dict[str, Any]]]] = {}
         for i, image in enumerate(images):
             owner = image.get("video_id")
+            if owner is None and len(self.videos) == 1:
+                owner = next(iter(self.videos))
             if not is_key(owner) or owner not in self.videos:
                 raise InputError(f"{self.path}, images[{i}]: video_id {shown(owner)} is not among its videos")
-            frames = self._frames.setdefault(owner, [])
-            frame = whole(image, key, f"{self.path}, images[{i}]", MAX_FRAME) + 1 if key else len(frames) + 1
-            frames.append(frame)
-            if (owner, frame) in taken:
-                raise InputError(f"{self.path}, images[{i}]: {key} {frame - 1} is twice in video {owner!r}")
-            taken.add((owner, frame))
-            self._images[_key(image, f"{self.path}, images[{i}]")] = (owner, frame)
-            name = PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name
-            self._files.setdefault(owner, {})[name] = frame
+            owned.setdefault(owner, []).append((i, image))
+        for owner, entries in owned.items():
+            names = [str(image.get("file_name", "")) for _, image in entries]
+            numbers = None if key else numbers_in(names)
+            taken: set[int] = set()
+            for count, (i, image) in enumerate(entries):
+                place = f"{self.path}, images[{i}]"
+                frame = whole(image, key, place, MAX_FRAME) if key else None
+                number = frame if frame is not None else numbers[count] if numbers else count
+                if number in taken:
+                    raise InputError(f"{place}: {key or 'the number'} {number} is twice in video {owner!r}")
+                taken.add(number)
+                self._frames.setdefault(owner, []).append(number + 1)
+                self._labels.setdefault(owner, []).append(Label(names[count], frame))
+                self._images[_key(image, place)] = (owner, number + 1)
 
     def _add(self, entry: Mapping[str, Any], place: str, seen: set[tuple[Any, int, int]]) -> None:
         image = entry.get("image_id")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.evaluation.coco_vid import ClassVideos, read_class_videos
-from masa_track.evaluation.mot import MotRows
-from masa_track.evaluation.scores import Evaluation, check_options, read_sequences, score_sequences
+from masa_track.evaluation.mot import MotRows, read_labelled
+from masa_track.evaluation.scores import Evaluation, check_options, pairs_of, read_sequences, score_sequences
 from masa_track.evaluation.teta import ClassTracks, TetaResult, score_teta
+from masa_track.formats.joining import Numbering
 
 METRICS = ("hota", "clear", "idf1", "teta")
 
@@ -30,6 +31,8 @@ class Measured:
         exhaustive: how TETA took the truth.
         rules: by sequence of text, the rules that were applied (never auto), and how many boxes of tracks they removed.
         last_frames: by sequence, the last frame that has a track (0 without any), and the last with truth.
+        notes: for the user, on how files were joined.
+        classes: the same as ``evaluation`` for each class of the truth, if asked for.
     """
 
     metrics: tuple[str, ...]
@@ -39,15 +42,63 @@ class Measured:
     exhaustive: bool
     last_frames: dict[str, tuple[int, int]] = field(default_factory=dict)
     rules: dict[str, tuple[str, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    classes: dict[int, Evaluation] = field(default_factory=dict)
+
+    def class_name(self, number: int) -> str:
+        """What a class is called."""
+        return self.class_names.get(number, f"class {number}")
 
     def as_dict(self) -> dict[str, Any]:
         """The same as nested dicts, ready for JSON; what was not asked for is left out."""
         result: dict[str, Any] = {} if self.evaluation is None else self.evaluation.as_dict()
         if self.teta is not None:
             result["teta"] = {**self.teta.as_dict(self.class_names), "exhaustive": self.exhaustive}
+        if self.classes:
+            result["classes"] = {self.class_name(one): scores.as_dict() for one, scores in self.classes.items()}
         if any(rules != "none" for rules, _ in self.rules.values()):
             result["rules"] = {name: rules for name, (rules, _) in self.rules.items()}
         return result
+
+
+def _with_classes(
+    gt: str | Path, tracks: str | Path, sequences: Sequence[str] | None
+) -> dict[str, tuple[ClassTracks, ClassTracks]]:
+    """Truth and tracks of text by sequence, with the classes of column 8.
+
+    Raises:
+        InputError: a file has no classes.
+    """
+    pairs = {}
+    for pair in pairs_of(gt, tracks, "none", sequences):
+        both = []
+        for argument, path in (("GT", pair.gt), ("TRACKS", pair.tracks)):
+            labelled = read_labelled(path, tracks=argument == "TRACKS")
+            keep = labelled.flags != 0 if argument == "GT" else np.ones(len(labelled.rows), bool)
+            if len(labelled.rows) and (labelled.classes[keep] < 0).any():
+                raise InputError(f"--per-class: {argument} must have a class in column 8 of each row, {path} has not")
+            rows = labelled.rows.only(keep)
+            both.append(replace(_one_class(rows), classes=labelled.classes[keep]))
+        pairs[pair.name] = both[0], both[1]
+    return pairs
+
+
+def _by_class(pairs: Mapping[str, tuple[ClassTracks, ClassTracks]], iou: float, stride: int) -> dict[int, Evaluation]:
+    """The scores of each class of the truth, in all sequences that have it in truth or tracks."""
+    found = {}
+    for number in sorted({one for truth, _ in pairs.values() for one in truth.classes.tolist()}):
+        of_class = {
+            name: (_mot_rows(_of_class(truth, number)), _mot_rows(_of_class(tracks, number)))
+            for name, (truth, tracks) in pairs.items()
+            if (truth.classes == number).any() or (tracks.classes == number).any()
+        }
+        found[number] = score_sequences(of_class, iou=iou, stride=stride)
+    return found
+
+
+def _of_class(tracks: ClassTracks, number: int) -> ClassTracks:
+    keep = tracks.classes == number
+    return ClassTracks(tracks.frames[keep], tracks.ids[keep], tracks.classes[keep], tracks.boxes[keep])
 
 
 def measure(
@@ -58,6 +109,9 @@ def measure(
     iou: float = 0.5,
     exhaustive: bool | None = None,
     rules: str = "auto",
+    sequences: Sequence[str] | None = None,
+    per_class: bool = False,
+    numbering: Numbering | None = None,
 ) -> Measured:
     """Scores files of tracks against files of truth.
 
@@ -70,6 +124,11 @@ def measure(
         exhaustive: whether the truth holds all objects of its classes, for TETA; None: unless it is TAO's.
         rules: for text, what is removed before scoring, see :func:`~masa_track.evaluation.rules.read_ruled`. Json
             names its ignored regions itself.
+        sequences: names of those to be scored; None: all of ``gt``.
+        per_class: score each class of the truth for itself, too. In text, column 8 of both files is the class, and no
+            rules are applied.
+        numbering: for text, how the truth numbers the images of a run, see
+            :func:`~masa_track.evaluation.run_frames.in_frames_of`; None: it is found out.
 
     Raises:
         InputError: an unknown metric, an argument out of range, or a file that is missing or broken.
@@ -84,9 +143,13 @@ def measure(
     if Path(gt).suffix.lower() == ".json":
         if rules not in ("auto", "none"):
             raise InputError(f"--rules {rules} is for text, but GT is json, which names its ignored regions itself")
-        videos = read_class_videos(gt, tracks)
+        videos = read_class_videos(gt, tracks, sequences)
+    elif per_class:
+        if rules not in ("auto", "none"):
+            raise InputError(f"--per-class takes all classes, but --rules {rules} scores one: leave one of them out")
+        videos = ClassVideos(_with_classes(gt, tracks, sequences), {}, exhaustive=True)
     else:
-        ruled = read_sequences(gt, tracks, stride, rules)
+        ruled = read_sequences(gt, tracks, stride, rules, sequences, numbering)
         applied = {name: (one.rules, one.removed) for name, one in ruled.items()}
         pairs = {name: (_one_class(one.truth), _one_class(one.tracks)) for name, one in ruled.items()}
         videos = ClassVideos(pairs, {}, exhaustive=True)
@@ -101,13 +164,14 @@ def measure(
             for name, (truth, found) in (kept if applied else with_truth).items()
         }
         evaluation = score_sequences(mot, iou=iou, stride=stride)
+    by_class = _by_class(kept, iou, stride) if per_class and evaluation is not None else {}
     full = videos.exhaustive if exhaustive is None else exhaustive
     if "teta" in metrics:
         teta = score_teta(kept.values(), full)
     ends = {
         name: (int(found.frames.max(initial=0)), int(truth.frames.max())) for name, (truth, found) in with_truth.items()
     }
-    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied)
+    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied, videos.notes, by_class)
 
 
 def named_scores(evaluation: Evaluation | None, teta: TetaResult | None, metrics: Sequence[str]) -> dict[str, float]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from masa_track.errors import InputError
+from masa_track.formats.tables import fields_of, separator_of
 
 _COLUMNS = "frame,id,left,top,width,height"
 _MAX_INT = 2**63 - 1
@@ -48,7 +49,8 @@ class MotRows:
 
 
 def read_mot(path: str | Path, truth: bool = False) -> MotRows:
-    """Reads ``frame,id,left,top,width,height[,flag[,...]]`` rows, comma- or blank-separated; blank lines are skipped.
+    """Reads ``frame,id,left,top,width,height[,flag[,...]]`` rows, separated by commas, semicolons, tabs or
+    blanks; blank lines are skipped.
 
     In truth, the seventh column is a flag: rows with 0 are not to be scored and are dropped; 1 and, in PETS09-S3-MF1,
     -1 are kept. In tracks it is a confidence and is ignored. Later columns are always ignored: the eighth is a
@@ -105,8 +107,12 @@ class LabelledRows:
     classes: np.ndarray
 
 
-def read_labelled(path: str | Path) -> LabelledRows:
+def read_labelled(path: str | Path, tracks: bool = False) -> LabelledRows:
     """Reads ``frame,id,left,top,width,height,flag,class[,visibility]`` rows; no row is dropped.
+
+    Args:
+        path: the file.
+        tracks: whether the seventh column is a confidence, and so all rows are checked.
 
     Raises:
         InputError: as of :func:`read_mot`, for rows with a flag other than 0.
@@ -121,7 +127,7 @@ def read_labelled(path: str | Path) -> LabelledRows:
         with at_line(path, number):
             fields = _fields_of(line)
             frame, track_id, box, flag = _row(fields)
-            if flag:
+            if flag or tracks:
                 check_scored(track_id, box)
                 unique.add(frame, track_id, number)
             # MOT15 has a coordinate in this column, which need not be whole: no class.
@@ -191,7 +197,7 @@ def _lines(path: Path) -> Iterable[str]:
 
 
 def _fields_of(line: str) -> list[str]:
-    return line.split(",") if "," in line else line.split()
+    return fields_of(line, separator_of(line))
 
 
 def _row(fields: list[str]) -> tuple[int, int, list[float], float]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from masa_track.errors import InputError
 
-_TRACKS_PLACES = "NAME.txt, NAME/tracks.txt, NAME/NAME.txt or the only .txt file in NAME/"
+_TRACKS_PLACES = "NAME.txt, data/NAME.txt, NAME/tracks.txt, NAME/NAME.txt or the only .txt file in NAME/"
 
 
 @dataclass(frozen=True)
@@ -27,16 +28,62 @@ class Pair:
     tracks: Path
 
 
-def find_pairs(gt: str | Path, tracks: str | Path, texts: bool = False) -> list[Pair]:
+def parse_sequences(text: str) -> list[str]:
+    """Names of sequences: with commas between, or in a file, a seqmap of TrackEval.
+
+    In a file each line begins with a name; a first line ``name`` is a header.
+
+    Raises:
+        InputError: there is no name, or a name is twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if Path(text).is_file():
+        try:
+            lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"--sequences {text} is no text file of names: {error}") from error
+        names = [re.split(r"[\s,]", line.strip(), maxsplit=1)[0] for line in lines if line.strip()]
+        names = names[1:] if names[:1] == ["name"] else names
+    if not names or not all(names):
+        raise InputError(f"--sequences must be names with commas between, or a file with a name a line, got {text!r}")
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise InputError(f"--sequences has {twice!r} twice")
+    return names
+
+
+def chosen(known: Iterable[str], sequences: Sequence[str] | None) -> set[str]:
+    """The names to be scored.
+
+    Args:
+        known: all that the truth has.
+        sequences: those that are asked for; None: all.
+
+    Raises:
+        InputError: the truth lacks one.
+    """
+    names = set(known)
+    if sequences is None:
+        return names
+    missing = [name for name in sequences if name not in names]
+    if missing:
+        raise InputError(f"--sequences: GT does not have {_listed(missing)}; it has {_listed(sorted(names))}")
+    return set(sequences)
+
+
+def find_pairs(
+    gt: str | Path, tracks: str | Path, texts: bool = False, sequences: Sequence[str] | None = None
+) -> list[Pair]:
     """Finds the sequences of ``gt`` and the tracks of each; tracks of other sequences are left alone.
 
     Args:
         gt: a MOT text file, a sequence's folder with ``gt/gt.txt``, or a folder of such folders.
         tracks: for one sequence a MOT text file or a folder with ``tracks.txt`` (what ``masa-track track`` writes); for
             one or several a folder with ``NAME.txt``, ``NAME/tracks.txt``, ``NAME/NAME.txt`` or one text file in
-            ``NAME/``.
+            ``NAME/``; or, as TrackEval has them, a tracker's folder with ``data/NAME.txt``.
         texts: whether ``gt`` may also be a folder of ``NAME.txt``, as KITTI's ``label_02`` and VisDrone's
             ``annotations`` are.
+        sequences: names of those to be scored; None: all of ``gt``.
 
     Returns:
         The pairs, sorted by name.
@@ -45,6 +92,7 @@ def find_pairs(gt: str | Path, tracks: str | Path, texts: bool = False) -> list[
         InputError: nothing of the kind is there, a sequence has no tracks (named), or two files could be its tracks.
     """
     truths = _truths(Path(gt), texts)
+    truths = {name: truths[name] for name in sorted(chosen(truths, sequences))}
     place = Path(tracks)
     if not place.exists():
         raise InputError(f"TRACKS must be a MOT text file or a folder, but there is no {place}")
@@ -105,7 +153,8 @@ def _video_name(tracks: Path) -> str:
 
 
 def _tracks_of(name: str, folder: Path) -> Path | None:
-    for file in (folder / f"{name}.txt", folder / name / "tracks.txt", folder / name / f"{name}.txt"):
+    places = (f"{name}.txt", f"data/{name}.txt", f"{name}/tracks.txt", f"{name}/{name}.txt")
+    for file in (folder / place for place in places):
         if file.is_file():
             return file
     inside = sorted(file for file in (folder / name).glob("*.txt") if file.is_file())

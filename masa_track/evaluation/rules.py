@@ -31,6 +31,8 @@ from masa_track.evaluation.mot import (
     text_lines,
     whole_number,
 )
+from masa_track.evaluation.run_frames import in_frames_of
+from masa_track.formats.joining import Numbering
 
 RULES = ("auto", "none", "mot16", "mot17", "mot20", "kitti-car", "kitti-pedestrian", "visdrone")
 _PEDESTRIAN = 1
@@ -96,7 +98,9 @@ class RuledTruth:
     apply: Callable[[MotRows], Ruled]
 
 
-def read_ruled(name: str, gt: str | Path, tracks: str | Path, rules: str = "auto") -> Ruled:
+def read_ruled(
+    name: str, gt: str | Path, tracks: str | Path, rules: str = "auto", numbering: Numbering | None = None
+) -> Ruled:
     """Reads truth and tracks of a sequence and removes what the rules remove.
 
     Args:
@@ -105,6 +109,7 @@ def read_ruled(name: str, gt: str | Path, tracks: str | Path, rules: str = "auto
         tracks: MOT text; for ``kitti-*`` also KITTI's, of which the rows of the class are taken. All boxes of MOT text
             count as of the class.
         rules: of :data:`RULES`.
+        numbering: see :func:`~masa_track.evaluation.run_frames.in_frames_of`; None: it is found out.
 
     Raises:
         InputError: an unknown name, or a file that is missing or breaks a rule, with its line.
@@ -112,7 +117,7 @@ def read_ruled(name: str, gt: str | Path, tracks: str | Path, rules: str = "auto
     truth = read_truth(name, gt, rules)
     if truth.rules.startswith("kitti"):
         return truth.apply(_kitti_tracks(Path(tracks), truth.rules.partition("-")[2]))
-    return truth.apply(read_mot(tracks))
+    return truth.apply(in_frames_of(Path(gt), read_mot(tracks), Path(tracks), numbering or Numbering()))
 
 
 def read_truth(name: str, gt: str | Path, rules: str = "auto") -> RuledTruth:

@@ -8,7 +8,7 @@ py-motmetrics over any gap; so the two can differ by a few switches where boxes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from masa_track.errors import InputError
 from masa_track.evaluation.mot import MotRows
 from masa_track.evaluation.pairs import Pair, find_pairs
 from masa_track.evaluation.rules import Ruled, check_rules, read_ruled
+from masa_track.formats.joining import Numbering
 from masa_track.registry import check_installed
 
 _COUNTS = ("num_switches", "num_false_positives", "num_misses")
@@ -124,16 +125,25 @@ def check_options(stride: int, iou: float) -> None:
         raise InputError(f"--iou must be above 0 and at most 1, got {iou}")
 
 
-def read_sequences(gt: str | Path, tracks: str | Path, stride: int = 1, rules: str = "auto") -> dict[str, Ruled]:
+def read_sequences(
+    gt: str | Path,
+    tracks: str | Path,
+    stride: int = 1,
+    rules: str = "auto",
+    sequences: Sequence[str] | None = None,
+    numbering: Numbering | None = None,
+) -> dict[str, Ruled]:
     """Truth and tracks of text by the sequence's name; arguments and errors as of :func:`evaluate`.
+
+    ``sequences`` are names of those to be scored; None: all. ``numbering`` is that of :func:`~.rules.read_ruled`.
 
     Under the rules of KITTI a sequence may have no truth of the class, unless none has.
     """
     check_rules(rules)
-    sequences = {}
+    read: dict[str, Ruled] = {}
     of_a_class = rules.startswith("kitti")
-    for pair in pairs_of(gt, tracks, rules):
-        ruled = read_ruled(pair.name, pair.gt, pair.tracks, rules)
+    for pair in pairs_of(gt, tracks, rules, sequences):
+        ruled = read_ruled(pair.name, pair.gt, pair.tracks, rules, numbering)
         truth, found = ruled.truth, ruled.tracks
         kept = Ruled(truth.every(stride), found.every(stride), ruled.rules, ruled.removed)
         if not len(kept.truth) and not of_a_class:
@@ -146,15 +156,15 @@ def read_sequences(gt: str | Path, tracks: str | Path, stride: int = 1, rules: s
                 f"GT and TRACKS of {pair.name} must share a frame of {_frames(stride)}: "
                 f"frames of TRACKS run {_span(found)}, of GT {_span(truth)}"
             )
-        sequences[pair.name] = kept
-    if not any(len(one.truth) for one in sequences.values()):
+        read[pair.name] = kept
+    if not any(len(one.truth) for one in read.values()):
         raise InputError(f"GT must have at least one row to score against, but {gt} has none under --rules {rules}")
-    return sequences
+    return read
 
 
-def pairs_of(gt: str | Path, tracks: str | Path, rules: str) -> list[Pair]:
+def pairs_of(gt: str | Path, tracks: str | Path, rules: str, sequences: Sequence[str] | None = None) -> list[Pair]:
     """The files of each sequence; KITTI and VisDrone have their truth as texts in one folder."""
-    return find_pairs(gt, tracks, texts=rules.startswith("kitti") or rules == "visdrone")
+    return find_pairs(gt, tracks, texts=rules.startswith("kitti") or rules == "visdrone", sequences=sequences)
 
 
 def score_sequences(sequences: Mapping[str, tuple[MotRows, MotRows]], iou: float = 0.5, stride: int = 1) -> Evaluation:

@@ -63,6 +63,26 @@ def format_table(evaluation: Evaluation, metrics: Sequence[str] = ("hota", "clea
     return "\n".join([*_aligned(rows), "", note])
 
 
+def format_classes(classes: Mapping[str, Evaluation], metrics: Sequence[str] = ("hota", "clear", "idf1")) -> str:
+    """The combined scores of each class as text: a row a class, and a row of their mean.
+
+    Args:
+        classes: the scores by the class's name. Blanks in names become underscores.
+        metrics: which of hota, clear and idf1 to show.
+    """
+    wanted = _ALWAYS.union(*(_OF.get(name, set()) for name in metrics))
+    columns = {head: field for head, field in _COLUMNS.items() if head in wanted}
+    rows = [["class", *columns]]
+    rows += [_row("_".join(name.split()), one.combined, columns) for name, one in classes.items()]
+    every = [one.combined for one in classes.values()]
+    mean = []
+    for field in columns.values():
+        values = [getattr(one, field) for one in every]
+        mean.append(f"{sum(values) / len(values):.3f}" if isinstance(values[0], float) else str(sum(values)))
+    rows.append(["MEAN", *mean])
+    return "\n".join([*_aligned(rows), "", "all sequences; MEAN is the mean of the classes, counts are summed"])
+
+
 def format_teta(
     result: TetaResult, class_names: Mapping[int, str], exhaustive: bool, groups: Mapping[str, TetaScores] | None = None
 ) -> str:

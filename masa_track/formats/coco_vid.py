@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ import supervision as sv
 from masa_track.errors import InputError
 from masa_track.files import PartFile
 from masa_track.formats.detection_file import Rows, Video
-from masa_track.formats.json_file import MAX_FRAME, is_key, is_number, parse_json, shown, whole
+from masa_track.formats.joining import Label, Numbering, file_part, join_images, join_numbers, match_names
+from masa_track.formats.json_file import MAX_FRAME, is_key, is_number, shown, whole
 from masa_track.formats.rows import (
     ClassNames,
     class_ids,
@@ -32,16 +34,12 @@ from masa_track.formats.writer import Appender, close_writer, create_part, round
 from masa_track.masks import encode_mask, mask_area
 
 
-def read_coco_detections(path: Path, text: str, video: Video) -> Rows:
+def read_coco_detections(path: Path, content: Any, video: Video, numbering: Numbering) -> Rows:
     """The rows of a COCO json, a list of results or a whole data set.
 
     Raises:
         InputError: it is not COCO json, or of another video.
     """
-    try:
-        content = parse_json(text)
-    except ValueError as error:
-        raise InputError(f"{path} is not whole json ({error}): write it anew") from error
     names: dict[int, str] = {}
     label = ""
     results = content
@@ -53,89 +51,174 @@ def read_coco_detections(path: Path, text: str, video: Video) -> Rows:
             names[number] = str(category.get("name", number))
     results = _dicts(path, results, label)
     images = content.get("images") if isinstance(content, dict) else None
-    frames_of = _frames_of_images(path, content, video) if images else {}
-    by_name = {name: number for number, file in enumerate(video.file_names, 1) for name in (file, Path(file).stem)}
+    own = _own_images(path, content, video) if images else []
+    frames_of, notes = _frames_of_images(path, content, own, video, numbering) if images else ({}, ())
+    sizes = _sizes(path, own, video)
+    by_name: dict[str, int] = {}
+    if not images:
+        by_name, notes = _frames_of_names(path, results, video, numbering)
 
     table: list[tuple[float, ...]] = []
     classes: list[int] = []
     places: list[str] = []
     masks: list[Any] = []
+    numbered: list[int] = []  # rows with a frame number alone
     for i, result in enumerate(results):
         place = f"{label}[{i}]" if label else f"result [{i}]"
-        image = result.get("image_id")
+        image = result.get("image_id", result.get("file_name"))
         if images:
             frame = frames_of.get(image) if is_key(image) else None
             if frame is None:
                 raise InputError(f"{path}, {place}: image_id {shown(image)} is not among its images; fix it")
-        elif isinstance(image, str) and image in by_name:
-            frame = by_name[image]
+            if frame == 0 or result.get("iscrowd"):  # frame 0: another video's, or not in the source
+                continue
         else:
-            frame = whole(result, "image_id", f"{path}, {place}", MAX_FRAME)
-        if (frame == 0 and images) or result.get("iscrowd"):  # frame 0: another video's
-            continue
+            by = by_name.get(image) if isinstance(image, str) else None
+            frame = whole(result, "image_id", f"{path}, {place}", MAX_FRAME) if by is None else by
+            if result.get("iscrowd"):
+                continue
+            if by is None:
+                numbered.append(len(table))
         box = result.get("bbox")
         if not (isinstance(box, list) and len(box) == 4 and all(is_number(value) for value in box)):
             raise InputError(f"{path}, {place}: bbox must be four numbers x, y, width, height, got {shown(box)}")
         score = result.get("score")
         if score is not None and not is_number(score):
             raise InputError(f"{path}, {place}: score must be a number, got {shown(score)}")
+        mask = result.get("segmentation")
+        if image in sizes:
+            across, down = sizes[image]
+            box = [box[0] * across, box[1] * down, box[2] * across, box[3] * down]
+            mask = scaled_polygons(mask, across, down)
         table.append((frame, *box, 1.0 if score is None else score))
         has_class = "category_id" in result
         classes.append(whole(result, "category_id", f"{path}, {place}", MAX_FRAME) if has_class else 0)
         places.append(place)
-        masks.append(result.get("segmentation"))
+        masks.append(mask)
     array = np.array(table, dtype=np.float64).reshape(-1, 6)
-    frames = array[:, 0]
-    if not images and (frames == 0).any():
-        frames = frames + 1
-    masks = masks if any(masks) else []
-    return Rows(frames, array[:, 1:5], array[:, 5], np.array(classes, np.float64), places.__getitem__, names, masks)
+    if numbered:
+        joined = join_numbers(array[numbered, 0].astype(np.int64).tolist(), video, numbering, path, base=None)
+        array[numbered, 0] = joined.frames
+        notes = (*notes, *joined.notes)
+    if sizes:
+        (width, height), (across, down) = _size(own, sizes)
+        notes = (
+            *notes,
+            f"{path}: {len(sizes)} of its {len(own)} images are of another size, e.g. {width}x{height}, than the "
+            f"video, {video.width}x{video.height}: boxes are scaled by {across:.4g} and {down:.4g}",
+        )
+    rows = Rows(
+        array[:, 0],
+        array[:, 1:5],
+        array[:, 5],
+        np.array(classes, np.float64),
+        places.__getitem__,
+        names,
+        masks if any(masks) else [],
+        notes,
+    )
+    return rows.in_video(path)
 
 
-def _frames_of_images(path: Path, content: dict[str, Any], video: Video) -> dict[int | str, int]:
-    """Frame numbers by image id; 0 for the images of other videos in the same file."""
+def _frames_of_names(
+    path: Path, results: list[dict[str, Any]], video: Video, numbering: Numbering
+) -> tuple[dict[str, int], tuple[str, ...]]:
+    """Frames by the names of images that stand in place of numbers, 0 for those not in the video; and notes on how.
+
+    Empty where they are numbers, also as text.
+    """
+    ids = [result.get("image_id", result.get("file_name")) for result in results]
+    names = list(dict.fromkeys(one for one in ids if isinstance(one, str)))
+    if not names or len(names) < len(set(map(str, ids))):
+        return {}, ()
+    if all(re.fullmatch(r"[0-9]{1,18}", name) for name in names) and not match_names(names, video.file_names):
+        return {}, ()
+    joined = join_images([Label(name) for name in names], video, numbering, path)
+    return dict(zip(names, joined.frames, strict=True)), joined.notes
+
+
+def _own_images(path: Path, content: dict[str, Any], video: Video) -> list[dict[str, Any]]:
+    """The images of this video, where the file holds several."""
     images = _dicts(path, content["images"], "images")
-    ours = images
     for i, image in enumerate(images):
         for key in ("id", "video_id"):
             if not is_key(image.get(key, 0)):
                 raise InputError(f"{path}, images[{i}]: {key} must be a number or a text, got {shown(image[key])}")
     videos = sorted({image["video_id"] for image in images if "video_id" in image}, key=str)
-    if len(videos) > 1:
-        listed_videos = _dicts(path, content.get("videos", []), "videos")
-        called = {v["id"]: str(v.get("name")) for v in listed_videos if is_key(v.get("id"))}
-        wanted = [v for v in videos if video.name in (called.get(v), PurePosixPath(called.get(v, "")).stem)]
-        if len(wanted) != 1:
-            listed = ", ".join(called.get(v, str(v)) for v in videos[:5])
-            raise InputError(
-                f"{path} holds {len(videos)} videos ({listed}{', ...' if len(videos) > 5 else ''}), "
-                f"none called {video.name!r}; rename the source, or give a file of this video only"
-            )
-        ours = [image for image in images if image.get("video_id") == wanted[0]]
-    position = {name: number for number, name in enumerate(video.file_names, 1)}
-    files = [PurePosixPath(str(image.get("file_name", "")).replace("\\", "/")).name for image in ours]
-    frames: dict[int | str, int] = {image.get("id", -1): 0 for image in images}
-    holder: dict[int, str] = {}
-    by_file = all(name in position for name in files)
-    by_frame_id = not by_file and all("frame_id" in image for image in ours)
-    for i, (image, name) in enumerate(zip(ours, files, strict=True)):
-        identity = image.get("id")
+    if len(videos) <= 1:
+        return images
+    listed_videos = _dicts(path, content.get("videos", []), "videos")
+    called = {v["id"]: str(v.get("name")) for v in listed_videos if is_key(v.get("id"))}
+    wanted = [v for v in videos if video.name in (called.get(v), PurePosixPath(called.get(v, "")).stem)]
+    if len(wanted) != 1:
+        listed = ", ".join(called.get(v, str(v)) for v in videos[:5])
+        raise InputError(
+            f"{path} holds {len(videos)} videos ({listed}{', ...' if len(videos) > 5 else ''}), "
+            f"none called {video.name!r}; rename the source, or give a file of this video only"
+        )
+    return [image for image in images if image.get("video_id") == wanted[0]]
+
+
+def _frames_of_images(
+    path: Path, content: dict[str, Any], own: list[dict[str, Any]], video: Video, numbering: Numbering
+) -> tuple[dict[int | str, int], tuple[str, ...]]:
+    """Frame numbers by image id, 0 for images that are not of this video or not in it; and notes on how."""
+    labels = []
+    for image in own:
+        identity, name = image.get("id"), file_part(image.get("file_name", ""))
         if not is_key(identity):
             raise InputError(f"{path}, an image {name!r}: id must be a number or a text, got {shown(identity)}")
-        frame = i + 1
-        if by_file:
-            frame = position[name]
-        elif by_frame_id:
-            frame = whole(image, "frame_id", f"{path}, image {identity}", MAX_FRAME - 1) + 1
-            if frame < 1:
-                raise InputError(f"{path}, image {identity}: frame_id counts from 0, got {frame - 1}; fix it")
-        if frame in holder:
+        frame = None
+        for key in ("frame_id", "frame_index"):
+            if frame is None and key in image:
+                frame = whole(image, key, f"{path}, image {identity}", MAX_FRAME - 1)
+                if frame < 0:
+                    raise InputError(f"{path}, image {identity}: {key} must be 0 or more, got {frame}; fix it")
+        labels.append(Label(str(image.get("file_name", "")), frame))
+    joined = join_images(labels, video, numbering, path)
+    frames: dict[int | str, int] = {image.get("id", -1): 0 for image in content["images"]}
+    holder: dict[int, str] = {}
+    for image, frame in zip(own, joined.frames, strict=True):
+        if frame and frame in holder:
             raise InputError(
-                f"{path}: images {holder[frame]} and {identity} are both frame {frame}; give a file of one video only"
+                f"{path}: images {holder[frame]} and {image['id']} are both frame {frame}; give a file of one video "
+                "only"
             )
-        holder[frame] = str(identity)
-        frames[identity] = frame
-    return frames
+        holder[frame] = str(image["id"])
+        frames[image["id"]] = frame
+    return frames, joined.notes
+
+
+def _sizes(path: Path, own: list[dict[str, Any]], video: Video) -> dict[Any, tuple[float, float]]:
+    """Of images of another size than the video's: by id, by what x and y are to be multiplied.
+
+    Raises:
+        InputError: an image is turned: it is as wide as the video is high.
+    """
+    factors = {}
+    for image in own:
+        size: tuple[Any, Any] = image.get("width"), image.get("height")
+        if not all(is_number(side) and 0 < side < MAX_FRAME for side in size) or size == (video.width, video.height):
+            continue
+        if video.width != video.height and size == (video.height, video.width):
+            raise InputError(
+                f"{path}, image {image.get('id')}: it is {size[0]}x{size[1]}, and the video {video.width}x"
+                f"{video.height}: one of them is turned; give boxes of upright pictures"
+            )
+        factors[image.get("id")] = video.width / size[0], video.height / size[1]
+    return factors
+
+
+def _size(own: list[dict[str, Any]], sizes: dict[Any, tuple[float, float]]) -> tuple[Any, tuple[float, float]]:
+    image = next(image for image in own if image.get("id") in sizes)
+    return (image["width"], image["height"]), sizes[image["id"]]
+
+
+def scaled_polygons(mask: Any, across: float, down: float) -> Any:
+    """Polygons of a ``segmentation`` with x and y multiplied; run lengths stay as they are."""
+    if not (isinstance(mask, list) and all(isinstance(part, list) and all(map(is_number, part)) for part in mask)):
+        return mask
+    return [[value * (down if i % 2 else across) for i, value in enumerate(part)] for part in mask]
 
 
 def _dicts(path: Path, value: Any, label: str) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Tracks as "CVAT for video 1.1", to be reviewed and corrected in CVAT.
+"""Tracks as "CVAT for video 1.1", to be reviewed and corrected in CVAT; and the boxes of CVAT's xml as detections.
 
 A ``track`` has a ``box`` for each tracked frame, a keyframe; CVAT draws the frames between by itself. Where a track
 is not seen, a box that is ``outside`` ends it. A box that fills a gap is no keyframe: it is on the line that CVAT draws
@@ -9,11 +9,21 @@ Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and ..
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from masa_track.errors import InputError
+from masa_track.formats.detection_file import Rows, Video
+from masa_track.formats.joining import Joined, Label, Numbering, join_images, join_numbers, match_names
+from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between
 from masa_track.formats.run import Run
+
+_SHAPES = {"polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton"}
+_STEP = re.compile(r"step=([1-9][0-9]{0,5})")
 
 
 def cvat_xml(run: Run) -> str:
@@ -56,3 +66,128 @@ def _add_box(track: ET.Element, frame: int, box: np.ndarray, outside: bool = Fal
     sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), (f"{value:.2f}" for value in box), strict=True))
     state = {"outside": str(int(outside)), "occluded": "0", "keyframe": str(int(keyframe)), "z_order": "0"}
     ET.SubElement(track, "box", {"frame": str(frame - 1), **state, **sides})
+
+
+def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows:
+    """The boxes of "CVAT for video 1.1" or "CVAT for images 1.1".
+
+    A task of a part of a video counts from its ``start_frame``, which is applied. Boxes of a task of another size are
+    scaled.
+
+    Raises:
+        InputError: it is no such xml, or a box has another form.
+    """
+    if "<!DOCTYPE" in text or "<!ENTITY" in text:
+        raise InputError(f"{path}: an xml of CVAT has no document type: remove it")
+    try:
+        root = ET.fromstring(text)
+    except ET.ParseError as error:
+        raise InputError(f"{path} is not whole xml ({error}): write it anew") from error
+    if root.tag != "annotations":
+        raise InputError(f"{path} must be CVAT's xml of <annotations>, got <{root.tag}>")
+    names: dict[str, int] = {}
+    for label in root.iter("label"):
+        names.setdefault((label.findtext("name") or "").strip(), len(names))
+    size = root.find(".//original_size")
+    scale = np.ones(2)
+    if size is not None:
+        scale = _scale(path, size.findtext("width"), size.findtext("height"), video)
+    start, stop = _whole_text(path, root, "start_frame") or 0, _whole_text(path, root, "stop_frame")
+    step = int(found_step[1]) if (found_step := _STEP.search(root.findtext("./meta/task/frame_filter") or "")) else 1
+    last = -1 if stop is None else (stop - start) // step
+    found: list[tuple[np.ndarray, str, str]] = []  # xyxy, class, place
+    frames: list[int] = []
+    for track in root.iter("track"):
+        place = f"track {track.get('id')}"
+        keyframes = []
+        for box in track.iter("box"):
+            seen = _attribute(path, place, box, "outside", "0") == 0
+            keyframes.append(Keyframe(_frame(path, place, box, "frame"), _sides(path, place, box), seen, seen))
+        for frame, sides in boxes_between(keyframes, last):
+            frames.append(frame * step + start)
+            found.append((np.array(sides) * [*scale, *scale], track.get("label") or "", place))
+    if found:
+        joined = join_numbers(frames, video, numbering, path, base=0)
+        frames = joined.frames
+    else:
+        images = list(root.iter("image"))
+        names_of = [image.get("name") or "" for image in images]
+        if video.file_names and not numbering.given and match_names(names_of, video.file_names):
+            joined = join_images([Label(name) for name in names_of], video, numbering, path)
+        elif images:
+            ids = [_frame(path, "image", image, "id") * step + start for image in images]
+            joined = join_numbers(ids, video, numbering, path, base=0)
+        else:
+            joined = Joined([])
+        for image, number in zip(images, joined.frames, strict=True):
+            scale = _scale(path, image.get("width"), image.get("height"), video)
+            for box in image.iter("box"):
+                place = f"image {image.get('id')}"
+                sides = _sides(path, place, box)
+                found.append((np.array(sides) * [*scale, *scale], box.get("label") or "", place))
+                frames.append(number)
+    others = sum(1 for parent in root if parent.tag in ("track", "image") for one in parent if one.tag in _SHAPES)
+    notes = joined.notes
+    if others:
+        notes = (*notes, f"{path}: {others} shapes that are no boxes are left out")
+    if not found:
+        raise InputError(f"{path} holds no boxes: CVAT's xml of tracks, or of images with boxes, is needed")
+    for _, name, _ in found:
+        names.setdefault(name, len(names))
+    xyxy = np.array([row[0] for row in found], np.float64)
+    classes = np.array([names[row[1]] for row in found], np.float64)
+    return Rows(
+        np.array(frames, np.float64),
+        np.hstack((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2])),
+        np.ones(len(found)),
+        classes,
+        lambda i: found[i][2],
+        {number: name for name, number in names.items()},
+        notes=notes,
+    ).in_video(path)
+
+
+def _scale(path: Path, width: Any, height: Any, video: Video) -> np.ndarray:
+    """(2,) by what x and y are multiplied to be of the video."""
+    try:
+        size = float(width), float(height)
+    except (TypeError, ValueError):
+        return np.ones(2)
+    if min(size) <= 0:
+        return np.ones(2)
+    if size == (video.height, video.width) and video.width != video.height:
+        raise InputError(
+            f"{path}: its pictures are {width}x{height}, the video is {video.width}x{video.height}: turned"
+        )
+    return np.array([video.width / size[0], video.height / size[1]])
+
+
+def _sides(path: Path, place: str, box: ET.Element) -> tuple[float, ...]:
+    return tuple(_attribute(path, place, box, name) for name in ("xtl", "ytl", "xbr", "ybr"))
+
+
+def _frame(path: Path, place: str, element: ET.Element, name: str) -> int:
+    value = _attribute(path, place, element, name)
+    if value != int(value) or not 0 <= value <= MOST_FRAMES:
+        raise InputError(f"{path}, {place}: {name} must be a frame number from 0, got {value:g}; fix it")
+    return int(value)
+
+
+def _attribute(path: Path, place: str, element: ET.Element, name: str, default: str = "") -> float:
+    text = element.get(name, default)
+    try:
+        value = float(text)
+        if abs(value) <= 2**53:
+            return value
+    except ValueError:
+        pass
+    raise InputError(f"{path}, {place}: {name} must be a number, got {text[:60]!r}; fix it")
+
+
+def _whole_text(path: Path, root: ET.Element, name: str) -> int | None:
+    text = root.findtext(f"./meta/task/{name}")
+    if text is None or not text.strip():
+        return None
+    if not (text.strip().isdecimal() and len(text.strip()) < 8):
+        raise InputError(f"{path}: {name} must be a whole number, got {text[:60]!r}; fix it")
+    return int(text)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import supervision as sv
+
+from masa_track.errors import InputError
 
 
 class Video(Protocol):
@@ -44,6 +46,7 @@ class DetectionFile:
         class_ids: (N,) int64.
         masks: N times what the file has as a mask, see :func:`~masa_track.masks.compressed`, or None; empty if it has
             none at all.
+        notes: sentences on how rows were joined with frames, for the user.
     """
 
     path: Path
@@ -53,6 +56,7 @@ class DetectionFile:
     scores: np.ndarray = field(repr=False)
     class_ids: np.ndarray = field(repr=False)
     masks: tuple[Any, ...] = field(default=(), repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -83,3 +87,27 @@ class Rows:
     place: Callable[[int], str]
     class_names: dict[int, str] = field(default_factory=dict)
     masks: list[Any] = field(default_factory=list)  # N of them, or none
+    notes: tuple[str, ...] = ()  # on how rows were joined with frames
+
+    def in_video(self, path: Path) -> Rows:
+        """The rows without those of frame 0, which have no frame in the video.
+
+        Raises:
+            InputError: none is left.
+        """
+        if len(self.frames) and not self.frames.any():
+            raise InputError(f"{path} has no detections for this video: none of its rows is of one of the frames")
+        return self.only(self.frames != 0)
+
+    def only(self, keep: np.ndarray) -> Rows:
+        """The rows where ``keep`` (N,) bool is true."""
+        places = np.flatnonzero(keep)
+        return replace(
+            self,
+            frames=self.frames[keep],
+            xywh=self.xywh[keep],
+            scores=self.scores[keep],
+            class_ids=self.class_ids[keep],
+            place=lambda i: self.place(int(places[i])),
+            masks=[self.masks[i] for i in places] if self.masks else [],
+        )

@@ -1,9 +1,10 @@
-"""Detections in: MOTChallenge text, COCO json or npz, read and checked against the video before any work is done."""
+"""Detections in: a file of any known format, read and checked against the video before any work is done."""
 
 from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,17 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.formats.coco_vid import read_coco_detections
+from masa_track.formats.cvat import read_cvat
 from masa_track.formats.detection_file import DetectionFile, Rows, Video
-from masa_track.formats.json_file import MAX_FRAME
-from masa_track.formats.mot import read_mot_detections
+from masa_track.formats.joining import Joined, Label, Numbering, join_images, join_numbers
+from masa_track.formats.json_file import MAX_FRAME, parse_json
+from masa_track.formats.kitti import is_kitti, read_kitti
+from masa_track.formats.label_studio import is_label_studio, read_label_studio
+from masa_track.formats.mot import MOT_LINE, mot_table, read_mot_detections
+from masa_track.formats.named_rows import is_named, read_named
 from masa_track.formats.npz import read_npz
+from masa_track.formats.tables import BadRows, has_header, header_rows
+from masa_track.formats.yolo import read_yolo
 
 # Boxes partly outside the picture are normal in truth that completes hidden people: in the MOT15 and MOT17 training
 # sets a box reaches 1.37 x the height (ETH-Pedcross2) and 1.25 x the width (MOT17-05), but none lies wholly outside.
@@ -23,18 +31,24 @@ MAX_OUTSIDE = 0.02
 MAX_NUMBER = 1e38  # what float32 holds, with room to add two of them
 
 
-def read_detections(path: str | Path, video: Video) -> DetectionFile:
+def read_detections(
+    path: str | Path, video: Video, numbering: Numbering | None = None, skip_bad_rows: bool = False
+) -> DetectionFile:
     """Reads a file of detections and checks that they can be this video's.
+
+    The format is found from the content. docs/concepts/formats.md lists them all.
 
     MOTChallenge text is ``frame,id,left,top,width,height[,confidence[,class,...]]`` with 1-based frames and pixels:
     ``det.txt``, ``gt.txt`` or a tracker's results. Where the ids are not all -1, rows with confidence 0 are those
-    MOTChallenge ignores, and left out. The eighth column is the class only if it is a whole number of at least 1 in
-    every row; otherwise (-1, or MOT15's world coordinates) the class is 0.
+    MOTChallenge ignores, and left out. Columns are separated by commas, semicolons, tabs or blanks. The eighth column
+    is the class if it is a whole number of at least 1 in every row, or of at least 0 and not all the same; otherwise
+    (-1, or MOT15's world coordinates) the class is 0.
 
     COCO json is a bare list of results (``image_id`` is the 1-based frame number, 0-based if any is 0; or the name of
-    an image), or a dict of images, annotations and categories. Its images are the video's by ``file_name`` where the
-    video is made of images of those names, else by COCO-VID's 0-based ``frame_id``, else by their order. Boxes are
-    0-based xywh; crowd annotations are left out.
+    an image), or a dict of images, annotations and categories. Boxes are 0-based xywh; crowd annotations are left out.
+    Boxes of images of another size than the video's are scaled.
+
+    :mod:`masa_track.formats.joining` finds the frame of each row.
 
     An npz has the arrays that :mod:`masa_track.formats.npz` lists. Its masks, and ``segmentation`` of COCO json,
     are kept as they are.
@@ -44,14 +58,16 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
     Args:
         path: the file.
         video: an open source.
+        numbering: how the file numbers frames; None: it is found out.
+        skip_bad_rows: leave out rows that make no sense, and note them, in place of refusing the file.
 
     Raises:
         InputError: the file cannot be read or holds no detections, a row of it makes no sense, or its frames or boxes
             are not of this video. The message names the file and the line, or the annotation.
     """
     path = Path(path)
-    rows = _read_npz(path, video) if zipfile.is_zipfile(path) else _read_text(path, video)
-    _check_rows(path, rows)
+    bad = BadRows(path, skip_bad_rows)
+    rows = _check_rows(path, _read(path, video, numbering or Numbering(), bad), bad)
     _check_video(path, rows, video)
     order = np.argsort(rows.frames, kind="stable")
     xyxy = rows.xywh.copy()
@@ -64,53 +80,120 @@ def read_detections(path: str | Path, video: Video) -> DetectionFile:
         scores=np.where(rows.scores == -1, 1.0, rows.scores)[order].astype(np.float32),
         class_ids=rows.class_ids[order].astype(np.int64),
         masks=tuple(rows.masks[i] for i in order) if rows.masks else (),
+        notes=(*rows.notes, *bad.notes),
     )
 
 
-def _read_text(path: Path, video: Video) -> Rows:
+def _read(path: Path, video: Video, numbering: Numbering, bad: BadRows) -> Rows:
+    if path.is_dir():
+        return read_yolo(path, video, numbering, bad)
+    if zipfile.is_zipfile(path):
+        return _read_npz(path, video, numbering)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(f"detections {str(path)!r} cannot be read: {error.strerror}; check the path") from error
+    if data.startswith(b"\x93NUMPY"):
+        return _joined_rows(path, _read_npy(path), video, numbering, bad)
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz") from error
     if "\0" in text:
         raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz")
     if not text.strip():
         raise InputError(f"{path} is empty: give MOTChallenge text, COCO json or npz")
-    return read_coco_detections(path, text, video) if text.lstrip()[0] in "[{" else read_mot_detections(path, text)
+    first = text.lstrip()[0]
+    if first in "[{":
+        return _read_json(path, text, video, numbering, bad)
+    if first == "<":
+        return read_cvat(path, text, video, numbering)
+    if is_kitti(text):
+        return _joined_rows(path, read_kitti(path, text, bad), video, numbering, bad, base=0)
+    if has_header(text):
+        entries = ((f"line {number}", row) for number, row in header_rows(text))
+        return read_named(path, entries, video, numbering, bad)
+    return _joined_rows(path, read_mot_detections(path, text, bad), video, numbering, bad)
 
 
-def _read_npz(path: Path, video: Video) -> Rows:
+def _read_json(path: Path, text: str, video: Video, numbering: Numbering, bad: BadRows) -> Rows:
+    try:
+        content = parse_json(text)
+    except ValueError as error:
+        raise InputError(f"{path} is not whole json ({error}): write it anew") from error
+    if is_named(content):
+        entries = ((f"row [{i}]", row if isinstance(row, dict) else {}) for i, row in enumerate(content))
+        return read_named(path, entries, video, numbering, bad)
+    if is_label_studio(content):
+        return read_label_studio(path, content, video, numbering)
+    return read_coco_detections(path, content, video, numbering)
+
+
+def _joined_rows(path: Path, rows: Rows, video: Video, numbering: Numbering, bad: BadRows, base: int = 1) -> Rows:
+    """The rows with frames of the video; ``frames`` are whole numbers of the file."""
+    valid = (rows.frames == np.floor(rows.frames)) & (np.abs(rows.frames) <= MAX_FRAME)
+    if not numbering.given:
+        valid &= rows.frames >= base
+    if not valid.all() and (not bad.skip or not valid.any()):
+        return rows  # they are refused with their line
+    for i in np.flatnonzero(~valid).tolist():
+        bad.add(rows.place(i), f"frames are whole numbers from {base}, got {rows.frames[i]:g}")
+    rows = rows.only(valid)
+    joined = join_numbers(rows.frames.astype(np.int64).tolist(), video, numbering, path, base)
+    return replace(rows, frames=np.array(joined.frames, np.float64), notes=joined.notes).in_video(path)
+
+
+def _read_npy(path: Path) -> Rows:
+    """An array (N, 6 or more) of MOTChallenge's columns; what follows the tenth, as features, is left out."""
+    try:
+        table = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise InputError(f"{path} is no plain array of numpy: {error}") from error
+    if table.ndim != 2 or table.shape[1] < 6 or table.dtype.kind not in "iuf":
+        raise InputError(
+            f"{path} must hold numbers (N, 6 or more) with the columns {MOT_LINE}, got {table.shape} {table.dtype}"
+        )
+    return mot_table(path, table.astype(np.float64)[:, :10], lambda i: f"row {i}")
+
+
+def _read_npz(path: Path, video: Video, numbering: Numbering) -> Rows:
     found = read_npz(path)
     frames = found.frames
-    ours = {Path(name).stem: number for number, name in enumerate(video.file_names, 1)}
-    if found.file_names and ours:
-        missing = [name for name in found.file_names if name not in ours]
-        if missing:
-            raise InputError(
-                f"{path}: its images are not this video's: {missing[0]!r} ({len(missing)} of {len(found.file_names)}) "
-                "is not among them; give the file made on this video, or all its images"
-            )
-        frames = np.array([ours[name] for name in found.file_names])[frames - 1]
+    if found.file_names:
+        joined = join_images([Label(name) for name in found.file_names], video, numbering, path)
+        frames = np.array(joined.frames, np.int64)[frames - 1]
+    elif len(frames) and frames.min() >= (0 if numbering.given else 1):
+        joined = join_numbers(frames.tolist(), video, numbering, path)
+        frames = np.array(joined.frames, np.int64)
+    else:
+        joined = Joined([])
     xywh = found.boxes.copy()
     xywh[:, 2:] -= xywh[:, :2]
     where = "box {}".format
-    return Rows(frames.astype(np.float64), xywh, found.scores, found.labels, where, found.class_names, found.masks)
+    columns = frames.astype(np.float64), xywh, found.scores, found.labels
+    rows = Rows(*columns, where, found.class_names, found.masks, joined.notes)
+    return rows.in_video(path) if joined.frames else rows
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Checks
 
 
-def _check_rows(path: Path, rows: Rows) -> None:
+def _check_rows(path: Path, rows: Rows, bad: BadRows) -> Rows:
+    """The rows that make sense.
+
+    Raises:
+        InputError: a row makes none, and is not to be skipped; or none is left.
+    """
     if not len(rows.frames):
         raise InputError(f"{path} holds no detections: nothing could be tracked")
 
-    def refuse(bad: Any, say: Callable[[int], str]) -> None:
-        if bad.any():
-            i = int(bad.argmax())
-            raise InputError(f"{path}, {rows.place(i)}: {say(i)}")
+    wrong = np.zeros(len(rows.frames), bool)
+
+    def refuse(these: Any, say: Callable[[int], str]) -> None:
+        for i in np.flatnonzero(these & ~wrong).tolist():
+            bad.add(rows.place(i), say(i))
+        wrong[:] |= these
 
     numbers = np.column_stack((rows.frames, rows.xywh, rows.scores))
     beyond = ~(np.abs(numbers) <= MAX_NUMBER).all(axis=1)
@@ -125,8 +208,11 @@ def _check_rows(path: Path, rows: Rows) -> None:
     )
     refuse(
         (rows.frames < 1) | (rows.frames != np.floor(rows.frames)) | (rows.frames > MAX_FRAME),
-        lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; fix it",
+        lambda i: f"frames are whole numbers from 1, got {rows.frames[i]:g}; fix it, or give --frame-base 0",
     )
+    if wrong.all():
+        raise InputError(f"{path} holds no detections: none of its {len(wrong)} rows makes sense")
+    return rows.only(~wrong) if wrong.any() else rows
 
 
 def _check_video(path: Path, rows: Rows, video: Video) -> None:

@@ -1,4 +1,4 @@
-"""Tracks as Label Studio's tasks of videos with predictions, to be reviewed and corrected there.
+"""Tracks as Label Studio's tasks of videos with predictions, to be reviewed there; and boxes of its json as detections.
 
 A track is a ``videorectangle`` with a ``sequence`` of keyframes: place and size in per cent of the picture, frames
 counted from 1, ``time`` in seconds. A keyframe that is not ``enabled`` is the last before a gap, or of the track. A box
@@ -9,10 +9,19 @@ Source: https://labelstud.io/tags/videorectangle and https://labelstud.io/guide/
 
 from __future__ import annotations
 
+from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
+import numpy as np
+
 from masa_track import __version__
+from masa_track.association.offline import uneven
+from masa_track.errors import InputError
+from masa_track.formats.detection_file import Rows, Video
+from masa_track.formats.joining import Numbering, join_numbers
+from masa_track.formats.json_file import is_finite, whole
+from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between
 from masa_track.formats.run import Run
 
 
@@ -24,6 +33,7 @@ def label_studio_task(run: Run, video: str) -> dict[str, Any]:
         video: where Label Studio finds the video: an address, or ``/data/local-files/?d=...``.
     """
     count = int(run.frames[-1])
+    even = uneven(run.frames, run.times, run.fps) is None
     results = []
     for track_id, number, places in run.tracks():
         sequence = []
@@ -42,7 +52,7 @@ def label_studio_task(run: Run, video: str) -> dict[str, Any]:
                         "y": round(100 * y1 / run.height, 4),
                         "width": round(100 * (x2 - x1) / run.width, 4),
                         "height": round(100 * (y2 - y1) / run.height, 4),
-                        "time": round(frame / run.fps, 6),
+                        "time": round(frame / run.fps if even else float(run.times[run.rows[place]]), 6),
                     }
                 )
         filled, smoothed = int(run.filled[places].sum()), int(run.smoothed[places].sum())
@@ -75,3 +85,73 @@ def label_studio_config(runs: list[Run]) -> str:
         f'  <Labels name="videoLabels" toName="video">\n{labels}  </Labels>\n'
         "</View>\n"
     )
+
+
+def is_label_studio(content: Any) -> bool:
+    """Whether json is Label Studio's: tasks with annotations or predictions."""
+    first = content[0] if isinstance(content, list) and content else content
+    return isinstance(first, dict) and "data" in first and ("annotations" in first or "predictions" in first)
+
+
+def read_label_studio(path: Path, content: Any, video: Video, numbering: Numbering) -> Rows:
+    """The boxes of a task: its annotations, or else its predictions.
+
+    Frames between keyframes are interpolated, as Label Studio shows them.
+
+    Raises:
+        InputError: no task or several are of this video, or a box has another form.
+    """
+    task = _task_of(path, content if isinstance(content, list) else [content], video)
+    done = [one for one in task.get("annotations") or task.get("predictions") or () if isinstance(one, dict)]
+    names: dict[str, int] = {}
+    rows: list[tuple[int, tuple[float, ...], int, str]] = []
+    others = 0
+    for one in done:
+        for result in one.get("result") or ():
+            if not (isinstance(result, dict) and isinstance(value := result.get("value"), dict)):
+                raise InputError(f"{path}: each result of a task must be an object with a value")
+            if not isinstance(sequence := value.get("sequence"), list):
+                others += 1  # not a box of a video
+                continue
+            place = f"result {result.get('id')}"
+            label = next(iter(value.get("labels") or ()), "object")
+            number = names.setdefault(str(label), len(names))
+            last = whole(value, "framesCount", f"{path}, {place}", MOST_FRAMES) if "framesCount" in value else 0
+            keyframes = [_keyframe(f"{path}, {place}", entry, video) for entry in sequence]
+            rows += [(frame, box, number, place) for frame, box in boxes_between(keyframes, last)]
+    if not rows:
+        raise InputError(f"{path} holds no boxes of a video: Label Studio's videorectangle results are needed")
+    xyxy = np.array([row[1] for row in rows], np.float64)
+    joined = join_numbers([row[0] for row in rows], video, numbering, path)
+    notes = joined.notes
+    if others:
+        notes = (*notes, f"{path}: {others} results that are no boxes of a video are left out")
+    return Rows(
+        np.array(joined.frames, np.float64),
+        np.hstack((xyxy[:, :2], xyxy[:, 2:] - xyxy[:, :2])),
+        np.ones(len(rows)),
+        np.array([row[2] for row in rows], np.float64),
+        lambda i: rows[i][3],
+        {number: name for name, number in names.items()},
+        notes=notes,
+    ).in_video(path)
+
+
+def _task_of(path: Path, tasks: list[Any], video: Video) -> dict[str, Any]:
+    if not all(isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks):
+        raise InputError(f"{path}: each task of Label Studio must be an object with data")
+    if len(tasks) == 1:
+        return dict(tasks[0])
+    named = [task for task in tasks if any(PurePosixPath(str(one)).stem == video.name for one in task["data"].values())]
+    if len(named) != 1:
+        raise InputError(f"{path} holds {len(tasks)} tasks, {len(named)} of them of {video.name}: give one task")
+    return dict(named[0])
+
+
+def _keyframe(place: str, entry: Any, video: Video) -> Keyframe:
+    if not isinstance(entry, dict) or not all(is_finite(entry.get(key)) for key in ("x", "y", "width", "height")):
+        raise InputError(f"{place}: a keyframe must have x, y, width and height in per cent, got {str(entry)[:60]}")
+    left, top = entry["x"] * video.width / 100, entry["y"] * video.height / 100
+    right, bottom = left + entry["width"] * video.width / 100, top + entry["height"] * video.height / 100
+    goes_on = entry.get("enabled") is not False
+    return Keyframe(whole(entry, "frame", place, MOST_FRAMES), (left, top, right, bottom), True, goes_on)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,59 +18,98 @@ from masa_track.formats.rows import (
     track_ids,
     tracked_rows,
 )
+from masa_track.formats.tables import BadRows, fields_of, lines_of, separator_of
 from masa_track.formats.writer import Appender, close_writer, create_part
 
 MOT_LINE = "frame,id,left,top,width,height,confidence"
 
 
-def read_mot_detections(path: Path, text: str) -> Rows:
-    """The rows of a MOTChallenge text; ``path`` is for messages.
+VISDRONE = (
+    *("ignored regions", "pedestrian", "people", "bicycle", "car", "van", "truck", "tricycle", "awning-tricycle"),
+    *("bus", "motor", "others"),
+)
+
+
+def read_mot_detections(path: Path, text: str, bad: BadRows) -> Rows:
+    """The rows of a MOTChallenge text, whose columns are separated by commas, semicolons, tabs or blanks.
+
+    Args:
+        path: of the file, for messages.
+        text: what it holds.
+        bad: takes lines of another form.
 
     Raises:
         InputError: for lines of another form.
     """
-    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    lines = lines_of(text)
     numbers = np.array([number for number, line in enumerate(lines, 1) if line.strip()])
+    separator = separator_of(lines[numbers[0] - 1])
     try:
         # All at once is five times as fast as a line at a time, but its errors name no line.
-        table = np.loadtxt(lines, delimiter=",", comments=None, ndmin=2)
+        table = np.loadtxt(lines, delimiter=separator, comments=None, ndmin=2)
     except ValueError:
-        table = _parse_lines(path, lines)
+        table, numbers = _parse_lines(lines, separator, bad)
+    if table.shape[1] < 6:
+        raise InputError(f"{path}, line {numbers[0]}: {table.shape[1]} columns, MOTChallenge lines are {MOT_LINE}")
+    return mot_table(path, table, lambda i: f"line {numbers[i]}")
+
+
+def mot_table(path: Path, table: np.ndarray, place: Callable[[int], str]) -> Rows:
+    """The rows of a table (N, 6 or more) float64 of MOTChallenge's columns.
+
+    Ten columns with truncation and occlusion at the end are VisDrone's: their pixels count from 0, and classes have
+    its names.
+
+    Raises:
+        InputError: all rows are to be ignored.
+    """
     columns = table.shape[1]
-    if columns < 6:
-        raise InputError(f"{path}, line {numbers[0]}: {columns} columns, MOTChallenge lines are {MOT_LINE}")
     scores = table[:, 6] if columns > 6 else np.ones(len(table))
+    visdrone = columns == 10 and _is_visdrone(table)
     keep = np.ones(len(table), bool)
     if (table[:, 1] != -1).any():
         keep = scores != 0
+        if visdrone:
+            keep &= ~np.isin(table[:, 7], (0, 11))
         if not keep.any():
             raise InputError(f"{path} holds no detections: confidence is 0, to be ignored, in all {len(table)} lines")
-    table, scores, numbers = table[keep], scores[keep], numbers[keep]
+    places = np.flatnonzero(keep)
+    table, scores = table[keep], scores[keep]
     classes = np.zeros(len(table))
-    if columns > 7 and (table[:, 7] >= 1).all() and (table[:, 7] == np.floor(table[:, 7])).all():
-        classes = table[:, 7]
-    return Rows(table[:, 0], table[:, 2:6] - [1, 1, 0, 0], scores, classes, lambda i: f"line {numbers[i]}")
+    if columns > 7:
+        eighth = table[:, 7]
+        whole = (eighth >= 0).all() and (eighth == np.floor(eighth)).all()
+        if whole and len(eighth) and (eighth.min() >= 1 or eighth.min() < eighth.max()):
+            classes = eighth
+    names = dict(enumerate(VISDRONE)) if visdrone else {}
+    boxes = table[:, 2:6] - ([0, 0, 0, 0] if visdrone else [1, 1, 0, 0])
+    return Rows(table[:, 0], boxes, scores, classes, lambda i: place(int(places[i])), names)
 
 
-def _parse_lines(path: Path, lines: Sequence[str]) -> np.ndarray:
-    """(N, 6 to 8) float64: as many columns as every line has."""
-    rows = []
+def _is_visdrone(table: np.ndarray) -> bool:
+    category, truncation, occlusion = table[:, 7], table[:, 8], table[:, 9]
+    fits = np.isin(category, range(12)) & np.isin(truncation, (0, 1)) & np.isin(occlusion, (0, 1, 2))
+    return bool(fits.all() and (occlusion.any() or truncation.any()))
+
+
+def _parse_lines(lines: Sequence[str], separator: str | None, bad: BadRows) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 6 to 8) float64, as many columns as every line has; and the numbers of the lines."""
+    rows, numbers = [], []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        fields = line.strip().rstrip(",").split(",")
+        fields = fields_of(line, separator)
         if len(fields) < 6:
-            raise InputError(
-                f"{path}, line {number}: {len(fields)} columns, MOTChallenge lines are {MOT_LINE}; got {_short(line)}"
-            )
+            bad.add(f"line {number}", f"{len(fields)} columns, MOTChallenge lines are {MOT_LINE}; got {_short(line)}")
+            continue
         try:
-            rows.append([float(field) for field in fields[:8]])
-        except ValueError as error:
-            raise InputError(
-                f"{path}, line {number}: not numbers: {_short(line)}; MOTChallenge lines are {MOT_LINE}"
-            ) from error
-    columns = min(map(len, rows))
-    return np.array([row[:columns] for row in rows])
+            rows.append([float(field) for field in fields[:10]])
+        except ValueError:
+            bad.add(f"line {number}", f"not numbers: {_short(line)}; MOTChallenge lines are {MOT_LINE}")
+            continue
+        numbers.append(number)
+    columns = min(map(len, rows), default=6)
+    return np.array([row[:columns] for row in rows], np.float64).reshape(-1, columns), np.array(numbers, np.int64)
 
 
 def _short(line: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from masa_track.errors import InputError
+from masa_track.formats.joining import Label, join_files
 from masa_track.formats.json_file import MAX_FRAME, objects, parse_json, whole
 from masa_track.formats.run import Run
 from masa_track.masks import mask_api
@@ -81,17 +82,15 @@ def tao_results(runs: list[Run], truth: str | Path) -> list[dict[str, Any]]:
     Raises:
         InputError: the file cannot be read, or a run's video, frames or classes are not in it.
     """
-    videos, classes, images, by_frame = _read_truth(Path(truth))
+    videos, classes, images = _read_truth(Path(truth))
     results: list[dict[str, Any]] = []
     next_id = 1
     for run in runs:
         video = _video_of(run, videos, truth)
-        known = images.get(video, {})
-        named = [known.get(_stem(name)) for name in run.file_names]
-        if any(image is not None for image in named):
-            where = named
-        else:
-            where = [by_frame.get(video, {}).get(frame) for frame in run.frames.tolist()]
+        listed = images.get(video, [])
+        ours = [Label(name, frame - 1) for name, frame in zip(run.file_names, run.frames.tolist(), strict=True)]
+        joined = join_files([label for _, label in listed], ours, run.path)
+        where = [None if place is None else listed[place][0] for place in joined]
         if not any(image is not None for image in where):
             raise InputError(f"--truth {truth} has none of the {len(where)} frames of {run.path}")
         for _, category, places in run.tracks():
@@ -109,8 +108,8 @@ def tao_results(runs: list[Run], truth: str | Path) -> list[dict[str, Any]]:
 
 def _read_truth(
     path: Path,
-) -> tuple[dict[int, str], dict[str, int], dict[int, dict[str, int]], dict[int, dict[int, int]]]:
-    """TAO's annotations: videos' names by id, class ids by name, image ids of a video by file name and by frame."""
+) -> tuple[dict[int, str], dict[str, int], dict[int, list[tuple[int, Label]]]]:
+    """TAO's annotations: videos' names by id, class ids by name, and the images of each video with their ids."""
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -124,14 +123,13 @@ def _read_truth(
     classes = {
         str(one.get("name")): whole(one, "id", f"{place}, categories") for one in _listed(content, place, "categories")
     }
-    by_name: dict[int, dict[str, int]] = {}
-    by_frame: dict[int, dict[int, int]] = {}
+    labels: dict[int, list[tuple[int, Label]]] = {}
     for i, image in enumerate(_listed(content, place, "images")):
         here = f"{place}, images[{i}]"
         video, number = whole(image, "video_id", here), whole(image, "id", here)
-        by_name.setdefault(video, {})[_stem(str(image.get("file_name")))] = number
-        by_frame.setdefault(video, {})[whole(image, "frame_index", here, MAX_FRAME) + 1] = number
-    return videos, classes, by_name, by_frame
+        label = Label(str(image.get("file_name", "")), whole(image, "frame_index", here, MAX_FRAME))
+        labels.setdefault(video, []).append((number, label))
+    return videos, classes, labels
 
 
 def _listed(content: dict[str, Any], place: str, key: str) -> list[dict[str, Any]]:
@@ -166,7 +164,3 @@ def _video_of(run: Run, videos: Mapping[Any, str], truth: str | Path) -> Any:
 def _xywh(run: Run, place: int) -> list[float]:
     x1, y1, x2, y2 = run.boxes[place].tolist()
     return [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)]
-
-
-def _stem(file_name: str) -> str:
-    return PurePosixPath(file_name.replace("\\", "/")).stem

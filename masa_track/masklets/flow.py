@@ -163,6 +163,9 @@ class FlowPropagator:
             masks = masks_of_prompt(proposal.image, scaled, None if before is None else before > 0.5)
             made = [mask.astype(np.float32) for mask in masks]
             qualities = [_separability(proposal.lab, probability) for probability in made]
+            if prompt.box is None:  # a point alone can mean a part or the whole: the one that stands out is taken
+                order = np.argsort(qualities, kind="stable")[::-1]
+                made, qualities = [made[k] for k in order], [qualities[k] for k in order]
         best = made[0]
         logit = 10.0 if (best > 0.5).any() else -10.0
         shown = None

@@ -187,7 +187,7 @@ class MaskletTracker:
         """(K,) bool, masklets that are not lost."""
         options, count = self.masklet_options, len(proposal.ids)
         areas = _areas(proposal)
-        confidence = _confidence(proposal)
+        confidence = proposal.confidence
         alive = (proposal.object_logits >= 0) & (areas > 0) & (proposal.predicted_iou >= options.least_iou)
         for place, identity in enumerate(proposal.ids.tolist()):
             known = self._known.get(identity)
@@ -209,7 +209,7 @@ class MaskletTracker:
     ) -> tuple[sv.Detections, list[tuple[int, int, float]], int]:
         """The rows to associate, hints on them, and how many of the last rows are of masklets alone."""
         given = sv.Detections.empty() if detections is None else detections
-        boxes, confidence = mask_boxes(proposal), _confidence(proposal)
+        boxes, confidence = mask_boxes(proposal), proposal.confidence
         overlap = box_iou(np.asarray(given.xyxy, np.float32).reshape(-1, 4), boxes)  # (N, K)
         overlap[:, ~alive] = 0
         hints = []
@@ -289,12 +289,6 @@ def hint_nats(overlap: float, confidence: float) -> float:
     """
     right = min(max(confidence, 0.0), 0.99)
     return float(np.clip(np.log(1 - right + right * np.exp(_BASE + _SLOPE * overlap)), -_MOST, _MOST))
-
-
-def _confidence(proposal: MaskletFrame) -> np.ndarray:
-    """(K,) probability that a mask shows its object: sigmoid(object logit) x predicted IoU."""
-    logits = np.clip(np.asarray(proposal.object_logits, np.float64), -30, 30)
-    return np.asarray(proposal.predicted_iou / (1 + np.exp(-logits)))
 
 
 def mask_boxes(proposal: MaskletFrame) -> np.ndarray:

@@ -16,11 +16,18 @@ if TYPE_CHECKING:
 
     from masa_track.contracts import Frame
     from masa_track.formats.detection_file import DetectionFile
+    from masa_track.formats.joining import Numbering
     from masa_track.video.sources import Source
 
 
-def file_boxes(path: str, source: Source) -> Boxes:
-    """The boxes of a file, checked against the source.
+def file_boxes(path: str, source: Source, numbering: Numbering | None = None, skip_bad_rows: bool = False) -> Boxes:
+    """The boxes of a file, checked against the source. What the user should know of them is printed.
+
+    Args:
+        path: of the file.
+        source: what is read.
+        numbering: how the file numbers frames; None: it is found out.
+        skip_bad_rows: leave out rows that make no sense.
 
     Raises:
         InputError: the file cannot be read or is of another video, or its scores are not in 0..1.
@@ -28,7 +35,9 @@ def file_boxes(path: str, source: Source) -> Boxes:
     from masa_track.checks import score_fix
     from masa_track.formats.detections import read_detections
 
-    file = read_detections(path, source)
+    file = read_detections(path, source, numbering, skip_bad_rows)
+    for note in file.notes:
+        print(note, file=sys.stderr)
     if fix := score_fix(file.scores):
         worst = file.scores.min() if file.scores.min() < -1e-3 else file.scores.max()
         raise InputError(f"--detections {path}: scores must be probabilities, 0..1, got {worst:g}: {fix}")

@@ -43,7 +43,7 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         files: list[FileSink] = [tracks]
         targets: list[DrawnTarget] = [] if job.frame_folder is None else [job.frame_folder]
         if job.with_video:
-            video = VideoSink(job.folder, info)
+            video = VideoSink(job.folder, info, pixel_aspect=job.source.pixel_aspect)
             opened.callback(video.abandon)
             files.append(video)
             targets.insert(0, video)

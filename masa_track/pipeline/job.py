@@ -42,6 +42,7 @@ class Job:
         tracker: gives them identities.
         folder: an existing folder for the results.
         with_video: whether to write ``video.mp4``.
+        audio: whether that gets the sound of the source, a file.
         stride: every how many frames.
         max_frames: stop after so many.
         facts: settings to show in the report.
@@ -71,6 +72,7 @@ class Job:
         rotate: seconds after which a new part of the run begins, in a folder of its own; None: one part.
         keep: seconds for which parts are kept; None: for ever.
         stages: add to the results what comes after identities.
+        snapshot_seconds: between states of the tracker in the record; None: 10.
         info: what the run's record says of it; None: of the source alone.
         resumed: the run to go on with; None: a new one.
         outcome: what has come of it so far; None before it begins.
@@ -82,6 +84,7 @@ class Job:
     tracker: MasaTracker | MaskletTracker | IdentitySource
     folder: Path
     with_video: bool = True
+    audio: bool = False
     stride: int = 1
     max_frames: int | None = None
     facts: dict[str, object] = field(default_factory=dict)
@@ -110,6 +113,7 @@ class Job:
     rotate: float | None = None
     keep: float | None = None
     stages: Sequence[ResultStage] = ()
+    snapshot_seconds: float | None = None
     info: RunInfo | None = None
     resumed: Resumed | None = None
     outcome: Outcome | None = field(default=None, init=False)

@@ -15,14 +15,18 @@ from tqdm import tqdm
 
 from masa_track.contracts import FrameResult
 from masa_track.errors import InputError
+from masa_track.files import fault_of
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.queues import MOST_ITEMS, Ahead, Behind
 from masa_track.pipeline.rotation import PartSinks
 from masa_track.pipeline.sinks import Sinks, Snapshot
 from masa_track.pipeline.stages import Broken, MaskStage, decoded, detected, identified, item_bytes
 from masa_track.runs.resume import Resumed, with_names
+from masa_track.runs.store import STORE_NAME, open_store
 from masa_track.stop import Stop
+from masa_track.video.sound import add_sound
 from masa_track.video.source import PastTheEnd
+from masa_track.video.streams import VideoSource
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -62,7 +66,22 @@ def track_video(job: Job) -> Outcome:
         from masa_track.pipeline.finishing import write_finished
 
         write_finished(replace(job, offline=False), outcome)
+    if job.audio and job.folder / "video.mp4" in outcome.files:
+        _add_sound(job, outcome)
     return outcome
+
+
+def _add_sound(job: Job, outcome: Outcome) -> None:
+    """Adds the source's sound to video.mp4; without it the video is as it was, and a fault is noted."""
+    source = cast(VideoSource, job.source)
+    try:
+        with open_store(job.folder / STORE_NAME) as store:
+            begin = store.first_time() or 0.0
+        if not add_sound(job.folder / "video.mp4", source.paths[0], begin, source.stream_index):
+            tqdm.write(f"{source.name} has no sound: video.mp4 has none", file=sys.stderr)
+    except OSError as error:
+        outcome.faults.append(f"video.mp4 is without sound: {fault_of(error)}")
+        tqdm.write(f"masa-track: error: {outcome.faults[-1]}", file=sys.stderr)
 
 
 def _track(job: Job) -> Outcome:
@@ -136,6 +155,7 @@ def _run(
         hand_over = sinks.take if writer is None else writer.put
         opened.callback(_close_all, frames, seen)
         state_at, part_from = time.monotonic(), None  # of the last state; seconds of the part's first frame
+        every = SNAPSHOT_SECONDS if job.snapshot_seconds is None else job.snapshot_seconds
         number = faults = 0
         dropped = outcome.dropped  # in earlier sessions
         first_fault: InputError | None = None
@@ -165,7 +185,7 @@ def _run(
                 hand_over(item)
                 part_from = item.result.frame.time if part_from is None else part_from
                 ends_part = job.rotate is not None and item.result.frame.time - part_from >= job.rotate
-                if ends_part or time.monotonic() - state_at >= SNAPSHOT_SECONDS:
+                if ends_part or time.monotonic() - state_at >= every:
                     outcome.seconds = time.perf_counter() - begun
                     _snapshot(job, number, hand_over, ends_part)
                     state_at = time.monotonic()

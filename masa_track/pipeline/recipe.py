@@ -50,6 +50,12 @@ class TrackRecipe:
         class_groups: classes that may be one object, ``"car,truck;person"``; None: as the detector has it.
         detector: name of the detector; None: boxes come from a file or from ``text`` with the model.
         detections: file of the boxes.
+        first_frame: that file's number of the source's first frame; None: it is found out.
+        frame_base: the file counts frames from this number, 0 or 1; None: it is found out.
+        skip_bad_rows: leave out rows of that file that make no sense.
+        stream: which of several video streams of the source; None: the default one.
+        value_range: ``LOW,HIGH``, the values of black and white of pictures of 16 bits; None: found.
+        deinterlace: make one picture of the two fields of interlaced ones.
         text: phrases to look for.
         classes: names of the classes that are tracked; None: the detector's default.
         min_score: score below which boxes are left out.
@@ -70,6 +76,12 @@ class TrackRecipe:
     class_groups: str | None = None
     detector: str | None = "nanodet"
     detections: str | None = None
+    first_frame: int | None = None
+    frame_base: int | None = None
+    skip_bad_rows: bool = False
+    stream: int | None = None
+    value_range: str | None = None
+    deinterlace: bool = False
     text: str | None = None
     classes: tuple[str, ...] | None = None
     min_score: float = 0.0

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +28,7 @@ from masa_track.runs.resume import Resumed
 from masa_track.runs.rows import with_run_lengths
 from masa_track.runs.store import STORE_NAME, RunInfo, RunStore, create_store, move_store, open_store, remove_store
 from masa_track.video.parts import join_parts, part_number, part_path, parts_of
-from masa_track.video.writer import VideoWriter
+from masa_track.video.writer import SQUARE, VideoWriter
 
 RESULTS = (
     "report.html",
@@ -98,6 +99,7 @@ class RecordSink:
         if resumed is not None:
             self.store: RunStore = open_store(self.path, write=True)
             self.store.forget_after(resumed.last)
+            self.store.info.recipe, self.store.info.facts = info.recipe, info.facts
             self.store.finish("")
             return
         move_store(self.path, self._earlier)
@@ -163,14 +165,16 @@ class TrackFilesSink:
 class VideoSink:
     """``video.mp4``, a target of drawn frames. A run that goes on adds a part to the video of the frames so far."""
 
-    def __init__(self, folder: Path, info: RunInfo, start_time: float | None = None) -> None:
+    def __init__(
+        self, folder: Path, info: RunInfo, start_time: float | None = None, pixel_aspect: Fraction = SQUARE
+    ) -> None:
         video, parts = folder / "video.mp4", parts_of(folder)
         self._was_whole = start_time is not None and not parts and video.is_file()
         if self._was_whole:
             video.replace(part_path(video, 1))
             parts = parts_of(folder)
         first = 1 if start_time is None or not parts else part_number(parts[-1]) + 1
-        self.writer = VideoWriter(video, *info.size, info.fps / info.stride, first, start_time)
+        self.writer = VideoWriter(video, *info.size, info.fps / info.stride, first, start_time, pixel_aspect)
 
     def write(self, frame: Frame, drawing: np.ndarray) -> None:
         """See :class:`DrawnTarget`."""
@@ -310,7 +314,7 @@ class Sinks:
                 self._files.append(self._counts)
             if job.with_video and not job.offline:
                 first = None if job.resumed is None else self.store.first_time()
-                video = VideoSink(job.folder, info, first)
+                video = VideoSink(job.folder, info, first, job.source.pixel_aspect)
                 self._files.append(video)
                 targets.append(video)
             if job.frame_folder is not None and not job.offline:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from masa_track.association.offline import fill_gaps, finish, moved, smooth, whole_frames
+from masa_track.association.offline import at_clock, fill_gaps, finish, moved, smooth, uneven, whole_frames
 from masa_track.errors import InputError
 from masa_track.formats.run import Run
 
@@ -26,7 +26,8 @@ def finish_run(run: Run) -> Run:
     """
     if run.filled.any() or run.smoothed.any():
         raise InputError(f"{run.path} holds finished tracks: leave out --finish, or add --online")
-    done = finish(run.frames[run.rows], run.ids, run.boxes, run.scores, run.fps, tracked=run.frames, cuts=run.cuts)
+    rows = run.frames[run.rows], run.ids, run.boxes, run.scores
+    done = finish(*rows, run.fps, tracked=run.frames, times=run.times, cuts=run.cuts)
     return _changed(run, done.frames, done.boxes, done.source, done.filled, done.smoothed)
 
 
@@ -43,8 +44,13 @@ def postprocess(run: Run, gap_seconds: float = 0.0, smooth_seconds: float = 0.0)
     Returns:
         A run of the same frames and identities.
     """
-    done = fill_gaps(run.frames[run.rows], run.ids, run.boxes, whole_frames(gap_seconds, run.fps), run.frames)
-    boxes = smooth(done.frames, done.ids, done.boxes, smooth_seconds * run.fps) if smooth_seconds > 0 else done.boxes
+    clock = uneven(run.frames, run.times, run.fps)
+    longest = whole_frames(gap_seconds, run.fps)
+    done = fill_gaps(run.frames[run.rows], run.ids, run.boxes, longest, run.frames, clock)
+    boxes = done.boxes
+    if smooth_seconds > 0:
+        times = at_clock(done.frames, run.frames, clock)
+        boxes = smooth(done.frames, done.ids, done.boxes, smooth_seconds * run.fps, times=times)
     smoothed = moved(done.boxes, boxes) | run.smoothed[done.source] & ~done.filled
     return _changed(run, done.frames, boxes, done.source, done.filled | run.filled[done.source], smoothed)
 

@@ -112,11 +112,15 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
             )
 
 
-def resumed(store: RunStore) -> Resumed:
+def resumed(store: RunStore, changed_at: int | None = None) -> Resumed:
     """From where a run goes on: its last snapshot; for a live source, whose frames are gone, its last frame.
 
     A video that a kill cut short ends up to some seconds before the record. Then the run goes on from a snapshot within
     the video, so that no frame is missing there.
+
+    Args:
+        store: the record of a run.
+        changed_at: number of the first frame that is to be made anew; None: those that are there stay.
 
     Raises:
         InputError: the record is damaged.
@@ -124,7 +128,8 @@ def resumed(store: RunStore) -> Resumed:
     if store.info.live:
         state_at, state = store.snapshot_before(2**62)
         return Resumed(store.path, store.info, max(state_at, store.last_number()), state, state_at)
-    state_at, state = store.snapshot_before(2**62 if store.info.offline else _reach_of_video(store))
+    reach = 2**62 if store.info.offline else _reach_of_video(store)
+    state_at, state = store.snapshot_before(reach if changed_at is None else min(reach, changed_at - 1))
     return Resumed(store.path, store.info, state_at, state, state_at)
 
 

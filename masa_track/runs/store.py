@@ -205,8 +205,14 @@ class RunStore:
         with self._writing():
             for table in ("frames", "events", "snapshots", "counts", "broken"):
                 self._connection.execute(f"DELETE FROM {table} WHERE number > ?", (number,))
+            if not self.count():
+                self._connection.execute("DELETE FROM thumbnails")
             self.commit()
         self._views.clear()
+
+    def frame_names(self) -> dict[int, str]:
+        """The name of each frame by its number, in order."""
+        return dict(self._connection.execute("SELECT number, name FROM frames ORDER BY number"))
 
     def first_number(self) -> int:
         """The number of the first frame; 0 without one."""

@@ -5,12 +5,39 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from masa_track.video.keyframes import REORDER
+from masa_track.video.shown import shows_picture
 
+BY_PTS = "by pts"  # a picture has the pts of its packet
+IN_ORDER = "in order"  # as many pictures as packets; the n-th picture is shown at the n-th pts
+COUNTED = "counted"  # two packets may be one picture, or one packet two
 MAX_PENDING = 10_000  # packets without a frame, before the oldest is given up: a stream may fail for hours
+
+
+def pairing_of(packets: Sequence[int | None], pictures: Sequence[int | None]) -> str:
+    """How the pictures at the start of a file come of its packets.
+
+    A packed B-frame, or an AVI that was remuxed, has the pts of another picture; a field has a packet of its own.
+
+    Args:
+        packets: their pts, of those that show a picture.
+        pictures: the pts of all that were decoded of them without an error, as they were returned.
+
+    Returns:
+        :data:`BY_PTS`, :data:`IN_ORDER` or :data:`COUNTED`.
+    """
+    known = [pts for pts in pictures if pts is not None]
+    rising = all(one < other for one, other in pairwise(known))
+    if len(known) == len(pictures) and len(pictures) == len(packets) and set(known) == set(packets):
+        return BY_PTS if rising else IN_ORDER
+    few = max(3, len(packets) // 10)  # a damaged file loses some pictures
+    if abs(len(pictures) - len(packets)) <= few:
+        return BY_PTS if rising and len(known) == len(pictures) else IN_ORDER
+    return COUNTED
 
 
 class FrameNumbers:
@@ -20,12 +47,17 @@ class FrameNumbers:
     without an error. But it returns them by rising pts: so all packets sent that have a lower pts than the returned
     frame have lost theirs. Without usable pts frames are counted, and a failure counts as one.
 
+    Where the first packets and pictures show that the pts of packets are not those of pictures, see
+    :func:`pairing_of`, pictures are counted instead.
+
     Args:
         counting: whether to count from the start, as pts are no good.
         joined: the video may begin in the middle of a stream. Packets before the first key frame are then differences
             to a picture that was not received, and no frames of this video unless they decode after all.
         time_base: seconds per unit of pts.
         interval: seconds from one frame to the next where there is no timestamp.
+        pairing: how pictures come of packets, of :func:`pairing_of`.
+        codec: FFmpeg's name of the decoder; packets of it that show no picture are no frames.
 
     Attributes:
         last: the highest number given.
@@ -33,12 +65,22 @@ class FrameNumbers:
             the clock is set back.
     """
 
-    def __init__(self, counting: bool, joined: bool, time_base: float, interval: float) -> None:
+    def __init__(
+        self,
+        counting: bool,
+        joined: bool,
+        time_base: float,
+        interval: float,
+        pairing: str = BY_PTS,
+        codec: str = "",
+    ) -> None:
         self.counting = counting
+        self.pairing = BY_PTS if counting else pairing
         self.joined = joined
         self.waiting: list[tuple[int, int, bool]] = []  # packets: (epoch, pts, is a frame of the video), sorted
         self.last = 0
         self.seconds = 0.0
+        self._codec = codec
         self._time_base = time_base
         self._interval = interval
         self._known: tuple[int, float] | None = None  # the last frame whose time was known: number, seconds
@@ -61,7 +103,7 @@ class FrameNumbers:
     def times(self, packets: Iterable[Any]) -> Iterator[float]:
         """Seconds of each frame if none is lost, without decoding; ``last`` is its number."""
         for packet in packets:
-            if packet.size == 0:
+            if packet.size == 0 or not shows_picture(packet, self._codec):
                 continue
             if packet.pts is None:
                 yield from self._times_waiting(0)
@@ -86,7 +128,7 @@ class FrameNumbers:
             if packet.dts is not None:
                 self._slots.append(packet.dts)
             return []
-        if packet.is_discard:
+        if packet.is_discard or self.pairing == COUNTED or not shows_picture(packet, self._codec):
             return []
         if packet.pts is None:
             self._count_from_now()
@@ -103,6 +145,10 @@ class FrameNumbers:
 
     def received(self, pts: int | None, corrupt: bool) -> tuple[list[int], int | None]:
         """The numbers of the frames lost before this one, and its own (None: not a frame of the video)."""
+        if self.pairing == COUNTED:
+            return self._counted(pts)
+        if self.pairing == IN_ORDER and self.waiting:
+            pts = self.waiting[0][1]
         place = next((i for i, entry in enumerate(self.waiting) if entry[1] == pts), None)
         if place is None and pts in self._given_up:
             return [], None  # after a lost key frame some come too late; it is reported already
@@ -127,8 +173,23 @@ class FrameNumbers:
         self._known = (own, self.seconds)
         return lost, own
 
+    def _counted(self, pts: int | None) -> tuple[list[int], int]:
+        """The next number, and the time of the picture where that is after the one before."""
+        before = self.seconds if self.last else -self._interval
+        self.last += 1
+        self.seconds = before + self._interval
+        if pts is not None:
+            self._origin = (0, pts) if self._origin is None else self._origin
+            seconds = (pts - self._origin[1]) * self._time_base
+            self.seconds = seconds if seconds > before else self.seconds
+        return [], self.last
+
     def failed(self) -> list[int]:
         """The decoder raised: the number of the frame lost by that, if frames are counted."""
+        if self.pairing == COUNTED:
+            return [self._counted(None)[1]]
+        if self.pairing == IN_ORDER and self.waiting:
+            return self._give_up(1)
         return [self._next()] if self.counting else []
 
     def rest(self) -> list[int]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from masa_track.video.shown import shows_picture
+
 REORDER = 32  # packets: more than any codec here reorders; H.264 and H.265 hold at most 16 pictures
 LARGEST_GROUP = 256 * 2**20  # bytes of packets that are held, from one keyframe to the next
 # Codecs of which each keyframe, as the container marks it, resets all that later pictures refer to.
@@ -51,6 +53,10 @@ def find_entry(packets: Iterator[Any], stream: Any, start: int, joined: bool) ->
     for packet in packets:
         if packet.size == 0:
             continue
+        if not shows_picture(packet, stream.codec_context.name):
+            if before:
+                held.append(packet)
+            continue
         if packet.pts is None or packet.is_discard or (joined and not count and not packet.is_keyframe):
             return None
         if dts is not None and packet.dts is not None and packet.dts < dts:
@@ -75,8 +81,8 @@ def find_entry(packets: Iterator[Any], stream: Any, start: int, joined: bool) ->
             break
     if not before or first is None:
         return None
-    shown_before = sum(packet.pts < held[0].pts for packet in held)
-    return Entry([packet for packet in held if packet.pts >= held[0].pts], before + shown_before, first)
+    early = [packet.pts is not None and packet.pts < held[0].pts for packet in held]
+    return Entry([packet for packet, skip in zip(held, early, strict=True) if not skip], before + sum(early), first)
 
 
 def _resets(packet: Any, stream: Any) -> bool:

@@ -7,6 +7,8 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
+from fractions import Fraction
 from itertools import islice
 from typing import Any
 
@@ -18,6 +20,28 @@ from masa_track.errors import InputError
 OnBroken = Callable[[int, str], None]
 
 DEFAULT_FPS = 30.0  # of a source that says nothing: a folder of images, some cameras and streams
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a source is to be read.
+
+    Attributes:
+        stream: which of several video streams of a file, from 0; None: that marked as default, else the largest.
+        value_range: values of black and white, of pictures of more than 8 bits; None: found from the first pictures.
+        deinterlace: make one picture of interlaced ones: the lines of the second field are interpolated.
+    """
+
+    stream: int | None = None
+    value_range: tuple[float, float] | None = None
+    deinterlace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stream is not None and self.stream < 0:
+            raise InputError(f"--stream must be the number of a video stream, from 0, got {self.stream}")
+
+
+AS_IT_IS = Reading()
 
 
 class PastTheEnd(InputError):
@@ -37,6 +61,8 @@ class Source(ABC):
             It is above ``length`` where a MOTChallenge folder holds only the first images of its sequence.
         file_names: of all frames, in order; empty for anything but images.
         live: whether frames come when they happen.
+        pixel_aspect: width of a pixel, as it is to be shown, by its height.
+        remarks: sentences on what was found when the source was opened, for the user.
         cut_short: what is missing at the end, in words; set when reading has come to the end. Empty where nothing is
             known to be missing.
         notice: called with a text on other events, e.g. a broken connection. By default it does nothing.
@@ -51,6 +77,8 @@ class Source(ABC):
     last_number: int | None = None
     file_names: Sequence[str] = ()
     live: bool = False
+    pixel_aspect: Fraction = Fraction(1)
+    remarks: Sequence[str] = ()
     cut_short: str = ""
     notice: Callable[[str], None] = staticmethod(lambda text: None)
     stop_asked: Callable[[], bool] = staticmethod(lambda: False)

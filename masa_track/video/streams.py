@@ -6,10 +6,11 @@ import errno
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from itertools import chain
+from fractions import Fraction
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,20 @@ import numpy as np
 from masa_track.contracts import Frame
 from masa_track.errors import InputError
 from masa_track.video.addresses import HIDDEN, masked
+from masa_track.video.depth import Range, find_range
 from masa_track.video.ffmpeg import silence_ffmpeg
-from masa_track.video.frame_numbers import FrameNumbers
+from masa_track.video.frame_numbers import BY_PTS, COUNTED, FrameNumbers, pairing_of
 from masa_track.video.keyframes import REORDER, find_entry
 from masa_track.video.opencv import fitted
+from masa_track.video.pictures import HLG, PQ, WHITE, bgr, grey_16, grey_bits, is_turned, transfer_of, upright
 from masa_track.video.reconnect import kept_alive
-from masa_track.video.source import DEFAULT_FPS, OnBroken, Source, file_stem
+from masa_track.video.shown import shows_picture
+from masa_track.video.source import AS_IT_IS, DEFAULT_FPS, OnBroken, Reading, Source, file_stem
 
+# Decoders that may return pictures in another order than packets came, or one picture of two fields.
+REORDERING = {"h264", "hevc", "mpeg4", "mpeg2video", "mpeg1video", "vc1", "wmv3", "vvc"}
+REORDERING |= {"msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "h263"}
+MOST_FPS_AVI = 20_000  # a rate that the header of an AVI may have
 TIMEOUT_SECONDS = 10.0  # for an address to answer, and then to send each packet
 THREADS = min(4, os.cpu_count() or 1)  # each one holds a frame; and damage at the very end can cost as many frames
 
@@ -33,8 +41,12 @@ THREADS = min(4, os.cpu_count() or 1)  # each one holds a frame; and damage at t
 class VideoSource(Source):
     """A video file or an address; see :func:`masa_track.video.sources.open_source`."""
 
-    def __init__(self, text: str, fps: float | None, reconnect: float = 0.0) -> None:
-        self._reconnect = reconnect
+    def __init__(self, text: str, fps: float | None, reconnect: float = 0.0, reading: Reading = AS_IT_IS) -> None:
+        self._reconnect, self._how = reconnect, reading
+        self._pairing = BY_PTS
+        self.stream_index = 0
+        self._scale: Range | None = None
+        self.remarks: list[str] = []
         self._ended = (0, "")  # after which frame reading ended before its time, and why
         self._remote = "://" in text
         self._url = text if self._remote else f"file:{text}"  # else a colon in a file's name would be a protocol's
@@ -49,10 +61,17 @@ class VideoSource(Source):
         self.width = self.height = 0
         reasons: list[str] = []
         with self._open() as (container, stream):
-            self.fps = float(fps or _stream_fps(stream))
+            rate = of_header = _stream_fps(stream)
             seconds = container.duration / av.time_base if container.duration else 0.0
-            self.length = stream.frames or round(seconds * _stream_fps(stream)) or None
             self.live = self._remote and not seconds
+            if self.paths and self.paths[0].is_file():  # a pipe is not read twice
+                self._pairing, rate = self._probed()
+            self.fps = float(fps or rate)
+            self._rate = rate
+            # The header of a file counts packets, and that of an AVI also what stands for dropped frames.
+            odd = self._pairing == COUNTED or (container.format.name == "avi" and rate != of_header)
+            counted = 0 if odd else stream.frames
+            self.length = counted or round(seconds * rate) or None
             with closing(self._decode(container, stream, 1, lambda number, reason: reasons.append(reason))) as frames:
                 first = next(frames, None)
         if first is None:
@@ -80,16 +99,79 @@ class VideoSource(Source):
                 why = "the file is empty"
             raise InputError(f"source {self._shown!r} is not a video, or not a whole one ({why})") from error
         with container:
-            attached = av.stream.Disposition.attached_pic  # an album's cover
-            streams = [s for s in container.streams.video if not s.disposition & attached]
+            pictures = av.stream.Disposition.attached_pic | av.stream.Disposition.timed_thumbnails  # covers
+            streams = [s for s in container.streams.video if not s.disposition & pictures]
             if not streams or container.format.name == "tty":  # tty: FFmpeg draws text files as pictures
                 raise InputError(f"source {self._shown!r} holds no video ({container.format.long_name}); give a video")
-            stream = streams[0]
+            stream = self._chosen(streams)
+            self.stream_index = stream.index
             if stream.codec_context is None:
                 raise InputError(f"source {self._shown!r} is coded in a way that cannot be decoded here; convert it")
             stream.thread_type = "AUTO"
             stream.codec_context.thread_count = threads
             yield container, stream
+
+    def _chosen(self, streams: list[Any]) -> Any:
+        """The stream that the user names; else, of those marked as default, or of all, the largest."""
+        if self._how.stream is not None:
+            if self._how.stream >= len(streams):
+                raise InputError(
+                    f"--stream must be below {len(streams)}, the number of video streams in {self._shown}, got "
+                    f"{self._how.stream}"
+                )
+            return streams[self._how.stream]
+        marked = [one for one in streams if one.disposition & av.stream.Disposition.default] or streams
+        chosen = max(marked, key=lambda one: (one.width or 0) * (one.height or 0))
+        if len(streams) > 1 and not self.width:
+            sizes = ", ".join(f"{i}: {one.width}x{one.height}" for i, one in enumerate(streams))
+            number = next(i for i, one in enumerate(streams) if one.index == chosen.index)
+            self._remark(
+                f"{self._shown} has {len(streams)} video streams ({sizes}): stream {number} is read; for another one "
+                "give --stream N"
+            )
+        return chosen
+
+    def _remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
+
+    def _probed(self) -> tuple[str, float]:
+        """How pictures come of packets, and the frame rate, from the first packets; they are decoded only if needed."""
+        shown: list[Any] = []
+        pictures: list[Any] = []
+        with self._open(threads=1) as (container, stream):
+            codec = stream.codec_context
+            for packet in _first_packets(container, stream):
+                if packet.size and (shown or packet.is_keyframe) and shows_picture(packet, codec.name):
+                    shown.append(packet)
+                if len(shown) == 2 * REORDER:
+                    break
+            if container.format.name == "avi":  # its packets have no pts; an empty one stands for a dropped frame
+                true = _stream_fps(stream, most=MOST_FPS_AVI)
+                return BY_PTS, _measured([packet.dts for packet in shown], stream, true)
+            pts = [packet.pts for packet in shown]
+            true = _stream_fps(stream, sorted(one for one in pts if one is not None))
+            if codec.name not in REORDERING or None in pts or len(pts) < 4:
+                return BY_PTS, true
+            span = (max(pts) - min(pts)) * float(stream.time_base) * true
+            rising = all(one < other for one, other in pairwise(pts))
+            usual = 0.7 < (len(pts) - 1) / max(span, 1e-9) < 1.4
+            odd = not usual or (rising and codec.has_b_frames) or codec.name.startswith(("mpeg4", "msmpeg4"))
+            if "mp4" not in container.format.name:  # whose rate is the mean of the whole file; others guess
+                true = _measured(pts, stream, true)
+            try:
+                for packet in [*shown, None]:
+                    pictures += codec.decode(packet)
+                    if not odd and pictures and not pictures[0].interlaced_frame:
+                        return BY_PTS, true
+            except av.error.FFmpegError:
+                return BY_PTS, true
+        if any(picture.is_corrupt for picture in pictures):
+            return BY_PTS, true
+        pairing = pairing_of(pts, [picture.pts for picture in pictures])
+        if pairing == COUNTED:
+            true = _measured([picture.pts for picture in pictures], stream, true)
+        return pairing, true
 
     def _read(self, stride: int, report: OnBroken, start: int) -> Any:
         if self.live and self._reconnect > 0:
@@ -134,7 +216,7 @@ class VideoSource(Source):
     def _skip(self, read: _Read, stream: Any, start: int) -> bool:
         """Passes over packets that frame ``start`` does not need. False: that is not possible, and packets are lost."""
         entry = None
-        if not read.numbers.counting:
+        if not read.numbers.counting and read.numbers.pairing == BY_PTS:
             with suppress(av.error.FFmpegError):
                 entry = find_entry(read.packets, stream, start, read.numbers.joined)
         if entry is None:
@@ -147,6 +229,8 @@ class VideoSource(Source):
         """See :meth:`masa_track.video.source.Source.frame_times`."""
         if self.live:
             return super().frame_times()
+        if self._pairing == COUNTED:
+            return (frame.time for frame in self.frames())
         return self._frame_times()
 
     def _frame_times(self) -> Iterator[float]:
@@ -169,6 +253,8 @@ class VideoSource(Source):
             joined=self.live or container.format.name == "mpegts",
             time_base=float(stream.time_base or 0),
             interval=1 / self.fps,
+            pairing=self._pairing,
+            codec=stream.codec_context.name,
         )
         return _Read(packets, numbers)
 
@@ -183,19 +269,46 @@ class VideoSource(Source):
             if picture.is_corrupt:
                 report(number, "is damaged")
             elif number >= start and (number - start) % stride == 0:
-                image = _upright(picture)
+                image = self._image(picture, stream)
                 fault = self._size_fault(image) if self.width else ""
-                if fault and self.live:  # a camera that was set anew goes on so
+                if fault:  # a camera that was set anew, or files that were joined
                     if image.shape != size:
                         self.notice(f"frame {number} {fault}: scaled from here on")
                     size = image.shape
                     image = fitted(image, self.width, self.height)
-                elif fault:
-                    report(number, fault)
-                    continue
                 seconds = (number - 1) / self.fps if self._fps_given else numbers.seconds
                 yield Frame(number, seconds, (image.shape[1], image.shape[0]), f"{number:06d}.jpg", image)
                 del image  # not held while the next one is decoded
+
+    def _image(self, picture: Any, stream: Any) -> np.ndarray:
+        """(H, W, 3) uint8 BGR, upright."""
+        transfer = transfer_of(picture, stream)
+        if not self.width:
+            self._look_at(picture, stream, transfer)
+        return _upright(picture, transfer, self._scale, self._how.deinterlace)
+
+    def _look_at(self, picture: Any, stream: Any, transfer: int) -> None:
+        """Takes from the first picture what holds for all of them."""
+        if transfer in (PQ, HLG):
+            self._remark(
+                f"{self._shown} is HDR ({'PQ' if transfer == PQ else 'HLG'}): its pictures are tone-mapped, and white "
+                f"is {WHITE:g} cd/m2"
+            )
+        bits, given = grey_bits(picture), self._how.value_range
+        if bits and given is not None:
+            low, high = (edge * 2 ** (16 - bits) for edge in given)
+            self._scale = low, high
+        elif given is not None:
+            self._remark(f"{self._shown} is no video of deep grey: --range has no effect")
+        elif bits == 16 and (found := find_range([grey_16(picture)])) is not None:
+            self._scale = found
+            self._remark(
+                f"{self._shown} has 16 bits: {found[0]:.0f} is black and {found[1]:.0f} is white; for others give "
+                "--range"
+            )
+        aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
+        if aspect and aspect > 0:
+            self.pixel_aspect = 1 / Fraction(aspect) if is_turned(picture) else Fraction(aspect)
 
     def _pictures(self, container: Any, stream: Any, read: _Read, report: OnBroken) -> Iterator[tuple[int, Any]]:
         packets, numbers = read.packets, read.numbers
@@ -257,6 +370,7 @@ class VideoSource(Source):
             missing = index - read.count
         elif "avi" in kind and read.last_dts is not None:
             missing = stream.frames - (read.last_dts + 1)  # a chunk each, also for dropped frames
+            missing = int(missing * float(stream.time_base) * self._rate + 1e-6)
         elif not kind & {"matroska", "flv", "asf"}:
             return ""
         if not kind & {"mp4", "avi"} or ("mp4" in kind and index > stream.frames):  # or an MP4 of fragments
@@ -391,18 +505,40 @@ def _joined(one: Any, other: Any) -> Any:
     return whole
 
 
-def _upright(picture: Any) -> np.ndarray:
-    """(H, W, 3) uint8 BGR, turned the way a phone's video says it is to be shown."""
-    image = picture.to_ndarray(format="bgr24")
-    turns = round(picture.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image
+def _upright(picture: Any, transfer: int, scale: Range | None, deinterlace: bool) -> np.ndarray:
+    """(H, W, 3) uint8 BGR, turned and mirrored the way a phone's video says it is to be shown."""
+    return upright(bgr(picture, transfer, scale, deinterlace), picture)
 
 
-def _stream_fps(stream: Any) -> float:
+def _first_packets(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets, up to one that cannot be read."""
+    with suppress(av.error.FFmpegError):
+        yield from container.demux(stream)
+
+
+def _stream_fps(stream: Any, pts: Sequence[int] = (), most: float = 1000) -> float:
+    """Frames a second.
+
+    Args:
+        stream: of the file.
+        pts: of its first packets, rising.
+        most: the highest rate that is believed without them: a header may hold the clock's rate, 90000.
+    """
+    steps = [other - one for one, other in pairwise(pts)]
+    middle = float(np.median(steps) * stream.time_base) if len(steps) > 2 else 0.0
     for rate in (stream.average_rate, stream.guessed_rate, stream.base_rate):
-        if rate and 0 < rate <= 1000:  # some headers hold the clock's rate, 90000, instead
+        if rate and (0 < rate <= most or (middle and abs(rate * middle - 1) < 0.1)):
             return float(rate)
     return DEFAULT_FPS
+
+
+def _measured(times: Sequence[int | None], stream: Any, rate: float) -> float:
+    """The rate, or the mean rate of these times (pts or dts) where it is far from that."""
+    known = [one for one in times if one is not None]
+    seconds = (max(known) - min(known)) * float(stream.time_base) if len(known) > 3 else 0.0
+    if seconds <= 0 or 0.7 < (len(known) - 1) / (seconds * rate) < 1.4:
+        return rate
+    return (len(known) - 1) / seconds
 
 
 def _reason(error: BaseException) -> str:

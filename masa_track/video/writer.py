@@ -36,6 +36,7 @@ FRAGMENTS = {
     "avoid_negative_ts": "disabled",
 }
 FINEST = 90_000  # ticks a second, at least, in which times of frames are written; MPEG's own clock
+SQUARE = Fraction(1)
 BT709 = 1  # in av's colour properties
 
 
@@ -60,6 +61,7 @@ class VideoWriter:
             from this number on are of another run, and are removed.
         start_time: seconds, by the clock of :meth:`write`, at which the video starts, also where this part starts
             later; None: the time of the first frame written.
+        pixel_aspect: width of a pixel, as it is to be shown, by its height.
 
     Raises:
         ValueError: a size below 1, an fps that is not finite and above 0, or a first_part below 1.
@@ -74,6 +76,7 @@ class VideoWriter:
         fps: float | Fraction,
         first_part: int = 1,
         start_time: float | None = None,
+        pixel_aspect: Fraction = SQUARE,
     ) -> None:
         if width < 1 or height < 1:
             raise ValueError(f"width and height must be at least 1 pixel, got {width} x {height}")
@@ -115,6 +118,8 @@ class VideoWriter:
             context: Any = self._stream.codec_context
             context.time_base = self._time_base
             # Untagged, players guess the matrix from the size, and colours shift.
+            if pixel_aspect != SQUARE:
+                context.sample_aspect_ratio = pixel_aspect
             context.colorspace = context.color_primaries = context.color_trc = BT709
         except BaseException:
             self.abandon()
