@@ -146,6 +146,6 @@ def test_masks_at_points_prefers_the_smaller_mask_and_counts_a_pixel_once() -> N
     masks = np.zeros((3, 4, 6), bool)
     masks[0] = masks[1, :, :3] = masks[2, 0, 5] = True
     assert merge.masks_at_points(masks, np.array([[1, 1], [2, 3]])).tolist() == [1, 0, 2]
-    assert merge.masks_at_points(masks, np.array([[5, 0], [5, 0], [1, 1]]), 1).tolist() == [0]
+    assert merge.masks_at_points(masks, np.array([[1, 1], [1, 1], [5, 0]]), 2).tolist() == [0, 2]
     with pytest.raises(InputError, match=r"points must be in a picture of 6 x 4 pixels, got \[1, 4\]"):
         merge.masks_at_points(masks, np.array([[1, 1], [1, 4]]))

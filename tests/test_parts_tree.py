@@ -76,6 +76,17 @@ def test_parts_return_with_their_thing() -> None:
     assert not set(first.identities.tolist()) & set(other.identities.tolist())
 
 
+def test_a_part_does_not_grow_old_while_its_thing_is_out_of_view() -> None:
+    """After 10 s without the thing, a hand counts as the same at a place where one missing that long would not."""
+    for away in ("thing", "hand"):
+        tracker = PartTracker(HIERARCHY)
+        first = [step(tracker, number, person(0, 0, 7, "left")) for number in range(1, 5)][-1]
+        for number in range(5, 250):
+            step(tracker, number, [] if away == "thing" else person(0, 0, 7, ""))
+        later = step(tracker, 250, [*person(0, 0, 7, ""), (HAND, (40, 90, 55, 120), -1)])
+        assert (later.identities[1] == first.identities[1]) == (away == "thing")
+
+
 def test_a_part_without_a_parent_and_a_parent_without_parts() -> None:
     tracker = PartTracker(HIERARCHY)
     alone = [person(0, 0, 7)[1], *person(500, 0, 8, "")]
@@ -135,11 +146,17 @@ def test_masks_decide_where_boxes_overlap() -> None:
     masks[0, :, :35] = masks[1, :, 35:] = masks[2, 10:30, 30:50] = masks[3] = True
     assert assign_parents(HIERARCHY, labels, boxes).tolist() == [-1, -1, 0, -1]  # both hold it: the smaller box
     assert assign_parents(HIERARCHY, labels, boxes, masks).tolist() == [-1, -1, 1, -1]
+    swapped = [1, 0, 2, 3]
+    assert assign_parents(HIERARCHY, labels, boxes[swapped]).tolist() == [-1, -1, 1, -1]
     masks[1] = False
     assert assign_parents(HIERARCHY, labels, boxes, masks).tolist() == [-1, -1, -1, -1]  # a quarter is too little
     assert assign_parents(HIERARCHY, labels, boxes, masks, least_share=0.25).tolist() == [-1, -1, 0, -1]
     masks[2] = False  # no pixels
     assert assign_parents(HIERARCHY, labels, boxes, masks).tolist() == [-1, -1, -1, -1]
+
+
+def interrupted(observation: Observation) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_refused_frame_leaves_no_trace_and_a_state_goes_on() -> None:
@@ -151,6 +168,11 @@ def test_a_refused_frame_leaves_no_trace_and_a_state_goes_on() -> None:
         step(tracker, 2, [*rows, *person(300, 0, 7)])
     with pytest.raises(InputError, match=r"labels must be classes 0\.\.5"):
         step(tracker, 2, [*rows, (6, (0, 0, 9, 9), -1)])
+    levels = tracker._levels
+    levels[1].update = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        step(tracker, 2, rows)
+    del levels[1].update
     other = PartTracker(HIERARCHY)
     other.load_state_dict(tracker.state_dict())
     for one in (tracker, other):
