@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from masa_track.detectors.phrases import caption_groups, phrase_tokens, split_phrases
 from masa_track.errors import InputError
-from masa_track.parts.hierarchy import Node, parse_hierarchy, read_hierarchy
+from masa_track.parts.hierarchy import Node, parse_hierarchy, read_hierarchy, warn_of_similar_phrases
 
 
 def phrases(text: str, stuff: str = "") -> list[tuple[str, int]]:
@@ -118,6 +119,8 @@ stuff: [road, sky]
         ("things: [a", "cannot be read as yaml"),
         ("things: !!python/object/apply:os.getcwd []", "cannot be read as yaml"),
         ("things: {a: &x {parts: {b: *x}}}", "at most 32 levels"),
+        ("things: {a: [b], a: [c]}", "each key once, got 'a' again in line 1"),
+        ("things:\n  a:\n  d: &x {parts: {b: null, b: null}}\n  c: *x", "each key once, got 'b' again in line 3"),
         ("things: []", "must name something"),
     ],
 )
@@ -155,3 +158,19 @@ def test_tokens_are_found_by_place_where_a_name_begins_another() -> None:
     words = [(0, 6), (6, 7), (8, 14), (15, 19), (19, 20), (21, 25), (25, 26)]
     assert [caption[a:b] for a, b in words] == ["person", ".", "person", "head", ".", "head", "."]
     assert phrase_tokens(names, [(0, 0), *words, (0, 0)]) == [[1], [3, 4], [6]]
+
+
+def test_phrases_that_an_encoder_can_hardly_tell_apart_are_named_with_their_cosines() -> None:
+    """Synonyms of one class may be as similar as they like."""
+    hierarchy = parse_hierarchy("car=automobile. truck. dog")
+    apart = np.array([[3.0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_allclose(warn_of_similar_phrases(hierarchy, apart)[1], [1, 1, 0, 0])
+    near = apart.copy()
+    near[2] = [1, 0.1, 0]
+    with pytest.warns(UserWarning, match=r"apart; .*\ncar: 1.00 1.00 1.00\nautomobile: .*\ntruck: 1.00 1.00 1.00$"):
+        warn_of_similar_phrases(hierarchy, near)
+    for wrong in (apart[:3], apart * np.nan, apart * 0, apart[0]):
+        with pytest.raises(InputError, match=r"embeddings must be \(4, D\)"):
+            warn_of_similar_phrases(hierarchy, wrong)

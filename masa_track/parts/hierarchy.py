@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from masa_track.errors import InputError, first_line, missing_extra, unknown_name
 
@@ -264,10 +267,14 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
     except ImportError as error:
         raise missing_extra("PyYAML", "parts", f"to read {path}") from error
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+        text = Path(path).read_text(encoding="utf-8-sig")
+        content = yaml.safe_load(text)
+        repeated = _repeated_key(yaml.compose(text, Loader=yaml.SafeLoader))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         raise InputError(f"text {path} cannot be read as yaml: {first_line(error)}") from error
     where = f"text {path}"
+    if repeated is not None:  # yaml would keep the last one and drop the others
+        raise InputError(f"{where} must have each key once, got {repeated[0]!r} again in line {repeated[1]}")
     if not isinstance(content, Mapping):
         raise InputError(f"{where} must have things and stuff, got {content!r:.60}")
     for key in content:
@@ -277,6 +284,26 @@ def read_hierarchy(path: str | Path) -> Hierarchy:
     _add(nodes, content.get("things"), "thing", -1, 1, where)
     _add(nodes, content.get("stuff"), "stuff", -1, 1, where)
     return Hierarchy(tuple(nodes))
+
+
+def _repeated_key(node: Any) -> tuple[str, int] | None:
+    """A key that stands twice in one mapping of a yaml document, and its line."""
+    left, done = [node], set()
+    while left:
+        node = left.pop()
+        if id(node) in done or not isinstance(getattr(node, "value", None), list):
+            continue
+        done.add(id(node))
+        if node.id == "sequence":
+            left += node.value
+            continue
+        keys = set()
+        for key, value in node.value:
+            if key.id == "scalar" and key.value in keys:
+                return key.value, key.start_mark.line + 1
+            keys.add(key.value if key.id == "scalar" else id(key))
+            left.append(value)
+    return None
 
 
 def _add(nodes: list[Node], content: Any, kind: Kind, parent: int, level: int, where: str) -> None:
@@ -303,3 +330,37 @@ def _add(nodes: list[Node], content: Any, kind: Kind, parent: int, level: int, w
         if len(nodes) > MOST_PHRASES:
             raise InputError(f"{where} must have at most {MOST_PHRASES} classes, got more")
         _add(nodes, known.get("parts"), "part", len(nodes) - 1, level + 1, where)
+
+
+def warn_of_similar_phrases(hierarchy: Hierarchy, embeddings: np.ndarray, threshold: float = 0.95) -> np.ndarray:
+    """Warns of phrases of two classes that a text encoder can hardly tell apart, with the matrix of their cosines.
+
+    Args:
+        hierarchy: the classes.
+        embeddings: (P, D) of ``hierarchy.phrases``.
+        threshold: cosine from which two phrases count as similar.
+
+    Returns:
+        (P, P) cosines.
+
+    Raises:
+        InputError: there is not one finite embedding with a length above 0 for each phrase.
+    """
+    phrases = hierarchy.phrases
+    embeddings = np.asarray(embeddings, np.float64)
+    lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    if embeddings.ndim != 2 or len(embeddings) != len(phrases) or not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise InputError(
+            f"embeddings must be ({len(phrases)}, D), finite and not 0, one for each phrase, got {embeddings.shape}"
+        )
+    unit = embeddings / lengths
+    cosines = np.asarray(unit @ unit.T)
+    labels = np.array([phrase.label for phrase in phrases])
+    close = (cosines >= threshold) & (labels[:, None] != labels)
+    rows = np.flatnonzero(close.any(axis=1))
+    if len(rows):
+        lines = [f"{phrases[i].text}: {' '.join(f'{value:.2f}' for value in cosines[i, rows])}" for i in rows.tolist()]
+        warnings.warn(
+            "the text encoder can hardly tell these phrases apart; their cosines are\n" + "\n".join(lines), stacklevel=2
+        )
+    return cosines

@@ -84,7 +84,7 @@ def assign_parents(
             shared = np.maximum(high - low, 0).prod(axis=1)
         else:
             y, x = np.nonzero(masks[row])
-            shared = masks[objects][:, y, x].sum(axis=1)
+            shared = masks[objects[:, None], y, x].sum(axis=1)  # only the pixels of the part are read
         shares = shared / max(float(sizes[row]), 1e-6)
         inside = shares >= least_share
         if inside.any():
