@@ -21,8 +21,8 @@ _SIDE = 1000.0  # a parent's width and height in the coordinates of its parts
 # Options of the associator of parts. A part stays in its parent: it does not leave, there is no border, and no cut.
 # Its memory is longer than that of things, because a part may have been hidden before its thing was lost.
 # Motion in the parent's frame is slow and soon forgotten. With these numbers a part is found again at up to a quarter
-# of its parent's size from its last place after one frame, and at up to .45 of it after 10 s. They are not tuned on
-# videos with parts.
+# of its parent's size from its last place after one frame, and at up to about a third of it after 10 s. They were
+# chosen on scripted boxes, not tuned on videos with parts.
 OPTIONS: dict[str, Any] = {
     "track_activation_threshold": 0.3,
     "high_score_threshold": 0.3,
