@@ -295,7 +295,7 @@ def test_only_broken_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ("arguments", "message"),
     [
         (["nowhere"], "images 'nowhere': there is no such folder, list or image"),
-        (["{empty}"], "holds no image: give .bmp, .jpeg"),
+        (["{empty}"], "holds no image: give .avif, .bmp"),
         (["{empty}/*.png"], "matches 0 files, none of them an image"),
         (["{photos}", "--workers", "0"], "--workers must be 1 or more, got 0"),
         (["{photos}", "--max-images", "0"], "--max-images must be 1 or more, got 0"),

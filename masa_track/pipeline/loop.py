@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SNAPSHOT_SECONDS = 10.0  # between states of the tracker in the record
 _FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
+_LIVE_BUFFER = 1000  # frames of a live source that wait at most; mostly their age and bytes decide
 _LIVE_ITEMS = 1  # of a live source that wait between two stages: what waits gets old
 _LOST_SECONDS = 2.0  # for which lost tracks are shown
 _FPS_FRAMES = 10  # of which the frames a second in the drawing are a mean
@@ -144,7 +145,8 @@ def _run(
     with ExitStack() as opened:
         waiting = None
         if job.overlap:
-            frames = ahead = Ahead(frames, "decode", item_bytes, job.live_latency if live else None)
+            latency, most = (job.live_latency, _LIVE_BUFFER) if live else (None, MOST_ITEMS)
+            frames = ahead = Ahead(frames, "decode", item_bytes, latency, most)
             waiting = ahead.waiting if live else None
         seen: Any = detected(frames, job, waiting)
         if job.overlap:
