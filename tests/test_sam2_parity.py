@@ -287,6 +287,7 @@ def test_hiera_tiny_at_512() -> None:
     Replay(TINY, "box", False, tiny_network(TINY)).run()
 
 
+@pytest.mark.slow
 @pytest.mark.huge
 @pytest.mark.parametrize("scenario", ["session", "both_ways"])
 def test_hiera_tiny_at_1024(scenario: str) -> None:
