@@ -15,6 +15,8 @@ from masa_track.errors import InputError
 from masa_track.evaluation import score_sequences
 from masa_track.video.camera_motion import CameraMotion
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
 

@@ -18,6 +18,8 @@ from masa_track.detectors.huggingface import TransformersDetector
 from masa_track.errors import InputError
 from masa_track.formats.results import to_detections
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 transformers = pytest.importorskip("transformers")
 TEXT = "A red car. a dog"
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "red", "car", "dog", "bird"]

@@ -230,6 +230,7 @@ def test_a_watcher_who_leaves_before_the_first_frame_is_noticed(monkeypatch):
         assert wait_until(lambda: threads() == 1)  # the server's
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("host", "status"),
     [

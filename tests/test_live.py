@@ -73,6 +73,7 @@ def numbers_of(folder: Path) -> list[int]:
     return list(rows_of(folder))
 
 
+@pytest.mark.slow
 def test_old_items_are_dropped_and_the_newest_is_given() -> None:
     """What waited too long for the one who takes items, and needs time for each; nothing while they keep up."""
 

@@ -19,6 +19,8 @@ from masa_track.models.checkpoints import convert, fetch, identify, read_checkpo
 from masa_track.models.official_keys import looks_like
 from masa_track.registry import list_models, spec_of, told_by
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 FRAME = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
 BOXES = np.array([[5, 5, 40, 50], [30, 10, 85, 55]], np.float32)
 

@@ -10,6 +10,8 @@ from masa_track.encoders.embedder import Embedder
 from masa_track.errors import InputError
 from masa_track.registry import build_model
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 RANDOM = np.random.default_rng(0)
 SIDE = 96  # of the networks' inputs
 

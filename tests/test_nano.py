@@ -26,6 +26,8 @@ from masa_track.models.nano_detector import MAX_DETECTIONS, OVERLAP
 from masa_track.registry import Preprocessing, spec_of
 from masa_track.training.export import export
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 BOXES = np.array([[20, 30, 90, 200], [200, 40, 330, 160], [0, 0, 40, 40]], np.float32)
 
 

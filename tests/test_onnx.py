@@ -34,6 +34,8 @@ from masa_track.onnx_session import open_session
 from masa_track.registry import list_models, register_model, spec_of
 from masa_track.training.export import export
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 SPEC = spec_of("nano")
 # (width, height): usual ones, square, thin, tiny, larger than the input, multiples of 64 and one more or less.
 SIZES = [

@@ -278,6 +278,7 @@ def limited(images: Path, out: Path, size: int, **options: object) -> Outcome:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_whole_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     small, large = made_images(tmp_path / "small", 150), made_images(tmp_path / "large", 150, 2 * SIZE)
     first = set()

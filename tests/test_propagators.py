@@ -31,7 +31,7 @@ MAKERS: dict[str, Callable[[], MaskPropagator]] = {
     "sam2": sam2,
     "edgetam": lambda: sam2(edgetam_network),
 }
-SLOW = {"edgetam"}
+SLOW = {"edgetam", "sam2"}
 ACCURATE = {"flow"}  # those with a notion of pictures; networks with random weights have none
 
 

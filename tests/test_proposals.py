@@ -24,6 +24,8 @@ from masa_track.training.grouping import MAX_REGIONS, propose_regions
 from masa_track.training.image_list import list_images
 from masa_track.training.journal import Journal
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 coco = pytest.importorskip("pycocotools.mask")
 
 

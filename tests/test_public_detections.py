@@ -270,6 +270,7 @@ def test_the_tool_reads_one_pickle_of_all(tmp_path):
     assert len(read_npz(tmp_path / "out" / "night.npz").boxes) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -30,6 +30,8 @@ from masa_track.runs import store as stores
 from masa_track.runs.resume import resumed
 from masa_track.runs.store import open_store
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 COUNT = 40
 ROTATE = 0.31  # seconds of the source, which has 30 frames a second: 11 frames a part
 PARTS = [list(range(1, 12)), list(range(12, 23)), list(range(23, 34)), list(range(34, 41))]

@@ -275,6 +275,7 @@ def test_whole_clip(scenario: str) -> None:
     replay_small(scenario, stream=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", scenarios(streams=True))
 def test_stream_with_bounded_memory(scenario: str) -> None:
     """What is dropped is not needed: the numbers are those of the official code, which keeps all."""

@@ -27,6 +27,8 @@ from masa_track.masklets.tracking import MaskletTracker
 from masa_track.runs.packing import pack, unpack
 from masa_track.tracker import MasaTracker
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 BOX = np.array([14.0, 17, 52, 55])
 
 

@@ -21,6 +21,8 @@ from masa_track.masks import decode_mask
 from masa_track.pipeline import vos
 from masa_track.runs.store import open_store
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 COUNT = 8
 BOX = "1:1:15,17,51,53"  # of object 1 in frame 1
 POINT = "2:4:117,78"  # on object 2 in frame 4

@@ -14,6 +14,8 @@ from masa_track.contracts import Observation
 from masa_track.errors import InputError
 from masa_track.video.scene_change import scene_change, thumbnail
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 Things = Sequence[tuple[Any, Sequence[float]]]  # (who, (centre x, centre y, width, height)) of one frame
 SIZE = (640, 480)
 RNG = np.random.default_rng

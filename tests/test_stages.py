@@ -35,6 +35,8 @@ from masa_track.pipeline.sinks import Sinks
 from masa_track.tracker import MasaTracker
 from masa_track.video.sources import open_source
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 COUNT = 30
 SECONDS = 20.0  # after which a run counts as stuck
 FILES = {"report.html", "run.sqlite", "tracks.txt", "tracks.json", "tracks.csv", "video.mp4"}

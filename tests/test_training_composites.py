@@ -21,6 +21,8 @@ from masa_track.training.model import TrainingModel
 from masa_track.training.region_files import read_regions
 from masa_track.training.regions import split
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 PHOTOS, THINGS = 12, 4
 
 

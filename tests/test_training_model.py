@@ -23,6 +23,8 @@ from masa_track.training.losses import two_way_loss
 from masa_track.training.model import TrainingModel, make_network
 from masa_track.training.start import check_accumulation, read_config
 
+pytestmark = pytest.mark.slow  # together they take seconds
+
 CONFIGS = sorted((Path(__file__).resolve().parents[1] / "configs").glob("*.py"))
 ALL = {"loss_track", "loss_track_aux", "loss_rpn_cls", "loss_rpn_bbox", "loss_box_cls", "loss_box_bbox"}
 
