@@ -153,13 +153,21 @@ def as_mask(mask: Any, size: tuple[int, int], name: str = "mask") -> np.ndarray:
     return array.astype(bool)
 
 
+def mask_box(mask: np.ndarray) -> np.ndarray | None:
+    """(4,) xyxy box around a (h, w) bool mask, the far edges exclusive; None where it is empty."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    if not len(columns):
+        return None
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
 def compact_masks(masks: np.ndarray) -> CompactMask:
     """(N, H, W) bool masks as supervision's ``CompactMask``, which keeps run lengths of their boxes only."""
     from supervision.detection.compact_mask import CompactMask
 
     boxes = np.zeros((len(masks), 4), np.float32)  # first and last pixel, which CompactMask includes
     for box, mask in zip(boxes, masks, strict=True):
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        if len(columns):
-            box[:] = columns[0], rows[0], columns[-1], rows[-1]
+        around = mask_box(mask)
+        if around is not None:
+            box[:] = around - (0, 0, 1, 1)
     return CompactMask.from_dense(masks, boxes, masks.shape[1:])

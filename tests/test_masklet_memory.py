@@ -19,8 +19,8 @@ from masa_track.masklets.memory import (
     attended,
     find_policy,
     has_rival,
-    mask_box,
 )
+from masa_track.masks import mask_box
 
 
 def entry(number: int, **values: Any) -> Entry:

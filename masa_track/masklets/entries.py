@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from masa_track.contracts import MaskletFrame, Prompt
-from masa_track.masklets.memory import NO_MOTION, Entry, ObjectMemory, OfficialPolicy, has_rival, mask_box
+from masa_track.masklets.memory import NO_MOTION, Entry, ObjectMemory, OfficialPolicy, has_rival
 from masa_track.masklets.sam2 import ABSENT, MASK_LOGIT, Decoded, Maps, Sam2Network
-from masa_track.masks import compact_masks
+from masa_track.masks import compact_masks, mask_box
 
 _NEGATIVE, _POSITIVE, _FIRST_CORNER, _LAST_CORNER = 0, 1, 2, 3  # labels of points
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.errors import unknown_name
+from masa_track.masks import mask_box
 
 PROMPTED = 6  # row of the temporal positions that prompted frames have
 NO_MOTION = -1.0
@@ -307,14 +308,6 @@ def has_rival(chosen: np.ndarray, others: np.ndarray) -> bool:
             if united is not None and _box_iou(box, united) <= 0.7:
                 return True
     return False
-
-
-def mask_box(mask: np.ndarray) -> np.ndarray | None:
-    """(4,) xyxy box around a (h, w) bool mask, the far edges exclusive; None where it is empty."""
-    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-    if not len(columns):
-        return None
-    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
 def _box_iou(first: np.ndarray, second: np.ndarray) -> float:

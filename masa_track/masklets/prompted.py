@@ -15,7 +15,7 @@ from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, Mas
 from masa_track.errors import InputError
 from masa_track.masklets.prompt_file import Prompts, first_prompts
 from masa_track.masklets.prompts import check_prompt
-from masa_track.masks import as_mask, compact_masks, decode_mask, encode_mask
+from masa_track.masks import as_mask, compact_masks, decode_mask, encode_mask, mask_box
 
 if TYPE_CHECKING:
     from masa_track.video.source import Source
@@ -305,8 +305,9 @@ def _rows(found: Mapping[int, tuple[np.ndarray, float]], size: tuple[int, int]) 
     masks = np.array([mask for mask, _ in found.values()], bool).reshape(-1, size[1], size[0])
     boxes = np.zeros((len(masks), 4), np.float32)
     for box, mask in zip(boxes, masks, strict=True):
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        around = mask_box(mask)
+        assert around is not None  # only masks with a pixel are found
+        box[:] = around
     return sv.Detections(
         boxes,
         mask=compact_masks(masks) if len(masks) else None,

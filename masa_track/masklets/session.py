@@ -24,11 +24,11 @@ from masa_track.masklets.entries import (
     taken,
     with_mask,
 )
-from masa_track.masklets.memory import Entry, ObjectMemory, find_policy, mask_box
+from masa_track.masklets.memory import Entry, ObjectMemory, find_policy
 from masa_track.masklets.prompts import check_prompt
 from masa_track.masklets.sam2 import CLAMP, Decoded, Maps, Sam2Network
 from masa_track.masklets.states import arrays_to_objects, objects_to_arrays
-from masa_track.masks import as_mask
+from masa_track.masks import as_mask, mask_box
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ from masa_track.association import TrackGallery
 from masa_track.boxes import box_iou
 from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, MaskPropagator, Prompt
 from masa_track.errors import InputError
-from masa_track.masks import compact_masks
+from masa_track.masks import compact_masks, mask_box
 from masa_track.tracker import MasaTracker
 
 OBSERVED_BY = "observed_by"  # in ``data``: "detector" or "masklet"
@@ -295,9 +295,9 @@ def mask_boxes(proposal: MaskletFrame) -> np.ndarray:
     """(K, 4) float32 xyxy boxes around the masks; zeros around an empty one."""
     boxes = np.zeros((len(proposal.ids), 4), np.float32)
     for box, mask in zip(boxes, proposal.masks, strict=True):
-        columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
-        if len(columns):
-            box[:] = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+        around = mask_box(mask)
+        if around is not None:
+            box[:] = around
     return boxes
 
 

@@ -10,7 +10,15 @@ import numpy as np
 from masa_track.errors import InputError
 from masa_track.pipeline.finishing import finished_run, write_tracks
 from masa_track.pipeline.job import Outcome
-from masa_track.pipeline.sinks import CountsSink, FileSink, JoinedVideo, TrackFilesSink, close_files, read_record
+from masa_track.pipeline.sinks import (
+    MOST_BROKEN_LISTED,
+    CountsSink,
+    FileSink,
+    JoinedVideo,
+    TrackFilesSink,
+    close_files,
+    read_record,
+)
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.store import open_store
 
@@ -40,7 +48,7 @@ def recover(folder: Path) -> Outcome:
             raise InputError(f"{store.path} has no frame: there is nothing to make files of")
         outcome.interrupted = info.finished != "whole"
         broken = [f"{number}: {reason}" for number, reason in store.broken_frames()]
-        outcome.broken, outcome.broken_listed = len(broken), broken[:100]
+        outcome.broken, outcome.broken_listed = len(broken), broken[:MOST_BROKEN_LISTED]
         report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
         files: list[FileSink] = [JoinedVideo(folder)]
         try:

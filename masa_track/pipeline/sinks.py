@@ -40,7 +40,7 @@ RESULTS = (
 _EARLIER = ".run.sqlite.earlier"  # the record of the run before, until this one has a frame
 _HINT_FRAMES = 50  # without a box that starts a track, after which another detector is suggested
 _RECENT_FRAMES = 51  # whose times give the frames a second that the state of a run has
-_MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
+MOST_BROKEN_LISTED = 100  # a report of a night's bad cable is a number, not a book
 
 
 class Snapshot:
@@ -378,7 +378,7 @@ class Sinks:
 
     def _note(self, broken: Broken) -> None:
         self._outcome.broken += 1
-        if self._outcome.broken <= _MOST_BROKEN_LISTED:
+        if self._outcome.broken <= MOST_BROKEN_LISTED:
             self._outcome.broken_listed.append(f"{broken.number}: {broken.reason}")
             tqdm.write(f"frame {broken.number} skipped: {broken.reason}", file=sys.stderr)
         self.store.broken(broken.number, broken.reason)
@@ -420,7 +420,7 @@ class Sinks:
         if self._job.counter is not None:
             self._counts.writer.write(store.counts())
         broken = store.broken_frames()
-        outcome.broken_listed = [f"{n}: {reason}" for n, reason in broken[:_MOST_BROKEN_LISTED]]
+        outcome.broken_listed = [f"{n}: {reason}" for n, reason in broken[:MOST_BROKEN_LISTED]]
         # More than at the state, for a live source; fewer, where broken frames after the last one will be read again.
         outcome.frames, outcome.broken = self._earlier[0] + store.count(), self._earlier[1] + len(broken)
 

@@ -25,7 +25,7 @@ def records_of(folder: Path) -> list[Path]:
 def stream_run(folder: Path) -> tuple[RunInfo, Iterator[FrameResult]]:
     """What a run is of, and its frames with identities, over all parts. One frame is in memory at a time.
 
-    The boxes are rounded as in ``tracks.json``. Masks are ``data["segmentation"]``.
+    Masks are ``data["segmentation"]``.
 
     Raises:
         InputError: there is no record, or it is damaged.

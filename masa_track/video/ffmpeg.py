@@ -1,6 +1,8 @@
-"""FFmpeg's log, by PyAV, kept out of the way."""
+"""What the readers and writers by PyAV share: FFmpeg's log kept out of the way, streams copied as they are."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import av
 
@@ -12,3 +14,13 @@ def silence_ffmpeg() -> None:
     threads: both would wait for ever.
     """
     av.logging.set_level(None)
+
+
+def copied_stream(container: Any, stream: Any) -> Any:
+    """A stream of ``container`` that takes the packets of another one as they are."""
+    if hasattr(container, "add_stream_from_template"):
+        made = container.add_stream_from_template(stream)
+    else:  # before PyAV 14
+        made = container.add_stream(template=stream)
+    made.time_base = stream.time_base
+    return made

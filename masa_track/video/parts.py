@@ -19,7 +19,7 @@ from typing import Any
 import av
 
 from masa_track.files import PartFile
-from masa_track.video.ffmpeg import silence_ffmpeg
+from masa_track.video.ffmpeg import copied_stream, silence_ffmpeg
 
 
 def part_path(video: str | Path, number: int) -> Path:
@@ -104,7 +104,7 @@ def _copy(parts: Sequence[Path], file: PartFile) -> int:
             with _opened(part) as packets:
                 first = next(packets)
                 if target is None:
-                    target, coding = _copied_stream(container, first.stream), _coding(first.stream)
+                    target, coding = copied_stream(container, first.stream), _coding(first.stream)
                 elif _coding(first.stream) != coding:
                     raise OSError(errno.EINVAL, "the parts differ in size or encoding", str(part))
                 for packet in chain([first], packets):
@@ -148,12 +148,3 @@ def _start(part: Path) -> Fraction | None:
 
 def _coding(stream: Any) -> tuple[Any, ...]:
     return stream.codec_context.name, stream.width, stream.height, stream.codec_context.extradata
-
-
-def _copied_stream(container: Any, stream: Any) -> Any:
-    if hasattr(container, "add_stream_from_template"):
-        made = container.add_stream_from_template(stream)
-    else:  # before PyAV 14
-        made = container.add_stream(template=stream)
-    made.time_base = stream.time_base
-    return made

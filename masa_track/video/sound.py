@@ -12,7 +12,7 @@ from typing import Any
 import av
 
 from masa_track.files import PartFile
-from masa_track.video.ffmpeg import silence_ffmpeg
+from masa_track.video.ffmpeg import copied_stream, silence_ffmpeg
 
 COPIED = {"aac", "mp3", "ac3", "eac3", "alac", "opus", "flac"}  # what an MP4 holds and players play; others become AAC
 _HEAD = 64  # packets of pictures, among which the first picture is
@@ -66,11 +66,11 @@ def _first_picture(source: str | Path, stream: int) -> float:
 
 def _mux(out: Any, seen: Any, heard: Any, shift: float) -> None:
     pictures, sound = seen.streams.video[0], heard.streams.audio[0]
-    target = _copied(out, pictures)
+    target = copied_stream(out, pictures)
     end = float(seen.duration / av.time_base) if seen.duration else float("inf")
     copied = sound.codec_context.name in COPIED
     if copied:
-        voice = _copied(out, sound)
+        voice = copied_stream(out, sound)
     else:
         voice = out.add_stream("aac", rate=sound.codec_context.sample_rate, layout=_layout(sound))
     heard_packets = _cut(heard, sound, shift, end) if copied else _encoded(heard, sound, voice, shift, end)
@@ -118,12 +118,3 @@ def _encoded(container: Any, sound: Any, voice: Any, shift: float, end: float) -
 
 def _layout(sound: Any) -> str:
     return "mono" if sound.codec_context.channels == 1 else "stereo"
-
-
-def _copied(container: Any, stream: Any) -> Any:
-    if hasattr(container, "add_stream_from_template"):
-        made = container.add_stream_from_template(stream)
-    else:  # before PyAV 14
-        made = container.add_stream(template=stream)
-    made.time_base = stream.time_base
-    return made
