@@ -14,6 +14,7 @@ from mmengine.registry import DATASETS, FUNCTIONS, HOOKS, MODELS
 from torch import Tensor, nn
 
 from masa_track.errors import InputError
+from masa_track.refer.annotated import A2dSentences, CocoVidSentences, JhmdbSentences, ReferYoutubeVos
 from masa_track.refer.data import Batch, SentenceClip, SyntheticClips, make_batch
 from masa_track.refer.losses import LossSettings, count_pairs, mttr_losses
 from masa_track.refer.model import Mttr
@@ -131,5 +132,5 @@ class ReferExportHook(Hook):
 
 def register_clips() -> None:
     """Lets configurations name the data sets."""
-    for data in (SyntheticClips,):
+    for data in (SyntheticClips, A2dSentences, JhmdbSentences, ReferYoutubeVos, CocoVidSentences):
         DATASETS.register_module(name=data.__name__, module=data, force=True)
