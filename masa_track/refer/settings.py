@@ -23,6 +23,7 @@ class TextSettings:
         hidden: channels between the two linear layers of a block.
         positions: of the table; a sentence may have two tokens fewer.
         dropout: probability.
+        deviation: standard deviation of random weights, for training without weights to start from.
     """
 
     vocabulary: int = 50265
@@ -32,6 +33,7 @@ class TextSettings:
     hidden: int = 3072
     positions: int = 514
     dropout: float = 0.1
+    deviation: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ class MttrSettings:
 # Learns the synthetic data set in minutes on a CPU; the vocabulary is that of `synthetic.WORDS`.
 TINY = MttrSettings(
     video="conv",
-    text=TextSettings(vocabulary=20, width=64, layers=1, heads=4, hidden=256, positions=34, dropout=0.0),
+    text=TextSettings(
+        vocabulary=20, width=64, layers=1, heads=4, hidden=256, positions=34, dropout=0.0, deviation=0.125
+    ),
     width=64,
     attention_heads=4,
     feed_forward=256,

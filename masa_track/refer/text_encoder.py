@@ -24,6 +24,7 @@ def build_roberta(settings: TextSettings) -> RobertaModel:
         pad_token_id=PAD,
         hidden_dropout_prob=settings.dropout,
         attention_probs_dropout_prob=settings.dropout,
+        initializer_range=settings.deviation,
     )
     return RobertaModel(config, add_pooling_layer=False)
 
