@@ -23,7 +23,9 @@ class TextSettings:
         hidden: channels between the two linear layers of a block.
         positions: of the table; a sentence may have two tokens fewer.
         dropout: probability.
-        deviation: standard deviation of random weights, for training without weights to start from.
+        deviation: standard deviation of random linear layers, for training without weights to start from.
+        table_deviation: the same of the table of words. With 0.125 in place of 1 the tiny network had not learnt
+            motion after 450 steps: 100 steps at the rate 1e-3 make words alike that are so close.
     """
 
     vocabulary: int = 50265
@@ -34,6 +36,7 @@ class TextSettings:
     positions: int = 514
     dropout: float = 0.1
     deviation: float = 0.02
+    table_deviation: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,15 @@ class MttrSettings:
 TINY = MttrSettings(
     video="conv",
     text=TextSettings(
-        vocabulary=20, width=64, layers=1, heads=4, hidden=256, positions=34, dropout=0.0, deviation=0.125
+        vocabulary=20,
+        width=64,
+        layers=1,
+        heads=4,
+        hidden=256,
+        positions=34,
+        dropout=0.0,
+        deviation=0.125,
+        table_deviation=1.0,
     ),
     width=64,
     attention_heads=4,

@@ -26,7 +26,9 @@ def build_roberta(settings: TextSettings) -> RobertaModel:
         attention_probs_dropout_prob=settings.dropout,
         initializer_range=settings.deviation,
     )
-    return RobertaModel(config, add_pooling_layer=False)
+    roberta = RobertaModel(config, add_pooling_layer=False)
+    nn.init.normal_(roberta.embeddings.word_embeddings.weight, std=settings.table_deviation)
+    return roberta
 
 
 def encode_text(roberta: RobertaModel, ids: Tensor, frozen: bool) -> Tensor:
