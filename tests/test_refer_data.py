@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +207,13 @@ def test_a2d(tmp_path: Path) -> None:
     with h5py.File(folder / "00005.h5", "w") as file:
         file["instance"] = np.array([2, 0])
         file["reMask"] = np.stack([square(8).T, np.zeros((WIDTH, HEIGHT), bool)]).astype(np.uint8)
-    (tmp_path / "Release" / "videoset.csv").write_text("v1,1,0,1,24,32,10,1,0\nv2,1,0,1,24,32,10,1,1\nv3,1,0,1,24,32,9,1,0\n")
+    (tmp_path / "Release" / "videoset.csv").write_text(
+        "v1,1,0,1,24,32,10,1,0\nv2,1,0,1,24,32,10,1,1\nv3,1,0,1,24,32,9,1,0\n"
+    )
     (texts / "a2d_missed_videos.txt").write_text("v3\n")
-    (texts / "a2d_annotation.txt").write_text('video_id,instance_id,query\nv1,2,"a square, blue"\nv1,5,nobody\nv3,2,gone\n')
+    (texts / "a2d_annotation.txt").write_text(
+        'video_id,instance_id,query\nv1,2,"a square, blue"\nv1,5,nobody\nv3,2,gone\n'
+    )
     data = A2dSentences(tmp_path, window=4, sides=(24, 64), flip=0.0)
     assert [(s.numbers, s.instance) for s in data.samples] == [((3, 4, 5, 6), 2)]
     check_clip(data[0], [8], frames=(2,))
@@ -252,9 +257,9 @@ def test_clips_that_do_not_go_together() -> None:
         make_batch([clip_of(2, 16, 16), clip_of(2, 16, 16, frames=(1,))], synthetic_encode, 34, CPU)
     with pytest.raises(InputError, match="at least one clip"):
         make_batch([], synthetic_encode, 34, CPU)
+    long = replace(clip_of(2, 16, 16), sentences=["red " * 40])
     with pytest.raises(InputError, match="32 tokens"):
-        token = SentenceClip(*list(clip_of(2, 16, 16).__dict__.values())[:2], ["red " * 40], [0])
-        make_batch([token], synthetic_encode, 34, CPU)
+        make_batch([long], synthetic_encode, 34, CPU)
 
 
 def test_normalised_pixels() -> None:

@@ -82,7 +82,11 @@ def test_words() -> None:
 
 
 def test_rules_on_a_clip() -> None:
-    clip = next(c for c in map(make_clip, range(100)) if len(c.objects) == 3 and "motion" in needed_kinds(c.sentences[0], c.objects))
+    clip = next(
+        c
+        for c in map(make_clip, range(100))
+        if len(c.objects) == 3 and "motion" in needed_kinds(c.sentences[0], c.objects)
+    )
     found = rules(clip, 0)
     assert found["random"] == pytest.approx(1 / 3)
     assert 0 < found["colour"] <= 1
@@ -91,7 +95,10 @@ def test_rules_on_a_clip() -> None:
 
 
 def test_share_and_its_interval() -> None:
-    scores = [SentenceScore(i, frozenset({"motion"} if i % 2 else ()), True, {"network": float(i < 30)}, 0.5) for i in range(40)]
+    scores = [
+        SentenceScore(i, frozenset({"motion"} if i % 2 else ()), True, {"network": float(i < 30)}, 0.5)
+        for i in range(40)
+    ]
     found, low, high, count = share(scores)
     assert (found, count) == (0.75, 40)
     assert 0.55 < low < 0.7

@@ -28,7 +28,9 @@ def small_as_published(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def checkpoint(path: Path, **others: object) -> Path:
     """A file as the authors saved theirs."""
-    torch.save({"model_state_dict": nets.official_state("small"), "epoch": 3, "optimizer_state_dict": {}, **others}, path)
+    torch.save(
+        {"model_state_dict": nets.official_state("small"), "epoch": 3, "optimizer_state_dict": {}, **others}, path
+    )
     return path
 
 
@@ -85,7 +87,7 @@ def test_a_checkpoint_of_another_data_set(tmp_path: Path) -> None:
     save_weights(nets.network("small"), tmp_path / "own.safetensors", "synthetic", 4)
     with pytest.raises(InputError, match="was trained on 'synthetic'"):
         load_weights(tmp_path / "own.safetensors", "ytvos")
-    with pytest.raises(InputError, match="trained_on must be one of|unknown"):
+    with pytest.raises(InputError, match="trained_on"):
         load_weights(path, "a3d")
 
 
@@ -145,7 +147,11 @@ def test_start_from_video_swin(tmp_path: Path) -> None:
     load_start_weights(network, None, str(tmp_path / "swin.pth"), None)
     for key, value in wanted.video.state_dict().items():
         torch.testing.assert_close(network.video.state_dict()[key], value)
-    torchvision_names = {**video_state(swin_state()), "norm.weight": torch.ones(192), "features.6.0.norm1.weight": torch.ones(1)}
+    torchvision_names = {
+        **video_state(swin_state()),
+        "norm.weight": torch.ones(192),
+        "features.6.0.norm1.weight": torch.ones(1),
+    }
     torch.save(torchvision_names, tmp_path / "torchvision.pth")
     network = Mttr(nets.SMALL)
     load_start_weights(network, None, str(tmp_path / "torchvision.pth"), None)
@@ -181,7 +187,7 @@ def test_settings_by_name_and_from_json() -> None:
     changed = settings_from({"type": "tiny", "queries": 5, "text": {"layers": 2}})
     assert changed == replace(TINY, queries=5, text=replace(TINY.text, layers=2))
     for wrong in ("tinny", {"type": "tiny", "querys": 5}, {"text": {"layer": 2}}):
-        with pytest.raises(InputError, match="unknown|did you mean|must be"):
+        with pytest.raises(InputError, match="network"):
             settings_from(wrong)
     with pytest.raises(InputError, match="multiple of 64"):
         settings_from({"width": 96})

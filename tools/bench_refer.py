@@ -54,14 +54,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"\n{path}: {args.clips} clips from seed {args.first_seed}, kinds: {' '.join(args.kinds or KINDS)}")
             print(f"\n| sentences | n | {' | '.join(WAYS)} |\n|{'---|' * (len(WAYS) + 2)}")
             for kind in (None, *(args.kinds or KINDS)):
-                count = share(scores, "network", None if kind is None else lambda s, kind=kind: kind in s.needs)[3]
+                count = sum(kind is None or kind in s.needs for s in scores)
                 cells = " | ".join(cell(scores, way, kind) for way in WAYS)
                 print(f"| {'all' if kind is None else f'need {kind}'} | {count} | {cells} |")
             print(f"\nmean IoU {np.mean([s.iou for s in scores]):.2f}")
             for play in ("backwards", "opposite"):
                 played = score_clips(network, seeds, args.kinds, play)
                 found, low, high, count = share(played, "network", lambda s: "motion" in s.needs and s.moves)
-                print(f"{play}, moving objects whose sentence needs motion: {found:.2f} ({low:.2f}-{high:.2f}), n {count}")
+                print(
+                    f"{play}, moving objects whose sentence needs motion: {found:.2f} ({low:.2f}-{high:.2f}), n {count}"
+                )
     except InputError as error:
         print(f"bench_refer.py: {error}", file=sys.stderr)
         return 2

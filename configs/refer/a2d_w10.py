@@ -1,6 +1,6 @@
 """MTTR on A2D-Sentences, windows of 10 frames: published mAP 46.1. As published: 2 GPUs of 48 GB, 3 clips each, AMP.
 
-    bash tools/dist_train.sh configs/refer/a2d_w10.py 2 --amp --cfg-options train_dataloader.dataset.root=a2d_sentences
+bash tools/dist_train.sh configs/refer/a2d_w10.py 2 --amp --cfg-options train_dataloader.dataset.root=a2d_sentences
 """
 
 _base_ = ["../_base_/refer.py"]

@@ -1,1 +1,1 @@
-"""A sentence selects an object: MTTR on clips, and a referrer over the tracks of a run."""
+"""A sentence selects an object: of a video, or among the tracks of a run."""

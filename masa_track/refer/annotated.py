@@ -67,7 +67,8 @@ class AnnotatedClips(FlippedClips):
         super().__init__(seed, flip)
         if window < 1:
             raise InputError(f"window must be 1 frame or more, got {window}")
-        self.root, self.window, self.centre_only, self.sides = Path(root), window, centre_only, sides
+        self.root, self.window, self.centre_only = Path(root), window, centre_only
+        self.sides = (sides[0], sides[1])  # a list where a configuration says it
         if not self.root.is_dir():
             raise InputError(f"root {self.root} is no folder: give that of the data set")
         self.samples = list(self._find_samples())
@@ -170,7 +171,7 @@ class A2dSentences(AnnotatedClips):
     ) -> None:
         _check_split(split, ("train", "test"))
         self.split = split
-        super().__init__(root, window, True, tuple(sides), seed, flip)
+        super().__init__(root, window, True, sides, seed, flip)
 
     def _find_samples(self) -> Iterable[Sample]:
         missed = {line.strip() for line in _lines(self.root / "text_annotations" / "a2d_missed_videos.txt")}
@@ -233,7 +234,7 @@ class JhmdbSentences(AnnotatedClips):
         flip: float = 0.0,
     ) -> None:
         self.frames = frames
-        super().__init__(root, window, True, tuple(sides), seed, flip)
+        super().__init__(root, window, True, sides, seed, flip)
 
     def _find_samples(self) -> Iterable[Sample]:
         folders = {path.name: path for path in self.root.glob("Rename_Images/*/*") if path.is_dir()}
@@ -282,7 +283,7 @@ class ReferYoutubeVos(AnnotatedClips):
     ) -> None:
         _check_split(split, ("train",))
         self.split = split
-        super().__init__(root, window, False, tuple(sides), seed, flip)
+        super().__init__(root, window, False, sides, seed, flip)
 
     def _find_samples(self) -> Iterable[Sample]:
         path = self.root / "meta_expressions" / self.split / "meta_expressions.json"
@@ -333,7 +334,7 @@ class CocoVidSentences(AnnotatedClips):
         flip: float = 0.5,
     ) -> None:
         self.annotations = Path(annotations)
-        super().__init__(root, window, False, tuple(sides), seed, flip)
+        super().__init__(root, window, False, sides, seed, flip)
 
     def _find_samples(self) -> Iterable[Sample]:
         content, place = _json(self.annotations), str(self.annotations)

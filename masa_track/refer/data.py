@@ -1,4 +1,4 @@
-"""Clips with sentences: one item of training, a batch of them, and the synthetic data set. Real ones: `annotated.py`."""
+"""Clips with sentences: one item of training, a batch of them, and the synthetic data set."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def mttr_losses(
         "loss_dice": settings.dice,
         "loss_sigmoid_focal": settings.focal,
     }
-    losses = {}
+    losses: dict[str, Tensor] = {}
     layers = len(output.masks)
     for layer in range(layers):
         suffix = "" if layer == layers - 1 else f"_{layer}"

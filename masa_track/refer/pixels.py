@@ -29,7 +29,7 @@ class PixelDecoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_uniform_(module.weight, a=1)
-                nn.init.zeros_(module.bias)
+                module.bias.data.zero_()  # type: ignore[union-attr]
 
     def forward(self, tokens: Tensor, eighth: Tensor, fourth: Tensor) -> Tensor:
         """``tokens`` (R, d, h, w), maps (R, C, 2h, 2w) and (R, C, 4h, 4w) -> (R, kernel, 4h, 4w)."""

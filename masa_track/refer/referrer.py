@@ -223,4 +223,3 @@ class FilmReferrer:
                 logits = torch.from_numpy(found.logits)[None, None]
                 mask = original_masks(logits, self._scaled, self._scaled, self._size)[0, 0].numpy()
                 yield ObjectMask(found.frame, number, found.chain, found.score, mask)
-

@@ -92,11 +92,7 @@ def make_clip(
 def needed_kinds(sentence: str, objects: Sequence[Mapping[str, str]]) -> set[str]:
     """Attributes without whose words the sentence fits two objects or more."""
     named = attributes(sentence)
-    return {
-        kind
-        for kind in named
-        if sum(all(o[k] == v for k, v in named.items() if k != kind) for o in objects) > 1
-    }
+    return {kind for kind in named if sum(all(o[k] == v for k, v in named.items() if k != kind) for o in objects) > 1}
 
 
 def attributes(sentence: str) -> dict[str, str]:

@@ -63,7 +63,7 @@ class ConvVideo(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv3d):  # with torch's smaller weights motion was not learnt in 600 steps
                 nn.init.kaiming_normal_(module.weight)
-                nn.init.zeros_(module.bias)
+                module.bias.data.zero_()  # type: ignore[union-attr]
 
     def forward(self, videos: Tensor) -> list[Tensor]:
         """As :meth:`VideoSwin.forward`."""

@@ -205,13 +205,12 @@ class Chains:
             cosines = np.nan_to_num(found.embeddings[free] @ gallery.T, nan=-1.0)
             names = [chain.identity for chain in known]
             linked = _assigned(cosines, names, self.options.appearance_threshold, len(free))
-            for k, identity in zip(free, linked, strict=True):
-                identities[k] = identity
+            for k, returned in zip(free, linked, strict=True):
+                identities[k] = returned
         named = []
-        for identity in identities:
-            if identity is None:
-                identity, self._next = self._next, self._next + 1
-            named.append(identity)
+        for known_as in identities:
+            named.append(self._next if known_as is None else known_as)
+            self._next += known_as is None
         return named
 
     def _forget(self, start: int) -> None:
