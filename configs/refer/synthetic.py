@@ -23,7 +23,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps * 3 // 10, end=steps, eta_min=2e-5),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps // 2, end=steps, eta_min=2e-5),
 ]
 train_cfg = dict(type="ResumableLoop", max_epochs=1)
 randomness = dict(seed=0)

@@ -5,6 +5,7 @@ Source: Liu et al., Video Swin Transformer, CVPR 2022; the blocks are torchvisio
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.video.swin_transformer import SwinTransformer3d
@@ -46,13 +47,15 @@ class VideoSwin(nn.Module):
 class ConvVideo(nn.Module):
     """A small stack of convolutions with the interface of :class:`VideoSwin`, for tests and synthetic data.
 
+    It sees each frame and its differences to the frames before and after, as motion is learnt late without them.
+
     Args:
         settings: ``conv_widths`` is used.
     """
 
     def __init__(self, settings: MttrSettings) -> None:
         super().__init__()
-        channels = (3, *settings.conv_widths)
+        channels = (9, *settings.conv_widths)
         steps = (4, 2, 2)
         self.down = nn.ModuleList(
             nn.Conv3d(a, b, (1, s, s), (1, s, s)) for a, b, s in zip(channels, channels[1:], steps, strict=False)
@@ -68,7 +71,9 @@ class ConvVideo(nn.Module):
     def forward(self, videos: Tensor) -> list[Tensor]:
         """As :meth:`VideoSwin.forward`."""
         height, width = videos.shape[-2:]
-        x = F.pad(videos, (0, -width % 16, 0, -height % 16))
+        change = F.pad(videos.diff(dim=2), (0, 0, 0, 0, 1, 1))  # zeros before the first frame and after the last
+        x = torch.cat((videos, change[:, :, :-1], change[:, :, 1:]), dim=1)
+        x = F.pad(x, (0, -width % 16, 0, -height % 16))
         maps = []
         for level, (down, space, time, norm) in enumerate(
             zip(self.down, self.space, self.time, self.norm, strict=True)
