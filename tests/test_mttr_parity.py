@@ -174,8 +174,8 @@ def check_losses(losses: dict[str, Tensor], golden: dict[str, np.ndarray], close
     assert names == losses.keys()
     for name in names:
         weight = next(w for known, w in weights.items() if name.startswith(known))
-        assert float(losses[name]) / weight == pytest.approx(float(golden[name]), rel=close), name
-    assert float(sum(losses.values())) == pytest.approx(float(golden["total"]), rel=close)
+        assert float(losses[name].detach()) / weight == pytest.approx(float(golden[name]), rel=close), name
+    assert float(sum(losses.values()).detach()) == pytest.approx(float(golden["total"]), rel=close)
 
 
 def train_steps(size: str, kind: str, steps: int, close: float, later: float) -> None:

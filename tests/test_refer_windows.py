@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -279,3 +282,22 @@ def test_sentences_together_are_answered_as_alone() -> None:
         return [answer.score for answer in referrer.answers()]
 
     assert run(sentences) == pytest.approx(run(sentences[:1]) + run(sentences[1:]), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_3000_frames() -> None:
+    """Allocations of Python and numpy after 3,000 frames are those after 500."""
+    referrer = FilmReferrer(
+        Script(TINY), synthetic_encode, ["the red thing"], WindowOptions(window=12, overlap=6), sides=(32, 32)
+    )
+    frames = [np.ascontiguousarray(frame[:32, :32]) for frame in film_frames(16)]
+    tracemalloc.start()
+    sizes = {}
+    for number in range(1, 3001):
+        for found in referrer.add(frames[number % 16].copy()):
+            assert found.mask.shape == (32, 32)
+        if number in (500, 3000):
+            gc.collect()
+            sizes[number] = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert sizes[3000] < sizes[500] + 200_000, sizes
