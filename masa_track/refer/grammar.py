@@ -234,7 +234,7 @@ class Parser:
         fresh: Term | None = None  # the term read just now, which a time may belong to
         named = False
         while self.place < len(self.tokens):
-            if inner and (phrase.noun or named or phrase.terms) and re.match(f"(?:{stop})(?= |$)", self.rest):
+            if inner and (phrase.noun or named or phrase.terms or ordinal) and re.match(f"(?:{stop})(?= |$)", self.rest):
                 break
             token = self.token
             if (when := self.when()) is not None:
@@ -247,9 +247,11 @@ class Parser:
                 phrase.terms.append(passive)
                 fresh = passive
                 continue
-            if self.take(r"who|whoever|which|that|what|whichever|anyone|someone|somebody|anybody"):
-                named = True
+            if self.take(r"who|whoever|that|which|what|whichever|anyone|someone|somebody|anybody"):
+                named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
                 clause = True
+                continue
+            if self.take(r"with(?= the (?:\w+est|most|least) )"):
                 continue
             if self.take(r"not|never|no longer"):
                 self.negated = True
@@ -274,9 +276,9 @@ class Parser:
                 phrase.count = words.COUNTS.get(found[0]) or int(found[0])
                 phrase.plural = phrase.plural or phrase.count > 1
                 continue
-            if self.take("others|other"):
+            if (found := self.take("(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other")):
                 phrase.other = True
-                phrase.plural = phrase.plural or self.tokens[self.place - 1].text == "others"
+                phrase.plural = phrase.plural or found[0] != "other"
                 named = True
                 continue
             if (not named or inner and not phrase.noun and not phrase.terms) and self._noun(phrase):
@@ -297,7 +299,7 @@ class Parser:
         After "the first one to leave" in a relation it is the relation's: "who meets the first to leave at frame 9".
         """
         ranked = fresh is not None and fresh.rank and self.depth > 1 and when.kind not in ("before", "after")
-        if fresh is not None and not ranked and fresh.kind in ("event", "turns", "back", "visible", "lingers") and fresh.when is None:
+        if fresh is not None and not ranked and fresh.kind in ("event", "turns", "back", "visible", "lingers", "gone") and fresh.when is None:
             fresh.when = when
         elif when.kind == "whole" and phrase.when is not None:
             phrase.terms.append(Term("visible", when=when))

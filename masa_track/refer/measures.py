@@ -181,6 +181,13 @@ def _visible(scene: Scene, track: Track, term: Term, span: Span | None) -> float
     return float(len(track.rows(span)) > 0)
 
 
+def _gone(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    last = float(track.frames[-1])
+    if span is None:
+        return float(last < scene.last)
+    return float(last < (span.first if span.point else span.last))
+
+
 def _moves(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     wide = _wide(scene, span)
     if term.name in ("towards_camera", "away"):
@@ -192,6 +199,10 @@ def _moves(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
         whole = growth(scene, track, None) * (1 if term.name == "towards_camera" else -1)
         return max(rate, 1e-3) if max(rate * seconds, whole * len(track.frames) * scene.step / scene.fps) > GROWN else 0.0
     x, y = net_move(scene, track, wide)
+    if term.name == "against":
+        direction = common_direction(scene, span)
+        far = 0.0 if direction is None else -float(np.array([x, y]) @ direction)
+        return far if far > _least(scene, track) else 0.0
     far = {"left": -x, "right": x, "top": -y, "bottom": y}[term.side]
     return float(far) if far > _least(scene, track) else 0.0
 
@@ -307,6 +318,7 @@ def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float
 
 TESTS: dict[str, Test] = {
     "visible": _visible,
+    "gone": _gone,
     "moves": _moves,
     "region": _region,
     "still": _still,

@@ -225,7 +225,7 @@ def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 
 _SUPERLATIVES = [
     ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?", "y", -1),
-    ("(?:bottom|lower)most|lowest(?: down)?", "y", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
+    ("(?:bottom|lower)most", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
     ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?longest(?: time| track| in view| visible)?", "duration", 1),
@@ -260,7 +260,7 @@ PLACES = [
 
 RELATIONS = [
     Rule(rf"{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
-    Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom))", to_phrase("relation", "near")),
+    Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"(?:in )?between", _between),
     Rule(rf"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
     Rule(r"behind", to_phrase("relation", "behind")),
@@ -295,7 +295,9 @@ VERBS = [
     Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO}(?: along)? {ADVERB}behind", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
+    Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
     # Events.
+    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already )?go(?= at| before| in)", term("gone"), True),
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
     Rule(rf"{GO} into (?:view|sight|shot)|appear|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
@@ -315,10 +317,12 @@ VERBS = [
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
     Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly)? (?:towards?|at|up to) {US}|(?:get|grow|become|come|move|draw|be) (?:bigger|larger|closer|nearer)(?: to {US})?|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
-    Rule(rf"(?:recede|(?:{GO}|head|drive)(?: straight| directly)? away(?: from {US})?|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?: away)?)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
+    Rule(rf"(?:recede|(?:{GO}|head|drive)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?: away)?)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
-    Rule(rf"(?:{GO}|veer|be on (?:his|her|its|their) way){NEARLY} {TOWARDS}(?! of)", _moves, True),
+    Rule(rf"(?:{GO}|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
+    Rule(rf"{GO}(?: in)? (?:the|a) (?:other|opposite|different|wrong) (?:way|direction)(?: (?:to|from|than|of) (?:the )?(?:others|other|rest|everyone else|everyone|all others))?|{GO} against the (?:flow|stream|others|other|rest)", term("moves", "against"), True),
+    Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _region),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))", term("rank", "path", 1), True),
@@ -328,7 +332,6 @@ VERBS = [
     Rule(rf"(?:{GO}(?: around| about| along)?|be on the move|moving)(?= at| in the|,|$| between| from frame| during| throughout| around)(?! in (?:front|line))", term("moving"), True),
     # In view.
     Rule(rf"(?:be |stay |remain |have )*(?:still |already |also |visible |only )*(?:in view|visible|present|on (?:the )?screen|in sight|in (?:{PICTURE}|shot|frame)|there)", term("visible")),
-    Rule(r"(?:be )?go(?= by| at| before| in)", lambda parser, found: Term("visible", negated=not parser.negated), True),
     Rule(rf"{STAY}(?: around| about| behind)?(?= until| till| to the end| from)", term("visible"), True),
 ]  # fmt: skip
 
@@ -361,5 +364,5 @@ FILLERS = frozenset(
     "directly straight shortly soon later before after during when where can could will would we us our you your my if any "
     "anyone ahead all each every with out over across single whole entire picture frame image screen view scene video clip "
     "camera position place spot frames side person's alone himself herself itself walk go move stand come stay remain look "
-    "stop see appear most most lone sole particular identify locate name id number group line row".split()
+    "stop see appear most lone sole particular identify locate name id number group line row feet box height size area speed else way direction".split()
 ) - {"with"}

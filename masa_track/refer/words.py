@@ -13,7 +13,7 @@ VERBS = (
     "hang stand stop pause halt rest park return reappear approach near recede face touch overlap walk bump be keep "
     "start begin finish end get make spend last become grow shrink speed slow cut see have do surround catch reach join "
     "sit drop outpace spot find enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint "
-    "swim fly crawl swerve veer"
+    "swim fly crawl bring swerve veer"
 ).split()
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
@@ -23,7 +23,7 @@ IRREGULAR = {
     "having": "have", "does": "do", "did": "do", "done": "do", "doing": "do", "kept": "keep", "got": "get",
     "made": "make", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
     "shrank": "shrink", "sped": "speed", "spent": "spend", "cut": "cut", "seen": "see", "saw": "see", "caught": "catch",
-    "sat": "sit", "swam": "swim", "flew": "fly", "found": "find",
+    "sat": "sit", "swam": "swim", "flew": "fly", "found": "find", "brought": "bring",
 }  # fmt: skip
 _PARTICIPLES = {"gone", "ridden", "driven", "overtaken", "hidden", "shown", "seen", "done", "been", "grown", "caught"}
 
