@@ -37,6 +37,7 @@ ROOMS = [
     "parts",
     "adapters",
     "evaluation",
+    "refer",
     "report",
     "pipeline",
     "training",
@@ -48,7 +49,7 @@ ROOMS = [
 TORCH_FREE = [
     *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks", "onnx_session"),
     *("association", "video", "formats", "drawing", "runs"),
-    *("encoders", "detectors", "tracker", "masklets", "parts", "adapters", "evaluation", "report", "pipeline", "cli"),
+    *("encoders", "detectors", "tracker", "masklets", "parts", "adapters", "evaluation", "refer", "report", "pipeline", "cli"),
 ]
 TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {

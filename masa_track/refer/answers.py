@@ -28,9 +28,10 @@ class Answer:
         answer: a track's id; None: none fits, or what the sentence says could not be understood.
         score: 0..1; 1 where all that the sentence says was checked by the grammar.
         margin: 0..1, the score less that of the next best track; 1 where no other fits.
-        used: ``grammar``; ``model``; ``grammar and model``; ``grammar in part``: words that need a model were left out;
-            ``nothing``: there is no model for them, and the rest does not select a track.
-        also: ids of other tracks that fit about as well.
+        used: ``grammar``; ``model``; ``grammar and model``; ``grammar in part``: words that need a model were left
+            out; ``nothing``: there is no model for them, and the rest does not select a track.
+        also: ids of other tracks that fit: all of them where the sentence puts them in no order ("the car moving
+            left"), else those whose score is less by 0.1 or less.
         note: what was left out, and why the answer is none.
     """
 
@@ -47,14 +48,16 @@ class Answer:
         return {**asdict(self), "also": list(self.also)}
 
 
-def answer(scene: Scene, text: str, model: Mapping[int, float] | None = None, threshold: float = MODEL_THRESHOLD) -> Answer:
+def answer(
+    scene: Scene, text: str, model: Mapping[int, float] | None = None, threshold: float = MODEL_THRESHOLD
+) -> Answer:
     """Answers one sentence.
 
     Args:
         scene: the tracks that may be meant.
         text: the sentence.
-        model: a referrer's scores 0..1 of the unchanged sentence by track id; None without a referrer. They decide where
-            the grammar did not parse all.
+        model: a referrer's scores 0..1 of the unchanged sentence by track id; None without a referrer. They decide
+            where the grammar did not parse all.
         threshold: score of the model below which no track is meant.
 
     Raises:
@@ -77,7 +80,10 @@ def answer(scene: Scene, text: str, model: Mapping[int, float] | None = None, th
 
 
 def answers(
-    scene: Scene, texts: Sequence[str], scores: Mapping[int, np.ndarray] | None = None, threshold: float = MODEL_THRESHOLD
+    scene: Scene,
+    texts: Sequence[str],
+    scores: Mapping[int, np.ndarray] | None = None,
+    threshold: float = MODEL_THRESHOLD,
 ) -> list[Answer]:
     """Answers sentences in their order.
 
@@ -99,15 +105,27 @@ def answers(
 
 def _selects(sentence: Sentence, ranked: Sequence[Ranked]) -> bool:
     """Whether what was parsed selects one track: a rank or a relation does, or all other tracks are ruled out."""
-    return len(ranked) == 1 or any(term.rank or term.kind in ("relation", "rank") for term in sentence.phrase.terms)
+    return len(ranked) == 1 or _orders(sentence)
+
+
+def _orders(sentence: Sentence) -> bool:
+    """Whether the sentence itself puts the tracks that fit in an order: the second, the nearest to the bus."""
+    return any(term.rank or term.kind in ("relation", "compare", "ordered") for term in sentence.phrase.terms)
 
 
 def _by_model(
-    scene: Scene, sentence: Sentence, ranked: Sequence[Ranked], model: Mapping[int, float], threshold: float, notes: list[str]
+    scene: Scene,
+    sentence: Sentence,
+    ranked: Sequence[Ranked],
+    model: Mapping[int, float],
+    threshold: float,
+    notes: list[str],
 ) -> Answer:
     """The model's scores, of the tracks that the grammar left."""
-    found = [Ranked(one.place, (one.score if sentence.selective else 1.0) * model.get(scene.tracks[one.place].identity, 0.0))
-             for one in ranked]  # fmt: skip
+    found = []
+    for one in ranked:
+        own = model.get(scene.tracks[one.place].identity, 0.0)
+        found.append(Ranked(one.place, own * (one.score if sentence.selective else 1.0)))
     used = BOTH if sentence.selective else MODEL
     found = sorted(found, key=lambda one: -one.score)
     if found and found[0].score < threshold:
@@ -125,7 +143,8 @@ def _answer(scene: Scene, sentence: Sentence, ranked: Sequence[Ranked], used: st
         return Answer(sentence.text, None, 0.0, 0.0, used, (), "; ".join([why, *notes]))
     ids = [scene.tracks[one.place].identity for one in ranked]
     margin = ranked[0].score - ranked[1].score if len(ranked) > 1 else ranked[0].score
-    also = tuple(ids[i] for i in range(1, len(ids)) if ranked[0].score - ranked[i].score < AMBIGUOUS)
+    several = used == GRAMMAR and not _orders(sentence)
+    also = tuple(ids[i] for i in range(1, len(ids)) if several or ranked[0].score - ranked[i].score < AMBIGUOUS)
     if also:
         notes = [f"{'one other fits' if len(also) == 1 else f'{len(also)} others fit'} about as well: "
                  f"{', '.join(map(str, also[:10]))}", *notes]  # fmt: skip

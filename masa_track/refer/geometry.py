@@ -1,7 +1,7 @@
 """Tracks as boxes over time, and what is measured of them: place, size, order, motion and time.
 
-Coordinates are pixels, x to the right and y down. A place is the centre of a box; what is lower in the picture (larger y
-of the lower edge) is nearer to the camera.
+Coordinates are pixels, x to the right and y down. A place is the centre of a box; what is lower in the picture (larger
+y of the lower edge) is nearer to the camera.
 """
 
 from __future__ import annotations
@@ -165,7 +165,12 @@ def growth(scene: Scene, track: Track, span: Span | None) -> float:
     width, height = scene.size
     boxes = track.boxes[rows]
     margin = 0.004 * max(scene.size)
-    whole = (boxes[:, 0] > margin) & (boxes[:, 2] < width - margin) & (boxes[:, 1] > margin) & (boxes[:, 3] < height - margin)
+    whole = (
+        (boxes[:, 0] > margin)
+        & (boxes[:, 2] < width - margin)
+        & (boxes[:, 1] > margin)
+        & (boxes[:, 3] < height - margin)
+    )
     if whole.sum() >= 3:
         rows = rows[whole]
     seconds = (track.frames[rows] - track.frames[rows[0]]) / scene.fps

@@ -122,7 +122,9 @@ def check_sentence(text: str) -> str:
     return plain
 
 
-_TOKEN = re.compile(r"\d+(?::\d+)+(?:\.\d+)?|\d+(?:\.\d+)?(?:st|nd|rd|th)?(?![\w])|[a-z\u00e0-\u024f]+|\d+|,|[^\s\w]", re.I)
+_TOKEN = re.compile(
+    r"\d+(?::\d+)+(?:\.\d+)?|\d+(?:\.\d+)?(?:st|nd|rd|th)?(?![\w])|[a-z\u00e0-\u024f]+|\d+|,|[^\s\w]", re.I
+)
 _CONTRACTIONS = (
     (r"[\u2018\u2019]", "'"),
     (r"\bcan't\b", "can not"),
@@ -234,7 +236,11 @@ class Parser:
         fresh: Term | None = None  # the term read just now, which a time may belong to
         named = False
         while self.place < len(self.tokens):
-            if inner and (phrase.noun or named or phrase.terms or ordinal) and re.match(f"(?:{stop})(?= |$)", self.rest):
+            if (
+                inner
+                and (phrase.noun or named or phrase.terms or ordinal)
+                and re.match(f"(?:{stop})(?= |$)", self.rest)
+            ):
                 break
             token = self.token
             if (when := self.when()) is not None:
@@ -256,7 +262,7 @@ class Parser:
             if self.take(r"not|never|no longer"):
                 self.negated = True
                 continue
-            verb = token.form in ("ing", "ed") or clause or self._follows("to") or not inner and not named
+            verb = token.form in ("ing", "ed") or clause or self._follows("to") or (not inner and not named)
             if inner and token.form in FINITE and not verb and named and token.base not in ("park", "face"):
                 break
             self.pending = ordinal
@@ -266,9 +272,11 @@ class Parser:
                 if ordinal and (term.kind in ("rank", "event", "relation") or term.rank):
                     ordinal = self._ranked(term, ordinal)
                 continue
-            if (found := self.take(r"(?:the )?(\d+)(?:st|nd|rd|th)|(?:the )?(" + "|".join(words.ORDINALS) + ")")) is not None:
+            if (
+                found := self.take(r"(?:the )?(\d+)(?:st|nd|rd|th)|(?:the )?(" + "|".join(words.ORDINALS) + ")")
+            ) is not None:
                 number = int(found[1]) if found[1] else words.ORDINALS[found[2]]
-                if found[2] == "second" and self.take("(to|from)? ?last") is not None or number == -2:
+                if (found[2] == "second" and self.take("(to|from)? ?last") is not None) or number == -2:
                     number = -2
                 ordinal = self._ranked_before(phrase, fresh, number) if clause and named else number
                 continue
@@ -276,12 +284,14 @@ class Parser:
                 phrase.count = words.COUNTS.get(found[0]) or int(found[0])
                 phrase.plural = phrase.plural or phrase.count > 1
                 continue
-            if (found := self.take("(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other")):
+            if found := self.take(
+                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other"
+            ):
                 phrase.other = True
                 phrase.plural = phrase.plural or found[0] != "other"
                 named = True
                 continue
-            if (not named or inner and not phrase.noun and not phrase.terms) and self._noun(phrase):
+            if (not named or (inner and not phrase.noun and not phrase.terms)) and self._noun(phrase):
                 named = True
                 continue
             if named and self._noun(Phrase(), peek=True) and inner and not clause:
@@ -299,11 +309,14 @@ class Parser:
         After "the first one to leave" in a relation it is the relation's: "who meets the first to leave at frame 9".
         """
         ranked = fresh is not None and fresh.rank and self.depth > 1 and when.kind not in ("before", "after")
-        if fresh is not None and not ranked and fresh.kind in ("event", "turns", "back", "visible", "lingers", "gone") and fresh.when is None:
+        if (
+            fresh is not None
+            and not ranked
+            and fresh.kind in ("event", "turns", "back", "visible", "lingers", "gone")
+            and fresh.when is None
+        ):
             fresh.when = when
-        elif when.kind == "whole" and phrase.when is not None:
-            phrase.terms.append(Term("visible", when=when))
-        elif when.kind == "whole":
+        elif (when.kind == "whole" and phrase.when is not None) or when.kind == "whole":
             phrase.terms.append(Term("visible", when=when))
         elif phrase.when is None:
             phrase.when = when
@@ -364,7 +377,7 @@ class Parser:
 
     def _ranked(self, term: Term, ordinal: int) -> int:
         """Gives an ordinal to the term that it counts. Returns the ordinal that is left, 0."""
-        if term.kind == "rank" and term.rank in (1, -1) and term.name not in ("duration_all",):
+        if term.kind == "rank" and term.rank in (1, -1):
             term.rank = ordinal * term.rank
         elif term.kind in ("event", "relation"):
             term.rank = ordinal
@@ -372,8 +385,7 @@ class Parser:
 
     def _ranked_before(self, phrase: Phrase, fresh: Term | None, number: int) -> int:
         """ "who leaves first": the ordinal counts the event before it."""
-        ranked = fresh is not None and fresh.rank and self.depth > 1 and when.kind not in ("before", "after")
-        if fresh is not None and not ranked and fresh.kind in ("event", "relation") and not fresh.rank:
+        if fresh is not None and fresh.kind in ("event", "relation") and not fresh.rank:
             fresh.rank = number
             return 0
         return number

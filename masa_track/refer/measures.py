@@ -197,7 +197,9 @@ def _moves(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
         rate = growth(scene, track, wide) * (1 if term.name == "towards_camera" else -1)
         seconds = float(track.frames[rows[-1]] - track.frames[rows[0]]) / scene.fps
         whole = growth(scene, track, None) * (1 if term.name == "towards_camera" else -1)
-        return max(rate, 1e-3) if max(rate * seconds, whole * len(track.frames) * scene.step / scene.fps) > GROWN else 0.0
+        return (
+            max(rate, 1e-3) if max(rate * seconds, whole * len(track.frames) * scene.step / scene.fps) > GROWN else 0.0
+        )
     x, y = net_move(scene, track, wide)
     if term.name == "against":
         direction = common_direction(scene, span)

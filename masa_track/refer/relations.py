@@ -11,7 +11,12 @@ from masa_track.refer.measures import common_direction
 
 LEAST_OVERLAP = 0.02  # share of the smaller box
 # Where no track fits the first relation, the second one is taken.
-FALLBACKS = {"front": "ahead_in_line", "behind": "behind_in_line", "behind_in_line": "behind_in_depth", "ahead_in_line": "before_in_depth"}
+FALLBACKS = {
+    "front": "ahead_in_line",
+    "behind": "behind_in_line",
+    "behind_in_line": "behind_in_depth",
+    "ahead_in_line": "before_in_depth",
+}
 _SIDES = {"left_of": (0, -1), "right_of": (0, 1), "top_of": (1, -1), "bottom_of": (1, 1)}
 
 
@@ -100,7 +105,9 @@ def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: 
 def _between(scene: Scene, place: int, groups: Sequence[Sequence[int]], span: Span | None) -> float:
     """By the centre in x: between both groups, or between the outermost of one."""
     x = _x(scene, place, span)
-    values = [[value for value in (_x(scene, other, span) for other in group) if np.isfinite(value)] for group in groups]
+    values = [
+        [value for value in (_x(scene, other, span) for other in group) if np.isfinite(value)] for group in groups
+    ]
     if not np.isfinite(x) or not all(values):
         return 0.0
     if len(values) == 1:

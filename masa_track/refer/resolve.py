@@ -172,7 +172,9 @@ class Resolver:
         if term.kind == "event":
             return self._event(term, candidates, when)
         if term.kind == "moves" and term.name == "ahead":
-            rates = {place: growth(self.scene, self.scene.tracks[place], None) for place in range(len(self.scene.tracks))}
+            rates = {
+                place: growth(self.scene, self.scene.tracks[place], None) for place in range(len(self.scene.tracks))
+            }
             most = max((rates[place] for place in candidates), default=0.0)
             return {place: 1.0 for place in candidates if rates[place] <= 0 or rates[place] < 0.5 * most or most < 0.05}
         own = span_of(self.scene, term.when) if term.when is not None else span
@@ -217,9 +219,12 @@ class Resolver:
         return result
 
     def _event(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
-        frames = {place: measures.event_frame(self.scene, self.scene.tracks[place], term.name, term.side, span_of(self.scene, when))
-                  for place in candidates}  # fmt: skip
-        known = {place: frame for place, frame in frames.items() if frame is not None}
+        tracks, asked = self.scene.tracks, span_of(self.scene, when)
+        known: dict[int, float] = {}
+        for place in candidates:
+            frame = measures.event_frame(self.scene, tracks[place], term.name, term.side, asked)
+            if frame is not None:
+                known[place] = frame
         own = span_of(self.scene, term.when)
         if own is not None and own.first <= own.last:
             own = self.scene.around(own, 1.5) if term.when and term.when.kind in _MOMENTS else own
@@ -229,8 +234,7 @@ class Resolver:
         if term.rank:
             return known
         if term.name == "passed_by_camera":
-            return {place: 1 / max(growth(self.scene, self.scene.tracks[place], None), 1e-3) for place in known}
-        asked = span_of(self.scene, when)
+            return {place: 1 / max(growth(self.scene, tracks[place], None), 1e-3) for place in known}
         if asked is None or not asked.point or asked.first > asked.last:
             return dict.fromkeys(known, 1.0)
         reach = 2 * self.scene.fps
@@ -241,7 +245,9 @@ class Resolver:
         for place in candidates:
             others = [other for other in self.references(term.phrases[0], when, (place,)) if other != place]
             frames = [
-                measures.event_frame(self.scene, self.scene.tracks[one], term.name, term.side if one == place else "", None)
+                measures.event_frame(
+                    self.scene, self.scene.tracks[one], term.name, term.side if one == place else "", None
+                )
                 for one in (place, *others)
             ]
             if len(frames) < 2 or any(frame is None for frame in frames):

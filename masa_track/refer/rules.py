@@ -161,7 +161,11 @@ def _event(name: str) -> Make:
 
     def make(parser: Parser, found: re.Match[str]) -> Term:
         side = side_of(found)
-        if not side and (where := parser.take(rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)")):
+        if not side and (
+            where := parser.take(
+                rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
+            )
+        ):
             side = side_of(where)
         if later := parser.take(rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )"):
             phrase = parser.noun_phrase(stop=",|and")
@@ -193,7 +197,9 @@ _EXTREMES = {"left": ("x", "", -1), "right": ("x", "", 1), "top": ("y", "", -1),
 
 def _region(parser: Parser, found: re.Match[str]) -> Term:
     part = found.groupdict().get("part") or "side"
-    part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half"}.get(part, "side" if part in ("part", "corner") else part)
+    part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half"}.get(
+        part, "side" if part in ("part", "corner") else part
+    )
     side, second = side_of(found), side_of(found, "second") if "second" in found.groupdict() else ""
     if second:
         return Term("region", "corner", f"{side} {second}")
@@ -216,7 +222,12 @@ def _compare(parser: Parser, found: re.Match[str]) -> Term | None:
 
 def _compare_side(parser: Parser, found: re.Match[str]) -> Term:
     _, _, sign = _EXTREMES[side_of(found)]
-    return Term("compare", "x" if side_of(found) in ("left", "right") else "y", rank=sign, phrases=[parser.noun_phrase(stop=",|and")])
+    return Term(
+        "compare",
+        "x" if side_of(found) in ("left", "right") else "y",
+        rank=sign,
+        phrases=[parser.noun_phrase(stop=",|and")],
+    )
 
 
 def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
@@ -235,7 +246,7 @@ _SUPERLATIVES = [
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1),
 ]  # fmt: skip
 
-_MIDDLE = rf"(?:in|at|near) the (?:very )?(?:middle|centre)"
+_MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 
 PLACES = [
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
@@ -254,18 +265,18 @@ PLACES = [
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
     Rule(rf"{_MIDDLE}(?: of {LINE})?", term("rank", "middle", 1)),
-    Rule(rf"(?:nearest|closest)(?: to)?(?= \w)", to_phrase("relation", "near")),
-    Rule(rf"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
+    Rule(r"(?:nearest|closest)(?: to)?(?= \w)", to_phrase("relation", "near")),
+    Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
 ]  # fmt: skip
 
 RELATIONS = [
     Rule(rf"{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"(?:in )?between", _between),
-    Rule(rf"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
+    Rule(r"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
     Rule(r"behind", to_phrase("relation", "behind")),
     Rule(rf"(?:in front|ahead) of {US}|up ahead|ahead(?! of)|the same way as us|the same way as our car", term("moves", "ahead")),
-    Rule(rf"(?:directly|just|immediately|right) (?:in front|ahead) of", to_phrase("relation", "ahead_in_line")),
+    Rule(r"(?:directly|just|immediately|right) (?:in front|ahead) of", to_phrase("relation", "ahead_in_line")),
     Rule(r"in front of", to_phrase("relation", "front")),
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
     Rule(rf"{ADVERB}(?:above|over|higher (?:up )?than)", to_phrase("relation", "top_of")),
@@ -280,7 +291,7 @@ _PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|
 VERBS = [
     Rule(rf"{_PASS} {US}|{GO} past(?! \w)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
     Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
-    Rule(rf"(?:pass|cross) (?:right |just |directly )?behind", to_phrase("relation", "passes_behind"), True),
+    Rule(r"(?:pass|cross) (?:right |just |directly )?behind", to_phrase("relation", "passes_behind"), True),
     Rule(_PASS, to_phrase("relation", "passes"), True),
     Rule(r"(?:be )?(?:overtake|pass) by (?:us|our car|our vehicle|the camera)", _event("passed_by_camera"), True),
     Rule(r"(?:be )?overtake by", to_phrase("relation", "overtaken_by"), True),
@@ -311,7 +322,7 @@ VERBS = [
     Rule(rf"(?:{STAY}|be)(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
     Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
-    Rule(rf"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand around|stationary|motionless|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand around|stationary|motionless|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
     Rule(rf"(?:stop|pause|halt)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
@@ -348,7 +359,10 @@ TRANSITIVE: list[tuple[str, Term]] = [
     (rf"(?:{_PASS}|{GO} (?:past|by))", Term("relation", "passes")),
     (r"overtake|outpace", Term("relation", "overtaken_by")),
     (rf"(?:partly |partially |half |mostly |briefly )*{_COVER}(?: (?:part|half) of)?", Term("relation", "covered_by")),
-    (r"(?:follow|chase|trail|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)", Term("relation", "ahead_in_line")),
+    (
+        r"(?:follow|chase|trail|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
+        Term("relation", "ahead_in_line"),
+    ),
     (r"(?:overlap|touch)(?: with)?", Term("relation", "overlaps")),
     (r"(?:be )?(?:next to|beside|near|close to)", Term("relation", "near")),
     (r"(?:be |walk |stand )?behind", Term("relation", "front")),
@@ -357,12 +371,185 @@ TRANSITIVE: list[tuple[str, Term]] = [
 
 # Words that carry no condition.
 FILLERS = frozenset(
-    "the a an of to in on at from by for as and then also but who is be have do it he she his her its their they them this "
-    "that these those there please find show give me select pick track tell highlight point out i want look want would like "
-    "which what one just only ever again around about while moment long time bit partway part way through along same very "
-    "first up so far already still finally get got make start begin keep end finish become partly partially nearly almost "
-    "directly straight shortly soon later before after during when where can could will would we us our you your my if any "
-    "anyone ahead all each every with out over across single whole entire picture frame image screen view scene video clip "
-    "camera position place spot frames side person's alone himself herself itself walk go move stand come stay remain look "
-    "stop see appear most lone sole particular identify locate name id number group line row feet box height size area speed else way direction".split()
+    [
+        "the",
+        "a",
+        "an",
+        "of",
+        "to",
+        "in",
+        "on",
+        "at",
+        "from",
+        "by",
+        "for",
+        "as",
+        "and",
+        "then",
+        "also",
+        "but",
+        "who",
+        "is",
+        "be",
+        "have",
+        "do",
+        "it",
+        "he",
+        "she",
+        "his",
+        "her",
+        "its",
+        "their",
+        "they",
+        "them",
+        "this",
+        "that",
+        "these",
+        "those",
+        "there",
+        "please",
+        "find",
+        "show",
+        "give",
+        "me",
+        "select",
+        "pick",
+        "track",
+        "tell",
+        "highlight",
+        "point",
+        "out",
+        "i",
+        "want",
+        "look",
+        "want",
+        "would",
+        "like",
+        "which",
+        "what",
+        "one",
+        "just",
+        "only",
+        "ever",
+        "again",
+        "around",
+        "about",
+        "while",
+        "moment",
+        "long",
+        "time",
+        "bit",
+        "partway",
+        "part",
+        "way",
+        "through",
+        "along",
+        "same",
+        "very",
+        "first",
+        "up",
+        "so",
+        "far",
+        "already",
+        "still",
+        "finally",
+        "get",
+        "got",
+        "make",
+        "start",
+        "begin",
+        "keep",
+        "end",
+        "finish",
+        "become",
+        "partly",
+        "partially",
+        "nearly",
+        "almost",
+        "directly",
+        "straight",
+        "shortly",
+        "soon",
+        "later",
+        "before",
+        "after",
+        "during",
+        "when",
+        "where",
+        "can",
+        "could",
+        "will",
+        "would",
+        "we",
+        "us",
+        "our",
+        "you",
+        "your",
+        "my",
+        "if",
+        "any",
+        "anyone",
+        "ahead",
+        "all",
+        "each",
+        "every",
+        "with",
+        "out",
+        "over",
+        "across",
+        "single",
+        "whole",
+        "entire",
+        "picture",
+        "frame",
+        "image",
+        "screen",
+        "view",
+        "scene",
+        "video",
+        "clip",
+        "camera",
+        "position",
+        "place",
+        "spot",
+        "frames",
+        "side",
+        "person's",
+        "alone",
+        "himself",
+        "herself",
+        "itself",
+        "walk",
+        "go",
+        "move",
+        "stand",
+        "come",
+        "stay",
+        "remain",
+        "look",
+        "stop",
+        "see",
+        "appear",
+        "most",
+        "lone",
+        "sole",
+        "particular",
+        "identify",
+        "locate",
+        "name",
+        "id",
+        "number",
+        "group",
+        "line",
+        "row",
+        "feet",
+        "box",
+        "height",
+        "size",
+        "area",
+        "speed",
+        "else",
+        "way",
+        "direction",
+    ]
 ) - {"with"}

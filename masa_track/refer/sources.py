@@ -24,8 +24,8 @@ def read_scene(path: str | Path) -> Scene:
     """The tracks of a run.
 
     Args:
-        path: a run's folder (``run.sqlite``, ``tracks.json`` or ``tracks.txt`` in it), a ``tracks.json``, MOT text, or a
-            sequence's folder with ``gt/gt.txt``; classes of truth are read of ``gt/ids.txt`` and ``classes.txt``.
+        path: a run's folder (``run.sqlite``, ``tracks.json`` or ``tracks.txt`` in it), a ``tracks.json``, MOT text, or
+            a sequence's folder with ``gt/gt.txt``; classes of truth are read of ``gt/ids.txt`` and ``classes.txt``.
 
     Raises:
         InputError: there is none of them, it is damaged, or it holds no track.
@@ -105,6 +105,8 @@ def _of_mot(file: Path) -> Scene:
     names = _names(folder / "classes.txt")
     if not names and re.match(r"MOT(16|17|20)", folder.name):
         names = _MOT17
+    if not names and file.parent.name == "gt" and (classes < 0).all():
+        names = {-1: "pedestrian"}  # MOT15 annotates nothing else, and has no column for classes
     own = _names(file.parent / "ids.txt", of_ids=True)
     tracks = []
     for identity in np.unique(rows.ids).tolist():
@@ -121,7 +123,7 @@ def _seqinfo(file: Path) -> tuple[int, int, float, int]:
     parser = configparser.ConfigParser()
     try:
         parser.read(file, encoding="utf-8")
-        part = parser["Sequence"] if "Sequence" in parser else {}
+        part = parser["Sequence"] if parser.has_section("Sequence") else dict[str, str]()
         return (int(part.get("imWidth", 0)), int(part.get("imHeight", 0)), float(part.get("frameRate", 0)),
                 int(part.get("seqLength", 0)))  # fmt: skip
     except (configparser.Error, ValueError, UnicodeDecodeError) as error:
@@ -141,6 +143,18 @@ def _names(file: Path, of_ids: bool = False) -> dict[int, str]:
             if found and noun:
                 names[int(found[1])] = noun
         else:
-            names |= {int(number): class_name(name) for number, name in re.findall(r"(\d+)[ :=]+([A-Za-z][\w-]*)", line)}
+            names |= {
+                int(number): class_name(name) for number, name in re.findall(r"(\d+)[ :=]+([A-Za-z][\w-]*)", line)
+            }
             break
     return names
+
+
+def video_of(path: Path) -> str | None:
+    """The source that a run was tracked on, or the sequence's own images; None where it is not known."""
+    if not path.is_dir():
+        return None
+    if records := records_of(path):
+        with open_store(records[0]) as store:
+            return store.info.source or None
+    return str(path) if (path / "img1").is_dir() else None

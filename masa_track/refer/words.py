@@ -1,20 +1,26 @@
-"""Words of sentences about tracks: verbs with their forms, nouns with the classes that they may mean, numbers."""
+"""Words of sentences about tracks: verbs with their forms, nouns with their classes, numbers."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
 # Verbs by their base form; regular forms are made of it.
-VERBS = (
-    "walk go move head run ride drive travel step stroll cycle come pass jog march wander stride hurry drift skate "
-    "proceed progress race cross meet overtake cover hide block occlude obscure follow trail chase lead leave exit enter "
-    "arrive appear disappear vanish emerge depart show turn pop reverse change double stay remain linger wait loiter "
-    "hang stand stop pause halt rest park return reappear approach near recede face touch overlap walk bump be keep "
-    "start begin finish end get make spend last become grow shrink speed slow cut see have do surround catch reach join "
-    "sit drop outpace spot find enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint "
-    "swim fly crawl bring swerve veer"
-).split()
+VERBS = _words(
+    "walk go move head run ride drive travel step stroll cycle come pass jog march wander stride hurry "
+    "drift skate proceed progress race cross meet overtake cover hide block occlude obscure follow trail "
+    "chase lead leave exit enter arrive appear disappear vanish emerge depart show turn pop reverse "
+    "change double stay remain linger wait loiter hang stand stop pause halt rest park return reappear "
+    "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
+    "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
+    "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
+    "bring swerve veer"
+)
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
     "driven": "drive", "came": "come", "left": "left", "met": "meet", "overtook": "overtake", "overtaken": "overtake",
@@ -57,9 +63,9 @@ NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.it
     word: frozenset({word}) for word in ANIMALS if word not in ("animal", "bird", "bear", "fly")
 }
 # Nouns that say nothing of the class.
-ANY_NOUNS = frozenset("one ones thing object track figure target".split())
+ANY_NOUNS = frozenset(_words("one ones thing object track figure target"))
 # A man or a woman is a person for the grammar; which of them it is, only pictures tell.
-GENDERED = frozenset("man woman boy girl lady gentleman guy men women child kid".split())
+GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid"))
 
 ORDINALS = {
     "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
