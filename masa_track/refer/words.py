@@ -36,8 +36,8 @@ _PARTICIPLES = {"gone", "ridden", "driven", "overtaken", "hidden", "shown", "see
 # What a noun may mean. The first name of a group is the noun that the grammar works with.
 PERSON = frozenset({"person", "pedestrian", "walker", "people", "human", "rider", "cyclist", "skater", "runner"})
 ON_FOOT = frozenset({"person", "pedestrian", "people", "human", "walker", "runner"})
-ROADS = frozenset({"car", "bus", "truck", "van", "motorcycle", "tram", "train", "taxi", "vehicle", "trailer", "tricycle",
-                   "caravan", "motor", "other vehicle", "lorry", "suv", "pickup"})  # fmt: skip
+ROADS = frozenset({"car", "bus", "truck", "van", "motorcycle", "tram", "train", "taxi", "vehicle", "trailer",
+                   "tricycle", "caravan", "motor", "other vehicle", "lorry", "suv", "pickup"})  # fmt: skip
 CYCLES = frozenset({"cyclist", "rider", "bicycle", "bike", "bicyclist", "biker"})
 ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal",
                      "camel", "swan", "fly", "duck", "goose", "pig", "goat", "deer", "monkey"})  # fmt: skip
@@ -58,7 +58,7 @@ _NOUNS: dict[str, frozenset[str]] = {
     "bird": frozenset({"bird", "swan", "duck", "goose"}),
 }
 _PLURALS = {"people": "person", "men": "man", "women": "woman", "children": "child", "ladies": "lady", "buses": "bus",
-            "lorries": "lorry", "gentlemen": "gentleman", "flies": "fly", "geese": "goose", "sheep": "sheep"}  # fmt: skip
+            "lorries": "lorry", "gentlemen": "gentleman", "flies": "fly", "geese": "goose"}  # fmt: skip
 NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.items() for word in words.split()} | {
     word: frozenset({word}) for word in ANIMALS if word not in ("animal", "bird", "bear", "fly")
 }
