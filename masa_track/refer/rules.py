@@ -195,6 +195,12 @@ def _extreme(parser: Parser, found: re.Match[str]) -> Term:
 _EXTREMES = {"left": ("x", "", -1), "right": ("x", "", 1), "top": ("y", "", -1), "bottom": ("y", "", 1)}
 
 
+def _to_side(parser: Parser, found: re.Match[str]) -> Term:
+    """ "to the right": a direction after a verb of motion in the words before, else a place."""
+    before = parser.tokens[max(0, parser.place - 10) : parser.place]
+    return Term("moves", side=side_of(found)) if any(re.fullmatch(GO, token.base) for token in before) else _region(parser, found)
+
+
 def _region(parser: Parser, found: re.Match[str]) -> Term:
     part = found.groupdict().get("part") or "side"
     part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half"}.get(
@@ -241,7 +247,7 @@ _SUPERLATIVES = [
     ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?longest(?: time| track| in view| visible)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("most distant|(?:farthest|furthest)(?: away| back| off)?", "near", -1),
+    ("(?:front|fore)most", "near", 1), ("most distant|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on) )", "near", -1),
     ("nearest|closest|nearer|closer", "near", 1), ("middle|central", "middle", 1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1),
 ]  # fmt: skip
@@ -275,7 +281,8 @@ RELATIONS = [
     Rule(r"(?:in )?between", _between),
     Rule(r"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
     Rule(r"behind", to_phrase("relation", "behind")),
-    Rule(rf"(?:in front|ahead) of {US}|up ahead|ahead(?! of)|the same way as us|the same way as our car", term("moves", "ahead")),
+    Rule(rf"in front of {US}", term("visible")),
+    Rule(rf"ahead of {US}|up ahead|ahead(?! of)|the same way as us|the same way as our car", term("moves", "ahead")),
     Rule(r"(?:directly|just|immediately|right) (?:in front|ahead) of", to_phrase("relation", "ahead_in_line")),
     Rule(r"in front of", to_phrase("relation", "front")),
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
@@ -322,7 +329,7 @@ VERBS = [
     Rule(rf"(?:{STAY}|be)(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
     Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
-    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand around|stationary|motionless|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand around|stationary|motionless|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
     Rule(rf"(?:stop|pause|halt)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
@@ -333,7 +340,7 @@ VERBS = [
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"(?:{GO}|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
     Rule(rf"{GO}(?: in)? (?:the|a) (?:other|opposite|different|wrong) (?:way|direction)(?: (?:to|from|than|of) (?:the )?(?:others|other|rest|everyone else|everyone|all others))?|{GO} against the (?:flow|stream|others|other|rest)", term("moves", "against"), True),
-    Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _region),
+    Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))", term("rank", "path", 1), True),

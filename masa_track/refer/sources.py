@@ -94,7 +94,9 @@ def _of_run(run: Run, cameras: dict[int, np.ndarray]) -> Scene:
 def _of_mot(file: Path) -> Scene:
     """Tracks of MOT text, with what lies beside it: ``seqinfo.ini``, ``ids.txt``, ``classes.txt``."""
     labelled = read_labelled(file)
-    kept = labelled.flags != 0
+    # Rows flagged 0 are not to be scored, but belong to the track; tracks of such rows alone are distractors.
+    kept = np.isin(labelled.rows.ids, np.unique(labelled.rows.ids[labelled.flags != 0]))
+    kept &= (labelled.rows.boxes[:, 2:] > 0).all(axis=1)
     rows, classes = labelled.rows.only(kept), labelled.classes[kept]
     if not len(rows):
         raise InputError(f"--run {file} has no track: nothing can be selected")
@@ -105,7 +107,7 @@ def _of_mot(file: Path) -> Scene:
     names = _names(folder / "classes.txt")
     if not names and re.match(r"MOT(16|17|20)", folder.name):
         names = _MOT17
-    if not names and file.parent.name == "gt" and (classes < 0).all():
+    if not names and file.parent.name == "gt" and (classes < 1).all():
         names = {-1: "pedestrian"}  # MOT15 annotates nothing else, and has no column for classes
     own = _names(file.parent / "ids.txt", of_ids=True)
     tracks = []
