@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from masa_track.errors import InputError
 from masa_track.refer import words
 
 MOST_WORDS = 512
+MOST_DEPTH = 6
 FINITE = ("base", "s", "ed")
 
 
@@ -169,6 +171,11 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
     return tokens
 
 
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(f"(?:{pattern})(?= |$)")
+
+
 class Parser:
     """Reads the tokens of one sentence.
 
@@ -182,11 +189,14 @@ class Parser:
 
         self.rules = RULES
         self.tokens = [token for token in tokens if token.base == "," or token.base[0].isalnum()]
+        bases = [token.base for token in self.tokens]
+        self.rests = [" ".join(bases[place:]) for place in range(len(bases) + 1)]
         self.place = 0
         self.unparsed: list[str] = []
         self.skipped: list[str] = []
         self.gendered = False
         self.negated = False
+        self.failed: set[object] = set()  # places, with the rule, where an attempt failed: none is made twice
         self.depth = 0  # of noun phrases in noun phrases
         self.unclear_reference = False
         self.pending = 0  # an ordinal that has not found what it counts
@@ -196,22 +206,20 @@ class Parser:
     @property
     def rest(self) -> str:
         """What is left to read, in base forms."""
-        return " ".join(token.base for token in self.tokens[self.place :])
+        return self.rests[self.place]
 
     @property
     def token(self) -> Token:
         """The next word; an empty one at the end."""
         return self.tokens[self.place] if self.place < len(self.tokens) else Token("", "")
 
-    def take(self, pattern: str | re.Pattern[str]) -> re.Match[str] | None:
+    def take(self, pattern: str) -> re.Match[str] | None:
         """Reads words that the pattern matches as a whole; None where it does not."""
-        found = re.compile(f"(?:{pattern})(?= |$)").match(self.rest) if isinstance(pattern, str) else None
-        if found is None and isinstance(pattern, re.Pattern):
-            found = pattern.match(self.rest)
-        if found is not None and found.group():
-            self.place += found.group().count(" ") + 1
-            return found
-        return None
+        found = _compiled(pattern).match(self.rest)
+        if found is None or not found.group():
+            return None
+        self.place += found.group().count(" ") + 1
+        return found
 
     def when(self) -> When | None:
         """A time, if one comes next."""
@@ -231,6 +239,10 @@ class Parser:
             clause: a finite verb may come next.
         """
         self.depth += 1
+        if self.depth > MOST_DEPTH:
+            raise InputError(
+                f"a sentence must nest at most {MOST_DEPTH} objects, as in 'left of the car behind the bus'"
+            )
         phrase = Phrase()
         ordinal = 0  # one that has not found what it counts
         fresh: Term | None = None  # the term read just now, which a time may belong to
@@ -334,37 +346,46 @@ class Parser:
         """ "that the bus overtakes": a relation whose object is the noun before."""
         from masa_track.refer.rules import TRANSITIVE
 
-        before, unparsed, skipped = self.place, len(self.unparsed), len(self.skipped)
-        relative = self.take("that|who|whom|which")
-        if self.take("(our|the ego) (car|vehicle|camera|bus|truck|bike)|we|the camera|our own car"):
-            subject = None
-        elif re.match(r"(the|a|an|another|he|she)(?= |$)", self.rest):
-            subject = self.noun_phrase()
-        else:
-            self.place = before
+        before = self._state()
+        if before[0] in self.failed:
             return None
+        self.take("that|who|whom|which")
+        subject = None
+        if not self.take("(our|the ego) (car|vehicle|camera|bus|truck|bike)|we|the camera|our own car"):
+            if not re.match(r"(the|a|an|another|he|she)(?= |$)", self.rest):
+                self._restore(before)
+                return None
+            subject = self.noun_phrase()
         for pattern, term in TRANSITIVE:
             self.take("be|have|just|then|later|also")
             if self.take(pattern):
                 if subject is None:
-                    return replace(term, name="passed_by_camera", kind="event", phrases=[])
+                    return Term("event", "passed_by_camera")
                 return replace(term, phrases=[subject])
-        self.place = before
-        del self.unparsed[unparsed:], self.skipped[skipped:]
-        _ = relative
+        self._restore(before)
+        self.failed.add(before[0])
         return None
+
+    def _state(self) -> tuple[int, int, int, bool, bool]:
+        return self.place, len(self.unparsed), len(self.skipped), self.unclear_reference, self.gendered
+
+    def _restore(self, state: tuple[int, int, int, bool, bool]) -> None:
+        """Goes back to where an attempt began."""
+        self.place, unparsed, skipped, self.unclear_reference, self.gendered = state
+        del self.unparsed[unparsed:], self.skipped[skipped:]
 
     def _term(self, phrase: Phrase, verb: bool) -> Term | None:
         for rule in self.rules:
-            if rule.verb and not verb:
+            before = self._state()
+            if (rule.verb and not verb) or (before[0], rule.pattern) in self.failed:
                 continue
-            before = self.place
             found = self.take(rule.pattern)
             if found is None:
                 continue
             term = rule.make(self, found)
             if term is None:
-                self.place = before
+                self._restore(before)
+                self.failed.add((before[0], rule.pattern))
                 continue
             for inner in term.phrases:
                 if inner.other and not inner.noun:

@@ -85,6 +85,7 @@ class Resolver:
 
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
+        self._known: dict[tuple[int, When | None, tuple[int, ...]], list[int]] = {}
 
     def of_class(self, noun: str) -> list[int]:
         """Tracks that the noun may mean, by their class. A track whose class is not known may be anything."""
@@ -184,11 +185,16 @@ class Resolver:
 
     def references(self, phrase: Phrase, when: When | None, without: Iterable[int] = ()) -> list[int]:
         """The tracks that a phrase in a relation means: one, or all in view that fit where it names several."""
-        found = self.resolve(phrase, when, without)
-        if phrase.plural or phrase.other:
-            span = span_of(self.scene, phrase.when or when)
-            return [one.place for one in found if len(self.scene.tracks[one.place].rows(span))]
-        return [one.place for one in found[:1]]
+        key = (id(phrase), when, tuple(without))
+        if key not in self._known:
+            found = self.resolve(phrase, when, without)
+            if phrase.plural or phrase.other:
+                span = span_of(self.scene, phrase.when or when)
+                found = [one for one in found if len(self.scene.tracks[one.place].rows(span))]
+            else:
+                found = found[:1]
+            self._known[key] = [one.place for one in found]
+        return self._known[key]
 
     def _relation(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
         result: Strengths = {}

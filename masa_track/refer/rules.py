@@ -198,7 +198,11 @@ _EXTREMES = {"left": ("x", "", -1), "right": ("x", "", 1), "top": ("y", "", -1),
 def _to_side(parser: Parser, found: re.Match[str]) -> Term:
     """ "to the right": a direction after a verb of motion in the words before, else a place."""
     before = parser.tokens[max(0, parser.place - 10) : parser.place]
-    return Term("moves", side=side_of(found)) if any(re.fullmatch(GO, token.base) for token in before) else _region(parser, found)
+    return (
+        Term("moves", side=side_of(found))
+        if any(re.fullmatch(GO, token.base) for token in before)
+        else _region(parser, found)
+    )
 
 
 def _region(parser: Parser, found: re.Match[str]) -> Term:
@@ -343,7 +347,7 @@ VERBS = [
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))", term("rank", "path", 1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over) )", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most)(?: (?:time|while|period))?", term("rank", "duration", 1), True),
