@@ -49,7 +49,8 @@ ROOMS = [
 TORCH_FREE = [
     *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks", "onnx_session"),
     *("association", "video", "formats", "drawing", "runs"),
-    *("encoders", "detectors", "tracker", "masklets", "parts", "adapters", "evaluation", "refer", "report", "pipeline", "cli"),
+    *("encoders", "detectors", "tracker", "masklets", "parts", "adapters", "evaluation", "refer"),
+    *("report", "pipeline", "cli"),
 ]
 TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {
