@@ -17,7 +17,7 @@ from masa_track.refer.answers import BOTH, GRAMMAR, MODEL, NOTHING, PART, answer
 from masa_track.refer.geometry import Scene, Track, net_move
 from masa_track.refer.grammar import Phrase, When, parse
 from masa_track.refer.sources import read_scene
-from masa_track.refer.votes import Votes, window_scores
+from masa_track.refer.votes import Votes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -281,17 +281,6 @@ def test_votes() -> None:
     assert Votes(1).answer(0) == (None, 0.0)
     with pytest.raises(InputError, match="scores of track 7 must be 2 finite numbers"):
         votes.add({7: np.array([1.0])})
-
-
-def test_trajectories_vote_for_the_tracks_they_overlap() -> None:
-    masks = np.zeros((2, 3, 20, 20), bool)
-    masks[0, :, 2:8, 2:8] = True
-    masks[1, :, 10:18, 10:18] = True
-    boxes = {4: np.tile([2.0, 2, 8, 8], (3, 1)), 9: np.tile([10.0, 10, 18, 14], (3, 1)), 6: np.full((3, 4), np.nan)}
-    boxes[4][2] = np.nan
-    scores, frames = window_scores(boxes, masks, np.array([0.9, 0.4]))
-    assert frames == {4: 2, 9: 3}
-    assert (scores[4][0], scores[9][0]) == (pytest.approx(0.9), pytest.approx(0.5 * 0.4))
 
 
 @pytest.mark.shared_data

@@ -121,13 +121,22 @@ def line_places(scene: Scene, chosen: Sequence[int], span: Span | None) -> dict[
     return {place: float(_centre(scene.tracks[place], span) @ direction) for place in chosen}
 
 
-def event_frame(scene: Scene, track: Track, name: str, side: str, span: Span | None) -> float | None:
+def event_frame(
+    scene: Scene,
+    track: Track,
+    name: str,
+    side: str,
+    span: Span | None,
+    latest: bool = False,
+    within: Span | None = None,
+) -> float | None:
     """The frame in which something happens to a track; None where it does not.
 
-    ``appear``: its first frame; ``enter``: the same, if that is not the video's first; ``leave``: its last frame, if
-    that is not the video's last; ``passed_camera``: it leaves at a border after it has grown; ``passed_by_camera``: the
-    same; ``just_entered``, ``about_to_leave``: within 1.5 s of the span's frame; ``returns``: it is in view again after
-    it was not.
+    ``appear``: its first frame; ``enter``: its first frame, if that is not the video's first, and frames in which it is
+    back at a border after a second or more; ``leave``: its last frame, if that is not the video's last, and frames in
+    which it is at a border before such a gap; ``passed_camera`` and ``passed_by_camera``: it leaves at a border after
+    it has grown; ``just_entered``, ``about_to_leave``: within 1.5 s of the span's frame; ``returns``: it is in view
+    again after it was not.
 
     Args:
         scene: the tracks.
@@ -135,30 +144,47 @@ def event_frame(scene: Scene, track: Track, name: str, side: str, span: Span | N
         name: of the event.
         side: of the picture where it happens; empty: anywhere.
         span: the moment that ``just_entered`` and ``about_to_leave`` are close to.
+        latest: the last of several such frames, else the first.
+        within: only these frames count.
     """
-    first, last = float(track.frames[0]), float(track.frames[-1])
-    starts = name in ("appear", "enter", "just_entered")
+    frames = track.frames
     if name == "returns":
-        gaps = np.flatnonzero(np.diff(track.frames) > max(3 * scene.step, 0.4 * scene.fps))
-        return float(track.frames[gaps[0] + 1]) if len(gaps) else None
-    if side and side not in edges_touched(scene, track.boxes[0 if starts else -1]):
+        gaps = np.flatnonzero(np.diff(frames) > max(3 * scene.step, 0.4 * scene.fps))
+        return float(frames[gaps[0] + 1]) if len(gaps) else None
+    found = _crossings(scene, track, name)
+    if side:
+        found = [row for row in found if side in edges_touched(scene, track.boxes[row])]
+        if name == "appear":
+            found = [row for row in found if frames[row] > scene.first]
+    soon = max(1.5 * scene.fps, 3)
+    if span is not None and name == "just_entered":
+        found = [row for row in found if 0 <= span.last - frames[row] <= soon]
+    if span is not None and name == "about_to_leave":
+        found = [row for row in found if 0 <= frames[row] - span.first <= soon]
+    if within is not None:
+        found = [row for row in found if within.first <= frames[row] <= within.last]
+    if not found:
         return None
-    if starts:
-        if first <= scene.first and (name != "appear" or side):
-            return None
-        if name == "just_entered" and not (span is None or 0 <= span.last - first <= max(1.5 * scene.fps, 3)):
-            return None
-        return first
-    if last >= scene.last:
-        return None
-    if name == "about_to_leave" and not (span is None or 0 <= last - span.first <= max(1.5 * scene.fps, 3)):
-        return None
+    row = found[-1 if latest else 0]
     if name in ("passed_camera", "passed_by_camera"):
-        seconds = max(last - first, 1) / scene.fps
-        at_border = edges_touched(scene, track.boxes[-1]).keys() & {"left", "right", "bottom"}
+        seconds = max(float(frames[-1] - frames[0]), 1) / scene.fps
+        at_border = edges_touched(scene, track.boxes[row]).keys() & {"left", "right", "bottom"}
         if not at_border or growth(scene, track, None) * seconds < GROWN / 2:
             return None
-    return last
+    return float(frames[row])
+
+
+def _crossings(scene: Scene, track: Track, name: str) -> list[int]:
+    """Rows in which a track comes into the picture, or goes out of it, in order."""
+    frames = track.frames
+    if name == "appear":
+        return [0]
+    gaps = np.flatnonzero(np.diff(frames) > max(scene.fps, 3 * scene.step))
+    if name in ("enter", "just_entered"):
+        rows = [int(gap) + 1 for gap in gaps if edges_touched(scene, track.boxes[gap + 1])]
+        return ([0] if frames[0] > scene.first else []) + rows
+    rows = [int(gap) for gap in gaps if edges_touched(scene, track.boxes[gap])]
+    return rows + ([len(frames) - 1] if frames[-1] < scene.last else [])
 
 
 Test = Callable[[Scene, Track, Term, "Span | None"], float]

@@ -226,17 +226,16 @@ class Resolver:
 
     def _event(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
         tracks, asked = self.scene.tracks, span_of(self.scene, when)
+        own = span_of(self.scene, term.when)
+        if own is not None and own.first > own.last:
+            return {}
+        if own is not None and term.when is not None and term.when.kind in _MOMENTS:
+            own = self.scene.around(own, 1.5)
         known: dict[int, float] = {}
         for place in candidates:
-            frame = measures.event_frame(self.scene, tracks[place], term.name, term.side, asked)
+            frame = measures.event_frame(self.scene, tracks[place], term.name, term.side, asked, term.rank < 0, own)
             if frame is not None:
                 known[place] = frame
-        own = span_of(self.scene, term.when)
-        if own is not None and own.first <= own.last:
-            own = self.scene.around(own, 1.5) if term.when and term.when.kind in _MOMENTS else own
-            known = {place: frame for place, frame in known.items() if own.first <= frame <= own.last}
-        elif own is not None:
-            return {}
         if term.rank:
             return known
         if term.name == "passed_by_camera":

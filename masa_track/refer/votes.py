@@ -6,9 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from masa_track.boxes import box_iou
 from masa_track.errors import InputError
-from masa_track.masks import mask_box
 from masa_track.refer.answers import MODEL_THRESHOLD
 
 
@@ -67,37 +65,3 @@ class Votes:
             return None, 0.0
         margin = ranked[0][0] - (ranked[1][0] if len(ranked) > 1 else 0.0)
         return (-ranked[0][1] if ranked[0][0] >= self.threshold else None), margin
-
-
-def window_scores(
-    boxes: Mapping[int, np.ndarray], masks: np.ndarray, scores: np.ndarray
-) -> tuple[dict[int, np.ndarray], dict[int, float]]:
-    """Scores of tracks from a model's mask trajectories in one window: their scores, weighted by their overlap.
-
-    Args:
-        boxes: (T, 4) xyxy of each track in pixels of the masks; NaN where it is not there.
-        masks: (Q, T, H, W) bool of one sentence's trajectories.
-        scores: (Q,) 0..1.
-
-    Returns:
-        The score (1,) of each track that lives in the window, sum over q of overlap x score, 1 at most; and the frames
-        in which it lives. The overlap is the mean over those frames of the IoU of the track's box and the mask's box.
-    """
-    hulls = (
-        np.stack([[_hull(mask) for mask in trajectory] for trajectory in masks]) if len(masks) else np.zeros((0, 0, 4))
-    )
-    result: dict[int, np.ndarray] = {}
-    frames: dict[int, float] = {}
-    for identity, track in boxes.items():
-        lives = np.isfinite(track).all(axis=1)
-        if not lives.any():
-            continue
-        frames[identity] = float(lives.sum())
-        overlaps = np.array([np.diagonal(box_iou(track[lives], hull[lives])).mean() for hull in hulls])
-        result[identity] = np.array([min(1.0, float(overlaps @ scores))]) if len(overlaps) else np.zeros(1)
-    return result, frames
-
-
-def _hull(mask: np.ndarray) -> np.ndarray:
-    box = mask_box(mask)
-    return np.zeros(4) if box is None else np.asarray(box, np.float64)
