@@ -138,7 +138,10 @@ _CONTRACTIONS = (
     (r"\bwhich of\b", "of"),
     (r"\bdirection of\b", "towards"),
     (r"[-\u2010-\u2015/]", " "),
-    (r"\b(who|that|which|whoever|has|have|had|and) left\b(?! (of|side|edge|hand|half|to right))", r"\1 leave"),
+    (
+        r"\b(who|that|which|whoever|has|have|had|and|just|already) left\b(?! (of|side|edge|hand|half|to right))",
+        r"\1 leave",
+    ),
     (r"\b(cent)er\b", r"\1re"),
 )
 _MASS = r"the (?:picture|frame|image|screen|view|scene|shot|video|clip|camera view|field of view)"
@@ -247,6 +250,7 @@ class Parser:
         ordinal = 0  # one that has not found what it counts
         fresh: Term | None = None  # the term read just now, which a time may belong to
         named = False
+        headed = False  # its noun, or "one", was read
         while self.place < len(self.tokens):
             if (
                 inner
@@ -259,7 +263,7 @@ class Parser:
                 self._timed(phrase, fresh, when)
                 continue
             if self.take(r"(?:out )?of(?: all)?(?= (?:the|those|these))") is not None:
-                phrase.terms += self._group()
+                phrase.terms += self._group(bool(ordinal))
                 continue
             if named and (passive := self._object_clause()) is not None:
                 phrase.terms.append(passive)
@@ -287,6 +291,8 @@ class Parser:
             if (
                 found := self.take(r"(?:the )?(\d+)(?:st|nd|rd|th)|(?:the )?(" + "|".join(words.ORDINALS) + ")")
             ) is not None:
+                if found[2] == "first" and clause and self.token.form in FINITE and not phrase.terms:
+                    continue  # "who first walks left"
                 number = int(found[1]) if found[1] else words.ORDINALS[found[2]]
                 if (found[2] == "second" and self.take("(to|from)? ?last") is not None) or number == -2:
                     number = -2
@@ -297,14 +303,16 @@ class Parser:
                 phrase.plural = phrase.plural or phrase.count > 1
                 continue
             if found := self.take(
-                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other"
+                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other|another"
+                "|(?:someone|somebody|anyone) else"
             ):
                 phrase.other = True
+                headed = headed or found[0] not in ("other", "another")
                 phrase.plural = phrase.plural or found[0] != "other"
                 named = True
                 continue
-            if (not named or (inner and not phrase.noun and not phrase.terms)) and self._noun(phrase):
-                named = True
+            if not headed and self._noun(phrase):
+                named = headed = True
                 continue
             if named and self._noun(Phrase(), peek=True) and inner and not clause:
                 break
@@ -335,12 +343,17 @@ class Parser:
         else:
             phrase.terms.append(Term("visible", when=when))
 
-    def _group(self) -> list[Term]:
-        """ "of the three people at the start, ...": the objects to choose from."""
+    def _group(self, counted: bool) -> list[Term]:
+        """ "of the three people at the start, ...": the objects to choose from.
+
+        After an ordinal, an event is not theirs: "the last of the three to leave".
+        """
         group = self.noun_phrase(stop=",")
         group.plural = True
         self.take(",")
-        return [Term("among", phrases=[group])]
+        events = [term for term in group.terms if counted and term.kind == "event"]
+        group.terms = [term for term in group.terms if term not in events]
+        return [Term("among", phrases=[group]), *events]
 
     def _object_clause(self) -> Term | None:
         """ "that the bus overtakes": a relation whose object is the noun before."""
@@ -446,10 +459,8 @@ class Parser:
         return self.place > 0 and self.tokens[self.place - 1].base == word
 
     def _skip(self, token: Token) -> None:
-        from masa_track.refer.rules import FILLERS
-
         self.place += 1
-        if token.base in FILLERS or token.base == ",":
+        if token.base in words.FILLERS or token.base == ",":
             return
         if token.text.endswith("ly"):
             self.skipped.append(token.text)

@@ -256,6 +256,14 @@ def _region(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     return 0.0
 
 
+def _starts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    return _region(scene, track, Term("region", "side", term.side), Span(track.frames[0], track.frames[0]))
+
+
+def _ends(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    return _region(scene, track, Term("region", "side", term.side), Span(track.frames[-1], track.frames[-1]))
+
+
 def _speeds(scene: Scene, track: Track, span: Span | None) -> np.ndarray:
     """(n - 1,) box heights a second."""
     rows = track.rows(span)
@@ -349,6 +357,8 @@ TESTS: dict[str, Test] = {
     "gone": _gone,
     "moves": _moves,
     "region": _region,
+    "starts": _starts,
+    "ends": _ends,
     "still": _still,
     "moving": _moving,
     "stops": _stops,

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from masa_track.refer.grammar import Parser, Term, When
+from masa_track.refer.grammar import Parser, Phrase, Term, When
+from masa_track.refer.words import NOUNS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
 
@@ -205,6 +206,14 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
     )
 
 
+_OPPOSITE = {"left": "right", "right": "left"}
+
+
+def _covered(parser: Parser, found: re.Match[str]) -> Term:
+    """ "hidden at frame 9": by whomever."""
+    return Term("relation", "covered_by", phrases=[Phrase("object", other=True, plural=True)])
+
+
 def _region(parser: Parser, found: re.Match[str]) -> Term:
     part = found.groupdict().get("part") or "side"
     part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half"}.get(
@@ -220,11 +229,11 @@ def _compare(parser: Parser, found: re.Match[str]) -> Term | None:
     measure, sign = next(
         value
         for words, value in {
-            "tall|high": ("height", 1), "short": ("height", -1), "big|large": ("area", 1), "small": ("area", -1),
-            "fast|quick": ("speed", 1), "slow": ("speed", -1), "clos|near": ("near", 1), "far|fur": ("near", -1),
-            "long": ("duration", 1), "wid": ("width", 1), "narrow|thin": ("width", -1),
+            "^tall|^high": ("height", 1), "^short": ("height", -1), "^big|^large": ("area", 1), "^small": ("area", -1),
+            "fast|quick": ("speed", 1), "slow": ("speed", -1), "^clos|^near": ("near", 1), "^far|^fur": ("near", -1),
+            "^long": ("duration", 1), "^wid": ("width", 1), "^narrow|^thin": ("width", -1),
         }.items()
-        if re.match(words, found["more"])
+        if re.search(words, found["more"])
     )  # fmt: skip
     phrase = parser.noun_phrase(stop=",|and")
     return Term("compare", measure, rank=sign, phrases=[phrase])
@@ -245,13 +254,13 @@ def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 
 
 _SUPERLATIVES = [
-    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?", "y", -1),
-    ("(?:bottom|lower)most", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
+    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?|(?:farthest|furthest) up", "y", -1),
+    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
     ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?longest(?: time| track| in view| visible)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("most distant|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on) )", "near", -1),
+    ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from) )|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on) )", "near", -1),
     ("nearest|closest|nearer|closer", "near", 1), ("middle|central", "middle", 1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1),
 ]  # fmt: skip
@@ -261,11 +270,12 @@ _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 PLACES = [
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"far {_SIDE}(?! of)", _extreme),
+    Rule(rf"(?P<side>left|right)(?: hand)?(?= (?:{'|'.join([*NOUNS, 'one', 'thing', 'object'])})(?: |$))", _extreme),
     Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE} than", _compare_side),
     Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
-    Rule(rf"(?:(?:nearest|closest)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
+    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
     Rule(rf"(?:(?:farthest|furthest)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail) of {LINE}", term("rank", "line", -1)),
@@ -282,6 +292,7 @@ PLACES = [
 RELATIONS = [
     Rule(rf"{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
+    Rule(r"neighbou?r of", to_phrase("relation", "near")),
     Rule(r"(?:in )?between", _between),
     Rule(r"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
     Rule(r"behind", to_phrase("relation", "behind")),
@@ -292,7 +303,7 @@ RELATIONS = [
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
     Rule(rf"{ADVERB}(?:above|over|higher (?:up )?than)", to_phrase("relation", "top_of")),
     Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?than)", to_phrase("relation", "bottom_of")),
-    Rule(r"(?P<more>taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|farther|further|longer|wider|narrower|thinner)"
+    Rule(r"(?P<more>taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|farther|further|longer|wider|narrower|thinner|more slowly|more quickly)"
          r"(?: away)?(?: to the camera)? than", _compare),
 ]  # fmt: skip
 
@@ -310,6 +321,12 @@ VERBS = [
     Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER} (?:by|behind)", to_phrase("relation", "covered_by"), True),
     Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
+    Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
+    Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
+    Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _covered, True),
+    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge))?(?! to)", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", side=found["to"])),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:be )?(?:follow|chase|trail) by", to_phrase("relation", "ahead_in_line"), True),
     Rule(r"(?:follow|chase|trail)", to_phrase("relation", "behind_in_line"), True),
@@ -338,7 +355,7 @@ VERBS = [
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
-    Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly)? (?:towards?|at|up to) {US}|(?:get|grow|become|come|move|draw|be) (?:bigger|larger|closer|nearer)(?: to {US})?|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
+    Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly)? (?:towards?|at|up to) {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
     Rule(rf"(?:recede|(?:{GO}|head|drive)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?: away)?)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
@@ -362,7 +379,7 @@ _SUPERLATIVE_RULES = [
     for pattern, measure, sign in _SUPERLATIVES
 ]  # fmt: skip
 
-RULES = [*PLACES[:16], *VERBS[:0], *RELATIONS[:1], *PLACES[16:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
+RULES = [*PLACES[:17], *VERBS[:0], *RELATIONS[:1], *PLACES[17:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
 TIMES = _times()
 
 # After "that the bus ...": what the subject does to the noun before.
@@ -379,188 +396,3 @@ TRANSITIVE: list[tuple[str, Term]] = [
     (r"(?:be |walk |stand )?behind", Term("relation", "front")),
     (r"(?:be |walk |stand )?in front of", Term("relation", "behind")),
 ]
-
-# Words that carry no condition.
-FILLERS = frozenset(
-    [
-        "the",
-        "a",
-        "an",
-        "of",
-        "to",
-        "in",
-        "on",
-        "at",
-        "from",
-        "by",
-        "for",
-        "as",
-        "and",
-        "then",
-        "also",
-        "but",
-        "who",
-        "is",
-        "be",
-        "have",
-        "do",
-        "it",
-        "he",
-        "she",
-        "his",
-        "her",
-        "its",
-        "their",
-        "they",
-        "them",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "please",
-        "find",
-        "show",
-        "give",
-        "me",
-        "select",
-        "pick",
-        "track",
-        "tell",
-        "highlight",
-        "point",
-        "out",
-        "i",
-        "want",
-        "look",
-        "want",
-        "would",
-        "like",
-        "which",
-        "what",
-        "one",
-        "just",
-        "only",
-        "ever",
-        "again",
-        "around",
-        "about",
-        "while",
-        "moment",
-        "long",
-        "time",
-        "bit",
-        "partway",
-        "part",
-        "way",
-        "through",
-        "along",
-        "same",
-        "very",
-        "first",
-        "up",
-        "so",
-        "far",
-        "already",
-        "still",
-        "finally",
-        "get",
-        "got",
-        "make",
-        "start",
-        "begin",
-        "keep",
-        "end",
-        "finish",
-        "become",
-        "partly",
-        "partially",
-        "nearly",
-        "almost",
-        "directly",
-        "straight",
-        "shortly",
-        "soon",
-        "later",
-        "before",
-        "after",
-        "during",
-        "when",
-        "where",
-        "can",
-        "could",
-        "will",
-        "would",
-        "we",
-        "us",
-        "our",
-        "you",
-        "your",
-        "my",
-        "if",
-        "any",
-        "anyone",
-        "ahead",
-        "all",
-        "each",
-        "every",
-        "with",
-        "out",
-        "over",
-        "across",
-        "single",
-        "whole",
-        "entire",
-        "picture",
-        "frame",
-        "image",
-        "screen",
-        "view",
-        "scene",
-        "video",
-        "clip",
-        "camera",
-        "position",
-        "place",
-        "spot",
-        "frames",
-        "side",
-        "person's",
-        "alone",
-        "himself",
-        "herself",
-        "itself",
-        "walk",
-        "go",
-        "move",
-        "stand",
-        "come",
-        "stay",
-        "remain",
-        "look",
-        "stop",
-        "see",
-        "appear",
-        "most",
-        "lone",
-        "sole",
-        "particular",
-        "identify",
-        "locate",
-        "name",
-        "id",
-        "number",
-        "group",
-        "line",
-        "row",
-        "feet",
-        "box",
-        "height",
-        "size",
-        "area",
-        "speed",
-        "else",
-        "way",
-        "direction",
-    ]
-) - {"with"}

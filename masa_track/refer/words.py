@@ -73,6 +73,22 @@ ORDINALS = {
 }  # fmt: skip
 COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2}
 
+# Words that carry no condition.
+FILLERS = frozenset(
+    _words(
+        "the a an of to in on at from by for as and then also but who is be have do it he she his her its "
+        "their they them this that these those there please find show give me select pick track tell "
+        "highlight point out i want look would like which what one just only ever again around about while "
+        "moment long time bit partway part way through along same very first up so far already still finally "
+        "get got make start begin keep end finish become partly partially nearly almost directly straight "
+        "shortly soon later before after during when where can could will we us our you your my if any anyone "
+        "ahead all each every over across single whole entire picture frame image screen view scene video "
+        "clip camera position place spot frames side person's alone himself herself itself walk go move stand "
+        "come stay remain stop see appear most lone sole particular identify locate name id number group line "
+        "row feet box height size area speed else direction whose"
+    )
+)
+
 
 def verb_forms() -> dict[str, tuple[str, str]]:
     """Base form and form (``base``, ``s``, ``ing``, ``ed``) of each form of a verb."""
