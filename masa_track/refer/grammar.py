@@ -405,6 +405,8 @@ class Parser:
                     inner.noun = phrase.noun  # "the cyclist left of the other one"
             if self.negated:
                 term, self.negated = replace(term, negated=True), False
+            if term.name == "then" and phrase.terms and phrase.terms[-1].kind == "moves":
+                phrase.terms.pop()  # "left and then right": there and back
             phrase.terms.append(term)
             return term
         return None

@@ -326,7 +326,7 @@ VERBS = [
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _covered, True),
     Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge))?(?! to)", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
-    Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", side=found["to"])),
+    Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:be )?(?:follow|chase|trail) by", to_phrase("relation", "ahead_in_line"), True),
     Rule(r"(?:follow|chase|trail)", to_phrase("relation", "behind_in_line"), True),
