@@ -41,6 +41,7 @@ TRANSFORMERS = [*TORCH, "transformers>=5.0"]
 MASKLETS = sorted({*HUB, *TRANSFORMERS, "pycocotools>=2.0.8"})
 TRAIN = [*SAM, "onedl-mmengine>=0.10.7"]
 TUNE = [*EVAL, "optuna>=4"]
+REFER = sorted({*HUB, *TRANSFORMERS, "pycocotools>=2.0.8", "h5py>=3.8"})  # h5py: masks of A2D-Sentences
 PARTS = ["PyYAML>=6"]
 DEEPSORT = ["deep-sort-realtime>=1.3.2"]
 DOCS = ["sphinx>=7.4", "myst-parser>=4", "furo>=2024.8.6"]
@@ -53,6 +54,7 @@ EXTRAS = {
     "gdino": TRANSFORMERS,  # text prompts
     "transformers": TRANSFORMERS,  # --detector transformers:MODEL
     "masklets": MASKLETS,  # --masklets sam2.1-hiera-tiny, edgetam
+    "refer": REFER,  # masa-track refer with MTTR
     "parts": PARTS,  # hierarchies of things and parts as yaml files
     "ultralytics": ["ultralytics>=8.3"],  # --detector ultralytics:FILE; AGPL-3.0, used by its interface only
     # trackers that our embeddings go into, masa_track.adapters; the second and third want older numpy or OpenCV
@@ -61,7 +63,7 @@ EXTRAS = {
     "norfair": ["norfair>=2.3"],
     "train": TRAIN,  # proposals, tools/train.py
     # all that can be installed together; without ultralytics, whose licence one should choose knowingly
-    "all": sorted({*ONNX, *EVAL, *HUB, *SAM, *TRANSFORMERS, *TRAIN, *TUNE, *DEEPSORT, *PARTS}),
+    "all": sorted({*ONNX, *EVAL, *HUB, *SAM, *TRANSFORMERS, *TRAIN, *TUNE, *DEEPSORT, *PARTS, *REFER}),
     # mmdet with its mmcv, which is built first (docs/guides/mmdet.md): pip would leave mmcv's operators out.
     "mmdet": [*TRAIN, *EVAL, "onedl-mmdetection>=3.5.1", "transformers>=5.0"],
     "test": [
@@ -74,7 +76,7 @@ EXTRAS = {
         *TRAIN,
         *TUNE,
         *PARTS,
-        *TRANSFORMERS,
+        *REFER,
         *DOCS,  # tests/test_docs.py builds the site
     ],
     "docs": DOCS,

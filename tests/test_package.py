@@ -56,6 +56,13 @@ TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {
     *("encoders/embedder.py", "encoders/export.py"),
     *("detectors/coco.py", "detectors/grounded.py", "detectors/huggingface.py", "detectors/mm.py"),
+    *(
+        f"refer/{name}.py"
+        for name in (
+            *("annotated", "data", "film", "fusion", "losses", "matching", "model", "official_keys", "pixels"),
+            *("referrer", "resizing", "scoring", "select", "text_encoder", "tokens", "video_encoders", "weights"),
+        )
+    ),
     *(f"masklets/{name}.py" for name in ("entries", "sam2", "sam2_keys", "session", "states", "weights")),
 }
 # Those that import one of them inside of a function, which only runs where torch is wanted.
@@ -77,7 +84,8 @@ OPTIONAL = [
 ]
 # Only tools/train.py imports these, and it says what to install.
 NEED_MMENGINE = {
-    f"masa_track.training.{name}" for name in ("model", "order", "hooks", "runner", "start", "joined", "validation")
+    f"masa_track.training.{name}"
+    for name in ("model", "order", "hooks", "refer", "runner", "start", "joined", "validation")
 }
 NEED_MMDET = "masa_track.integrations.mmdet"  # whose import says what to install
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
