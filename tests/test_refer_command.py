@@ -157,6 +157,10 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "none").mkdir()
     one = ["--run", str(run), "the first to leave"]
     for arguments, message in (
+        ([], "give --run RUN with sentences, or a VIDEO"),
+        (["street.mp4", "the dog"], "give --run RUN with sentences, or a VIDEO"),
+        ([*one, "--model", "x.pth"], "--model and --out are for a VIDEO"),
+        (["street.mp4", "the dog", "--model", "x.pth", "--out", "y", "--referrer", "owlv2"], "--referrer is for --run"),
         (["--run", str(run)], "give at least one sentence"),
         (["--run", str(run), ""], "must name an object"),
         (["--run", str(run), "最左边的人"], "Latin letters"),
@@ -228,3 +232,40 @@ def test_a_video_that_ends_before_its_tracks(tmp_path: Path, pictures: Path) -> 
 def test_unknown_referrers() -> None:
     with pytest.raises(ValueError, match="unknown referrer 'owlv'"):
         open_referrer("owlv")
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """MTTR, a tiny network without training."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from masa_track.refer.model import Mttr
+    from masa_track.refer.settings import TINY
+    from masa_track.refer.weights import save_weights
+
+    torch.manual_seed(0)
+    return save_weights(Mttr(TINY), tmp_path / "tiny.safetensors", "synthetic", 4)
+
+
+@pytest.mark.slow
+def test_mttr_as_referrer(tmp_path: Path, pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its scores decide what the grammar does not parse."""
+    run = stored(tmp_path / "run", str(pictures))
+    more = ["--referrer", str(weights), "--threshold", "0", "--device", "cpu"]
+    found = asked(run, "the red thing", "the first to leave", capsys=capsys, more=more)
+    assert found[0] in (7, 8)
+    assert found[1] == 8
+    content = json.loads((tmp_path / "answers.json").read_text())
+    assert [one["used"] for one in content] == ["model", "grammar"]
+    assert 0 < content[0]["score"] < 1
+
+
+@pytest.mark.slow
+def test_a_video_without_tracks(
+    tmp_path: Path, pictures: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    options = ["--model", str(weights), "--out", str(out), "--appearance", "none", "--threshold", "0", "--stride", "5"]
+    assert main(["refer", str(pictures), "the red thing", *options, "--json", str(tmp_path / "a.json")]) == 0
+    assert json.loads((tmp_path / "a.json").read_text()) == json.loads((out / "answers.json").read_text())
+    assert "mttr  the red thing" in capsys.readouterr().out

@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masa_track.cli.arguments import path
+from masa_track.cli.refer_video import add_options, refer_video
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from masa_track.refer.answers import Answer
     from masa_track.refer.geometry import Scene
 
 _DESCRIPTION = """\
-Finds the track of a run that a sentence means. Sentences of place, order, motion, size and time are resolved
-from the tracks themselves, without a model and without the video; see the guide "Find a track by a sentence"."""
+With --run, finds the track of a run that a sentence means. Sentences of place, order, motion, size and time
+are resolved from the tracks themselves, without a model and without the video; see the guide "Find a track by
+a sentence". With a VIDEO and --model, MTTR segments the object that a sentence means."""
 
 _EPILOG = """\
 RUN is a folder of `masa-track track` (run.sqlite, tracks.json or tracks.txt in it), a tracks.json, MOT text, or
@@ -35,6 +36,7 @@ examples:
   masa-track refer --run runs/street "the first to leave" "the fastest car" --json answers.json
   masa-track refer --run runs/street --sentences questions.txt
   masa-track refer --run runs/street "the dog with the red ball" --referrer owlv2 --video street.mp4
+  masa-track refer street.mp4 "a dog to the left of the tree" --model mttr.safetensors --out runs/dog
 
 Exit status: 0; 1 if a file cannot be written; 2 for bad input; 130 if interrupted."""
 
@@ -49,14 +51,15 @@ def add_parser(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("texts", nargs="*", metavar="SENTENCE", help='e.g. "the car behind the bus"')
-    add("--run", required=True, type=path, metavar="RUN", dest="tracks", help="the tracks, see below")
+    add("texts", nargs="*", metavar="SENTENCE", help='e.g. "the car behind the bus"; without --run first a VIDEO')
+    add("--run", type=path, metavar="RUN", dest="tracks", help="the tracks, see below")
     add("--sentences", type=path, metavar="FILE", help="text with a sentence on each line, beside those given")
-    add("--json", type=path, metavar="FILE", help="write a list of {sentence, answer, score, margin, used, also, note}")
+    add("--json", type=path, metavar="FILE", help="write a list of {sentence, answer, score, margin, used, ...}")
     add(
         "--referrer",
         metavar="NAME",
-        help="a model for what the grammar does not understand: grounding-dino, owlv2 or transformers:MODEL",
+        help="a model for what the grammar does not understand: grounding-dino, owlv2, transformers:MODEL or a file "
+        "of MTTR's weights",
     )
     add("--video", metavar="SOURCE", help="pictures for --referrer (default: the source of the run)")
     add(
@@ -67,6 +70,7 @@ def add_parser(commands: Any) -> None:
         help="score of the referrer below which no track is meant (default: %(default)s)",
     )
     add("--device", metavar="NAME", help="of the referrer: cpu, cuda, ... (default: a GPU if there is one)")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -83,6 +87,13 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.refer.sources import read_scene
 
     texts = [*args.texts, *_lines(args.sentences)]
+    source = None
+    if args.tracks is None:
+        source, *texts = texts or [None]
+        if source is None or args.model is None or args.out is None:
+            raise InputError("give --run RUN with sentences, or a VIDEO with sentences, --model FILE and --out DIR")
+    elif args.model is not None or args.out is not None:
+        raise InputError("--model and --out are for a VIDEO: leave them out; --referrer names a model for --run")
     if not texts:
         raise InputError('give at least one sentence, e.g. "the first to leave", or --sentences FILE')
     for text in texts:
@@ -93,16 +104,44 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--video is for --referrer: add one, or leave --video out, as the grammar needs no pictures")
     if args.json is not None:
         check_file(args.json, "--json")
-        read = [("--run", args.tracks)] + ([("--sentences", args.sentences)] if args.sentences else [])
+        read = ([("--run", args.tracks)] if args.tracks else []) + (
+            [("--sentences", args.sentences)] if args.sentences else []
+        )
         check_overwriting([("--json", args.json)], read)
+    if source is not None:
+        return _segment(args, source, texts)
     scene = read_scene(args.tracks)
     scores = None if args.referrer is None else _scores(args, scene, texts)
-    found = answers(scene, texts, scores, args.threshold)
+    found = [one.as_dict() for one in answers(scene, texts, scores, args.threshold)]
     if args.json is not None:
-        write_text(args.json, json.dumps([one.as_dict() for one in found], indent=2, allow_nan=False) + "\n")
+        write_text(args.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
     print(table(found))
-    if scores is None and any(one.used in ("nothing", "grammar in part") for one in found):
+    if scores is None and any(one["used"] in ("nothing", "grammar in part") for one in found):
         print("note: add --referrer for what was not understood", file=sys.stderr)
+    return 0
+
+
+def _segment(args: argparse.Namespace, source: str, texts: Sequence[str]) -> int:
+    """Sentences about a video without tracks, by MTTR."""
+    from masa_track.files import write_text
+
+    if args.referrer is not None:
+        raise InputError("--referrer is for --run; --model is the model of a VIDEO: leave --referrer out")
+    found = refer_video(
+        source,
+        texts,
+        args.model,
+        args.out,
+        args.tokenizer,
+        args.window,
+        args.stride,
+        args.appearance,
+        args.threshold,
+        args.device,
+    )
+    if args.json is not None:
+        write_text(args.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
+    print(table(found))
     return 0
 
 
@@ -146,7 +185,7 @@ def _scores(args: argparse.Namespace, scene: Scene, texts: Sequence[str]) -> Map
             f"--video {name} has {source.width}x{source.height} pixels, but the tracks are of "
             f"{scene.size[0]}x{scene.size[1]}: name the video that was tracked"
         )
-    referrer = open_referrer(args.referrer, args.device, args.threshold)
+    referrer = open_referrer(args.referrer, args.device, args.threshold, args.tokenizer)
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():
@@ -155,19 +194,17 @@ def _scores(args: argparse.Namespace, scene: Scene, texts: Sequence[str]) -> Map
     return watch(scene, source, referrer, texts, progress).scores()
 
 
-def table(found: Sequence[Answer]) -> str:
+def table(found: Sequence[Mapping[str, Any]]) -> str:
     """A row for each answer: track, score, margin, what was used, sentence; and its note below."""
     rows = [("track", "score", "margin", "used", "sentence")]
     for one in found:
-        name = "none" if one.answer is None else str(one.answer)
-        rows.append((name, f"{one.score:.2f}", f"{one.margin:.2f}", one.used, one.sentence))
+        name = "none" if one["answer"] is None else str(one["answer"])
+        rows.append((name, f"{one['score']:.2f}", f"{one['margin']:.2f}", one["used"], one["sentence"]))
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     lines = []
-    for index, row in enumerate(rows):
-        cells = [
-            cell.rjust(w) if i < 3 else cell.ljust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=False))
-        ]
-        lines.append("  ".join((*cells, row[4])))
-        if index and found[index - 1].note:
-            lines.append(f"{'':{sum(widths[:3]) + 6}}{found[index - 1].note}")
+    for row, one in zip(rows, [{}, *found], strict=True):
+        cells = [cell.rjust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        lines.append("  ".join((*cells, row[3].ljust(widths[3]), row[4])))
+        if one.get("note"):
+            lines.append(f"{'':{sum(widths[:3]) + 6}}{one['note']}")
     return "\n".join(lines)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from masa_track.boxes import box_iou
-from masa_track.contracts import Frame, ReferrerSession
+from masa_track.contracts import Frame, Referrer, ReferrerSession
 from masa_track.detectors.phrases import TextPrompt
 from masa_track.errors import InputError, unknown_name
 from masa_track.refer.answers import MODEL_THRESHOLD
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
 DETECTORS = {"grounding-dino": "IDEA-Research/grounding-dino-base", "owlv2": "google/owlv2-base-patch16-ensemble"}
+MTTR_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 LOWEST_SCORE = 0.02  # boxes that score less are left out
 LEAST_IOU = 0.5  # of a detected box with a track's
 
@@ -86,24 +88,30 @@ class _Session:
         return self.votes.answer(sentence)
 
 
-def open_referrer(name: str, device: str | None = None, threshold: float = MODEL_THRESHOLD) -> DetectorReferrer:
+def open_referrer(
+    name: str, device: str | None = None, threshold: float = MODEL_THRESHOLD, tokenizer: Path | None = None
+) -> Referrer:
     """The referrer of a name.
 
     Args:
-        name: ``grounding-dino``, ``owlv2``, or ``transformers:MODEL`` for another detector of these kinds.
+        name: ``grounding-dino``, ``owlv2``, ``transformers:MODEL`` for another detector of these kinds, or a file of
+            MTTR's weights.
         device: where it runs.
         threshold: score below which no track is meant.
+        tokenizer: of MTTR, its file or folder; None: beside the weights.
 
     Raises:
         InputError: for an unknown name, a library that is not installed, or weights that cannot be had.
     """
     library, _, model = name.partition(":")
+    if Path(name).suffix in MTTR_SUFFIXES:
+        return _mttr(Path(name), device, threshold, tokenizer)
     if library == "transformers" and model:
         weights = model
     elif name in DETECTORS:
         weights = DETECTORS[name]
     else:
-        raise unknown_name("referrer", name, [*DETECTORS, "transformers:MODEL"])
+        raise unknown_name("referrer", name, [*DETECTORS, "transformers:MODEL", "FILE.safetensors"])
     check_installed("transformers", purpose=f"for --referrer {name}")
     from masa_track.detectors.huggingface import GROUNDED, QUERIED, TransformersDetector
 
@@ -111,3 +119,16 @@ def open_referrer(name: str, device: str | None = None, threshold: float = MODEL
     if detector.kind not in (*GROUNDED, *QUERIED):
         raise InputError(f"referrer {name!r} takes no text: name one of the kinds {', '.join((*GROUNDED, *QUERIED))}")
     return DetectorReferrer(detector, threshold)
+
+
+def _mttr(weights: Path, device: str | None, threshold: float, tokenizer: Path | None) -> Referrer:
+    check_installed("refer", purpose="for MTTR as --referrer")
+    from masa_track.refer.film import DEFAULT_WINDOW, open_encode
+    from masa_track.refer.select import MttrReferrer
+    from masa_track.refer.weights import load_weights
+
+    loaded = load_weights(weights)
+    encode = open_encode(loaded, tokenizer)
+    # A2D-Sentences and synthetic clips are windows of neighbouring frames; Refer-YouTube-VOS takes every fifth of 30.
+    apart = 0.0 if loaded.trained_on in ("a2d", "synthetic") else 1 / 6
+    return MttrReferrer(loaded.network, encode, loaded.window or DEFAULT_WINDOW, apart, threshold, device=device)
