@@ -26,7 +26,8 @@ class When:
 
     Attributes:
         kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
-            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds.
+            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds;
+            ``just_before`` and ``just_after``: 3 s on that side.
         values: numbers of frames, or seconds.
         seconds: whether the values are seconds.
     """
@@ -202,6 +203,7 @@ class Parser:
         self.failed: set[object] = set()  # places, with the rule, where an attempt failed: none is made twice
         self.depth = 0  # of noun phrases in noun phrases
         self.unclear_reference = False
+        self.phrase = Phrase()  # the one that is being read
         self.pending = 0  # an ordinal that has not found what it counts
         names = sorted({name.lower() for name in class_names}, key=len, reverse=True)
         self.class_names = [name for name in names if re.fullmatch(r"[a-z ]+", name)]
@@ -241,12 +243,13 @@ class Parser:
             stop: words that end it, as a pattern.
             clause: a finite verb may come next.
         """
+        outer, self.phrase = self.phrase, Phrase()
         self.depth += 1
         if self.depth > MOST_DEPTH:
             raise InputError(
                 f"a sentence must nest at most {MOST_DEPTH} objects, as in 'left of the car behind the bus'"
             )
-        phrase = Phrase()
+        phrase = self.phrase
         ordinal = 0  # one that has not found what it counts
         fresh: Term | None = None  # the term read just now, which a time may belong to
         named = False
@@ -268,6 +271,15 @@ class Parser:
             if named and (passive := self._object_clause()) is not None:
                 phrase.terms.append(passive)
                 fresh = passive
+                continue
+            if found := self.take(
+                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other|another"
+                "|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
+            ):
+                phrase.other = True
+                headed = headed or found[0] not in ("other", "another")
+                phrase.plural = phrase.plural or found[0] != "other"
+                named = True
                 continue
             if self.take(r"who|whoever|that|which|what|whichever|anyone|someone|somebody|anybody"):
                 named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
@@ -302,15 +314,6 @@ class Parser:
                 phrase.count = words.COUNTS.get(found[0]) or int(found[0])
                 phrase.plural = phrase.plural or phrase.count > 1
                 continue
-            if found := self.take(
-                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other|another"
-                "|(?:someone|somebody|anyone) else"
-            ):
-                phrase.other = True
-                headed = headed or found[0] not in ("other", "another")
-                phrase.plural = phrase.plural or found[0] != "other"
-                named = True
-                continue
             if not headed and self._noun(phrase):
                 named = headed = True
                 continue
@@ -321,6 +324,7 @@ class Parser:
         if ordinal:
             self._settle(phrase, ordinal)
         self.depth -= 1
+        self.phrase = outer
         return phrase
 
     def _timed(self, phrase: Phrase, fresh: Term | None, when: When) -> None:
@@ -348,7 +352,7 @@ class Parser:
 
         After an ordinal, an event is not theirs: "the last of the three to leave".
         """
-        group = self.noun_phrase(stop=",")
+        group = self.noun_phrase(stop=r",|the (?:one|first|last|second|third|\w+est|\w+most)")
         group.plural = True
         self.take(",")
         events = [term for term in group.terms if counted and term.kind == "event"]
@@ -359,14 +363,14 @@ class Parser:
         """ "that the bus overtakes": a relation whose object is the noun before."""
         from masa_track.refer.rules import TRANSITIVE
 
-        before = self._state()
+        before = self.state()
         if before[0] in self.failed:
             return None
         self.take("that|who|whom|which")
         subject = None
         if not self.take("(our|the ego) (car|vehicle|camera|bus|truck|bike)|we|the camera|our own car"):
             if not re.match(r"(the|a|an|another|he|she)(?= |$)", self.rest):
-                self._restore(before)
+                self.restore(before)
                 return None
             subject = self.noun_phrase()
         for pattern, term in TRANSITIVE:
@@ -375,21 +379,22 @@ class Parser:
                 if subject is None:
                     return Term("event", "passed_by_camera")
                 return replace(term, phrases=[subject])
-        self._restore(before)
+        self.restore(before)
         self.failed.add(before[0])
         return None
 
-    def _state(self) -> tuple[int, int, int, bool, bool]:
+    def state(self) -> tuple[int, int, int, bool, bool]:
+        """What :meth:`restore` needs."""
         return self.place, len(self.unparsed), len(self.skipped), self.unclear_reference, self.gendered
 
-    def _restore(self, state: tuple[int, int, int, bool, bool]) -> None:
+    def restore(self, state: tuple[int, int, int, bool, bool]) -> None:
         """Goes back to where an attempt began."""
         self.place, unparsed, skipped, self.unclear_reference, self.gendered = state
         del self.unparsed[unparsed:], self.skipped[skipped:]
 
     def _term(self, phrase: Phrase, verb: bool) -> Term | None:
         for rule in self.rules:
-            before = self._state()
+            before = self.state()
             if (rule.verb and not verb) or (before[0], rule.pattern) in self.failed:
                 continue
             found = self.take(rule.pattern)
@@ -397,7 +402,7 @@ class Parser:
                 continue
             term = rule.make(self, found)
             if term is None:
-                self._restore(before)
+                self.restore(before)
                 self.failed.add((before[0], rule.pattern))
                 continue
             for inner in term.phrases:

@@ -39,13 +39,17 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         scene: the tracks.
         name: ``x``, ``y``, ``near`` (lower edge), ``area``, ``height``, ``width``, ``duration`` (frames), ``speed``,
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
-            ``middle`` (how near to the middle of the others), ``isolation`` (distance to the nearest other).
+            ``front`` (the same, or ``near`` without one), ``middle`` (how near to the middle of the others),
+            ``isolation`` (distance to the nearest other).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """
     tracks = scene.tracks
-    if name == "line":
-        return line_places(scene, chosen, span)
+    if name in ("line", "front"):
+        found = line_places(scene, chosen, span)
+        if name == "line" or np.isfinite(list(found.values())).any():
+            return found
+        name = "near"
     if name == "middle":
         x = measure(scene, "x", chosen, span)
         known = [value for value in x.values() if np.isfinite(value)]

@@ -50,6 +50,10 @@ def span_of(scene: Scene, when: When | None) -> Span | None:
         return Span(last - when.values[0] * scene.fps, last)
     if when.kind == "between":
         return Span(min(numbers), max(numbers))
+    if when.kind in ("just_before", "just_after"):
+        reach = max(3 * scene.fps, 5 * scene.step)
+        start = numbers[0] - (reach if when.kind == "just_before" else 0)
+        return Span(start, start + reach)
     if when.kind == "before":
         return Span(first, numbers[0])
     if when.kind == "after":

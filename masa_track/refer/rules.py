@@ -44,7 +44,7 @@ EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|ed
 _DIRECTION = r"(?P<to>left|right|up|down)(?:wards?)?"
 TOWARDS = (
     rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: side)?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)"
-    rf"|(?:(?:to|towards?|over to|off to|in) )?(?:the )?{_DIRECTION})"
+    rf"|(?:(?:to|towards?|for|over to|off to|in) )?(?:the )?{_DIRECTION})"
     rf"(?: (?:side|edge|direction|hand side))?{OF_PICTURE}"
 )
 SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"}
@@ -101,6 +101,8 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         found += [
             (rf"(?:between|from|during|in|over|within|for)? ?{both}", _time("between", seconds)),
             (rf"(?:(?:at|in) )?(?:around|about|near|roughly|approximately|circa|close to|nearly)(?: at| in)? {number}(?: in)?", _time("around", seconds)),
+            (rf"(?:just|shortly|right|soon|immediately) before {number}", _time("just_before", seconds)),
+            (rf"(?:just|shortly|right|soon|immediately) after {number}", _time("just_after", seconds)),
             (rf"(?:before|until|till|up to|by|prior to|earlier than) {number}", _time("before", seconds)),
             (rf"(?:after|since|past|later than) {number}(?: on| onwards?)?|from {number} (?:on|onwards?|onward)", _time("after", seconds)),
             (rf"(?:(?:at|in|on|from|during) )?{number}(?: in| into {VIDEO})?", _time("at", seconds)),
@@ -124,11 +126,16 @@ def to_phrase(kind: str, name: str, rank: int = 0) -> Make:
         if not parser.rest or parser.token.base in (",", "and"):
             return None
         phrase = parser.noun_phrase(stop=",|and")
-        if not (phrase.noun or phrase.terms or phrase.other or phrase.count or phrase.plural or _is_one(parser)):
+        if not _names(parser, phrase):
             return None
         return Term(kind, name, rank=rank, phrases=[phrase])
 
     return make
+
+
+def _names(parser: Parser, phrase: Phrase) -> bool:
+    """Whether a noun phrase means an object at all."""
+    return bool(phrase.noun or phrase.terms or phrase.other or phrase.count or phrase.plural or _is_one(parser))
 
 
 def _is_one(parser: Parser) -> bool:
@@ -168,9 +175,12 @@ def _event(name: str) -> Make:
             )
         ):
             side = side_of(where)
+        before = parser.state()
         if later := parser.take(rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )"):
             phrase = parser.noun_phrase(stop=",|and")
-            return Term("ordered", name, side, 1 if later["when"] == "after" else -1, [phrase])
+            if _names(parser, phrase):
+                return Term("ordered", name, side, 1 if later["when"] == "after" else -1, [phrase])
+            parser.restore(before)
         return Term("event", name, side)
 
     return make  # fmt: skip
@@ -178,6 +188,10 @@ def _event(name: str) -> Make:
 
 def _from_side(parser: Parser, found: re.Match[str]) -> Term | None:
     """ "second from the left": a rank, where an ordinal stands before it."""
+    events = [term for term in parser.phrase.terms if term.kind == "event" and not term.side]
+    if not parser.pending and events and found["from"] in _EXTREMES:
+        events[-1].side = found["from"]  # "who enters in the end, from the left"
+        return Term("visible")
     if not parser.pending:
         return None
     return Term("rank", *{"left": ("x", "", -1), "right": ("x", "", 1), "front": ("near", "", 1), "back": ("near", "", -1),
@@ -260,7 +274,7 @@ _SUPERLATIVES = [
     ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?longest(?: time| track| in view| visible)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from) )|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on) )", "near", -1),
+    ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on)(?: |$))", "near", -1),
     ("nearest|closest|nearer|closer", "near", 1), ("middle|central", "middle", 1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1),
 ]  # fmt: skip
@@ -300,6 +314,7 @@ RELATIONS = [
     Rule(rf"ahead of {US}|up ahead|ahead(?! of)|the same way as us|the same way as our car", term("moves", "ahead")),
     Rule(r"(?:directly|just|immediately|right) (?:in front|ahead) of", to_phrase("relation", "ahead_in_line")),
     Rule(r"in front of", to_phrase("relation", "front")),
+    Rule(r"in front(?! of)|(?:in|at) the lead", term("rank", "front", 1)),
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
     Rule(rf"{ADVERB}(?:above|over|higher (?:up )?than)", to_phrase("relation", "top_of")),
     Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?than)", to_phrase("relation", "bottom_of")),
@@ -364,7 +379,7 @@ VERBS = [
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over) )", term("rank", "path", 1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most)(?: (?:time|while|period))?", term("rank", "duration", 1), True),
