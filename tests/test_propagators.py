@@ -26,12 +26,20 @@ def sam2(network: Callable[[], Any] = quick_network) -> MaskPropagator:
     return MaskletSession(network(), SessionOptions(max_prompted_frames=2))
 
 
+def sam3() -> MaskPropagator:
+    pytest.importorskip("transformers")
+    from sam3_networks import network
+
+    return network().propagator()
+
+
 MAKERS: dict[str, Callable[[], MaskPropagator]] = {
     "flow": FlowPropagator,
     "sam2": sam2,
     "edgetam": lambda: sam2(edgetam_network),
+    "sam3": sam3,
 }
-SLOW = {"edgetam", "sam2"}
+SLOW = {"edgetam", "sam2", "sam3"}
 ACCURATE = {"flow"}  # those with a notion of pictures; networks with random weights have none
 
 
