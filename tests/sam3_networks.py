@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 FOLDER = Path(os.environ.get("MASA_GOLDENS", Path(__file__).parent / "goldens")) / "sam3"
-WIDTH, GRID, PATCH = 64, 8, 14
+WIDTH, GRID, PATCH = 64, 8, 14  # channels of the image model, tokens of a side, pixels of a token
+VIDEO_WIDTH = 128
 SIDE = GRID * PATCH
 # The tokens of the goldens' prompts; a word is the number of its token.
 PHRASES = {"phrase": "17 203 44", "visual": "visual", "long": " ".join(map(str, range(100, 130)))}
@@ -47,7 +48,7 @@ def filled(model: Any, seed: int = 0) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def vision_config() -> Any:
+def vision_config(width: int) -> Any:
     from transformers import Sam3VisionConfig, Sam3ViTConfig
 
     backbone = Sam3ViTConfig(
@@ -62,7 +63,7 @@ def vision_config() -> Any:
         pretrain_image_size=56,
     )
     sizes = [[GRID * scale] * 2 for scale in (4, 2, 1)]
-    return Sam3VisionConfig(backbone_config=backbone, fpn_hidden_size=WIDTH, backbone_feature_sizes=sizes)
+    return Sam3VisionConfig(backbone_config=backbone, fpn_hidden_size=width, backbone_feature_sizes=sizes)
 
 
 def text_config() -> Any:
@@ -82,12 +83,12 @@ def text_config() -> Any:
     )
 
 
-def detector_config(lite: bool = False) -> Any:
+def detector_config(lite: bool = False, width: int = WIDTH) -> Any:
     """The configuration of the goldens' image model; ``lite``: with the small text encoder of Sam3LiteText."""
     import transformers
 
     kind = "Sam3LiteText" if lite else "Sam3"
-    own = {"hidden_size": WIDTH, "num_attention_heads": 4, "intermediate_size": 96}
+    own = {"hidden_size": width, "num_attention_heads": 4, "intermediate_size": 96}
     text = text_config()
     if lite:
         text = transformers.Sam3LiteTextTextConfig(
@@ -99,12 +100,12 @@ def detector_config(lite: bool = False) -> Any:
 
     return part(
         "",
-        vision_config=vision_config(),
+        vision_config=vision_config(width),
         text_config=text,
         geometry_encoder_config=part("GeometryEncoder", num_layers=2, **own),
         detr_encoder_config=part("DETREncoder", num_layers=2, **own),
         detr_decoder_config=part("DETRDecoder", num_layers=3, num_queries=12, **own),
-        mask_decoder_config=part("MaskDecoder", hidden_size=WIDTH, num_attention_heads=4),
+        mask_decoder_config=part("MaskDecoder", hidden_size=width, num_attention_heads=4),
     )
 
 
@@ -119,24 +120,24 @@ def video_config(lite: bool = False) -> Any:
 
     tracker = Sam3TrackerVideoConfig(
         image_size=SIDE,
-        vision_config=vision_config(),
+        vision_config=vision_config(VIDEO_WIDTH),
         prompt_encoder_config=Sam3TrackerVideoPromptEncoderConfig(
-            hidden_size=WIDTH, image_size=SIDE, patch_size=PATCH
+            hidden_size=VIDEO_WIDTH, image_size=SIDE, patch_size=PATCH
         ),
         mask_decoder_config=Sam3TrackerVideoMaskDecoderConfig(
-            hidden_size=WIDTH, mlp_dim=64, num_attention_heads=2, iou_head_hidden_dim=WIDTH
+            hidden_size=VIDEO_WIDTH, mlp_dim=64, num_attention_heads=2, iou_head_hidden_dim=VIDEO_WIDTH
         ),
-        memory_attention_hidden_size=WIDTH,
+        memory_attention_hidden_size=VIDEO_WIDTH,
         memory_attention_num_layers=1,
         memory_attention_feed_forward_hidden_size=64,
         memory_attention_rope_feat_sizes=[GRID, GRID],
-        memory_encoder_hidden_size=WIDTH,
-        memory_encoder_output_channels=WIDTH,
-        mask_downsampler_embed_dim=WIDTH,
-        memory_fuser_embed_dim=WIDTH,
+        memory_encoder_hidden_size=VIDEO_WIDTH,
+        memory_encoder_output_channels=64,  # no other number works in transformers
+        mask_downsampler_embed_dim=VIDEO_WIDTH,
+        memory_fuser_embed_dim=VIDEO_WIDTH,
         memory_fuser_intermediate_dim=64,
     )
-    return Sam3VideoConfig(detector_config=detector_config(lite), tracker_config=tracker, low_res_mask_size=4 * GRID)
+    return Sam3VideoConfig(detector_config=detector_config(lite, VIDEO_WIDTH), tracker_config=tracker, low_res_mask_size=4 * GRID)
 
 
 def tokenizer() -> Any:
