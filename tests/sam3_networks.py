@@ -181,6 +181,8 @@ def video_model(score: float = 4.0) -> Any:
     from transformers import Sam3VideoModel
 
     model = filled(Sam3VideoModel(video_config()))
+    presence = model.detector_model.detr_decoder.presence_head.layer3
+    presence.bias.data.fill_(6.0)  # everything is there, so that local scores decide
     head = model.tracker_model.mask_decoder.pred_obj_score_head
     head.proj_out.weight.data.mul_(0.2)
     head.proj_out.bias.data.fill_(score)

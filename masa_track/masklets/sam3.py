@@ -28,7 +28,6 @@ from masa_track.models.devices import mixed_precision
 MAX_TOKENS = 32  # of a phrase, with one at its beginning and one at its end
 VISUAL = "visual"  # the phrase where there are exemplars alone
 _NORM_EPSILON = 1e-5  # of the vision encoder; transformers has 1e-6
-_PADDING = -10  # label of a box that does not count
 _DTYPES = {None: torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _PHRASES = 2048  # whose tokens are kept
 
@@ -166,15 +165,28 @@ class Sam3Network:
         Raises:
             InputError: a box has no area inside of the picture, or the features are another model's.
         """
-        vision = self._vision_of(features)
         given, labels = self._exemplars(features, boxes, positive)
-        with self._mixed():
+        return self._geometry(self._vision_of(features), given, labels, torch.ones_like(labels, dtype=torch.bool))
+
+    def _geometry(self, vision: Any, boxes: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """The geometry encoder, in float32: pooling of boxes knows no bfloat16.
+
+        Args:
+            vision: output of the vision encoder.
+            boxes: (1, n, 4) centre, width and height of 0..1.
+            labels: (1, n) 1 or 0.
+            counts: (1, n) bool; False for padding.
+
+        Returns:
+            (1, n + 1, C) tokens, those of the boxes and CLS, and (1, n + 1) bool.
+        """
+        with torch.autocast(self.device.type, enabled=False):
             found = self.detector.geometry_encoder(
-                box_embeddings=given,
-                box_mask=torch.ones_like(labels, dtype=torch.bool),
+                box_embeddings=boxes,
+                box_mask=counts,
                 box_labels=labels,
-                img_feats=vision.fpn_hidden_states[:-1],
-                img_pos_embeds=vision.fpn_position_encoding[:-1],
+                img_feats=[level.float() for level in vision.fpn_hidden_states[:-1]],
+                img_pos_embeds=[level.float() for level in vision.fpn_position_encoding[:-1]],
             )
         return found.last_hidden_state, found.attention_mask.bool()
 
@@ -235,23 +247,17 @@ class Sam3Network:
         with_boxes = boxes is not None and len(boxes) > 0
         if phrase is None and not with_boxes and not carried:
             raise InputError("detect needs a phrase or exemplars, got neither")
-        tokens = self._phrase(VISUAL if phrase is None else phrase)
-        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=self.device)
-        for more, more_mask in carried:
-            tokens, mask = torch.cat([tokens, more.to(tokens.dtype)], 1), torch.cat([mask, more_mask], 1)
         if with_boxes:
             given, labels = self._exemplars(features, np.asarray(boxes), positive)
-        else:  # one that does not count: the geometry encoder's CLS token is part of every prompt
+        else:  # padding: CLS of the geometry encoder is part of every prompt, and transformers leaves it out
             given = torch.zeros(1, 1, 4, device=self.device)
-            labels = torch.full((1, 1), _PADDING, device=self.device)
+            labels = torch.zeros(1, 1, dtype=torch.int64, device=self.device)
+        own = self._geometry(vision, given, labels, torch.full_like(labels, with_boxes, dtype=torch.bool))
+        text = self._phrase(VISUAL if phrase is None else phrase)
+        parts = [(text, torch.ones(text.shape[:2], dtype=torch.bool, device=self.device)), *carried, own]
+        tokens, mask = torch.cat([t.float() for t, _ in parts], 1), torch.cat([m for _, m in parts], 1)
         with self._mixed():
-            found = self.detector(
-                vision_embeds=vision,
-                text_embeds=_Text(tokens),
-                attention_mask=mask.long(),
-                input_boxes=given,
-                input_boxes_labels=labels,
-            )
+            found = self.detector(vision_embeds=vision, text_embeds=_Text(tokens), attention_mask=mask.long())
         presence = float(found.presence_logits.float().sigmoid())
         local = found.pred_logits[0].float().sigmoid()
         scores = local * presence

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
-from masa_track.detectors.phrases import read_prompt
+from masa_track.detectors.phrases import TextPrompt, read_prompt
 from masa_track.detectors.selection import Selection, chosen_classes
 from masa_track.errors import InputError, unknown_name
 from masa_track.pipeline.network import chosen_dtype, is_for, set_network
@@ -19,11 +19,16 @@ if TYPE_CHECKING:
 
     import supervision as sv
 
-    from masa_track.contracts import Detector, Frame
+    from masa_track.contracts import Detector, Exemplar, Frame
     from masa_track.encoders.base import BaseEmbedder
     from masa_track.pipeline.job import Job
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.video.sources import Source
+
+
+SAM3 = "sam3"  # the detector of that name
+IDENTITIES = ("masa", "sam3", "both")
+_LISTS = ("classes", "exemplars", "negative_exemplars")  # of texts
 
 
 class Boxes(NamedTuple):
@@ -57,6 +62,10 @@ class TrackRecipe:
         value_range: ``LOW,HIGH``, the values of black and white of pictures of 16 bits; None: found.
         deinterlace: make one picture of the two fields of interlaced ones.
         text: phrases to look for.
+        exemplars: boxes that show what ``sam3`` looks for, see :func:`~masa_track.masklets.exemplars.parse_exemplar`.
+        negative_exemplars: boxes that show what it does not look for.
+        identities: whose identities a run with ``sam3`` has: those of ``masa``, of ``sam3``, or of ``both``.
+        truncate: cut phrases that are too long for ``sam3``.
         classes: names of the classes that are tracked; None: the detector's default.
         min_score: score below which boxes are left out.
         nms: IoU above which one of two boxes is left out; None: none is.
@@ -83,6 +92,10 @@ class TrackRecipe:
     value_range: str | None = None
     deinterlace: bool = False
     text: str | None = None
+    exemplars: tuple[str, ...] = ()
+    negative_exemplars: tuple[str, ...] = ()
+    identities: str = "masa"
+    truncate: bool = False
     classes: tuple[str, ...] | None = None
     min_score: float = 0.0
     nms: float | None = None
@@ -105,8 +118,30 @@ class TrackRecipe:
         for name in held:
             if name not in cls.__dataclass_fields__:
                 raise unknown_name("entry of the recipe", name, cls.__dataclass_fields__)
-        classes = held.get("classes")
-        return cls(**{**held, "classes": None if classes is None else tuple(classes)})
+        lists = {name: tuple(held[name]) for name in _LISTS if held.get(name) is not None}
+        return cls(**{**held, **lists})
+
+    @property
+    def sam3(self) -> str | None:
+        """Folder or repository of SAM 3, empty for the official one; None: another detector."""
+        library, _, place = (self.detector or "").partition(":")
+        return place if library == SAM3 else None
+
+    def concepts(self) -> tuple[TextPrompt, list[Exemplar]]:
+        """What ``sam3`` looks for.
+
+        Raises:
+            InputError: nothing, or an exemplar of another form or of a phrase that is not looked for.
+        """
+        from masa_track.masklets.exemplars import read_exemplars
+
+        prompt = TextPrompt((), ()) if self.text is None else read_prompt(self.text)
+        exemplars = read_exemplars(self.exemplars, self.negative_exemplars, prompt.names)
+        if not prompt.names and not exemplars:
+            raise InputError(
+                '--detector sam3 finds what is named or shown: add --text, e.g. --text "a red car", or --exemplar'
+            )
+        return prompt, exemplars
 
     def check(self) -> None:
         """Finds mistakes that can be found before a model is loaded.
@@ -126,6 +161,7 @@ class TrackRecipe:
             ):
                 if given:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
+        self._check_concepts()
         if self.masks is not None:
             check_installed("sam", purpose="for --masks")
         if self.masklets is not None:
@@ -152,6 +188,30 @@ class TrackRecipe:
 
             class_ids(list(self.classes))
 
+    def _check_concepts(self) -> None:
+        """Checks the options that are for ``sam3`` alone, and those that it excludes.
+
+        Raises:
+            InputError: one is given with another detector, or with an option that it excludes.
+        """
+        if self.identities not in IDENTITIES:
+            raise unknown_name("--identities", self.identities, IDENTITIES)
+        if self.sam3 is None:
+            for option, given in (
+                ("--exemplar", self.exemplars),
+                ("--negative-exemplar", self.negative_exemplars),
+                ("--truncate", self.truncate),
+                ("--identities", self.identities != "masa"),
+            ):
+                if given:
+                    raise InputError(f"{option} needs --detector sam3, got {self.detector}: leave one of them out")
+            return
+        self.concepts()
+        if self.masks is not None or self.masklets is not None:
+            raise InputError("--detector sam3 makes masks itself: leave --masks and --masklets out")
+        if self.identities != "masa" and self.preset != "default":
+            raise InputError(f"--identities {self.identities} needs --preset default, got {self.preset}")
+
     def build(self, device: str | None = None) -> Pipeline:
         """Loads the models.
 
@@ -171,12 +231,32 @@ class TrackRecipe:
             segmenter = SamSegmenter(self.masks, device)
         model = load(self.model, device=device, checkpoint=self.checkpoint, dtype=dtype)
         set_network(model, self.network)
-        boxes = None if self.detections is not None else self._detector(model, device)
+        boxes = None if self.detections is not None else self.open_boxes(model, device)
         return Pipeline(self, model, boxes, segmenter)
 
-    def _detector(self, model: BaseEmbedder, device: str | None) -> Boxes:
-        """A detector by name, the model's own head, or Grounding DINO on the model's backbone."""
+    def open_boxes(self, model: BaseEmbedder | None, device: str | None) -> Boxes:
+        """A detector by name, the model's own head, or Grounding DINO on the model's backbone.
+
+        Args:
+            model: embeds the boxes; may be None for detectors that do not work on its backbone.
+            device: of the detector.
+
+        Raises:
+            InputError: the detector or a library cannot be loaded.
+        """
         from masa_track.detectors import open_detector
+
+        precision = None if self.precision == "fp32" else self.precision
+        if self.sam3 is not None:
+            from masa_track.masklets.concept_detector import Sam3Detector
+            from masa_track.masklets.sam3_weights import load_sam3
+
+            prompt, exemplars = self.concepts()
+            network = load_sam3(self.sam3, device, precision, self.truncate, tracks=self.identities != "masa")
+            found = Sam3Detector(network, prompt.phrases, exemplars, prompt.names)
+            return Boxes(found.at if exemplars else found, found.class_names, found.track_activation_threshold)
+        if model is None and self.detector in (None, "own"):
+            raise InputError("detectors on a model's backbone need the model, got None")
 
         if self.detector is None:
             from masa_track.detectors.grounded import open_text_detector
@@ -189,7 +269,6 @@ class TrackRecipe:
             detector = OwnDetector(model, own["score_threshold"]) if "score_threshold" in own else OwnDetector(model)
         else:
             classes = self.classes if self.detector == "nanodet" else None
-            precision = None if self.precision == "fp32" else self.precision
             detector = open_detector(self.detector, device, self.text, classes, precision)
         return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
@@ -282,6 +361,8 @@ class Pipeline:
             "class groups": recipe.class_groups,
             "camera motion": "estimated" if recipe.camera_motion else None,
             "prior": recipe.prior,
+            "exemplars": ", ".join((*recipe.exemplars, *(f"not {one}" for one in recipe.negative_exemplars))) or None,
+            "identities of": recipe.identities if recipe.sam3 is not None else None,
             "boxes from": ", ".join(one for one in (recipe.detections, detector, text) if one),
             "classes": None if recipe.classes is None else ", ".join(recipe.classes),
             "lowest score": recipe.min_score or None,
