@@ -201,3 +201,10 @@ def network() -> Any:
     return Sam3Network(
         model.detector_model, tokenizer(), "sam3-tiny", (model.tracker_model, model.tracker_neck)
     )
+
+
+def save_folder(folder: Path) -> Path:
+    """Writes the whole model into a folder in Hugging Face's form."""
+    video_model().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
