@@ -96,7 +96,9 @@ class ConceptOptions:
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 0):
                 raise InputError(f"{name} must be a whole number of 0 or more, got {getattr(self, name)}")
         if self.most_objects is not None and not (isinstance(self.most_objects, int) and self.most_objects > 0):
-            raise InputError(f"most_objects must be a whole number above 0, or None for no limit, got {self.most_objects}")
+            raise InputError(
+                f"most_objects must be a whole number above 0, or None for no limit, got {self.most_objects}"
+            )
         if not self.alive_least <= self.alive_start <= self.alive_most:
             raise InputError(
                 "alive_start must be from alive_least to alive_most, "

@@ -5,12 +5,16 @@ Functions on many masks work on their bounding boxes only, so the cost grows wit
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import cv2
 import numpy as np
 
 from masa_track.masks import mask_box
+
+if TYPE_CHECKING:
+    from supervision.detection.compact_mask import CompactMask
 
 EMPTY = -10.0  # logit of all pixels of an emptied mask
 _FILLED, _REMOVED = 0.1, -0.1  # logits of small pieces that were filled or removed
@@ -168,22 +172,31 @@ def crowded_out(logits: np.ndarray, factor: int = 4) -> np.ndarray:
     return out
 
 
-def owned(masks: list[np.ndarray], probabilities: np.ndarray) -> list[np.ndarray]:
+def owned(patches: Sequence[Patch], probabilities: np.ndarray, size: tuple[int, int]) -> list[np.ndarray]:
     """Masks without overlap: each pixel belongs to the mask of the highest probability, of equal ones to the first.
 
     Args:
-        masks: K masks (H, W) bool.
+        patches: of K masks.
         probabilities: (K,).
+        size: (width, height) of the picture.
 
     Returns:
-        K masks (H, W) bool.
+        K bool arrays, the masks at the places of the patches.
     """
-    taken: np.ndarray | None = None
-    result: list[np.ndarray] = list(masks)
-    for row in np.argsort(-probabilities, kind="stable").tolist():
-        if taken is None:
-            taken = masks[row].copy()
-        else:
-            result[row] = masks[row] & ~taken
-            taken |= masks[row]
-    return result
+    owner = np.full(size[::-1], -1, np.int32)
+    for row in np.argsort(-probabilities, kind="stable")[::-1].tolist():
+        owner[patches[row].place][patches[row].logits > 0] = row
+    return [owner[patch.place] == row for row, patch in enumerate(patches)]
+
+
+def cropped_masks(patches: Sequence[Patch], size: tuple[int, int]) -> CompactMask:
+    """The pixels above 0 as supervision's ``CompactMask``, without dense pictures."""
+    from supervision.detection.compact_mask import CompactMask
+
+    made = []
+    for place, logits in patches:
+        rows, columns = place
+        box = np.array([[0, 0, logits.shape[1] - 1, logits.shape[0] - 1]])
+        crop = CompactMask.from_dense((logits > 0)[None], box, logits.shape)
+        made.append(crop.with_offset(columns.start, rows.start, size[::-1]))
+    return CompactMask.merge(made) if made else CompactMask.from_dense(np.zeros((0, *size[::-1]), bool), [], size[::-1])
