@@ -137,7 +137,9 @@ def video_config(lite: bool = False) -> Any:
         memory_fuser_embed_dim=VIDEO_WIDTH,
         memory_fuser_intermediate_dim=64,
     )
-    return Sam3VideoConfig(detector_config=detector_config(lite, VIDEO_WIDTH), tracker_config=tracker, low_res_mask_size=4 * GRID)
+    return Sam3VideoConfig(
+        detector_config=detector_config(lite, VIDEO_WIDTH), tracker_config=tracker, low_res_mask_size=4 * GRID
+    )
 
 
 def tokenizer() -> Any:
@@ -198,9 +200,7 @@ def network() -> Any:
     from masa_track.masklets.sam3 import Sam3Network
 
     model = video_model()
-    return Sam3Network(
-        model.detector_model, tokenizer(), "sam3-tiny", (model.tracker_model, model.tracker_neck)
-    )
+    return Sam3Network(model.detector_model, tokenizer(), "sam3-tiny", (model.tracker_model, model.tracker_neck))
 
 
 def save_folder(folder: Path) -> Path:

@@ -5,6 +5,7 @@ Masklets of SAM 3 need more: :class:`masa_track.masklets.concepts.ConceptTracker
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ from masa_track.masks import compact_masks, mask_box
 if TYPE_CHECKING:
     from masa_track.contracts import ConceptModel, Features
 
+LOG = logging.getLogger(__name__)
 SCORE, NMS, START = 0.5, 0.1, 0.7  # officially: least score, IoU of masks of a phrase, score that starts a masklet
 SAME = 0.7  # IoU of masks of two phrases above which they show one object
-EXEMPLARS_ALONE = "visual"  # name of the class where there is no phrase
+EXEMPLARS_ALONE = "exemplar"  # name of the class where there is no phrase
 
 
 class Sam3Detector(PictureDetector):
@@ -35,9 +37,8 @@ class Sam3Detector(PictureDetector):
     Args:
         model: finds the instances.
         phrases: what is looked for; empty: exemplars alone.
-        exemplars: with the name of their class, or None for the first one. They count from their frame on, those with a picture of
+        exemplars: with their phrase, or None for the first one. They count from their frame on, those with a picture of
             their own in all frames.
-        names: of the classes; None: the phrases.
         least_score: scores must be above.
 
     Raises:
@@ -51,7 +52,6 @@ class Sam3Detector(PictureDetector):
         model: ConceptModel,
         phrases: Sequence[str],
         exemplars: Sequence[Exemplar] = (),
-        names: Sequence[str] | None = None,
         least_score: float = SCORE,
     ) -> None:
         if not phrases and not exemplars:
@@ -60,11 +60,13 @@ class Sam3Detector(PictureDetector):
             model.check_phrase(phrase)
         self.model, self.least_score = model, least_score
         self.phrases: list[str | None] = list(phrases) or [None]
-        self.class_names: Mapping[int, str] = dict(enumerate(names or list(phrases) or [EXEMPLARS_ALONE]))
+        self.class_names: Mapping[int, str] = dict(enumerate(list(phrases) or [EXEMPLARS_ALONE]))
+        if not phrases and not any(exemplar.positive for exemplar in exemplars):
+            LOG.warning("there are only negative exemplars and no text: nothing says what is looked for")
         self._exemplars: dict[int, list[Exemplar]] = {}  # by place of the phrase
         self._carried: dict[int, list[Any]] = {}
         for exemplar in exemplars:
-            place = 0 if exemplar.phrase is None else list(self.class_names.values()).index(exemplar.phrase)
+            place = 0 if exemplar.phrase is None else list(phrases).index(exemplar.phrase)
             if exemplar.image is None:
                 self._exemplars.setdefault(place, []).append(exemplar)
             else:

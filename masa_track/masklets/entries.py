@@ -130,7 +130,9 @@ def check_logits(logits: np.ndarray, name: str) -> np.ndarray:
 
 
 def with_logits(entry: Entry, logits: Tensor) -> Entry:
-    """An entry with the given (h, w) logits as its mask; absent where none is above 0. The pointer stays, as officially.
+    """An entry with the given (h, w) logits as its mask; absent where none is above 0.
+
+    Its pointer stays, as officially.
 
     Args:
         entry: as proposed.

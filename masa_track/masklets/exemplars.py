@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,10 +45,6 @@ def read_exemplars(positive: Sequence[str], negative: Sequence[str], phrases: Se
     for exemplar in found:
         if exemplar.phrase is not None and exemplar.phrase not in phrases:
             raise unknown_name("phrase of an exemplar (they are those of --text)", exemplar.phrase, phrases)
-    if found and not positive and not phrases:
-        print(
-            "warning: there are negative exemplars alone, and no --text: nothing says what to look for", file=sys.stderr
-        )
     return found
 
 

@@ -190,9 +190,7 @@ class Sam3Network:
             )
         return found.last_hidden_state, found.attention_mask.bool()
 
-    def _exemplars(
-        self, features: Features, boxes: np.ndarray, positive: np.ndarray | None
-    ) -> tuple[Tensor, Tensor]:
+    def _exemplars(self, features: Features, boxes: np.ndarray, positive: np.ndarray | None) -> tuple[Tensor, Tensor]:
         """(1, n, 4) centre, width and height of 0..1, and (1, n) 1 or 0."""
         given = np.asarray(boxes, np.float32)
         if given.ndim != 2 or given.shape[1] != 4 or not len(given):

@@ -574,7 +574,9 @@ class MaskletSession:
     # ---- parts
 
     def _shown(self, ids: list[int], entries: list[Entry], overlap: bool = True) -> MaskletFrame:
-        return shown(ids, entries, self._opened().size, overlap, self.network.mask_side if self.options.logits else None)
+        return shown(
+            ids, entries, self._opened().size, overlap, self.network.mask_side if self.options.logits else None
+        )
 
     def _opened(self) -> _Current:
         if self._current is None:

@@ -8,26 +8,25 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
-from masa_track.detectors.phrases import TextPrompt, read_prompt
+from masa_track.detectors.phrases import read_prompt
 from masa_track.detectors.selection import Selection, chosen_classes
 from masa_track.errors import InputError, unknown_name
 from masa_track.pipeline.network import chosen_dtype, is_for, set_network
-from masa_track.registry import check_installed
+from masa_track.registry import IDENTITIES, OWN, SAM3, check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import supervision as sv
 
-    from masa_track.contracts import Detector, Exemplar, Frame
+    from masa_track.contracts import ConceptModel, Detector, Exemplar, Frame
     from masa_track.encoders.base import BaseEmbedder
+    from masa_track.masklets.concept_options import ConceptOptions
     from masa_track.pipeline.job import Job
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.video.sources import Source
 
 
-SAM3 = "sam3"  # the detector of that name
-IDENTITIES = ("masa", "sam3", "both")
 _LISTS = ("classes", "exemplars", "negative_exemplars")  # of texts
 
 
@@ -127,21 +126,21 @@ class TrackRecipe:
         library, _, place = (self.detector or "").partition(":")
         return place if library == SAM3 else None
 
-    def concepts(self) -> tuple[TextPrompt, list[Exemplar]]:
-        """What ``sam3`` looks for.
+    def concepts(self) -> tuple[list[str], list[Exemplar]]:
+        """What ``sam3`` looks for: phrases, each once, and exemplars.
 
         Raises:
             InputError: nothing, or an exemplar of another form or of a phrase that is not looked for.
         """
         from masa_track.masklets.exemplars import read_exemplars
 
-        prompt = TextPrompt((), ()) if self.text is None else read_prompt(self.text)
-        exemplars = read_exemplars(self.exemplars, self.negative_exemplars, prompt.names)
-        if not prompt.names and not exemplars:
+        phrases = [] if self.text is None else list(dict.fromkeys(read_prompt(self.text).phrases))
+        exemplars = read_exemplars(self.exemplars, self.negative_exemplars, phrases)
+        if not phrases and not exemplars:
             raise InputError(
                 '--detector sam3 finds what is named or shown: add --text, e.g. --text "a red car", or --exemplar'
             )
-        return prompt, exemplars
+        return phrases, exemplars
 
     def check(self) -> None:
         """Finds mistakes that can be found before a model is loaded.
@@ -150,7 +149,8 @@ class TrackRecipe:
             InputError: an option is unknown or has a value that cannot be, options exclude each other, or an extra is
                 missing.
         """
-        any_options_of(self.preset, **current_names(dict(self.options)))
+        if self.identities == "masa":
+            any_options_of(self.preset, **current_names(dict(self.options)))
         if self.preset != "default":
             for option, given in (
                 ("--class-groups", self.class_groups is not None),
@@ -209,8 +209,22 @@ class TrackRecipe:
         self.concepts()
         if self.masks is not None or self.masklets is not None:
             raise InputError("--detector sam3 makes masks itself: leave --masks and --masklets out")
-        if self.identities != "masa" and self.preset != "default":
-            raise InputError(f"--identities {self.identities} needs --preset default, got {self.preset}")
+        if self.identities == "masa":
+            return
+        concept_options(self.options)
+        for option, given in (
+            ("--preset", self.preset != "default"),
+            ("--class-groups", self.class_groups is not None),
+            ("--prior", self.prior),
+            ("--camera-motion", self.camera_motion),
+            ("--classes", self.classes is not None),
+            ("--min-score", self.min_score > 0),
+            ("--nms", self.nms is not None),
+        ):
+            if given:
+                raise InputError(
+                    f"{option} is for --identities masa, got {self.identities}: SAM 3 associates what it detects itself"
+                )
 
     def build(self, device: str | None = None) -> Pipeline:
         """Loads the models.
@@ -231,8 +245,24 @@ class TrackRecipe:
             segmenter = SamSegmenter(self.masks, device)
         model = load(self.model, device=device, checkpoint=self.checkpoint, dtype=dtype)
         set_network(model, self.network)
-        boxes = None if self.detections is not None else self.open_boxes(model, device)
-        return Pipeline(self, model, boxes, segmenter)
+        concepts = None if self.sam3 is None else self._load_concepts(device)
+        boxes = None if self.detections is not None or concepts is not None else self.open_boxes(model, device)
+        return Pipeline(self, model, boxes, segmenter, concepts)
+
+    def _load_concepts(self, device: str | None) -> ConceptModel:
+        """SAM 3, with its propagator unless MASA's identities are asked for."""
+        from masa_track.masklets.sam3_weights import load_sam3
+
+        precision = None if self.precision == "fp32" else self.precision
+        return load_sam3(self.sam3 or "", device, precision, self.truncate, tracks=self.identities != "masa")
+
+    def concept_boxes(self, model: ConceptModel) -> Boxes:
+        """What ``sam3`` finds in the frames of one video."""
+        from masa_track.masklets.concept_detector import Sam3Detector
+
+        phrases, exemplars = self.concepts()
+        found = Sam3Detector(model, phrases, exemplars)
+        return Boxes(found.at if exemplars else found, found.class_names, found.track_activation_threshold)
 
     def open_boxes(self, model: BaseEmbedder | None, device: str | None) -> Boxes:
         """A detector by name, the model's own head, or Grounding DINO on the model's backbone.
@@ -246,29 +276,22 @@ class TrackRecipe:
         """
         from masa_track.detectors import open_detector
 
-        precision = None if self.precision == "fp32" else self.precision
         if self.sam3 is not None:
-            from masa_track.masklets.concept_detector import Sam3Detector
-            from masa_track.masklets.sam3_weights import load_sam3
-
-            prompt, exemplars = self.concepts()
-            network = load_sam3(self.sam3, device, precision, self.truncate, tracks=self.identities != "masa")
-            found = Sam3Detector(network, prompt.phrases, exemplars, prompt.names)
-            return Boxes(found.at if exemplars else found, found.class_names, found.track_activation_threshold)
-        if model is None and self.detector in (None, "own"):
-            raise InputError("detectors on a model's backbone need the model, got None")
-
+            return self.concept_boxes(self._load_concepts(device))
         if self.detector is None:
+            assert model is not None
             from masa_track.detectors.grounded import open_text_detector
 
             detector: Detector = open_text_detector(model, self.text or "")
-        elif self.detector == "own":
+        elif self.detector == OWN:
+            assert model is not None
             from masa_track.detectors.own import OwnDetector
 
             own = self.network.get("roi_head", {}) if is_for(model, self.network) else {}
             detector = OwnDetector(model, own["score_threshold"]) if "score_threshold" in own else OwnDetector(model)
         else:
             classes = self.classes if self.detector == "nanodet" else None
+            precision = None if self.precision == "fp32" else self.precision
             detector = open_detector(self.detector, device, self.text, classes, precision)
         return Boxes(detector, detector.class_names, detector.track_activation_threshold)
 
@@ -282,12 +305,14 @@ class Pipeline:
         model: embeds the boxes.
         boxes: the detector; None: boxes come from a file.
         segmenter: None for no masks.
+        concepts: SAM 3, for a recipe with it.
     """
 
     recipe: TrackRecipe
     model: BaseEmbedder
     boxes: Boxes | None
     segmenter: SamSegmenter | None = None
+    concepts: ConceptModel | None = None
 
     def job(self, source: Source, folder: Path, boxes: Boxes | None = None, **options: Any) -> Job:
         """A video to track.
@@ -306,6 +331,10 @@ class Pipeline:
         from masa_track.tracker import MasaTracker
 
         recipe, given = self.recipe, boxes or self.boxes
+        if self.concepts is not None and recipe.identities != "masa":
+            return self._concept_job(self.concepts, source, folder, options)
+        if self.concepts is not None:
+            given = recipe.concept_boxes(self.concepts)
         if given is None:
             raise InputError(f"boxes must be those of {recipe.detections}, got None")
         select = Selection(min_score=recipe.min_score, nms=recipe.nms)
@@ -346,6 +375,32 @@ class Pipeline:
             **options,
         )
 
+    def _concept_job(self, model: ConceptModel, source: Source, folder: Path, options: dict[str, Any]) -> Job:
+        """A video to track with masklets of SAM 3.
+
+        Raises:
+            InputError: an option has a value that cannot be.
+        """
+        import supervision as sv
+
+        from masa_track.masklets.concepts import ConceptTracker
+        from masa_track.pipeline.job import Job
+
+        phrases, exemplars = self.recipe.concepts()
+        chosen = concept_options(self.recipe.options)
+        embedder = self.model if self.recipe.identities == "both" else None
+        tracker = ConceptTracker(model, phrases or None, exemplars, options=chosen, embedder=embedder)
+        return Job(
+            source,
+            lambda frame: sv.Detections.empty(),
+            dict(enumerate(tracker.phrases)),
+            tracker,
+            folder,
+            track_activation_threshold=chosen.birth_score,
+            facts=self.facts(),
+            **options,
+        )
+
     def facts(self) -> dict[str, object]:
         """The settings, for the report."""
         recipe, model = self.recipe, self.model
@@ -373,6 +428,20 @@ class Pipeline:
             "device": str(model.device),
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+
+def concept_options(options: Mapping[str, Any]) -> ConceptOptions:
+    """Options of SAM 3's tracking.
+
+    Raises:
+        InputError: one is unknown or has a value that cannot be.
+    """
+    from masa_track.masklets.concept_options import ConceptOptions
+
+    for name in options:
+        if name not in ConceptOptions.__dataclass_fields__:
+            raise unknown_name("option of --identities sam3 and both", name, ConceptOptions.__dataclass_fields__)
+    return ConceptOptions(**options)
 
 
 def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:
