@@ -164,7 +164,7 @@ def test_an_unknown_policy() -> None:
 
 
 def test_visible_choice() -> None:
-    """Frames in which the object was visible, however long ago, and the last one; the oldest of them gives no pointer."""
+    """Frames in which the object was visible, however long ago, and the last one; the oldest gives no pointer."""
     hidden = {n: {"score": -5.0} for n in range(20, 31)} | {10: {"quality": 0.005}}
     kept = memory([1], list(range(2, 31)), changed=hidden)
     found = VisiblePolicy().select(kept, 31)

@@ -1,4 +1,4 @@
-"""SAM 3's networks: one pass of the vision encoder for all, phrases, exemplars, propagation beside transformers' own."""
+"""SAM 3's networks: one pass of the vision encoder, phrases, exemplars, propagation beside transformers' own."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_phrases_that_are_too_long() -> None:
     model = image_model()
     fits, long = " ".join(["car"] * 30), " ".join(["car"] * 31)
     model.check_phrase(fits)
-    with pytest.raises(InputError, match="at most 30 tokens, got 31.*--truncate"):
+    with pytest.raises(InputError, match=r"at most 30 tokens, got 31.*--truncate"):
         model.check_phrase(long)
     with pytest.raises(InputError, match="at most 30 tokens"):
         model.detect(model.encode([picture()])[0], long)
@@ -225,7 +225,6 @@ def test_parts_equal_those_of_transformers() -> None:
     both = Sam3Network(model.detector_model, tokenizer(), "x", (model.tracker_model, model.tracker_neck))
     twin = transformers_twin(model)
     pictures = torch.cat([both.prepare(picture(seed)) for seed in (0, 1)])
-    _, mask = started()
     square = np.zeros((SIDE, SIDE), bool)
     square[20:60, 30:90] = True
     theirs = Sam3TrackerVideoInferenceSession(

@@ -12,7 +12,7 @@ import pytest
 from sam3_networks import detector_config, filled, network, save_folder, tokenizer
 
 pytest.importorskip("transformers")
-torch = pytest.importorskip("torch")
+import torch
 from safetensors.torch import load_file, save_file
 
 from masa_track.errors import InputError
@@ -46,9 +46,9 @@ def test_a_folder(folder: Path) -> None:
     assert model.key.partition("@")[2] == network().key.partition("@")[2]
     detector = load_sam3(str(folder), "cpu", tracks=False)
     np.testing.assert_array_equal(found(detector), found(model))
-    with pytest.raises(InputError, match="no propagator"):
+    with pytest.raises(InputError, match=r"no propagator"):
         detector.propagator()
-    with pytest.raises(InputError, match="at most 30 tokens"):
+    with pytest.raises(InputError, match=r"at most 30 tokens"):
         model.check_phrase("car " * 40)
     load_sam3(str(folder), "cpu", truncate=True).check_phrase("car " * 40)
 
@@ -61,7 +61,7 @@ def test_models_for_pictures(tmp_path: Path) -> None:
         filled(kind(detector_config(lite))).save_pretrained(folder)
         tokenizer().save_pretrained(folder)
         assert found(load_sam3(str(folder), "cpu", tracks=False)).shape == (12, 32, 32)
-        with pytest.raises(InputError, match="no propagator.*--identities masa"):
+        with pytest.raises(InputError, match=r"no propagator.*--identities masa"):
             load_sam3(str(folder), "cpu")
 
 
@@ -85,7 +85,7 @@ def test_the_weights_are_gated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_no_folder(tmp_path: Path) -> None:
     for name in ("nowhere", str(tmp_path / "nowhere"), "a/b/c"):
-        with pytest.raises(InputError, match="no such folder.*config.json"):
+        with pytest.raises(InputError, match=r"no such folder.*config.json"):
             check_sam3(name, "cpu")
     for keys, looks in (
         (["detector.backbone.x"], "looks like SAM 3"),
@@ -96,7 +96,7 @@ def test_no_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"{looks}.*read from a folder.*official .pt files are not read"):
             check_sam3(str(tmp_path / "sam3.pt"), "cpu")
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="read from a folder"):
+    with pytest.raises(InputError, match=r"read from a folder"):
         check_sam3(str(tmp_path / "model.safetensors"), "cpu")
 
 
@@ -108,11 +108,11 @@ class Dangerous:
 def test_nothing_in_a_file_is_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(copy)
     torch.save({"x": Dangerous()}, copy / "sam3.pt")
-    with pytest.raises(InputError, match="sam3.pt is"):
+    with pytest.raises(InputError, match=r"sam3.pt is"):
         check_sam3(str(copy / "sam3.pt"), "cpu")
     (copy / "model.safetensors").unlink()
     torch.save({"x": Dangerous()}, copy / "pytorch_model.bin")
-    with pytest.raises(InputError, match="pickled weights are not read"):
+    with pytest.raises(InputError, match=r"pickled weights are not read"):
         load_sam3(str(copy), "cpu")
     assert not (copy / "touched").exists()
 
@@ -130,7 +130,7 @@ def test_broken_folders(copy: Path) -> None:
             load_sam3(str(copy), "cpu")
     whole = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(whole[:1000])
-    with pytest.raises(InputError, match="download it again"):
+    with pytest.raises(InputError, match=r"download it again"):
         load_sam3(str(copy), "cpu")
 
 
@@ -144,18 +144,18 @@ def test_tokenizers_of_other_models(copy: Path) -> None:
         with pytest.raises(InputError, match=r"not that of the text encoder, which knows 600 tokens"):
             load_sam3(str(copy), "cpu")
     file.write_text("{")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match=r"cannot be read"):
         load_sam3(str(copy), "cpu")
     file.unlink()
-    with pytest.raises(InputError, match="tokenizer.json is missing"):
+    with pytest.raises(InputError, match=r"tokenizer.json is missing"):
         load_sam3(str(copy), "cpu")
 
 
 def test_folders_of_other_models(copy: Path) -> None:
     config = copy / "config.json"
     config.write_text(json.dumps({"model_type": "sam2_video"}))
-    with pytest.raises(InputError, match="type 'sam2_video': SAM 3 is one of sam3_video and sam3 and sam3_lite_text"):
+    with pytest.raises(InputError, match=r"type 'sam2_video': SAM 3 is one of sam3_video and sam3 and sam3_lite_text"):
         load_sam3(str(copy), "cpu")
     config.write_text("no json")
-    with pytest.raises(InputError, match="no usable config.json"):
+    with pytest.raises(InputError, match=r"no usable config.json"):
         load_sam3(str(copy), "cpu")

@@ -110,13 +110,13 @@ class Sam3Detector(PictureDetector):
         classes = np.concatenate([np.full(len(part[1]), part[0], np.int64) for part in parts])
         low, scores, local, logits = (np.concatenate([part[i] for part in parts]) for i in range(1, 5))
         rows = _of_one_phrase(low, scores, classes)
-        masks = [scaled_mask(one, features.size) for one in logits[rows]]
-        seen = [place for place, mask in enumerate(masks) if mask.any()]  # small ones can vanish in a small picture
-        masks, rows = [masks[place] for place in seen], rows[seen]
+        scaled = [scaled_mask(one, features.size) for one in logits[rows]]
+        seen = [place for place, mask in enumerate(scaled) if mask.any()]  # small ones can vanish in a small picture
+        scaled, rows = [scaled[place] for place in seen], rows[seen]
         names = np.array([self.class_names[place] for place in classes[rows]], str)
         return sv.Detections(
-            xyxy=np.array([mask_box(mask) for mask in masks], np.float32).reshape(-1, 4),
-            mask=compact_masks(np.stack(masks)) if masks else None,
+            xyxy=np.array([mask_box(mask) for mask in scaled], np.float32).reshape(-1, 4),
+            mask=compact_masks(np.stack(scaled)) if scaled else None,
             confidence=scores[rows],
             class_id=classes[rows],
             data={

@@ -338,7 +338,7 @@ def weights_key(name: str, side: int, state: Mapping[str, Tensor], dtype: torch.
     digest = hashlib.sha256(json.dumps(side).encode())
     for key, tensor in sorted(state.items()):
         digest.update(key.encode())
-        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return f"{name}@{digest.hexdigest()[:12]}/{str(dtype).removeprefix('torch.')}"
 
 

@@ -50,7 +50,7 @@ class Sam3PropagationNetwork(Sam2Network):
         return self.neck
 
     @property
-    def key(self) -> str:  # type: ignore[override]
+    def key(self) -> str:
         """The owner's: features are for both."""
         return self.owner.key
 

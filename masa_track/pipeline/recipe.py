@@ -212,7 +212,7 @@ class TrackRecipe:
         if self.identities == "masa":
             return
         concept_options(self.options)
-        for option, given in (
+        for option, set_here in (
             ("--preset", self.preset != "default"),
             ("--class-groups", self.class_groups is not None),
             ("--prior", self.prior),
@@ -221,7 +221,7 @@ class TrackRecipe:
             ("--min-score", self.min_score > 0),
             ("--nms", self.nms is not None),
         ):
-            if given:
+            if set_here:
                 raise InputError(
                     f"{option} is for --identities masa, got {self.identities}: SAM 3 associates what it detects itself"
                 )

@@ -158,8 +158,8 @@ def presence_svg(bins: Sequence[Bin], phrase: str, axis: Axis) -> str:
         f'<svg class="curve" width="100%" height="{PRESENCE_HEIGHT}" role="img" '
         f'aria-label="Presence of {escape(phrase)} over time">{_grid(axis)}'
         '<svg width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none">'
-        f'<path class="area" d="{_path(points)}V100H{points[0][0]:.2f}Z"/><path class="line" d="{_path(points)}"/></svg>'
-        f"{''.join(hits)}</svg>"
+        f'<path class="area" d="{_path(points)}V100H{points[0][0]:.2f}Z"/><path class="line" d="{_path(points)}"/>'
+        f"</svg>{''.join(hits)}</svg>"
     )
 
 

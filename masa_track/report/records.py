@@ -171,7 +171,7 @@ def _rounded(length: int) -> int:
 
 @dataclass(slots=True)
 class Bin:
-    """A stretch of processed frames: its frame numbers, times, numbers of live tracks, and sums of presence by phrase."""
+    """A stretch of processed frames: its frame numbers, times, numbers of live tracks, sums of presence by phrase."""
 
     first_frame: int
     last_frame: int
