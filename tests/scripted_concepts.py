@@ -61,6 +61,7 @@ class World:
         ghosts: detections without a thing, by frame: (phrase, mask of :data:`SIDE` by side, score).
         presence: of a phrase by frame; 1 where it is not given.
         scenes: first frames of scenes; the background differs from scene to scene.
+        fps: frames a second.
         memory: frames without its thing after which a masklet has lost it.
         calls: how often the vision encoder ran.
         asked: arguments of the calls of ``detect``.
@@ -70,20 +71,27 @@ class World:
     ghosts: Callable[[int], Sequence[tuple[str, np.ndarray, float]]] = lambda _: ()
     presence: Callable[[str, int], float] = lambda *_: 1.0
     scenes: Sequence[int] = ()
+    fps: float = 25.0
     memory: int = 16
     key: str = KEY
     calls: int = 0
     asked: list[dict[str, Any]] = field(default_factory=list)
-    encoded: int = 0
+    _masks: tuple[Any, list[np.ndarray]] = ((0, SIZE), [])
 
-    def frame(self, number: int) -> Frame:
-        """Frame ``number``, at 25 a second."""
+    def masks(self, number: int, size: tuple[int, int]) -> list[np.ndarray]:
+        """:meth:`Thing.mask` of all things, computed once for a frame."""
+        if self._masks[0] != (number, size):
+            self._masks = (number, size), [thing.mask(number, size) for thing in self.things]
+        return self._masks[1]
+
+    def frame(self, number: int, zoom: int = 1) -> Frame:
+        """Frame ``number``, ``zoom`` times as large as :data:`SIZE`."""
         scene = sum(number >= first for first in self.scenes)
         rng = np.random.default_rng(scene)
         cells = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
-        image = np.ascontiguousarray(cells.repeat(8, axis=0).repeat(8, axis=1))
+        image = np.ascontiguousarray(cells.repeat(8 * zoom, axis=0).repeat(8 * zoom, axis=1))
         image[0, 0] = (number % 256, number // 256, 0)
-        return Frame(number, number / 25, SIZE, image=image)
+        return Frame(number, number / self.fps, (zoom * SIZE[0], zoom * SIZE[1]), image=image)
 
     def frames(self, last: int) -> list[Frame]:
         """Frames 1 to ``last``."""
@@ -97,10 +105,9 @@ class World:
 
     def encode(self, images: Sequence[np.ndarray]) -> list[Features]:
         self.calls += len(images)
-        return [Features(KEY, SIZE, int(image[0, 0, 0]) + 256 * int(image[0, 0, 1])) for image in images]
+        return [Features(KEY, image.shape[1::-1], int(image[0, 0, 0]) + 256 * int(image[0, 0, 1])) for image in images]
 
     def encode_exemplars(self, features: Features, boxes: np.ndarray, positive: np.ndarray) -> Any:
-        self.encoded += 1
         return features.data, boxes.tolist(), positive.tolist()
 
     def detect(
@@ -117,15 +124,15 @@ class World:
         shown = None if boxes is None or positive is None else (boxes.tolist(), positive.tolist())
         self.asked.append({"number": number, "phrase": phrase, "shown": shown, "carried": list(carried)})
         found = []
-        for thing in self.things:
-            mask, score = thing.mask(number, (SIDE, SIDE)), thing.score(number)
+        for thing, mask in zip(self.things, self.masks(number, (SIDE, SIDE)), strict=True):
+            score = thing.score(number)
             if thing.phrase == (phrase or thing.phrase) and score is not None and mask.any():
                 found.append((mask, score))
         found += [(mask, score) for name, mask, score in self.ghosts(number) if name == (phrase or name)]
         presence = self.presence(phrase or "", number)
         masks = np.array([mask for mask, _ in found], bool).reshape(-1, SIDE, SIDE)
         local = np.array([score for _, score in found], np.float32)
-        scale = np.array([SIZE[0], SIZE[1]] * 2, np.float32) / SIDE
+        scale = np.array([*features.size] * 2, np.float32) / SIDE
         around = np.array([mask_box(mask) for mask in masks], np.float32).reshape(-1, 4) * scale
         kept = presence * local > least_score
         return ConceptFrame(
@@ -149,18 +156,19 @@ class Follower:
         self.reset()
 
     def reset(self) -> None:
-        self._thing: dict[int, tuple[Thing | None, np.ndarray, int]] = {}  # thing, first mask, frame of its last sight
+        self._thing: dict[int, tuple[int, np.ndarray, int]] = {}  # thing, first mask, frame of its last sight
         self._number = -1
         self.prompts: list[tuple[int, int]] = []
         self.committed: dict[int, np.ndarray] = {}
 
     def propose(self, frame: Frame, features: Features | None = None) -> MaskletFrame:
         assert features is not None
-        self._number = features.data
+        self._number, self._size = features.data, features.size
         masks, visible = [], []
+        there = self.world.masks(self._number, (SIDE, SIDE))
         for identity, (thing, first, last) in sorted(self._thing.items()):
-            mask = first if thing is None else thing.mask(self._number, (SIDE, SIDE))
-            lost = self._number - last > self.world.memory or (thing is not None and self._cut_since(last))
+            mask = first if thing < 0 else there[thing]
+            lost = self._number - last > self.world.memory or (thing >= 0 and self._cut_since(last))
             mask = np.zeros_like(mask) if lost else mask
             if mask.any():
                 self._thing[identity] = thing, first, self._number
@@ -179,15 +187,15 @@ class Follower:
         return any(last < first <= self._number for first in self.world.scenes)
 
     def prompt(self, identity: int, prompt: Prompt, candidates: bool = False) -> MaskletFrame:
-        mask = as_mask(prompt.mask, SIZE)
-        y, x = (np.arange(SIDE) * side // SIDE for side in (SIZE[1], SIZE[0]))
-        best, most = None, 0.5
-        for thing in self.world.things:
-            other = thing.mask(self._number)
-            overlap = np.count_nonzero(mask & other) / max(np.count_nonzero(mask | other), 1)
+        mask = as_mask(prompt.mask, self._size)
+        y, x = (np.arange(SIDE) * side // SIDE for side in self._size[::-1])
+        small = mask[np.ix_(y, x)]
+        best, most = -1, 0.4
+        for thing, other in enumerate(self.world.masks(self._number, (SIDE, SIDE))):
+            overlap = np.count_nonzero(small & other) / max(np.count_nonzero(small | other), 1)
             if overlap > most:
                 best, most = thing, overlap
-        self._thing[identity] = best, mask[np.ix_(y, x)], self._number
+        self._thing[identity] = best, small, self._number
         self.prompts.append((self._number, identity))
         return MaskletFrame(np.array([identity]), compact_masks(mask[None]), np.ones(1), np.ones(1))
 
@@ -224,7 +232,7 @@ class Looks:
         number = int(frame[0, 0, 0]) + 256 * int(frame[0, 0, 1])
         self.calls += 1
         rows = []
-        for box in boxes:
+        for box in boxes * SIZE[0] / frame.shape[1]:
             centre = (box[:2] + box[2:]) / 2
             here = [(thing, thing.at(number)) for thing in self.world.things]
             near = [(np.hypot(*(centre - c)), n) for n, (_, c) in enumerate(here) if c is not None]
