@@ -56,6 +56,8 @@ def options_of(cfg: dict[str, Any], reverse: bool) -> ConceptOptions:
         recondition_frames=cfg["recondition_every_nth_frame"],
         mismatch_iou=cfg.get("reconstruction_bbox_iou_thresh", 0.0),
         confirm_frames=cfg["masklet_confirmation_consecutive_det_thresh"] if cfg["masklet_confirmation_enable"] else 0,
+        end_empty=0,
+        end_unmatched=0,
         reverse=reverse,
     )
 

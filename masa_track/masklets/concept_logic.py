@@ -54,7 +54,9 @@ class Masklet:
         unmatched: frames in which it was unmatched.
         shared: by older masklet, how many detections it shared with that one, several of one frame each.
         occluded: the last frame in which it was empty or emptied; -1: never.
-        in_a_row: frames in a row in which it was matched, up to the last one.
+        empty: frames in a row in which its mask was empty, up to the last one.
+        alone: frames in a row in which it was empty or unmatched.
+        in_a_row: frames in a row in which it was matched.
         confirmed: frame in which it was matched often enough in a row; None: not yet.
     """
 
@@ -64,6 +66,8 @@ class Masklet:
     unmatched: int = 0
     shared: dict[int, int] = field(default_factory=dict)
     occluded: int = NEVER
+    empty: int = 0
+    alone: int = 0
     in_a_row: int = 1
     confirmed: int | None = None
 
@@ -76,11 +80,13 @@ class Plan:
         number: of the frame.
         ids: (K,) identities before this frame, in order of birth.
         matched: rows of detections to the identities that each matches.
+        best: identities to the row of the detection that each has the highest IoU with, and that IoU, where they match.
         pairs: identities to the row of the detection that they agree with.
         new: identities that are born, to the row of their detection.
         dropped: how many new ones the limit left out.
         unmatched: identities that no detection follows.
-        removed: identities that are taken back.
+        removed: identities that are taken back: they should not have been born.
+        ended: identities that end here: their instance has gone.
         hidden: identities that are not shown in this frame, by their keep-alive counter.
         reconditioned: identities whose memory takes the mask of a detection, to its row.
         mismatched: whether the boxes of a pair differ, so that all pairs are shown with the detection's mask.
@@ -92,11 +98,13 @@ class Plan:
     number: int
     ids: np.ndarray
     matched: dict[int, list[int]]
+    best: dict[int, tuple[int, float]]
     pairs: dict[int, int]
     new: dict[int, int]
     dropped: int
     unmatched: list[int]
     removed: list[int]
+    ended: list[int]
     hidden: list[int]
     reconditioned: dict[int, int]
     mismatched: bool
@@ -147,6 +155,7 @@ class ConceptLogic:
         pairs = self._pairs(found, overlap, set(new))
         self._count_matches(ids, matches.any(axis=0), unmatched, empty)
         removed = self._removed(number, ids, matches, unmatched)
+        ended = self._ended(ids, empty, unmatched, removed)
         hidden = self._hidden(number, ids, removed)
         reconditioned = {}
         differs = bool(pairs) and options.mismatch_iou > 0 and self._differs(found, masks, pairs)
@@ -168,16 +177,24 @@ class ConceptLogic:
             probabilities[identity] = score
         self._confirm(number, ids, matches.any(axis=0), list(born))
         for identity in removed:
-            del self.masklets[identity], shown[identity]
+            del shown[identity]
+        for identity in (*removed, *ended):
+            del self.masklets[identity]
         return Plan(
             number,
             np.array(ids, np.int64),
             {n: [ids[k] for k in np.flatnonzero(row)] for n, row in enumerate(matches) if row.any()},
+            {
+                identity: (int(overlap[:, k].argmax()), float(overlap[:, k].max()))
+                for k, identity in enumerate(ids)
+                if matches[:, k].any()
+            },
             {ids[k]: n for k, n in pairs.items()},
             born,
             dropped,
             [ids[k] for k in np.flatnonzero(unmatched)],
             removed,
+            ended,
             hidden,
             {ids[k]: n for k, n in reconditioned.items() if ids[k] in self.masklets},
             differs,
@@ -242,15 +259,31 @@ class ConceptLogic:
         options, removed = self.options, set()
         for k, identity in enumerate(ids):
             masklet = self.masklets[identity]
-            if unmatched[k] and self._young(number, masklet) and masklet.unmatched >= options.unmatched_frames:
+            often = options.unmatched_frames and masklet.unmatched >= options.unmatched_frames
+            if unmatched[k] and often and self._young(number, masklet):
                 removed.add(identity)
         for older, identity in self._sharing(ids, matches):
             masklet = self.masklets[identity]
+            if not (options.duplicate_frames and self._young(number, masklet)):
+                masklet.shared = {}  # which is not needed any more
+                continue
             masklet.shared[older] = masklet.shared.get(older, 0) + 1
-            enough = options.duplicate_frames and masklet.shared[older] >= options.duplicate_frames
-            if enough and self._young(number, masklet):
+            if masklet.shared[older] >= options.duplicate_frames:
                 removed.add(identity)
         return [identity for identity in ids if identity in removed]
+
+    def _ended(self, ids: list[int], empty: np.ndarray, unmatched: np.ndarray, removed: list[int]) -> list[int]:
+        """Masklets that were empty, or empty or unmatched, in too many frames in a row."""
+        options, ended = self.options, []
+        for k, identity in enumerate(ids):
+            masklet = self.masklets[identity]
+            masklet.empty = masklet.empty + 1 if empty[k] else 0
+            masklet.alone = masklet.alone + 1 if empty[k] or unmatched[k] else 0
+            gone = options.end_empty and masklet.empty >= options.end_empty
+            lost = options.end_unmatched and masklet.alone >= options.end_unmatched
+            if (gone or lost) and identity not in removed:
+                ended.append(identity)
+        return ended
 
     def _sharing(self, ids: list[int], matches: np.ndarray) -> list[tuple[int, int]]:
         """(oldest, other) masklets that match one detection in this frame, once for each such detection."""

@@ -11,7 +11,8 @@ from masa_track.errors import InputError
 
 @dataclass(frozen=True)
 class ConceptOptions:
-    """When masklets are born, matched, shown and removed. The defaults are those of the official video model.
+    """When masklets are born, matched, shown and removed. The defaults are those of the official video model, but for
+    ``end_empty`` and ``end_unmatched``, which it lacks.
 
     A masklet is *young* for ``hot_start`` frames from its birth on. All IoU are those of masks.
 
@@ -29,7 +30,7 @@ class ConceptOptions:
         most_objects: masklets at most; of too many new ones those with the highest scores are started. None: no limit.
         hot_start: frames for which a masklet is young. A masklet that is removed while it is young is taken out of all
             frames that were not given out.
-        unmatched_frames: a young masklet is removed when it was unmatched in so many frames in all.
+        unmatched_frames: a young masklet is removed when it was unmatched in so many frames in all. 0: never.
         duplicate_frames: a young masklet is removed when it shared so many detections with one older masklet; several
             detections of one frame count each. 0: never.
         alive_start, alive_most, alive_least: the keep-alive counter of a masklet starts at the first, rises by 1 in a
@@ -48,6 +49,9 @@ class ConceptOptions:
         recondition_logit: object logit of the masklet, above.
         mismatch_iou: whenever the boxes of such a pair have a lower IoU, all pairs are reconditioned and shown with the
             detection's mask. 0: never.
+        end_empty: a masklet ends when its mask was empty in so many frames in a row; an instance that comes back later
+            starts another one. 0: never, as officially, where memory and time grow with each instance that ever was.
+        end_unmatched: a masklet ends when it was empty or unmatched in so many frames in a row. 0: never.
         confirm_frames: a masklet is shown once it was matched in so many frames in a row. 0: at once.
         reverse: frames come in falling order.
     """
@@ -75,6 +79,8 @@ class ConceptOptions:
     recondition_iou: float = 0.8
     recondition_logit: float = 0.8
     mismatch_iou: float = 0.0
+    end_empty: int = 30
+    end_unmatched: int = 300
     confirm_frames: int = 0
     reverse: bool = False
 
@@ -91,7 +97,7 @@ class ConceptOptions:
             raise InputError(f"recondition_logit must be a finite number, got {self.recondition_logit}")
         for name in (
             *("hot_start", "unmatched_frames", "duplicate_frames", "hole_area", "recondition_frames"),
-            *("confirm_frames",),
+            *("end_empty", "end_unmatched", "confirm_frames"),
         ):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 0):
                 raise InputError(f"{name} must be a whole number of 0 or more, got {getattr(self, name)}")
