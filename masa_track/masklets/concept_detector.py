@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import supervision as sv
@@ -15,6 +15,8 @@ import supervision as sv
 from masa_track.contracts import Exemplar, Frame
 from masa_track.detectors.base import PictureDetector
 from masa_track.errors import InputError
+from masa_track.masklets.concept_exemplars import Exemplars, check_contradictions, checked_exemplar, inside
+from masa_track.masklets.concepts import EXEMPLAR
 from masa_track.masklets.mask_logits import mask_iou, mask_nms, scaled_mask
 from masa_track.masks import compact_masks, mask_box
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 SCORE, NMS, START = 0.5, 0.1, 0.7  # officially: least score, IoU of masks of a phrase, score that starts a masklet
 SAME = 0.7  # IoU of masks of two phrases above which they show one object
-EXEMPLARS_ALONE = "exemplar"  # name of the class where there is no phrase
 
 
 class Sam3Detector(PictureDetector):
@@ -60,18 +61,20 @@ class Sam3Detector(PictureDetector):
             model.check_phrase(phrase)
         self.model, self.least_score = model, least_score
         self.phrases: list[str | None] = list(phrases) or [None]
-        self.class_names: Mapping[int, str] = dict(enumerate(list(phrases) or [EXEMPLARS_ALONE]))
+        self.class_names: Mapping[int, str] = dict(enumerate(list(phrases) or [EXEMPLAR]))
         if not phrases and not any(exemplar.positive for exemplar in exemplars):
             LOG.warning("there are only negative exemplars and no text: nothing says what is looked for")
-        self._exemplars: dict[int, list[Exemplar]] = {}  # by place of the phrase
-        self._carried: dict[int, list[Any]] = {}
-        for exemplar in exemplars:
-            place = 0 if exemplar.phrase is None else list(phrases).index(exemplar.phrase)
+        given = [checked_exemplar(exemplar, list(self.class_names.values())) for exemplar in exemplars]
+        check_contradictions(given)
+        self._exemplars = {name: Exemplars() for name in self.class_names.values()}
+        for exemplar in given:
+            known = self._exemplars[exemplar.phrase or ""]
             if exemplar.image is None:
-                self._exemplars.setdefault(place, []).append(exemplar)
-            else:
-                features = model.encode([exemplar.image])[0]
-                self._carry(place, features, [exemplar])
+                known.coming.setdefault(exemplar.frame, []).append(exemplar)
+                continue
+            features = model.encode([exemplar.image])[0]
+            shown = inside([exemplar], features.size, "the exemplar")
+            known.carried.append(model.encode_exemplars(features, *shown))
 
     def _find(self, image: np.ndarray) -> sv.Detections:
         return self._instances(self.model.encode([image])[0], None)
@@ -84,23 +87,20 @@ class Sam3Detector(PictureDetector):
         """
         return self._instances(self.model.encode([frame.picture])[0], frame.number)
 
-    def _carry(self, place: int, features: Features, exemplars: Sequence[Exemplar]) -> None:
-        boxes, positive = _arrays(exemplars)
-        self._carried.setdefault(place, []).append(self.model.encode_exemplars(features, boxes, positive))
-
     def _instances(self, features: Features, number: int | None) -> sv.Detections:
         """The instances of all phrases in a picture; ``number`` of its frame, None without one."""
         presence, parts = {}, []
         for place, phrase in enumerate(self.phrases):
-            own = [one for one in self._exemplars.get(place, ()) if one.frame == number]
-            carried = self._carried.get(place, ())
-            if phrase is None and not own and not carried:
+            name = self.class_names[place]
+            known = self._exemplars[name]
+            own = None if number is None else known.at(number, features.size)
+            if phrase is None and own is None and not known.carried:
                 continue  # nothing is shown yet
-            boxes, positive = _arrays(own)
-            found = self.model.detect(features, phrase, boxes, positive, list(carried), self.least_score)
-            if own:
-                self._carry(place, features, own)
-            presence[self.class_names[place]] = found.presence
+            boxes, positive = own or (None, None)
+            found = self.model.detect(features, phrase, boxes, positive, known.carried, self.least_score)
+            if own is not None:
+                known.carried.append(self.model.encode_exemplars(features, *own))
+            presence[name] = found.presence
             masks = found.logits > 0
             kept = mask_nms(masks, found.scores, NMS)
             kept = kept[masks[kept].any((1, 2))]
@@ -126,12 +126,6 @@ class Sam3Detector(PictureDetector):
             },
             metadata={"presence": presence},
         )
-
-
-def _arrays(exemplars: Sequence[Exemplar]) -> tuple[np.ndarray, np.ndarray]:
-    """(n, 4) boxes and (n,) bool."""
-    boxes = np.array([one.box for one in exemplars], np.float32).reshape(-1, 4)
-    return boxes, np.array([one.positive for one in exemplars], bool)
 
 
 def _of_one_phrase(masks: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
