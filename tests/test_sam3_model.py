@@ -198,6 +198,27 @@ def test_committed_logits() -> None:
         session.commit({1: np.full((4, 4), np.nan)})
 
 
+def test_what_is_forgotten_is_not_needed() -> None:
+    """Bit for bit the masks of a session that keeps everything, with prompts time and again."""
+    from masa_track.masklets.session import MaskletSession
+
+    session: Any = network().propagator()
+    keeps = MaskletSession(session.network, replace(session.options, bounded=False, max_prompted_frames=100))
+    mask = np.zeros(SIZE[::-1], bool)
+    mask[20:60, 30:90] = True
+    features = network().encode([picture(0), picture(1)])
+    for number in range(1, 46):
+        frame = Frame(number, number / 10, SIZE)
+        one, other = (each.propose(frame, features[number % 2]) for each in (session, keeps))
+        np.testing.assert_array_equal(one.logits, other.logits)
+        for each in (session, keeps):
+            if number % 5 == 1:
+                each.prompt(1, Prompt(mask=np.roll(mask, number)))
+            each.commit({} if number % 7 else {1: np.full((32, 32), -10, np.float32)})  # hidden now and then
+        assert session.memory_bytes() <= session.most_bytes_per_object()
+    assert keeps.memory_bytes() > 2 * session.memory_bytes()
+
+
 def transformers_twin(model: Any) -> Any:
     """``Sam3TrackerVideoModel`` as a whole, with the same networks."""
     from transformers import Sam3TrackerVideoModel
