@@ -74,7 +74,10 @@ def test_scores_presence_and_phrase_are_in_the_data() -> None:
     things = [Thing(lambda n: (30, 40), score=lambda n: 0.95 if n < 9 else None)]
     world = World(things, presence=lambda _, n: 0.8 if n < 5 else 0.9)
     results = run(ConceptTracker(world, "ball. cup"), world, 12)
-    assert [result.extras["presence"] for result in results[3:5]] == [{"ball": 0.8, "cup": 0.8}, {"ball": 0.9, "cup": 0.9}]
+    assert [result.extras["presence"] for result in results[3:5]] == [
+        {"ball": 0.8, "cup": 0.8},
+        {"ball": 0.9, "cup": 0.9},
+    ]
     first, fifth, last = (results[n].detections for n in (0, 4, 11))
     assert first.confidence == pytest.approx([0.8 * 0.95])
     assert fifth.confidence == pytest.approx([0.8 * 0.95])  # that of its birth
@@ -330,7 +333,11 @@ def test_exemplars_of_another_picture_and_of_a_running_video() -> None:
     tracker.add_exemplar(Exemplar((0, 0, 9, 9), image=world.frame(99).picture))
     tracker.step(world.frame(3))
     other, third = (77, [[1, 2, 30, 40]], [True]), (99, [[0, 0, 9, 9]], [True])
-    assert [call["carried"] for call in world.asked] == [[other], [other], [other, (2, [[5, 5, 20, 20]], [False]), third]]
+    assert [call["carried"] for call in world.asked] == [
+        [other],
+        [other],
+        [other, (2, [[5, 5, 20, 20]], [False]), third],
+    ]
     assert world.asked[1]["shown"] == ([[5, 5, 20, 20]], [False])
     with pytest.raises(InputError, match="after the last frame 3, got 3"):
         tracker.add_exemplar(Exemplar((5, 5, 20, 20), frame=3))
@@ -389,7 +396,10 @@ BOX = (10, 20, 60, 70)
         ({"text": "ball", "exemplars": [Exemplar((10, 20, 10, 70))]}, "x1 < x2"),
         ({"text": "ball", "exemplars": [Exemplar((10, np.nan, 10, 70))]}, "must be finite"),
         (
-            {"text": "ball", "exemplars": [Exemplar(BOX, frame=4), Exemplar((10, 20, 61, 70), positive=False, frame=4)]},
+            {
+                "text": "ball",
+                "exemplars": [Exemplar(BOX, frame=4), Exemplar((10, 20, 61, 70), positive=False, frame=4)],
+            },
             "contradict each other.*frame 4.*'ball'",
         ),
         ({"text": "ball", "look_ahead": -1}, "look_ahead must be a whole number"),
