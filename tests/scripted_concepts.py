@@ -1,4 +1,4 @@
-"""A scripted world for tests of concepts: discs with phrases, a detector that finds them, a propagator that follows them.
+"""A scripted world for tests of concepts: discs with phrases, a detector and a propagator that know where they are.
 
 A picture's first pixel holds the frame's number, so that the model knows what it is shown.
 """

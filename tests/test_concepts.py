@@ -259,10 +259,9 @@ def test_an_interrupted_run_gives_the_frames_before() -> None:
 
     world.detect = interrupted  # type: ignore[method-assign]
     tracker = ConceptTracker(world, "ball", embedder=Looks(world))
-    results = []
+    results = [result for frame in world.frames(20) for result in tracker.step(frame)]
     with pytest.raises(KeyboardInterrupt):
-        for frame in world.frames(40):
-            results += tracker.step(frame)
+        tracker.step(world.frame(21))
     results += tracker.finish()
     assert [result.frame.number for result in results] == list(range(1, 21))
     assert all(ids(result) == [0, 1] for result in results)

@@ -3,8 +3,8 @@
     python tools/bench_concepts.py                     # 50 scenes of each kind
     python tools/bench_concepts.py --options margin=0.5 return_odds=-0.5
 
-No picture and no network is used: the detector and the propagator are those of tests/scripted_concepts.py, which lose an
-object that leaves. Embeddings are drawn so that their cosines are those measured for nano (nano.prior.json): of one
+No picture and no network is used: the detector and the propagator are those of tests/scripted_concepts.py, which lose
+an object that leaves. Embeddings are drawn so that their cosines are those measured for nano (nano.prior.json): of one
 object .78 from frame to frame, falling to .47 after 3 s and more; of different objects .20 +- .13; of similar objects
 from .45 on, whatever the gap. ``--literal`` reads the figures of the prior as cosines: .58 falling to .27.
 
@@ -26,6 +26,7 @@ import argparse
 import sys
 from collections import Counter
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def scripted() -> Any:
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
+    """(..., D) of length 1."""
     return np.asarray(vector / np.linalg.norm(vector, axis=-1, keepdims=True))
 
 
@@ -136,11 +138,11 @@ def world_of(
     world = module.World(things, scenes=cuts, fps=FPS, memory=8)
     if kind == "cuts":
         edges = [1, *cuts, FRAMES + 1]
-        shown = [[(a, b - 1) for a, b in zip(edges, edges[1:], strict=False) if b > a] for _ in range(count)]
+        shown = [[(a, b - 1) for a, b in pairwise(edges) if b > a] for _ in range(count)]
     return world, shown
 
 
-def errors_of(module: Any, world: Any, shown: list[list[tuple[int, int]]], embedder: Any, options: Any) -> Counter[str]:
+def errors_of(world: Any, shown: list[list[tuple[int, int]]], embedder: Any, options: Any) -> Counter[str]:
     """Appearances, returns, and errors in a scene."""
     tracker = ConceptTracker(world, "ball", embedder=embedder, identity_options=options)
     results = [result for number in range(1, FRAMES + 1) for result in tracker.step(world.frame(number))]
@@ -181,6 +183,7 @@ def interval(scenes: list[Counter[str]], name: str) -> str:
 
 
 def main() -> None:
+    """Runs the scenes and prints a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenes", type=int, default=50, help="of each kind")
     parser.add_argument("--seed", type=int, default=0, help="of the first scene")
@@ -202,7 +205,7 @@ def main() -> None:
                     module, np.random.default_rng([seed, KINDS.index(kind)]), kind, arguments.literal
                 )
                 embedder = None if name == "off" else module.Looks(world, prior if name == "prior" else None)
-                counted = errors_of(module, world, shown, embedder, options)
+                counted = errors_of(world, shown, embedder, options)
                 counted["errors"] = counted["new"] + counted["wrong"]
                 scenes.append(counted)
             cells = " | ".join(interval(scenes, column) for column in ("returns", "new", "wrong", "errors"))
