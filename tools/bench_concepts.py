@@ -158,7 +158,7 @@ def errors_of(world: Any, shown: list[list[tuple[int, int]]], embedder: Any, opt
             centres = (found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2
             distance = np.linalg.norm(centres - centre, axis=1) if len(found) else np.array([np.inf])
             if distance.min() < 4:
-                votes[int(found.tracker_id[distance.argmin()])] += 1
+                votes[int(np.asarray(found.tracker_id)[distance.argmin()])] += 1
         if not votes:
             counted["unseen"] += 1
             continue

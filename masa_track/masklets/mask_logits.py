@@ -199,4 +199,6 @@ def cropped_masks(patches: Sequence[Patch], size: tuple[int, int]) -> CompactMas
         box = np.array([[0, 0, logits.shape[1] - 1, logits.shape[0] - 1]])
         crop = CompactMask.from_dense((logits > 0)[None], box, logits.shape)
         made.append(crop.with_offset(columns.start, rows.start, size[::-1]))
-    return CompactMask.merge(made) if made else CompactMask.from_dense(np.zeros((0, *size[::-1]), bool), [], size[::-1])
+    if not made:
+        return CompactMask.from_dense(np.zeros((0, *size[::-1]), bool), np.zeros((0, 4)), size[::-1])
+    return CompactMask.merge(made)
