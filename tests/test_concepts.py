@@ -115,6 +115,13 @@ def test_an_instance_that_is_away_longer_than_it_is_remembered_is_new() -> None:
     assert events(results, "ended") == [(40 + 50, 1)]
 
 
+def test_without_look_ahead_a_return_is_recognised_in_its_first_frame() -> None:
+    world = two_things(40, 165)
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world), look_ahead=0), world, 170)
+    assert [ids(results[n]) for n in (38, 39, 164, 165)] == [[0, 1], [0], [0], [0, 1]]
+    assert events(results, "found") == [(166, 1)]
+
+
 def test_one_that_looks_different_is_new() -> None:
     world = two_things(40, 100)
     world.things[1].look = lambda n: look(2) if n < 50 else look(3)
@@ -206,13 +213,16 @@ def test_without_look_ahead_a_wrong_birth_is_shown_until_it_is_removed() -> None
     assert events(results, "ended") == [(14, 1)]
 
 
-def test_an_identity_that_a_wrong_birth_took_can_come_back() -> None:
+@pytest.mark.parametrize("look_ahead", [3, 14])
+def test_an_identity_that_a_wrong_birth_took_can_come_back(look_ahead: int) -> None:
     """The wrong birth looks like the instance that is away."""
     world = World(
         [Thing(lambda n: (20, 20), look=look(1)), Thing(away(30, 80, (100, 20)), look=look(2))],
         ghosts=ghost(50, 53),
         memory=100,
     )
+    if look_ahead == 3:  # it returns while the wrong birth has its identity, and is decided when that was removed
+        world.things[1].at = away(30, 59, (100, 20))
 
     class Confused(Looks):
         def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -220,8 +230,11 @@ def test_an_identity_that_a_wrong_birth_took_can_come_back() -> None:
             found[(boxes[:, 1] > 50)] = look(2)
             return found
 
-    results = run(ConceptTracker(world, "ball", embedder=Confused(world)), world, 130)
-    assert all(ids(result) == [0] for result in results[30:80])
+    results = run(ConceptTracker(world, "ball", embedder=Confused(world), look_ahead=look_ahead), world, 130)
+    if look_ahead == 14:
+        assert all(ids(result) == [0] for result in results[30:80])
+    else:
+        assert [ids(results[n]) for n in (52, 58, 59)] == [[0, 1], [0], [0, 1]]
     assert ids(results[-1]) == [0, 1]
 
 

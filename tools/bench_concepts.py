@@ -120,19 +120,19 @@ def world_of(
     cuts = sorted(rng.integers(60, FRAMES - 60, 2).tolist()) if kind == "cuts" else []
     shown = [intervals(rng, kind) for _ in range(count)]
     look = looks(rng, families, literal)
-    grid = [(14 + 24 * x, 14 + 22 * y) for x in range(5) for y in range(4)]
-    places = [rng.permutation(len(grid)) for _ in range(4)]
+    grid = [(13 + 20 * x, 11 + 18 * y) for x in range(6) for y in range(5)]
+    places = rng.permutation(len(grid))  # one for each object and part of the video, so that nothing is covered
 
     def thing(k: int) -> Any:
         def at(n: int) -> tuple[float, float] | None:
             for part, (first, last) in enumerate(shown[k]):
                 if first <= n <= last:
                     stay = part if kind != "cuts" else sum(n >= cut for cut in cuts)
-                    x, y = grid[places[stay][k]]
-                    return x + 3 * np.sin(n / 7 + k), y + 3 * np.cos(n / 9 + k)
+                    x, y = grid[places[stay * count + k]]
+                    return x + 2 * np.sin(n / 7 + k), y + 2 * np.cos(n / 9 + k)
             return None
 
-        return module.Thing(at, radius=8.0, look=lambda n: look[k, n - 1])
+        return module.Thing(at, radius=6.0, look=lambda n: look[k, n - 1])
 
     things = [thing(k) for k in range(count)]
     world = module.World(things, scenes=cuts, fps=FPS, memory=8)

@@ -352,8 +352,9 @@ class ConceptTracker:
         memory.present(frame.time, [self._own(one.identity) for _, one, _ in rows])
         self._add_views(memory, frame, features, [(label, one) for label, one, clean in rows if clean])
         due = [i for i, one in self._newborn.items() if one.frame <= self._count - self.look_ahead]
-        wanted = memory.options.newborn_views
-        self._name([one for i, one in self._newborn.items() if i in due or len(one.views) >= wanted], frame.time)
+        if due:  # their first frame is given out now
+            enough = [i for i, one in self._newborn.items() if len(one.views) >= memory.options.newborn_views]
+            self._name([one for i, one in self._newborn.items() if i in {*due, *enough}], frame.time)
         living = [self._own(identity) for logic in self._logics for identity in logic.masklets]
         gone += memory.forget(frame.time, living)
         self._forget(gone)
@@ -384,7 +385,9 @@ class ConceptTracker:
             returned = one.identity in self._before and self._count - one.masklet.first < young
             last = self._viewed.get(self._own(one.identity), -memory.options.view_frames)
             late = self._count - last >= memory.options.view_frames
-            if one.identity in self._newborn or (late and not returned):  # which may still be taken back
+            newborn = self._newborn.get(one.identity)
+            few = newborn is not None and len(newborn.views) < memory.options.newborn_views
+            if few or (late and not returned):  # which may still be taken back
                 due.append((label, one))
         if not due:
             return
