@@ -16,6 +16,7 @@ from masa_track.errors import InputError
 from masa_track.masklets.concept_identities import IdentityOptions
 from masa_track.masklets.concept_options import ConceptOptions
 from masa_track.masklets.concepts import ConceptTracker
+from masa_track.masklets.mask_logits import prompt_mask, scaled_mask
 
 
 def run(tracker: ConceptTracker, world: World, last: int) -> list[FrameResult]:
@@ -236,6 +237,20 @@ def test_an_identity_that_a_wrong_birth_took_can_come_back(look_ahead: int) -> N
     else:
         assert [ids(results[n]) for n in (52, 58, 59)] == [[0, 1], [0], [0, 1]]
     assert ids(results[-1]) == [0, 1]
+
+
+def test_detections_with_an_empty_mask_or_of_one_pixel() -> None:
+    empty, tiny = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
+    tiny[30, 40] = True
+    options = ConceptOptions(hole_area=0, unmatched_frames=0)
+    for mask, born in ((empty, 0), (tiny, 1)):
+        world = World([], ghosts=lambda _, mask=mask: [("ball", mask, 0.9)])  # type: ignore[misc]
+        results = run(ConceptTracker(world, "ball", options=options), world, 3)
+        assert [result.extras["cost"]["objects"] for result in results] == [born] * 3
+    peak = np.full((SIDE, SIDE), -9, np.float32)
+    peak[30, 40] = 0.1
+    assert not scaled_mask(peak, (128, 96)).any()
+    assert np.argwhere(prompt_mask(peak, (128, 96))).tolist() == [[45, 81]]
 
 
 def test_200_objects_keep_their_identities() -> None:

@@ -38,8 +38,8 @@ class Instances:
         return len(self.scores)
 
     def kept(self, options: ConceptOptions) -> np.ndarray:
-        """(M,) rows above the least score that no better mask suppresses, ascending."""
-        rows = np.flatnonzero(self.scores > options.least_score)
+        """(M,) rows above the least score, ascending, with masks that are not empty or suppressed by a better one."""
+        rows = np.flatnonzero((self.scores > options.least_score) & (self.logits > 0).any(axis=(1, 2)))
         return rows[mask_nms(self.logits[rows] > 0, self.scores[rows], options.nms_iou)]
 
 

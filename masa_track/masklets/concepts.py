@@ -37,7 +37,7 @@ from masa_track.masklets.concept_identities import IdentityOptions, InstanceMemo
 from masa_track.masklets.concept_logic import ConceptLogic, Instances, Plan
 from masa_track.masklets.concept_options import ConceptOptions
 from masa_track.masklets.concept_output import Shown, detections_of, shown_in, visible
-from masa_track.masklets.mask_logits import scaled_mask
+from masa_track.masklets.mask_logits import prompt_mask
 from masa_track.tracker import embed_boxes
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ class ConceptTracker:
             for identity in (*plan.removed, *plan.ended):
                 self._propagator.forget(identity)
             for identity, n in (plan.new | plan.reconditioned).items():
-                mask = scaled_mask(given.logits[n], size)
+                mask = prompt_mask(given.logits[n], size)
                 self._propagator.prompt(identity, Prompt(mask=mask, clear=identity in plan.reconditioned))
             for k, identity in enumerate(plan.ids.tolist()):
                 kept = identity in logic.masklets and identity not in plan.reconditioned

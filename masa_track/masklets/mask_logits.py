@@ -145,6 +145,15 @@ def scaled_mask(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def prompt_mask(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """:func:`scaled_mask`; where that is empty, the pixel of the largest logit, as a prompt must show one."""
+    mask = scaled_mask(logits, size)
+    if not mask.any():
+        y, x = np.unravel_index(int(logits.argmax()), logits.shape)
+        mask[int((y + 0.5) * size[1] / logits.shape[0]), int((x + 0.5) * size[0] / logits.shape[1])] = True
+    return mask
+
+
 def crowded_out(logits: np.ndarray, factor: int = 4) -> np.ndarray:
     """Which masks keep less than 30 % of their area where each pixel belongs to the largest logit.
 
