@@ -121,6 +121,8 @@ class World:
         semantic: bool = False,
     ) -> ConceptFrame:
         number = features.data
+        if phrase is None and boxes is None and not carried:
+            raise InputError("detect needs a phrase or exemplars, got neither")
         shown = None if boxes is None or positive is None else (boxes.tolist(), positive.tolist())
         self.asked.append({"number": number, "phrase": phrase, "shown": shown, "carried": list(carried)})
         found = []

@@ -377,6 +377,13 @@ def test_exemplars_without_text() -> None:
     assert results[0].detections.data["phrase"].tolist() == ["exemplar"]
 
 
+def test_nothing_is_found_before_the_first_exemplar_where_there_is_no_text() -> None:
+    world = World([Thing(lambda n: (30, 40))])
+    results = run(ConceptTracker(world, exemplars=[Exemplar((20, 30, 40, 50), frame=3)]), world, 5)
+    assert [ids(result) for result in results] == [[], [], [0], [0], [0]]
+    assert [result.extras["presence"]["exemplar"] for result in results] == [0, 0, 1, 1, 1]
+
+
 def test_a_negative_exemplar_alone_is_allowed_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     world = World([Thing(lambda n: (30, 40))])
     with caplog.at_level(logging.WARNING):

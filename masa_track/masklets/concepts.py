@@ -257,6 +257,9 @@ class ConceptTracker:
 
     def _detect(self, features: Features, phrase: str, due: tuple[np.ndarray, np.ndarray] | None) -> ConceptFrame:
         boxes, positive = due or (None, None)
+        if self._without_text and boxes is None and not self._exemplars[phrase].carried:  # no exemplar came yet
+            none = np.zeros(0, np.float32)
+            return ConceptFrame(none.reshape(0, 4), none, none, none.reshape(0, 1, 1), 0.0)
         return self.model.detect(
             features,
             None if self._without_text else phrase,
