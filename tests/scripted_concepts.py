@@ -1,4 +1,4 @@
-"""A scripted world for tests of concepts: discs with phrases, a detector that finds them, a propagator that follows them.
+"""A scripted world for tests of concepts: discs with phrases, a detector and a propagator that know where they are.
 
 A picture's first pixel holds the frame's number, so that the model knows what it is shown.
 """
@@ -121,6 +121,8 @@ class World:
         semantic: bool = False,
     ) -> ConceptFrame:
         number = features.data
+        if phrase is None and boxes is None and not carried:
+            raise InputError("detect needs a phrase or exemplars, got neither")
         shown = None if boxes is None or positive is None else (boxes.tolist(), positive.tolist())
         self.asked.append({"number": number, "phrase": phrase, "shown": shown, "carried": list(carried)})
         found = []
@@ -133,7 +135,8 @@ class World:
         masks = np.array([mask for mask, _ in found], bool).reshape(-1, SIDE, SIDE)
         local = np.array([score for _, score in found], np.float32)
         scale = np.array([*features.size] * 2, np.float32) / SIDE
-        around = np.array([mask_box(mask) for mask in masks], np.float32).reshape(-1, 4) * scale
+        boxes = [mask_box(mask) if mask.any() else np.zeros(4) for mask in masks]
+        around = np.array(boxes, np.float32).reshape(-1, 4) * scale
         kept = presence * local > least_score
         return ConceptFrame(
             around[kept],
@@ -188,6 +191,7 @@ class Follower:
 
     def prompt(self, identity: int, prompt: Prompt, candidates: bool = False) -> MaskletFrame:
         mask = as_mask(prompt.mask, self._size)
+        assert mask.any()
         y, x = (np.arange(SIDE) * side // SIDE for side in self._size[::-1])
         small = mask[np.ix_(y, x)]
         best, most = -1, 0.4

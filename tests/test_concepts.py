@@ -16,6 +16,7 @@ from masa_track.errors import InputError
 from masa_track.masklets.concept_identities import IdentityOptions
 from masa_track.masklets.concept_options import ConceptOptions
 from masa_track.masklets.concepts import ConceptTracker
+from masa_track.masklets.mask_logits import prompt_mask, scaled_mask
 
 
 def run(tracker: ConceptTracker, world: World, last: int) -> list[FrameResult]:
@@ -74,7 +75,10 @@ def test_scores_presence_and_phrase_are_in_the_data() -> None:
     things = [Thing(lambda n: (30, 40), score=lambda n: 0.95 if n < 9 else None)]
     world = World(things, presence=lambda _, n: 0.8 if n < 5 else 0.9)
     results = run(ConceptTracker(world, "ball. cup"), world, 12)
-    assert [result.extras["presence"] for result in results[3:5]] == [{"ball": 0.8, "cup": 0.8}, {"ball": 0.9, "cup": 0.9}]
+    assert [result.extras["presence"] for result in results[3:5]] == [
+        {"ball": 0.8, "cup": 0.8},
+        {"ball": 0.9, "cup": 0.9},
+    ]
     first, fifth, last = (results[n].detections for n in (0, 4, 11))
     assert first.confidence == pytest.approx([0.8 * 0.95])
     assert fifth.confidence == pytest.approx([0.8 * 0.95])  # that of its birth
@@ -110,6 +114,13 @@ def test_an_instance_that_is_away_longer_than_it_is_remembered_is_new() -> None:
     results = run(ConceptTracker(world, "ball", embedder=Looks(world), identity_options=options), world, 200)
     assert ids(results[-1]) == [0, 2]
     assert events(results, "ended") == [(40 + 50, 1)]
+
+
+def test_without_look_ahead_a_return_is_recognised_in_its_first_frame() -> None:
+    world = two_things(40, 165)
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world), look_ahead=0), world, 170)
+    assert [ids(results[n]) for n in (38, 39, 164, 165)] == [[0, 1], [0], [0], [0, 1]]
+    assert events(results, "found") == [(166, 1)]
 
 
 def test_one_that_looks_different_is_new() -> None:
@@ -203,13 +214,16 @@ def test_without_look_ahead_a_wrong_birth_is_shown_until_it_is_removed() -> None
     assert events(results, "ended") == [(14, 1)]
 
 
-def test_an_identity_that_a_wrong_birth_took_can_come_back() -> None:
+@pytest.mark.parametrize("look_ahead", [3, 14])
+def test_an_identity_that_a_wrong_birth_took_can_come_back(look_ahead: int) -> None:
     """The wrong birth looks like the instance that is away."""
     world = World(
         [Thing(lambda n: (20, 20), look=look(1)), Thing(away(30, 80, (100, 20)), look=look(2))],
         ghosts=ghost(50, 53),
         memory=100,
     )
+    if look_ahead == 3:  # it returns while the wrong birth has its identity, and is decided when that was removed
+        world.things[1].at = away(30, 59, (100, 20))
 
     class Confused(Looks):
         def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
@@ -217,9 +231,26 @@ def test_an_identity_that_a_wrong_birth_took_can_come_back() -> None:
             found[(boxes[:, 1] > 50)] = look(2)
             return found
 
-    results = run(ConceptTracker(world, "ball", embedder=Confused(world)), world, 130)
-    assert all(ids(result) == [0] for result in results[30:80])
+    results = run(ConceptTracker(world, "ball", embedder=Confused(world), look_ahead=look_ahead), world, 130)
+    if look_ahead == 14:
+        assert all(ids(result) == [0] for result in results[30:80])
+    else:
+        assert [ids(results[n]) for n in (52, 58, 59)] == [[0, 1], [0], [0, 1]]
     assert ids(results[-1]) == [0, 1]
+
+
+def test_detections_with_an_empty_mask_or_of_one_pixel() -> None:
+    empty, tiny = np.zeros((SIDE, SIDE), bool), np.zeros((SIDE, SIDE), bool)
+    tiny[30, 40] = True
+    options = ConceptOptions(hole_area=0, unmatched_frames=0)
+    for mask, born in ((empty, 0), (tiny, 1)):
+        world = World([], ghosts=lambda _, mask=mask: [("ball", mask, 0.9)])  # type: ignore[misc]
+        results = run(ConceptTracker(world, "ball", options=options), world, 3)
+        assert [result.extras["cost"]["objects"] for result in results] == [born] * 3
+    peak = np.full((SIDE, SIDE), -9, np.float32)
+    peak[30, 40] = 0.1
+    assert not scaled_mask(peak, (128, 96)).any()
+    assert np.argwhere(prompt_mask(peak, (128, 96))).tolist() == [[45, 81]]
 
 
 def test_200_objects_keep_their_identities() -> None:
@@ -256,10 +287,9 @@ def test_an_interrupted_run_gives_the_frames_before() -> None:
 
     world.detect = interrupted  # type: ignore[method-assign]
     tracker = ConceptTracker(world, "ball", embedder=Looks(world))
-    results = []
+    results = [result for frame in world.frames(20) for result in tracker.step(frame)]
     with pytest.raises(KeyboardInterrupt):
-        for frame in world.frames(40):
-            results += tracker.step(frame)
+        tracker.step(world.frame(21))
     results += tracker.finish()
     assert [result.frame.number for result in results] == list(range(1, 21))
     assert all(ids(result) == [0, 1] for result in results)
@@ -330,7 +360,11 @@ def test_exemplars_of_another_picture_and_of_a_running_video() -> None:
     tracker.add_exemplar(Exemplar((0, 0, 9, 9), image=world.frame(99).picture))
     tracker.step(world.frame(3))
     other, third = (77, [[1, 2, 30, 40]], [True]), (99, [[0, 0, 9, 9]], [True])
-    assert [call["carried"] for call in world.asked] == [[other], [other], [other, (2, [[5, 5, 20, 20]], [False]), third]]
+    assert [call["carried"] for call in world.asked] == [
+        [other],
+        [other],
+        [other, (2, [[5, 5, 20, 20]], [False]), third],
+    ]
     assert world.asked[1]["shown"] == ([[5, 5, 20, 20]], [False])
     with pytest.raises(InputError, match="after the last frame 3, got 3"):
         tracker.add_exemplar(Exemplar((5, 5, 20, 20), frame=3))
@@ -341,6 +375,13 @@ def test_exemplars_without_text() -> None:
     results = run(ConceptTracker(world, exemplars=[Exemplar((20, 30, 40, 50))]), world, 2)
     assert world.asked[0]["phrase"] is None
     assert results[0].detections.data["phrase"].tolist() == ["exemplar"]
+
+
+def test_nothing_is_found_before_the_first_exemplar_where_there_is_no_text() -> None:
+    world = World([Thing(lambda n: (30, 40))])
+    results = run(ConceptTracker(world, exemplars=[Exemplar((20, 30, 40, 50), frame=3)]), world, 5)
+    assert [ids(result) for result in results] == [[], [], [0], [0], [0]]
+    assert [result.extras["presence"]["exemplar"] for result in results] == [0, 0, 1, 1, 1]
 
 
 def test_a_negative_exemplar_alone_is_allowed_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -389,7 +430,10 @@ BOX = (10, 20, 60, 70)
         ({"text": "ball", "exemplars": [Exemplar((10, 20, 10, 70))]}, "x1 < x2"),
         ({"text": "ball", "exemplars": [Exemplar((10, np.nan, 10, 70))]}, "must be finite"),
         (
-            {"text": "ball", "exemplars": [Exemplar(BOX, frame=4), Exemplar((10, 20, 61, 70), positive=False, frame=4)]},
+            {
+                "text": "ball",
+                "exemplars": [Exemplar(BOX, frame=4), Exemplar((10, 20, 61, 70), positive=False, frame=4)],
+            },
             "contradict each other.*frame 4.*'ball'",
         ),
         ({"text": "ball", "look_ahead": -1}, "look_ahead must be a whole number"),

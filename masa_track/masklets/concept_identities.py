@@ -6,7 +6,7 @@ new masklet; here it gets its old identity.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,7 +28,8 @@ class IdentityOptions:
     Attributes:
         views: embeddings that are remembered of each instance.
         view_frames: frames from one remembered embedding to the next.
-        newborn_views: embeddings of a new masklet that are awaited, as far as the look-ahead allows.
+        newborn_views: embeddings of a new masklet in as many of its first frames. Its identity is decided when its
+            first frame is given out. Newer masklets that have as many are then decided with it.
         memory_seconds: for which an instance that is away is remembered.
         most_away: instances that are away and remembered; those away longest are forgotten first.
         least_odds: nats that a pair must exceed.

@@ -38,8 +38,8 @@ class Instances:
         return len(self.scores)
 
     def kept(self, options: ConceptOptions) -> np.ndarray:
-        """(M,) rows above the least score that no better mask suppresses, ascending."""
-        rows = np.flatnonzero(self.scores > options.least_score)
+        """(M,) rows above the least score, ascending, with masks that are not empty or suppressed by a better one."""
+        rows = np.flatnonzero((self.scores > options.least_score) & (self.logits > 0).any(axis=(1, 2)))
         return rows[mask_nms(self.logits[rows] > 0, self.scores[rows], options.nms_iou)]
 
 
@@ -147,13 +147,14 @@ class ConceptLogic:
         logits = np.array([without_specks(mask, options.hole_area) for mask in logits], np.float32)
         logits = logits.reshape(len(ids), *found.logits.shape[1:])
         masks = logits > 0
-        empty = ~masks.any(axis=(1, 2))
+        empty = np.asarray(~masks.any(axis=(1, 2)))
         overlap = mask_iou(found.logits > 0, masks)  # (N, K)
         matches = overlap >= options.match_iou
-        unmatched = ~empty & ~self._followed(overlap)
+        unmatched = np.asarray(~empty & ~self._followed(overlap))
         new, dropped = self._new(found, matches, len(ids))
         pairs = self._pairs(found, overlap, set(new))
-        self._count_matches(ids, matches.any(axis=0), unmatched, empty)
+        matched = np.asarray(matches.any(axis=0))
+        self._count_matches(ids, matched, unmatched, empty)
         removed = self._removed(number, ids, matches, unmatched)
         ended = self._ended(ids, empty, unmatched, removed)
         hidden = self._hidden(number, ids, removed)
@@ -175,7 +176,7 @@ class ConceptLogic:
             self.masklets[identity] = Masklet(number, score, options.alive_start)
             shown[identity] = without_specks(found.logits[n], options.hole_area)
             probabilities[identity] = score
-        self._confirm(number, ids, matches.any(axis=0), list(born))
+        self._confirm(number, ids, matched, list(born))
         for identity in removed:
             del shown[identity]
         for identity in (*removed, *ended):

@@ -37,7 +37,7 @@ from masa_track.masklets.concept_identities import IdentityOptions, InstanceMemo
 from masa_track.masklets.concept_logic import ConceptLogic, Instances, Plan
 from masa_track.masklets.concept_options import ConceptOptions
 from masa_track.masklets.concept_output import Shown, detections_of, shown_in, visible
-from masa_track.masklets.mask_logits import scaled_mask
+from masa_track.masklets.mask_logits import prompt_mask
 from masa_track.tracker import embed_boxes
 
 if TYPE_CHECKING:
@@ -257,6 +257,9 @@ class ConceptTracker:
 
     def _detect(self, features: Features, phrase: str, due: tuple[np.ndarray, np.ndarray] | None) -> ConceptFrame:
         boxes, positive = due or (None, None)
+        if self._without_text and boxes is None and not self._exemplars[phrase].carried:  # no exemplar came yet
+            none = np.zeros(0, np.float32)
+            return ConceptFrame(none.reshape(0, 4), none, none, none.reshape(0, 1, 1), 0.0)
         return self.model.detect(
             features,
             None if self._without_text else phrase,
@@ -315,7 +318,7 @@ class ConceptTracker:
             for identity in (*plan.removed, *plan.ended):
                 self._propagator.forget(identity)
             for identity, n in (plan.new | plan.reconditioned).items():
-                mask = scaled_mask(given.logits[n], size)
+                mask = prompt_mask(given.logits[n], size)
                 self._propagator.prompt(identity, Prompt(mask=mask, clear=identity in plan.reconditioned))
             for k, identity in enumerate(plan.ids.tolist()):
                 kept = identity in logic.masklets and identity not in plan.reconditioned
@@ -352,8 +355,9 @@ class ConceptTracker:
         memory.present(frame.time, [self._own(one.identity) for _, one, _ in rows])
         self._add_views(memory, frame, features, [(label, one) for label, one, clean in rows if clean])
         due = [i for i, one in self._newborn.items() if one.frame <= self._count - self.look_ahead]
-        wanted = memory.options.newborn_views
-        self._name([one for i, one in self._newborn.items() if i in due or len(one.views) >= wanted], frame.time)
+        if due:  # their first frame is given out now
+            enough = [i for i, one in self._newborn.items() if len(one.views) >= memory.options.newborn_views]
+            self._name([one for i, one in self._newborn.items() if i in {*due, *enough}], frame.time)
         living = [self._own(identity) for logic in self._logics for identity in logic.masklets]
         gone += memory.forget(frame.time, living)
         self._forget(gone)
@@ -384,7 +388,9 @@ class ConceptTracker:
             returned = one.identity in self._before and self._count - one.masklet.first < young
             last = self._viewed.get(self._own(one.identity), -memory.options.view_frames)
             late = self._count - last >= memory.options.view_frames
-            if one.identity in self._newborn or (late and not returned):  # which may still be taken back
+            newborn = self._newborn.get(one.identity)
+            few = newborn is not None and len(newborn.views) < memory.options.newborn_views
+            if few or (late and not returned):  # which may still be taken back
                 due.append((label, one))
         if not due:
             return

@@ -145,6 +145,15 @@ def scaled_mask(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
+def prompt_mask(logits: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """:func:`scaled_mask`; where that is empty, the pixel of the largest logit, as a prompt must show one."""
+    mask = scaled_mask(logits, size)
+    if not mask.any():
+        y, x = np.unravel_index(int(logits.argmax()), logits.shape)
+        mask[int((y + 0.5) * size[1] / logits.shape[0]), int((x + 0.5) * size[0] / logits.shape[1])] = True
+    return mask
+
+
 def crowded_out(logits: np.ndarray, factor: int = 4) -> np.ndarray:
     """Which masks keep less than 30 % of their area where each pixel belongs to the largest logit.
 
@@ -199,4 +208,6 @@ def cropped_masks(patches: Sequence[Patch], size: tuple[int, int]) -> CompactMas
         box = np.array([[0, 0, logits.shape[1] - 1, logits.shape[0] - 1]])
         crop = CompactMask.from_dense((logits > 0)[None], box, logits.shape)
         made.append(crop.with_offset(columns.start, rows.start, size[::-1]))
-    return CompactMask.merge(made) if made else CompactMask.from_dense(np.zeros((0, *size[::-1]), bool), [], size[::-1])
+    if not made:
+        return CompactMask.from_dense(np.zeros((0, *size[::-1]), bool), np.zeros((0, 4)), size[::-1])
+    return CompactMask.merge(made)
