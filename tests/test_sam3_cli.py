@@ -93,6 +93,9 @@ def test_recovered_runs_have_presence(weights: Path, source: Path, tmp_path: Pat
     (out / "tracks.json").unlink()
     assert main(["recover", str(out)]) == 0
     assert [image["presence"] for image in result(out)["images"]] == before
+    assert track(source, tmp_path / "finished", *arguments, "--offline") == 0
+    assert [image["presence"] for image in result(tmp_path / "finished")["images"]] == before
+    assert "Presence of dog over time" in (tmp_path / "finished" / "report.html").read_text()
 
 
 @pytest.mark.slow
@@ -156,6 +159,7 @@ WRONG = {
     r"option of --identities.*did you mean 'birth_score'": [
         *("--detector", "sam3", "--text", "a dog", "--set", "birth_scores=0.5"),
     ],
+    r"--rotate needs --identities masa": ["--detector", "sam3", "--text", "a dog", "--rotate", "1h"],
     r"--resume with --detector sam3": ["--detector", "sam3", "--text", "a dog", "--resume"],
     r"no such folder: nowhere": ["--detector", "sam3:nowhere", "--text", "a dog"],
     r"exclude each other": ["--detector", "sam3", "--detections", "a.txt"],

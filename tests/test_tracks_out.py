@@ -376,3 +376,4 @@ def test_presence_stands_with_the_image(tmp_path):
     images = json.loads((tmp_path / "tracks.json").read_text())["images"]
     assert images[0]["presence"] == {"a dog": 0.1235, "cat\ufffd": 1.0}
     assert "presence" not in images[1]
+    assert read_run(tmp_path).presence == ({"a dog": 0.1235, "cat\ufffd": 1.0}, {})

@@ -655,7 +655,7 @@ def check_concepts(args: argparse.Namespace, recipe: TrackRecipe) -> None:
         raise InputError(
             "--resume with --detector sam3 needs --identities masa and no exemplars: other states are not stored"
         )
-    for option, given in (("--gallery", args.gallery), ("--show-lost", args.show_lost)):
+    for option, given in (("--gallery", args.gallery), ("--show-lost", args.show_lost), ("--rotate", args.rotate)):
         if given and recipe.identities != "masa":
             raise InputError(f"{option} needs --identities masa, got {recipe.identities}: leave one of them out")
     check_sam3(recipe.sam3 or "", args.device)
