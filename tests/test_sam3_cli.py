@@ -121,11 +121,15 @@ def test_detect(weights: Path, source: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_detect_with_other_detectors(source: Path, tmp_path: Path) -> None:
+def test_detect_with_other_detectors(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """nanodet is the default; classes and scores are chosen as by track."""
     out = tmp_path / "found"
     (out / "pictures").mkdir(parents=True)
-    (out / "pictures" / "000099.jpg").write_bytes(b"of an earlier run")
+    (out / "pictures" / "000099.jpg").write_bytes(b"of somebody")
+    assert main(["detect", str(source), "--out", str(out)]) == 2
+    assert "no results of detect" in capsys.readouterr().err
+    assert (out / "pictures" / "000099.jpg").exists()
+    (out / "detections.json").write_text("{}")  # now it is of an earlier run
     assert main(["detect", str(source), "--out", str(out), "--min-score", "0.05", "--classes", "all"]) == 0
     found = json.loads((out / "detections.json").read_text())
     assert len(found["images"]) == FRAMES
@@ -133,6 +137,8 @@ def test_detect_with_other_detectors(source: Path, tmp_path: Path) -> None:
     assert all(one["score"] >= 0.05 for one in found["annotations"])
     assert "person" in {category["name"] for category in found["categories"]}
     assert not (out / "pictures" / "000099.jpg").exists()
+    assert main(["detect", str(out / "pictures"), "--out", str(out)]) == 2
+    assert "replace the pictures of SOURCE" in capsys.readouterr().err
     assert main(["detect", str(source / "000002.png"), "--out", str(tmp_path / "one"), "--no-pictures"]) == 0
     assert not (tmp_path / "one" / "pictures").exists()
     assert len(json.loads((tmp_path / "one" / "detections.json").read_text())["images"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from masa_track.pipeline.recipe import Boxes, TrackRecipe
     from masa_track.video.sources import Source
 
+_OWN_PICTURE = re.compile(r"\d{6,}\.(jpg|png)")
 RESULT, PICTURES = "detections.json", "pictures"  # in the folder of the results
 
 _DESCRIPTION = """\
@@ -96,13 +98,31 @@ def run(args: argparse.Namespace) -> int:
         check_sam3(recipe.sam3, args.device)
     read = [("SOURCE", Path(args.source)), *(("SOURCE", file) for file in getattr(source, "paths", ()))]
     check_overwriting([("--out", args.out / RESULT)], read)
-    if not args.no_pictures and (args.out / PICTURES).resolve() == Path(args.source).resolve():
-        raise InputError(f"--out {args.out} would draw over the pictures of SOURCE: name another folder")
+    if (args.out / PICTURES).resolve() in (Path(args.source).resolve(), Path(args.source).resolve().parent):
+        raise InputError(f"--out {args.out} would replace the pictures of SOURCE: name another folder")
+    old = _earlier(args.out)
     print(f"loading detector {args.detector or 'of --text'}", file=sys.stderr, flush=True)
     boxes = recipe.open_boxes(_model(recipe, args.device), args.device)
     folder = prepare_folder(args.out)
     with locked_folder(folder):
+        for picture in old:
+            picture.unlink()
         return _detect(args, recipe, source, boxes, folder)
+
+
+def _earlier(folder: Path) -> list[Path]:
+    """The pictures of an earlier run in the folder of the results.
+
+    Raises:
+        InputError: there are pictures, but no result of an earlier run beside them.
+    """
+    found = sorted((folder / PICTURES).iterdir()) if (folder / PICTURES).is_dir() else []
+    own = [file for file in found if _OWN_PICTURE.fullmatch(file.name)]
+    if found and (own != found or not (folder / RESULT).is_file()):
+        raise InputError(
+            f"--out {folder} holds {PICTURES}/ with files that are no results of detect: name another folder"
+        )
+    return own
 
 
 def _recipe(args: argparse.Namespace) -> TrackRecipe:
@@ -150,8 +170,6 @@ def _detect(args: argparse.Namespace, recipe: TrackRecipe, source: Source, boxes
 
     select = _selection(recipe, boxes)
     pictures = None if args.no_pictures else FrameFolder(prepare_folder(folder / PICTURES, "--out"), may_hold=True)
-    for old in () if pictures is None else pictures.path.glob("[0-9]*.*g"):
-        old.unlink()
     data = _DataSet(boxes.class_names)
     broken = 0
 
