@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -282,9 +282,10 @@ class ConceptTracker:
 
     def _end_all(self) -> list[int]:
         """All masklets end: their memory shows another scene. Returns their identities, where none come back."""
-        ended = [] if self._instances is not None else [i for logic in self._logics for i in logic.masklets]
+        ended = [i for logic in self._logics for i in logic.masklets]
         if self._instances is not None:
             self._name(list(self._newborn.values()), self._time)
+            ended = self._unknown(self._instances, ended)
         self._propagator.reset()
         for logic in self._logics:
             logic.masklets.clear()
@@ -340,12 +341,14 @@ class ConceptTracker:
             self._removed |= set(plan.removed)
         memory = self._instances
         if memory is None:
+            self._forget()
             return [identity for plan in plans for identity in (*plan.removed, *plan.ended)]
         gone = [own for plan in plans for own in self._taken_back(memory, plan)]
         for label, plan in enumerate(plans):
             self._newborn |= {i: Newborn(i, label, frame.time, self._count) for i in plan.new}
             for identity in plan.ended:
                 self._newborn.pop(identity, None)
+            gone += self._unknown(memory, plan.ended)
         rows = [
             (label, one, clean)
             for label, (plan, group) in enumerate(zip(plans, shown, strict=True))
@@ -360,12 +363,16 @@ class ConceptTracker:
             self._name([one for i, one in self._newborn.items() if i in {*due, *enough}], frame.time)
         living = [self._own(identity) for logic in self._logics for identity in logic.masklets]
         gone += memory.forget(frame.time, living)
-        self._forget(gone)
+        self._forget()
         return gone
 
     def _own(self, masklet: int) -> int:
         """The identity of a masklet."""
         return self._identity.get(masklet, masklet)
+
+    def _unknown(self, memory: InstanceMemory, masklets: Iterable[int]) -> list[int]:
+        """Identities of masklets that were never seen well, so that they cannot come back."""
+        return [own for own in map(self._own, masklets) if own not in memory.ids]
 
     def _taken_back(self, memory: InstanceMemory, plan: Plan) -> list[int]:
         """Undoes the births of removed masklets; returns identities that were none."""
@@ -428,15 +435,16 @@ class ConceptTracker:
                     self._propagator.forget(old)
             self._identity[one.masklet], self._before[one.masklet] = identity, before[identity]
 
-    def _forget(self, gone: Sequence[int]) -> None:
+    def _forget(self) -> None:
         """Forgets what is not needed any more: of masklets that neither live nor wait, and identities that ended."""
         needed = {one.identity for waiting in self._waiting for group in waiting.shown for one in group}
         needed |= {identity for logic in self._logics for identity in logic.masklets}
         self._removed &= needed
         self._identity = {i: own for i, own in self._identity.items() if i in needed}
         self._before = {i: time for i, time in self._before.items() if i in needed}
-        for identity in gone:
-            self._viewed.pop(identity, None)
+        if self._instances is not None:
+            known = {*self._instances.ids.tolist(), *self._newborn}
+            self._viewed = {i: count for i, count in self._viewed.items() if i in known}
 
     def _given_out(self, keep: int) -> list[FrameResult]:
         """The results of all waiting frames but the last ``keep`` ones."""
