@@ -160,3 +160,17 @@ def test_a_short_training_learns_and_is_resumed_bit_by_bit(tmp_path: Path) -> No
     resumed = load_weights(tmp_path / "resumed" / "model.safetensors").network
     for (name, value), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(value, other), name
+
+
+def test_mixed_precision_gives_nearly_the_same_losses() -> None:
+    """As on a GPU with --amp: the network in half precision, the losses in float32."""
+    model = ReferTraining({"type": "tiny"}, frozen_text=True)
+    whole = {name: float(value.detach()) for name, value in step(model).items()}
+    model.zero_grad()
+    model.steps.zero_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = step(model)
+    for name, value in half.items():
+        assert value.dtype == torch.float32
+        assert float(value.detach()) == pytest.approx(whole[name], rel=0.1, abs=0.05), name
+    assert all(torch.isfinite(p.grad).all() for p in model.network.parameters() if p.grad is not None)

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from masa_track.errors import InputError
+from masa_track.models.checkpoints import convert
 from masa_track.refer import weights as module
 from masa_track.refer.model import Mttr
 from masa_track.refer.official_keys import our_key, our_state
@@ -191,3 +192,8 @@ def test_settings_by_name_and_from_json() -> None:
             settings_from(wrong)
     with pytest.raises(InputError, match="multiple of 64"):
         settings_from({"width": 96})
+
+
+def test_other_commands_say_what_an_mttr_checkpoint_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="it looks like MTTR, for sentences"):
+        convert(checkpoint(tmp_path / "mttr.pth"))

@@ -2,7 +2,7 @@
 
 _base_ = ["synthetic.py"]
 
-steps = 1600
+steps = 1600  # of the schedule; the 17,000 clips are seen after 1,416
 train_dataloader = dict(
     sampler=dict(samples=17000),
     dataset=dict(
