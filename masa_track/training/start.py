@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from masa_track.errors import InputError, unknown_name
 from masa_track.files import prepare_folder
 from masa_track.training import hooks, order  # registers what configurations name
+from masa_track.training.model import TrainingModel
 from masa_track.training.runner import TrainingRunner
 from masa_track.training.validation import set_validation
 
