@@ -525,6 +525,14 @@ class MaskPropagator(Protocol):
         """Bytes of the memory of all objects."""
         ...
 
+    def most_bytes_per_object(self) -> int:
+        """The most bytes that one object takes in this memory, whatever the length of the video; 0 without objects."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Free bytes where this memory lies: of the computer, or of the GPU; None where that is not known."""
+        ...
+
     def reset(self) -> None:
         """Forgets everything, for another video."""
         ...

@@ -13,6 +13,7 @@ from masa_track.association import TrackGallery
 from masa_track.boxes import box_iou
 from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, MaskPropagator, Prompt
 from masa_track.errors import InputError
+from masa_track.masklets.limits import ObjectLimit
 from masa_track.masks import compact_masks, mask_box
 from masa_track.tracker import MasaTracker
 
@@ -83,11 +84,20 @@ class MaskletTracker:
         tracker: gives the identities, by motion, appearance and these hints.
         propagator: carries the masks.
         options: when a masklet counts.
+        free_bytes: free memory, see :class:`~masa_track.masklets.limits.ObjectLimit`.
     """
 
     look_ahead = 0
 
-    def __init__(self, tracker: MasaTracker, propagator: MaskPropagator, options: MaskletOptions | None = None) -> None:
+    def __init__(
+        self,
+        tracker: MasaTracker,
+        propagator: MaskPropagator,
+        options: MaskletOptions | None = None,
+        free_bytes: int | None = None,
+    ) -> None:
+        fix = "track fewer objects (a higher score that starts a track, fewer classes), or leave masklets out"
+        self._limit = ObjectLimit(propagator, "detections", fix, free_bytes)
         self.tracker, self.propagator = tracker, propagator
         self.masklet_options = options or MaskletOptions()
         self.model = tracker.model
@@ -120,8 +130,10 @@ class MaskletTracker:
             ``detector`` or ``masklet``. Rows with an identity have a mask.
 
         Raises:
-            InputError: as :meth:`MasaTracker.update`; neither tracker nor masklets have changed then.
+            InputError: as :meth:`MasaTracker.update`, or the memory does not hold the masklets of the frames before;
+                neither tracker nor masklets have changed then.
         """
+        self._limit.check(len(self._known), (frame.picture.shape[1], frame.picture.shape[0]))
         proposal = self.propagator.propose(replace(frame, number=self._count + 1))  # whatever the stride
         alive = self._alive(proposal)
         rows, hints, alone = self._evidence(frame, proposal, alive, detections)
