@@ -51,7 +51,7 @@ class ObjectLimit:
         if count > most:
             raise InputError(
                 f"{self.argument} must show at most {most} objects at a time, got {count}: each takes "
-                f"{self._each / 1e6:.1f} MB, and {_SHARE:.0%} of {self._free / 1e6:.0f} MB of free memory may be taken; "
+                f"{self._each / 1e6:.1f} MB, and {_SHARE:.0%} of {self._free / 1e6:.0f} MB of free memory may be used; "
                 f"{self.fix}"
             )
 
