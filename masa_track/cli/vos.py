@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     read = {folder.resolve() for one in sequences for folder in (one.masks, one.images)}
     if any(args.out.resolve() in (folder, *folder.parents) for folder in read):
         raise InputError(f"--out {args.out} holds pictures or masks that are read: name another folder")
-    propagator = open_propagator(args.masklets, args.device)
+    # SA-V has a picture of masks for each object, and its objects overlap: a person and her hand.
+    propagator = open_propagator(args.masklets, args.device, overlap=args.layout == "sav")
     folder = prepare_folder(args.out)
     with locked_folder(folder):
         settings = {"layout": args.layout, "masklets": args.masklets, "interactive": args.interactive}
