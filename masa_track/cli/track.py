@@ -231,6 +231,11 @@ def add_parser(commands: Any) -> None:
         "colours, needs no weights)",
     )
     add(
+        "--refine-masks",
+        action="store_true",
+        help="with --masklets: move the borders of masks to edges of the picture: for coarse masks, not for flow",
+    )
+    add(
         "--detect-every",
         type=int,
         default=1,
@@ -615,6 +620,7 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         masks=args.masks,
         masklets=args.masklets,
         detect_every=args.detect_every,
+        refine_masks=args.refine_masks,
     )
 
 

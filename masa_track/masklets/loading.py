@@ -26,7 +26,9 @@ def check_propagator(name: str) -> None:
     check_installed("masklets", purpose=f"for --masklets {name}")
 
 
-def open_propagator(name: str, device: str | None = None, overlap: bool = False) -> MaskPropagator:
+def open_propagator(
+    name: str, device: str | None = None, overlap: bool = False, refine: bool = False
+) -> MaskPropagator:
     """The propagator of that name.
 
     Args:
@@ -34,11 +36,16 @@ def open_propagator(name: str, device: str | None = None, overlap: bool = False)
             its file or folder, see :func:`~masa_track.masklets.weights.load_network`.
         device: for a network.
         overlap: masks of a network may overlap; those of ``flow`` never do.
+        refine: borders of shown masks are moved to edges of the picture.
 
     Raises:
         InputError: there is no such propagator, or its weights cannot be had or read.
     """
     check_propagator(name)
+    if refine:
+        from masa_track.masklets.refined import RefinedMasks
+
+        return RefinedMasks(open_propagator(name, device, overlap))
     if name == FLOW:
         from masa_track.masklets.flow import FlowPropagator
 
