@@ -68,6 +68,8 @@ class Observation:
         may_start: (N,) bool, rows that may start or confirm a track; None: all. False for rows that only a masklet
             observed.
         hints: (row, identity, log-odds) that are added to the pair's sum.
+        mask_overlaps: (row, identity, IoU, confidence): the IoU of the row's mask with the one that is expected of the
+            track, and the probability that this one is right. The preset ``default`` makes log-odds of them.
         pins: (N,) int64: -1 free, -2 must start a track, 0 or more must be this identity, even one that was forgotten.
         forbidden: (row, identity) pairs that must not be.
         groups: (N,) int64; a row only takes tracks of its group. None: one group.
@@ -88,6 +90,7 @@ class Observation:
     detector_ran: bool = True
     may_start: np.ndarray | None = None
     hints: Sequence[tuple[int, int, float]] = ()
+    mask_overlaps: Sequence[tuple[int, int, float, float]] = ()
     pins: np.ndarray | None = None
     forbidden: Sequence[tuple[int, int]] = ()
     groups: np.ndarray | None = None

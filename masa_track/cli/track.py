@@ -20,6 +20,7 @@ from masa_track.detectors.phrases import is_list
 from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
+from masa_track.tracker import POOLS
 
 if TYPE_CHECKING:
     from masa_track.encoders.base import BaseEmbedder
@@ -223,6 +224,13 @@ def add_parser(commands: Any) -> None:
         metavar="CHECKPOINT",
         help="add SAM's mask of each tracked box, with a checkpoint of segment-anything (sam_vit_b_01ec64.pth or a "
         "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
+    )
+    add(
+        "--pool",
+        choices=POOLS,
+        default=POOLS[0],
+        help="what embeddings are made of: all that is in the box or, where a detection has a mask, what is under it "
+        "(default: %(default)s)",
     )
     add(
         "--masklets",
@@ -620,6 +628,7 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         masks=args.masks,
         masklets=args.masklets,
         detect_every=args.detect_every,
+        pool=args.pool,
         refine_masks=args.refine_masks,
     )
 

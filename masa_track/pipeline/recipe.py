@@ -63,6 +63,7 @@ class TrackRecipe:
         masks: checkpoint of a segmenter; None: no masks.
         masklets: name of a propagator; None: identities without masklets.
         detect_every: the detector runs in every frame of this number, masklets alone in the others.
+        pool: ``box`` or ``mask``, what embeddings are made of.
         refine_masks: the borders of the masklets' masks are moved to edges of the picture.
     """
 
@@ -91,6 +92,7 @@ class TrackRecipe:
     masklets: str | None = None
     detect_every: int = 1
     refine_masks: bool = False
+    pool: str = "box"
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON takes it."""
@@ -249,7 +251,12 @@ class Pipeline:
 
             own.setdefault("class_groups", CLASS_GROUPS)
         tracker: Any = MasaTracker(
-            self.model, recipe.preset, camera_motion=recipe.camera_motion, prior=recipe.prior, **own
+            self.model,
+            recipe.preset,
+            camera_motion=recipe.camera_motion,
+            prior=recipe.prior,
+            pool=recipe.pool,
+            **own,
         )
         if recipe.masklets is not None:
             from masa_track.masklets.loading import open_propagator
@@ -293,6 +300,7 @@ class Pipeline:
             "duplicates removed": None if recipe.nms is None else f"IoU above {recipe.nms}",
             "masks by": recipe.masks,
             "masklets by": recipe.masklets,
+            "embeddings": "under masks" if recipe.pool == "mask" else None,
             "masks": "refined" if recipe.refine_masks else None,
             "detector runs": f"every {recipe.detect_every} frames" if recipe.detect_every > 1 else None,
             "device": str(model.device),
