@@ -35,7 +35,7 @@ class MaskletOptions:
             swallowed a neighbour or the background.
         most_overlap: of two masks whose IoU is above, the one of the lower confidence is lost.
         use_mask_overlap: where a detection has a mask of its own, the IoU of the masks is evidence, not that of the
-            boxes.
+            boxes. Off: it made no identity better where it was measured (tools/bench_mask_evidence.py).
         reprompt_iou: a masklet whose box has a lower IoU with the box of its track's detection is prompted anew.
     """
 
@@ -44,7 +44,7 @@ class MaskletOptions:
     most_growth: float = 4.0
     most_overlap: float = 0.7
     reprompt_iou: float = 0.3
-    use_mask_overlap: bool = True
+    use_mask_overlap: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.alone_seconds) and self.alone_seconds >= 0):
