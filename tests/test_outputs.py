@@ -373,7 +373,7 @@ def test_a_reader_of_jsonl_that_leaves_does_not_end_the_run(tmp_path: Path, caps
     thread = threading.Thread(target=read_and_leave)
     thread.start()
     with JsonLinesWriter(pipe) as lines:
-        thread.join()
+        thread.join(60)
         outcome = track_video(job(images, out, lines=lines))
     assert outcome.frames == 6
     assert set(frames_in(out).values()) == {6}

@@ -186,7 +186,7 @@ def begun(many: Path, out: Path, workers: int) -> subprocess.Popen:
             return process
         time.sleep(0.02)
     process.kill()
-    raise AssertionError(process.communicate())
+    raise AssertionError(process.communicate(timeout=60))
 
 
 @pytest.mark.slow
@@ -197,7 +197,7 @@ def test_killed_and_resumed(many: Path, whole: bytes, tmp_path: Path) -> None:
     family = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     children = family.read_text().split() if family.exists() else []
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.wait(60)
     assert not out.exists()
     done = len(lines(out)) - 1
     assert 0 < done < 12
@@ -211,7 +211,7 @@ def test_killed_and_resumed(many: Path, whole: bytes, tmp_path: Path) -> None:
         for child in children:
             os.kill(int(child), signal.SIGKILL)
         raise AssertionError("workers are left behind")
-    process.communicate()
+    process.communicate(timeout=60)
     proposals(many, out, "--method", "superpixels", "--max-regions", "9")
     assert out.read_bytes() == whole
     names = [json.loads(line)["image"] for line in lines(out)[1:]]

@@ -489,7 +489,7 @@ def test_the_command_is_killed_and_goes_on(images: Path, tmp_path: Path, capsys:
             time.sleep(0.01)
     finally:
         process.kill()
-        process.wait()
+        process.wait(60)
     kept = len(rows_of(out))
     assert kept >= 5
     if kept < 70:  # it may have been faster

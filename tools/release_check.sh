@@ -40,10 +40,10 @@ killed() { PYTHONPATH=$PWD "$python" tests/killed_runs.py "$work/killed" 100 > "
 soak() { "$python" tools/soak.py --rotate 40 --keep 60 --frames 200000 --objects 6 --life 38 | tail -n 4; }
 
 # Exports through the validators of other tools (700 MB of them).
-huge() { "$python" -m pytest -q -m huge tests/test_export.py; }
+huge() { "$python" -m pytest -q -o faulthandler_timeout=3600 -m huge tests/test_export.py; }
 
 # SAM 2 at 1024 pixels against the official code's numbers; its compiled image encoder.
-masklets() { "$python" -m pytest -q -m huge tests/test_sam2_parity.py tests/test_sam2_session.py; }
+masklets() { "$python" -m pytest -q -o faulthandler_timeout=3600 -m huge tests/test_sam2_parity.py tests/test_sam2_session.py; }
 
 # The core on each Python that is here.
 pythons() {

@@ -12,6 +12,9 @@ from masa_track.video.depth import Range, to_8_bits
 
 PQ, HLG = 16, 18  # transfer characteristics, as FFmpeg numbers them
 WHITE = 203.0  # cd/m2 of reference white, ITU-R BT.2408
+BT2020 = 9  # colour primaries, as FFmpeg numbers them
+# Linear BGR of BT.2020 to that of BT.709, ITU-R BT.2087, equation 5 of annex 2.
+_TO_BT709 = np.array([[1.1187, -0.1006, -0.0182], [-0.0083, 1.1329, -0.1246], [-0.0728, -0.5876, 1.6605]], np.float32)
 
 
 def transfer_of(picture: Any, stream: Any) -> int:
@@ -25,7 +28,7 @@ def bgr(picture: Any, transfer: int, scale: Range | None, deinterlace: bool) -> 
 
     Args:
         picture: of PyAV.
-        transfer: of :func:`transfer_of`; PQ and HLG are tone-mapped.
+        transfer: of :func:`transfer_of`; PQ and HLG are tone-mapped, and colours of BT.2020 become those of BT.709.
         scale: black and white of deep grey, as :func:`grey_16` has it; None: all bits.
         deinterlace: make the lines of the second field of those of the first.
     """
@@ -34,7 +37,7 @@ def bgr(picture: Any, transfer: int, scale: Range | None, deinterlace: bool) -> 
     else:
         image = picture.to_ndarray(format="bgr24")
     if transfer in (PQ, HLG):
-        image = cv2.LUT(image, _tone_map(transfer))
+        image = _standard_range(image, transfer, picture.color_primaries == BT2020)
     if deinterlace and picture.interlaced_frame and len(image) > 2:
         image = image.copy()
         following = np.concatenate((image[2::2], image[-2 + len(image) % 2 :][:1]))[: len(image[1::2])]
@@ -53,9 +56,18 @@ def grey_16(picture: Any) -> np.ndarray:
     return np.asarray(picture.to_ndarray(format="gray16le"))
 
 
+def _standard_range(image: np.ndarray, transfer: int, wide: bool) -> np.ndarray:
+    """(H, W, 3) uint8 of an HDR image: reference white becomes 255, and what is brighter too."""
+    light = _light(transfer)
+    if not wide:
+        return cv2.LUT(image, np.round(255 * light ** (1 / 2.2)).astype(np.uint8))
+    linear = np.clip(cv2.transform(cv2.LUT(image, light), _TO_BT709), 0, 1)
+    return np.round(255 * cv2.pow(linear, 1 / 2.2)).astype(np.uint8)
+
+
 @cache
-def _tone_map(transfer: int) -> np.ndarray:
-    """(256,) uint8: reference white becomes 255, and what is brighter too."""
+def _light(transfer: int) -> np.ndarray:
+    """(256,) float32: the light of each code, where 1 is reference white and the most."""
     code = np.arange(256) / 255
     if transfer == PQ:  # SMPTE ST 2084
         m1, m2, c1, c2, c3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
@@ -65,7 +77,7 @@ def _tone_map(transfer: int) -> np.ndarray:
         a, b, c = 0.17883277, 0.28466892, 0.55991073
         light = np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
         light = (light / ((np.exp((0.75 - c) / a) + b) / 12)) ** 1.2
-    return np.round(255 * np.minimum(light, 1) ** (1 / 2.2)).astype(np.uint8)
+    return np.minimum(light, 1).astype(np.float32)
 
 
 def upright(image: np.ndarray, picture: Any) -> np.ndarray:
