@@ -463,12 +463,15 @@ class MaskletFrame:
         masks: K masks as supervision's ``CompactMask``; they do not overlap, candidates excepted.
         object_logits: (K,) float32 log-odds that the object is visible; its mask is empty where they are below 0.
         predicted_iou: (K,) float32, 0..1, the IoU with the true mask that is expected.
+        logits: (K, h, w) float32 mask logits at the resolution of the network, above 0 on the object, before objects
+            compete for pixels. None: the propagator has none.
     """
 
     ids: np.ndarray
     masks: Any
     object_logits: np.ndarray
     predicted_iou: np.ndarray
+    logits: np.ndarray | None = None
 
     @property
     def confidence(self) -> np.ndarray:
@@ -509,7 +512,9 @@ class MaskPropagator(Protocol):
         """Writes the proposed frame to the memory.
 
         Args:
-            masks: by identity, (H, W) bool or RLE, instead of the proposed ones, e.g. after they were cleaned.
+            masks: by identity, (H, W) bool or RLE, instead of the proposed ones, e.g. after they were cleaned. A
+                propagator that gives :attr:`MaskletFrame.logits` also takes (h, w) float32 logits of any resolution.
+                Objects that were prompted in this frame keep the prompted mask where they are left out.
 
         Raises:
             InputError: no frame is proposed, or a mask cannot be used; the memory is as it was then.
@@ -550,4 +555,103 @@ class MaskPropagator(Protocol):
         Raises:
             InputError: the state does not fit; the memory is as it was then.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A box that shows what is looked for, or what is not.
+
+    Attributes:
+        box: (4,) xyxy pixels of its picture.
+        positive: False: what is in the box is not an instance of the phrase.
+        frame: number of the frame that the box is in; it counts from that frame on. Not used where there is an
+            ``image``.
+        phrase: whose instances it shows; None: those of the first phrase.
+        image: (H, W, 3) BGR uint8, another picture than one of the video; it counts from the next frame on.
+    """
+
+    box: np.ndarray | Sequence[float]
+    positive: bool = True
+    frame: int = 1
+    phrase: str | None = None
+    image: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ConceptFrame:
+    """The instances of one phrase in one picture, before suppression, the order is the model's.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy pixels of the picture.
+        scores: (N,) float32, presence x local score.
+        local_scores: (N,) float32, 0..1: the score of each instance if the phrase is in the picture.
+        logits: (N, h, w) float32 mask logits at the resolution of the network, that of ``MaskletFrame.logits``.
+        presence: probability that the phrase is in the picture at all.
+        semantic: (h, w) float32 logits of all pixels of the phrase; None where it was not asked for.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    local_scores: np.ndarray
+    logits: np.ndarray
+    presence: float
+    semantic: np.ndarray | None = None
+
+
+class ConceptModel(Protocol):
+    """Finds the instances of a phrase or of exemplars, and carries their masks."""
+
+    @property
+    def key(self) -> str:
+        """Names the model, its weights and its dtype, as :attr:`Embedder.key`."""
+        ...
+
+    def check_phrase(self, phrase: str) -> None:
+        """Checks a phrase before any work.
+
+        Raises:
+            InputError: it is empty, or longer than the model takes.
+        """
+        ...
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[Features]:
+        """Runs the vision encoder once for each (H, W, 3) BGR uint8 picture, for detections and propagation."""
+        ...
+
+    def encode_exemplars(self, features: Features, boxes: np.ndarray, positive: np.ndarray) -> Any:
+        """Exemplars of one picture, to be used in others.
+
+        Args:
+            features: of the picture that the boxes are in.
+            boxes: (n, 4) xyxy pixels, n >= 1.
+            positive: (n,) bool.
+        """
+        ...
+
+    def detect(
+        self,
+        features: Features,
+        phrase: str | None,
+        boxes: np.ndarray | None = None,
+        positive: np.ndarray | None = None,
+        carried: Sequence[Any] = (),
+        least_score: float = 0.5,
+        semantic: bool = False,
+    ) -> ConceptFrame:
+        """The instances in one picture.
+
+        Args:
+            features: of the picture.
+            phrase: None: exemplars alone.
+            boxes: (n, 4) xyxy pixels, exemplars in this picture.
+            positive: (n,) bool, whether each of ``boxes`` shows an instance; None: all do.
+            carried: exemplars of other pictures, of :meth:`encode_exemplars`.
+            least_score: scores must be above.
+            semantic: whether to make the semantic map.
+        """
+        ...
+
+    def propagator(self) -> MaskPropagator:
+        """A propagator without objects. It works on features of :meth:`encode` and gives logits."""
         ...

@@ -55,6 +55,7 @@ TORCH_FILES = {
     *("encoders/embedder.py", "encoders/export.py"),
     *("detectors/coco.py", "detectors/grounded.py", "detectors/huggingface.py", "detectors/mm.py"),
     *(f"masklets/{name}.py" for name in ("entries", "sam2", "sam2_keys", "session", "states", "weights")),
+    *(f"masklets/{name}.py" for name in ("sam3", "sam3_propagation", "sam3_weights")),
 }
 # Those that import one of them inside of a function, which only runs where torch is wanted.
 TORCH_INSIDE = {"encoders/loading.py", "cli/convert.py"}

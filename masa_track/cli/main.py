@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     from masa_track.cli import (
         convert,
         demo,
+        detect,
         eval,
         export,
         models,
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (track, segment, vos, recover, eval, export, demo, models, convert, proposals, tune, verify):
+    for module in (track, detect, segment, vos, recover, eval, export, demo, models, convert, proposals, tune, verify):
         module.add_parser(commands)
     return parser
 
