@@ -366,3 +366,14 @@ def test_speed_of_sam2(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "random, 64 x 64, float32, cpu" in lines[0]
     assert [line.split()[0] for line in lines[3:]] == ["1", "2"]
     assert all(float(value) >= 0 for line in lines[3:] for value in line.split())
+
+
+def test_memory_policies_in_scripted_scenes(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a crossing the official policy follows the look-alike; the distractor-aware one keeps the object."""
+    module = tool("bench_memory_policies")
+    assert module.score("official", "crossing", 0) < 0.5
+    assert module.score("distractor", "crossing", 0) > 0.9
+    assert module.score("official", "neighbour", 0) == 1.0
+    own, other = module.places("absence", module.EVENT)
+    assert own is None
+    assert other == (40, 40)
