@@ -89,7 +89,8 @@ class MasaTracker:
         classes: the classes to track, by number or by name; None tracks all. Names are those in the detections' own
             ``data["class_name"]``, compared without case. Rows of other classes are returned without an identity.
         pool: what an embedding is made of: ``box``, all that is in the box; ``mask``, what is under the detection's
-            mask, where it has one. ``mask`` needs a model of :func:`masa_track.load`.
+            mask, where it has one. ``mask`` needs a model of :func:`masa_track.load`. None: ``mask`` for ``nano``,
+            with which it was measured to help, ``box`` for other models.
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
             ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`. The one to set for your
             detector is ``track_activation_threshold``, the score from which its boxes start tracks.
@@ -118,12 +119,11 @@ class MasaTracker:
         camera_motion: bool = False,
         prior: AppearancePrior | str | os.PathLike[str] | None = None,
         classes: Sequence[int | str] | None = None,
-        pool: str = "box",
+        pool: str | None = None,
         **overrides: Any,
     ) -> None:
-        if pool not in POOLS:
+        if pool is not None and pool not in POOLS:
             raise InputError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
-        self._pool = pool
         self._classes = None if classes is None else _checked_classes(classes)
         overrides = {"first_id": 1, **current_names(overrides)}
         self._associator = open_associator(preset, **overrides)  # a mistake is named before the model is loaded
@@ -139,8 +139,10 @@ class MasaTracker:
             from masa_track.encoders.loading import load
 
             self.model = load(model, device=device)
-        if pool == "mask" and not isinstance(self.model, BaseEmbedder):
+        ours = self.model if isinstance(self.model, BaseEmbedder) else None
+        if pool == "mask" and ours is None:
             raise InputError(f"pool='mask' needs a model of masa_track.load, got {type(model).__name__}: take 'box'")
+        self._pool = pool or ("mask" if ours is not None and ours.name == "nano" else "box")
         if prior is not None:
             prior.check(getattr(self.model, "name", None), getattr(self.model, "dimension", None))
         self._associator = open_associator(preset, prior or getattr(self.model, "prior", None), **overrides)

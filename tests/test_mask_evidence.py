@@ -95,7 +95,7 @@ def test_the_tracker_pools_under_masks() -> None:
     given = sv.Detections(BOX, mask=compact_masks(disc[None]), confidence=np.ones(1, np.float32))
     found = {
         pool: MasaTracker(model, pool=pool).update(given, first, return_embeddings=True).data["embedding"]
-        for pool in ("box", "mask")
+        for pool in ("box", "mask", None)
     }
     np.testing.assert_allclose(found["mask"], model.embed(first, BOX, [disc]), atol=1e-5)
     np.testing.assert_allclose(found["box"], model.embed(first, BOX), atol=1e-5)

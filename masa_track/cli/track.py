@@ -239,9 +239,8 @@ def add_parser(commands: Any) -> None:
     add(
         "--pool",
         choices=POOLS,
-        default=POOLS[0],
         help="what embeddings are made of: all that is in the box or, where a detection has a mask, what is under it "
-        "(default: %(default)s)",
+        "(default: mask with nano, box with other models)",
     )
     add(
         "--masklets",

@@ -71,7 +71,7 @@ class TrackRecipe:
         masks: checkpoint of a segmenter; None: no masks.
         masklets: name of a propagator; None: identities without masklets.
         detect_every: the detector runs in every frame of this number, masklets alone in the others.
-        pool: ``box`` or ``mask``, what embeddings are made of.
+        pool: ``box`` or ``mask``, what embeddings are made of; None: as :class:`MasaTracker` has it.
         refine_masks: the borders of the masklets' masks are moved to edges of the picture.
     """
 
@@ -104,7 +104,7 @@ class TrackRecipe:
     masklets: str | None = None
     detect_every: int = 1
     refine_masks: bool = False
-    pool: str = "box"
+    pool: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON takes it."""
@@ -436,7 +436,7 @@ class Pipeline:
             "duplicates removed": None if recipe.nms is None else f"IoU above {recipe.nms}",
             "masks by": recipe.masks,
             "masklets by": recipe.masklets,
-            "embeddings": "under masks" if recipe.pool == "mask" else None,
+            "embeddings of": recipe.pool,
             "masks": "refined" if recipe.refine_masks else None,
             "detector runs": f"every {recipe.detect_every} frames" if recipe.detect_every > 1 else None,
             "device": str(model.device),
