@@ -108,6 +108,41 @@ def test_an_instance_that_is_back_after_5_seconds_has_its_identity_by_its_appear
     assert events(results, "ended") == []
 
 
+def test_an_instance_has_one_masklet() -> None:
+    """Its old one is empty, and ends when the new one has its identity."""
+    world = two_things(40, 60)
+    world.memory = 4
+    options = ConceptOptions(end_empty=100)
+    results = run(ConceptTracker(world, "ball", options=options, embedder=Looks(world)), world, 90)
+    assert ids(results[-1]) == [0, 1]
+    assert [results[n].extras["cost"]["objects"] for n in (59, 60, 89)] == [2, 3, 2]
+    assert results[-1].extras["cost"]["memory_bytes"] == 2000
+
+
+def test_views_of_covered_or_badly_detected_masklets_are_not_remembered() -> None:
+    """The look of the second one changes while it is half covered, then while its detections are weak."""
+    covering = Thing(lambda n: (30 + (60 if 40 <= n < 60 else 0), 30), look=look(1))
+
+    def second(n: int) -> tuple[float, float] | None:
+        return None if 85 <= n < 160 else (96, 37) if n < 160 else (40, 70)
+
+    strange = Thing(
+        second,
+        radius=4,
+        score=lambda n: 0.6 if 60 <= n < 85 else 0.9,
+        look=lambda n: look(3) if 40 <= n < 85 else look(2),
+    )
+    world = World([covering, strange])
+    options = ConceptOptions(hole_area=0)
+    tracker = ConceptTracker(world, "ball", options=options, embedder=Looks(world))
+    assert ids(run(tracker, world, 190)[-1]) == [0, 1]
+    memory = tracker._instances
+    assert memory is not None
+    assert memory._gallery is not None
+    others = memory._gallery.vectors[1] @ (look(3) / np.linalg.norm(look(3)))
+    assert np.abs(others).max() < 0.5
+
+
 def test_an_instance_that_is_away_longer_than_it_is_remembered_is_new() -> None:
     world = two_things(40, 165)
     options = IdentityOptions(memory_seconds=2)
@@ -163,6 +198,7 @@ def test_after_a_cut_identities_are_those_of_their_appearance(last: int) -> None
         for identity, box in by_identity.items():
             centre = places[identity] if result.frame.number < 40 else swapped[identity]
             assert np.abs((box[:2] + box[2:]) / 2 - centre).max() < 2
+    assert results[-1].extras["cost"]["memory_bytes"] == 3000  # of the masklets after the cut alone
     without = run(ConceptTracker(world, "ball"), world, last)
     assert ids(without[-1]) == [3, 4, 5]
     assert events(without, "ended") == [(40, 0), (40, 1), (40, 2)]
@@ -559,7 +595,9 @@ def test_memory_does_not_grow_with_the_video(appearance: bool) -> None:
             world.asked.clear()
             tracker._propagator.prompts.clear()  # type: ignore[attr-defined]
             held.append(held_by(tracker, set()))
-    assert len({identity for result in results for identity in ids(result)}) > (50 if appearance else 30)  # those who came
+    assert len({identity for result in results for identity in ids(result)}) > (
+        50 if appearance else 30
+    )  # those who came
     assert (len(events(results, "found")) > 50) == appearance  # those who came again
     assert len(events(results, "ended")) > 20
     assert max(result.extras["cost"]["objects"] for result in results) <= 14
