@@ -352,6 +352,27 @@ def test_phrases_share_the_encoder_and_one_object_of_two_phrases_is_one_row() ->
         assert found.class_id.tolist() == [1, 2]
 
 
+def test_an_object_of_two_phrases_keeps_its_identity_when_the_other_phrase_scores_more() -> None:
+    there = away(30, 60, (30, 40), (90, 60))
+    things = [
+        Thing(there, "car", score=lambda n: 0.9 if n < 30 else 0.97, look=look(1)),
+        Thing(there, "red car", score=lambda _: 0.95, look=look(1)),
+    ]
+    world = World(things)
+    results = run(ConceptTracker(world, "car. red car", embedder=Looks(world)), world, 90)
+    assert ids(results[0]) == ids(results[-1]) == [1]
+    assert results[-1].detections.data["phrase"].tolist() == ["red car"]
+
+
+def test_an_instance_that_returns_before_it_was_given_out() -> None:
+    """It is away for a short time within the first 14 frames; the propagator loses it at once."""
+    world = World([Thing(away(6, 8, (30, 40), (90, 60)), look=look(1)), Thing(lambda n: (30, 80), look=look(2))])
+    world.memory = 1
+    for last in (12, 40):
+        results = run(ConceptTracker(world, "ball", embedder=Looks(world)), world, last)
+        assert [ids(result) for result in results] == [[0, 1] if n < 5 or n > 7 else [1] for n in range(last)]
+
+
 def test_given_features_are_used() -> None:
     world = two_things(100, 120)
     tracker = ConceptTracker(world, "ball")

@@ -29,7 +29,7 @@ class IdentityOptions:
         views: embeddings that are remembered of each instance.
         view_frames: frames from one remembered embedding to the next.
         newborn_views: embeddings of a new masklet in as many of its first frames. Its identity is decided when its
-            first frame is given out. Newer masklets that have as many are then decided with it.
+            first frame is given out.
         memory_seconds: for which an instance that is away is remembered.
         most_away: instances that are away and remembered; those away longest are forgotten first.
         least_odds: nats that a pair must exceed.
@@ -153,7 +153,7 @@ class InstanceMemory:
             among = self._evidence.log_odds(cosines[:, rows], np.full(len(rows), returns.LATE))
             self._alike = returns.learned(self._alike, self._labels[rows], among)
 
-    def decide(self, time: float, newborn: Sequence[Newborn]) -> list[int | None]:
+    def decide(self, time: float, newborn: Sequence[Newborn], waiting: Sequence[Newborn] = ()) -> list[int | None]:
         """Which remembered instance each new masklet is; None: it is a new one, and is remembered under its number.
 
         The assignment with the largest sum of log-odds is taken, ``min(appearance, a) + return_odds``, where a is the
@@ -164,14 +164,17 @@ class InstanceMemory:
         Args:
             time: seconds.
             newborn: N masklets, all in the picture, each with a view.
+            waiting: others whose identity is not decided yet; an instance that fits one of them as well is none of the
+                ``newborn``.
         """
         if not newborn:
             return []
-        embeddings = unit(np.array([unit(np.array(one.views)).mean(axis=0) for one in newborn]))
+        every = [*newborn, *waiting]
+        embeddings = unit(np.array([unit(np.array(one.views)).mean(axis=0) for one in every]))
         chosen: list[int | None] = [None] * len(newborn)
         if len(self) and self._gallery is not None:
             cosines = self._gallery.similarities(embeddings, self._centre())
-            labels, since = np.array([[one.label, one.since] for one in newborn]).T
+            labels, since = np.array([[one.label, one.since] for one in every]).T
             same_phrase = labels[:, None] == self._labels
             away = same_phrase & (self._present < since[:, None])
             late = np.full(len(self), returns.LATE)
@@ -179,8 +182,8 @@ class InstanceMemory:
             most = returns.most_appearance(np.array([self._alike.get(int(k), returns.ALIKE) for k in self._labels]))
             odds = np.where(away, np.minimum(looks, most) + self.options.return_odds, _NONE)
             taken, _ = most_evidence(odds, self.options.least_odds)
-            for n, k in enumerate(taken.tolist()):
-                others = away[:, k] & (np.arange(len(newborn)) != n)
+            for n, k in enumerate(taken[: len(newborn)].tolist()):
+                others = away[:, k] & (np.arange(len(every)) != n)
                 rivals = np.concatenate((np.delete(looks[n], k), looks[others, k]))
                 if k >= 0 and looks[n, k] - rivals.max(initial=_NONE) >= self.options.margin:
                     chosen[n] = int(self.ids[k])

@@ -252,7 +252,7 @@ class ConceptTracker:
         for one in self.unused():
             LOG.warning("the exemplar in frame %d was not used: the video ended at frame %d", one.frame, self._last)
         if self._instances is not None:
-            self._name(list(self._newborn.values()), self._time)
+            self._name_all()
         return self._given_out(0)
 
     def _detect(self, features: Features, phrase: str, due: tuple[np.ndarray, np.ndarray] | None) -> ConceptFrame:
@@ -284,7 +284,7 @@ class ConceptTracker:
         """All masklets end: their memory shows another scene. Returns their identities, where none come back."""
         ended = [i for logic in self._logics for i in logic.masklets]
         if self._instances is not None:
-            self._name(list(self._newborn.values()), self._time)
+            self._name_all()
             ended = self._unknown(self._instances, ended)
         self._propagator.reset()
         for logic in self._logics:
@@ -358,9 +358,7 @@ class ConceptTracker:
         memory.present(frame.time, [self._own(one.identity) for _, one, _ in rows])
         self._add_views(memory, frame, features, [(label, one) for label, one, clean in rows if clean])
         due = [i for i, one in self._newborn.items() if one.frame <= self._count - self.look_ahead]
-        if due:  # their first frame is given out now
-            enough = [i for i, one in self._newborn.items() if len(one.views) >= memory.options.newborn_views]
-            self._name([one for i, one in self._newborn.items() if i in {*due, *enough}], frame.time)
+        self._name([self._newborn[i] for i in due], frame.time)  # their first frame is given out now
         living = [self._own(identity) for logic in self._logics for identity in logic.masklets]
         gone += memory.forget(frame.time, living)
         self._forget()
@@ -424,8 +422,9 @@ class ConceptTracker:
         for one in newborn:
             del self._newborn[one.masklet]
         newborn = [one for one in newborn if one.views]
+        waiting = [one for one in self._newborn.values() if len(one.views) >= memory.options.newborn_views]
         before = dict(zip(memory.ids.tolist(), memory.present_at().tolist(), strict=True))
-        chosen = memory.decide(time, newborn)
+        chosen = memory.decide(time, newborn, waiting)
         for one, identity in zip(newborn, chosen, strict=True):
             if identity is None:
                 continue
@@ -434,6 +433,11 @@ class ConceptTracker:
                     del logic.masklets[old]
                     self._propagator.forget(old)
             self._identity[one.masklet], self._before[one.masklet] = identity, before[identity]
+
+    def _name_all(self) -> None:
+        """Decides the identities of all newborn masklets, in the order of their births."""
+        for count in sorted({one.frame for one in self._newborn.values()}):
+            self._name([one for one in self._newborn.values() if one.frame == count], self._time)
 
     def _forget(self) -> None:
         """Forgets what is not needed any more: of masklets that neither live nor wait, and identities that ended."""
@@ -452,7 +456,7 @@ class ConceptTracker:
         while len(self._waiting) > keep:
             one = self._waiting.popleft()
             groups = [visible(group, one.number, self._removed, self.options) for group in one.shown]
-            found = detections_of(self.phrases, groups, one.presence, one.size, self._identity)
+            found = detections_of(self.phrases, groups, one.presence, one.size, self._identity, self._seen)
             results.append(FrameResult(one.frame, found, self._events(one, found), extras=one.extras))
         return results
 
