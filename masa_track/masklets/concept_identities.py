@@ -73,6 +73,7 @@ class Newborn:
         masklet: its number.
         label: its phrase.
         since: time of its birth, seconds.
+        present: time when it was last in the picture, seconds.
         frame: count of frames at its birth.
         views: its embeddings so far, (D,) each.
     """
@@ -80,7 +81,8 @@ class Newborn:
     masklet: int
     label: int
     since: float
-    frame: int = 0
+    present: float
+    frame: int
     views: list[np.ndarray] = field(default_factory=list)
 
 
@@ -163,7 +165,7 @@ class InstanceMemory:
 
         Args:
             time: seconds.
-            newborn: N masklets, all in the picture, each with a view.
+            newborn: N masklets, each with a view.
             waiting: others whose identity is not decided yet; an instance that fits one of them as well is none of the
                 ``newborn``.
         """
@@ -196,11 +198,11 @@ class InstanceMemory:
                 assert self._gallery is not None
                 self._gallery = self._gallery.copy()
                 self._gallery.renew(np.array([row]), embeddings[n : n + 1])
-                self._present[row] = self._viewed[row] = time
+                self._present[row], self._viewed[row] = one.present, time
         return chosen
 
     def add(self, time: float, new: Newborn) -> None:
-        """Remembers a new instance, under the number of its masklet; it is in the picture and has a view."""
+        """Remembers a new instance with a view, under the number of its masklet."""
         view = unit(unit(np.array(new.views)).mean(axis=0))
         if self._gallery is None:
             self._gallery = Gallery(self.options.views, len(view))
@@ -211,7 +213,7 @@ class InstanceMemory:
         self._count += 1
         self.ids = np.append(self.ids, new.masklet)
         self._labels = np.append(self._labels, new.label)
-        self._present, self._viewed = np.append(self._present, time), np.append(self._viewed, time)
+        self._present, self._viewed = np.append(self._present, new.present), np.append(self._viewed, time)
 
     def forget(self, time: float, living: Sequence[int]) -> list[int]:
         """Forgets instances that were away too long, or too many; returns their identities.

@@ -345,7 +345,7 @@ class ConceptTracker:
             return [identity for plan in plans for identity in (*plan.removed, *plan.ended)]
         gone = [own for plan in plans for own in self._taken_back(memory, plan)]
         for label, plan in enumerate(plans):
-            self._newborn |= {i: Newborn(i, label, frame.time, self._count) for i in plan.new}
+            self._newborn |= {i: Newborn(i, label, frame.time, frame.time, self._count) for i in plan.new}
             for identity in plan.ended:
                 self._newborn.pop(identity, None)
             gone += self._unknown(memory, plan.ended)
@@ -356,6 +356,9 @@ class ConceptTracker:
             if one.identity not in self._removed
         ]
         memory.present(frame.time, [self._own(one.identity) for _, one, _ in rows])
+        for _, one, _ in rows:
+            if one.identity in self._newborn:
+                self._newborn[one.identity].present = frame.time
         self._add_views(memory, frame, features, [(label, one) for label, one, clean in rows if clean])
         due = [i for i, one in self._newborn.items() if one.frame <= self._count - self.look_ahead]
         self._name([self._newborn[i] for i in due], frame.time)  # their first frame is given out now
@@ -411,7 +414,9 @@ class ConceptTracker:
             elif identity in memory.ids:
                 known.append(place)
             else:  # it was not seen well before it was given out
-                memory.add(frame.time, Newborn(identity, label, frame.time, self._count, [embeddings[place]]))
+                memory.add(
+                    frame.time, Newborn(identity, label, frame.time, frame.time, self._count, [embeddings[place]])
+                )
             self._viewed[identity] = self._count
         memory.add_views(frame.time, [self._own(due[place][1].identity) for place in known], embeddings[known])
 
