@@ -180,6 +180,40 @@ def test_a_twin_that_is_in_the_picture_beside_it_makes_a_newcomer_new() -> None:
     assert ids(results[-1]) == [0, 2, 3]
 
 
+def test_of_two_new_ones_that_look_like_one_that_left_none_has_its_identity() -> None:
+    left = Thing(lambda n: (30, 70) if n < 40 else None, look=look(2))
+    both = [Thing(lambda n, x=x: (x, 70) if n > 100 else None, look=look(2)) for x in (60, 90)]  # type: ignore[misc]
+    world = World([Thing(lambda n: (60, 20), look=look(1)), left, *both])
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world)), world, 140)
+    assert ids(results[-1]) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("company", "last"), [(1, 2), (4, 4)])
+def test_appearance_says_less_where_only_one_instance_was_seen(company: int, last: int) -> None:
+    """Whether instances of the phrase look alike is only known where several were in the picture together."""
+    things = [Thing(lambda n, k=k: (20 + 25 * k, 20) if n < 200 else None, look=look(k)) for k in range(company)]  # type: ignore[misc]
+    returns = Thing(away(60, 120, (30, 70)), look=look(9))
+    world = World([*things[1:], returns])
+    options = IdentityOptions(return_odds=-2.0)
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world), identity_options=options), world, 160)
+    assert len({identity for result in results for identity in ids(result)}) == last
+
+
+def test_cosines_of_different_objects_are_learned_from_the_video() -> None:
+    """All embeddings have much in common: cosines of .8 are those of different objects here."""
+
+    def alike(seed: int) -> np.ndarray:
+        return 2 * look(100) + look(seed)
+
+    things = [Thing(lambda n, k=k: (20 + 25 * k, 20), look=alike(k)) for k in range(4)]  # type: ignore[misc]
+    left = Thing(lambda n: (30, 70) if n < 60 else None, look=alike(7))
+    new = Thing(lambda n: (90, 70) if n > 120 else None, look=alike(8))
+    back = Thing(lambda n: (60, 70) if n > 140 else None, look=alike(7))
+    world = World([*things, left, new, back])
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world)), world, 180)
+    assert ids(results[-1]) == [0, 1, 2, 3, 5, 4]
+
+
 @pytest.mark.parametrize("last", [70, 43])
 def test_after_a_cut_identities_are_those_of_their_appearance(last: int) -> None:
     """Also with fewer frames after the cut than the look-ahead, and fewer than new masklets are awaited for."""
@@ -545,7 +579,11 @@ def test_masklets_end_when_they_are_empty_or_unmatched_for_long() -> None:
     unseen = Thing(lambda n: (90, 40), score=lambda n: 0.9 if n < 30 else None)
     world = World([gone, unseen])
     tracker = ConceptTracker(world, "ball", options=ConceptOptions(end_empty=10, end_unmatched=25))
-    objects = {result.frame.number: result.extras["cost"]["objects"] for result in run(tracker, world, 60)}
+    results = run(tracker, world, 60)
+    assert events(results, "ended") == [(29, 0), (55, 1)]
+    assert ids(results[53]) == [1]
+    assert tracker._seen == {}
+    objects = {result.frame.number: result.extras["cost"]["objects"] for result in results}
     assert [objects[n] for n in (28, 29, 53, 54)] == [2, 1, 1, 0]
     forever = ConceptTracker(world, "ball", options=ConceptOptions(end_empty=0, end_unmatched=0))
     assert run(forever, world, 60)[-1].extras["cost"]["objects"] == 2

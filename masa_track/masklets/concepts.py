@@ -155,6 +155,7 @@ class ConceptTracker:
         self._identity: dict[int, int] = {}  # of masklets that took an old one
         self._before: dict[int, float] = {}  # by such a masklet: when the instance was in the picture before
         self._viewed: dict[int, int] = {}  # by identity: count of frames at its last view
+        self._ending: set[int] = set()  # identities that ended, but were shown in the last frame
         self._seen: dict[int, bool] = {}  # by identity that was given out: whether the last frame showed it
 
     def add_exemplar(self, exemplar: Exemplar) -> None:
@@ -391,14 +392,13 @@ class ConceptTracker:
         self, memory: InstanceMemory, frame: Frame, features: Features, rows: Sequence[tuple[int, Shown]]
     ) -> None:
         """Embeds masklets that can be seen well: newborn ones, and others every few frames."""
-        due, young = [], self.options.hot_start
+        due = []
         for label, one in rows:
-            returned = one.identity in self._before and self._count - one.masklet.first < young
             last = self._viewed.get(self._own(one.identity), -memory.options.view_frames)
             late = self._count - last >= memory.options.view_frames
             newborn = self._newborn.get(one.identity)
             few = newborn is not None and len(newborn.views) < memory.options.newborn_views
-            if few or (late and not returned):  # which may still be taken back
+            if few or late:
                 due.append((label, one))
         if not due:
             return
@@ -476,10 +476,11 @@ class ConceptTracker:
         left = sorted(identity for identity, seen in self._seen.items() if seen and identity not in here)
         self._seen |= dict.fromkeys(left, False) | dict.fromkeys(here, True)
         events += [TrackEvent("lost", identity, *at) for identity in left]
-        for identity in one.ended:
-            if identity in self._seen and not self._seen[identity]:
+        self._ending |= set(one.ended)
+        for identity in sorted(self._ending - here):  # the last frame of one that was unmatched for long still shows it
+            if self._seen.pop(identity, None) is not None:
                 events.append(TrackEvent("ended", identity, *at))
-                del self._seen[identity]
+        self._ending &= here
         return events
 
 
