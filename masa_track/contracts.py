@@ -432,6 +432,47 @@ class ResultStage(Protocol):
         ...
 
 
+class ReferrerSession(Protocol):
+    """Scores tracks for some sentences while a video is read."""
+
+    def add(self, frames: Sequence[Frame], tracks: Sequence[sv.Detections]) -> None:
+        """Adds the scores of the tracks in a window.
+
+        Args:
+            frames: T frames with their pictures.
+            tracks: of each frame, with ``tracker_id``.
+        """
+        ...
+
+    def scores(self) -> Mapping[int, np.ndarray]:
+        """(S,) scores in 0..1 by identity, one for each sentence."""
+        ...
+
+    def answer(self, sentence: int) -> tuple[int | None, float]:
+        """The identity that a sentence means, None below the threshold; and its score less that of the second."""
+        ...
+
+
+class Referrer(Protocol):
+    """A model that says which track a sentence means.
+
+    Attributes:
+        window: frames that it takes at once.
+        stride_seconds: between two of these frames.
+    """
+
+    window: int
+    stride_seconds: float
+
+    def open(self, sentences: Sequence[str]) -> ReferrerSession:
+        """A session for these sentences, which are given to the model unchanged.
+
+        Raises:
+            InputError: a sentence cannot be used.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What shows an object in one frame. A mask stands alone; a box and points may come together.

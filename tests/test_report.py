@@ -429,3 +429,28 @@ def test_seek_times_are_few_and_right():
     one = SeekTimes()
     one.add(7, 1.0)
     assert one.points() == [(7, 1.0)]
+
+
+def test_presence_is_a_curve(tmp_path):
+    """The mean of each bin, whatever was joined; frames without a value count as 0."""
+    builder = ReportBuilder("presence")
+    values = np.random.default_rng(0).random(2 * MAX_BINS + 7)
+    for n, value in enumerate(values):
+        presence = {"a <red> car": value, "dog": 0.5} if n % 3 else None
+        builder.add(n + 1, n / 10, None, rows([]), presence)
+    start = 0
+    for b in builder._curve.bins:
+        part = [v for n, v in enumerate(values[start : start + b.frames], start) if n % 3]
+        assert b.presence["a <red> car"] == pytest.approx(sum(part))
+        assert b.presence["dog"] == pytest.approx(0.5 * len(part))
+        start += b.frames
+    builder.write(tmp_path / "report.html", {})
+    page = (tmp_path / "report.html").read_text()
+    assert "Presence of a &lt;red&gt; car over time" in page
+    assert page.count('class="curve"') == 2  # there are no identities, whose curve is another one
+
+
+def test_presence_of_many_phrases_is_bounded():
+    curve = LiveCurve()
+    curve.add(1, 0.0, 0, {str(n): 0.5 for n in range(100)})
+    assert len(curve.phrases) == len(curve.bins[0].presence) == report_records.MAX_PHRASES

@@ -45,11 +45,13 @@ def build_parser() -> argparse.ArgumentParser:
     from masa_track.cli import (
         convert,
         demo,
+        detect,
         eval,
         export,
         models,
         proposals,
         recover,
+        refer,
         segment,
         track,
         tune,
@@ -66,7 +68,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (track, segment, vos, recover, eval, export, demo, models, convert, proposals, tune, verify):
+    first = (track, detect, segment, vos, refer, recover, eval, export, demo)
+    for module in (*first, models, convert, proposals, tune, verify):
         module.add_parser(commands)
     return parser
 

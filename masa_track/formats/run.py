@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Run:
         filled: (N,) bool, boxes that fill a gap.
         smoothed: (N,) bool, boxes that were smoothed.
         cuts: (C,) int64, first frames after a cut.
+        presence: of each frame, the probability that a phrase is in it, by phrase; empty where no frame has any.
     """
 
     path: Path
@@ -63,6 +64,7 @@ class Run:
     smoothed: np.ndarray
     cuts: np.ndarray
     masks: tuple[Rle | None, ...] = ()
+    presence: tuple[Mapping[str, float], ...] = ()
 
     def tracks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Each track's id, most frequent class (the smallest of several) and (n,) boxes' places, in order of ids."""
@@ -147,6 +149,7 @@ def read_run(path: str | Path, online: bool = False, births: bool = False) -> Ru
             masks=_masks(
                 [entry.get("segmentation") for entry in entries], (int(video["height"]), int(video["width"])), file
             ),
+            presence=_presence(images),
         )
     except InputError:
         raise
@@ -172,6 +175,15 @@ def _times(images: list[Any], frames: np.ndarray, fps: float) -> np.ndarray:
     if all(image.get("time") is not None for image in images):
         return np.array([image["time"] for image in images], np.float64)
     return (frames - 1) / fps
+
+
+def _presence(images: list[Any]) -> tuple[Mapping[str, float], ...]:
+    """Of each image; empty where none has any."""
+    found = [
+        {plain_text(phrase): float(value) for phrase, value in (image.get("presence") or {}).items()}
+        for image in images
+    ]
+    return tuple(found) if any(found) else ()
 
 
 def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple[Rle | None, ...]:

@@ -12,18 +12,22 @@ from masa_track.detectors.phrases import read_prompt
 from masa_track.detectors.selection import Selection, chosen_classes
 from masa_track.errors import InputError, unknown_name
 from masa_track.pipeline.network import chosen_dtype, is_for, set_network
-from masa_track.registry import check_installed
+from masa_track.registry import IDENTITIES, OWN, SAM3, check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import supervision as sv
 
-    from masa_track.contracts import Detector, Frame
+    from masa_track.contracts import ConceptModel, Detector, Exemplar, Frame
     from masa_track.encoders.base import BaseEmbedder
+    from masa_track.masklets.concept_options import ConceptOptions
     from masa_track.pipeline.job import Job
     from masa_track.segmenters.sam import SamSegmenter
     from masa_track.video.sources import Source
+
+
+_LISTS = ("classes", "exemplars", "negative_exemplars")  # of texts
 
 
 class Boxes(NamedTuple):
@@ -57,6 +61,10 @@ class TrackRecipe:
         value_range: ``LOW,HIGH``, the values of black and white of pictures of 16 bits; None: found.
         deinterlace: make one picture of the two fields of interlaced ones.
         text: phrases to look for.
+        exemplars: boxes that show what ``sam3`` looks for, see :func:`~masa_track.masklets.exemplars.parse_exemplar`.
+        negative_exemplars: boxes that show what it does not look for.
+        identities: whose identities a run with ``sam3`` has: those of ``masa``, of ``sam3``, or of ``both``.
+        truncate: cut phrases that are too long for ``sam3``.
         classes: names of the classes that are tracked; None: the detector's default.
         min_score: score below which boxes are left out.
         nms: IoU above which one of two boxes is left out; None: none is.
@@ -83,6 +91,10 @@ class TrackRecipe:
     value_range: str | None = None
     deinterlace: bool = False
     text: str | None = None
+    exemplars: tuple[str, ...] = ()
+    negative_exemplars: tuple[str, ...] = ()
+    identities: str = "masa"
+    truncate: bool = False
     classes: tuple[str, ...] | None = None
     min_score: float = 0.0
     nms: float | None = None
@@ -105,8 +117,30 @@ class TrackRecipe:
         for name in held:
             if name not in cls.__dataclass_fields__:
                 raise unknown_name("entry of the recipe", name, cls.__dataclass_fields__)
-        classes = held.get("classes")
-        return cls(**{**held, "classes": None if classes is None else tuple(classes)})
+        lists = {name: tuple(held[name]) for name in _LISTS if held.get(name) is not None}
+        return cls(**{**held, **lists})
+
+    @property
+    def sam3(self) -> str | None:
+        """Folder or repository of SAM 3, empty for the official one; None: another detector."""
+        library, _, place = (self.detector or "").partition(":")
+        return place if library == SAM3 else None
+
+    def concepts(self) -> tuple[list[str], list[Exemplar]]:
+        """What ``sam3`` looks for: phrases, each once, and exemplars.
+
+        Raises:
+            InputError: nothing, or an exemplar of another form or of a phrase that is not looked for.
+        """
+        from masa_track.masklets.exemplars import read_exemplars
+
+        phrases = [] if self.text is None else list(dict.fromkeys(read_prompt(self.text).phrases))
+        exemplars = read_exemplars(self.exemplars, self.negative_exemplars, phrases)
+        if not phrases and not exemplars:
+            raise InputError(
+                '--detector sam3 finds what is named or shown: add --text, e.g. --text "a red car", or --exemplar'
+            )
+        return phrases, exemplars
 
     def check(self) -> None:
         """Finds mistakes that can be found before a model is loaded.
@@ -115,7 +149,8 @@ class TrackRecipe:
             InputError: an option is unknown or has a value that cannot be, options exclude each other, or an extra is
                 missing.
         """
-        any_options_of(self.preset, **current_names(dict(self.options)))
+        if self.identities == "masa":
+            any_options_of(self.preset, **current_names(dict(self.options)))
         if self.preset != "default":
             for option, given in (
                 ("--class-groups", self.class_groups is not None),
@@ -126,6 +161,7 @@ class TrackRecipe:
             ):
                 if given:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
+        self._check_concepts()
         if self.masks is not None:
             check_installed("sam", purpose="for --masks")
         if self.masklets is not None:
@@ -152,6 +188,44 @@ class TrackRecipe:
 
             class_ids(list(self.classes))
 
+    def _check_concepts(self) -> None:
+        """Checks the options that are for ``sam3`` alone, and those that it excludes.
+
+        Raises:
+            InputError: one is given with another detector, or with an option that it excludes.
+        """
+        if self.identities not in IDENTITIES:
+            raise unknown_name("--identities", self.identities, IDENTITIES)
+        if self.sam3 is None:
+            for option, given in (
+                ("--exemplar", self.exemplars),
+                ("--negative-exemplar", self.negative_exemplars),
+                ("--truncate", self.truncate),
+                ("--identities", self.identities != "masa"),
+            ):
+                if given:
+                    raise InputError(f"{option} needs --detector sam3, got {self.detector}: leave one of them out")
+            return
+        self.concepts()
+        if self.masks is not None or self.masklets is not None:
+            raise InputError("--detector sam3 makes masks itself: leave --masks and --masklets out")
+        if self.identities == "masa":
+            return
+        concept_options(self.options)
+        for option, set_here in (
+            ("--preset", self.preset != "default"),
+            ("--class-groups", self.class_groups is not None),
+            ("--prior", self.prior),
+            ("--camera-motion", self.camera_motion),
+            ("--classes", self.classes is not None),
+            ("--min-score", self.min_score > 0),
+            ("--nms", self.nms is not None),
+        ):
+            if set_here:
+                raise InputError(
+                    f"{option} is for --identities masa, got {self.identities}: SAM 3 associates what it detects itself"
+                )
+
     def build(self, device: str | None = None) -> Pipeline:
         """Loads the models.
 
@@ -171,18 +245,46 @@ class TrackRecipe:
             segmenter = SamSegmenter(self.masks, device)
         model = load(self.model, device=device, checkpoint=self.checkpoint, dtype=dtype)
         set_network(model, self.network)
-        boxes = None if self.detections is not None else self._detector(model, device)
-        return Pipeline(self, model, boxes, segmenter)
+        concepts = None if self.sam3 is None else self._load_concepts(device)
+        boxes = None if self.detections is not None or concepts is not None else self.open_boxes(model, device)
+        return Pipeline(self, model, boxes, segmenter, concepts)
 
-    def _detector(self, model: BaseEmbedder, device: str | None) -> Boxes:
-        """A detector by name, the model's own head, or Grounding DINO on the model's backbone."""
+    def _load_concepts(self, device: str | None) -> ConceptModel:
+        """SAM 3, with its propagator unless MASA's identities are asked for."""
+        from masa_track.masklets.sam3_weights import load_sam3
+
+        precision = None if self.precision == "fp32" else self.precision
+        return load_sam3(self.sam3 or "", device, precision, self.truncate, tracks=self.identities != "masa")
+
+    def concept_boxes(self, model: ConceptModel) -> Boxes:
+        """What ``sam3`` finds in the frames of one video."""
+        from masa_track.masklets.concept_detector import Sam3Detector
+
+        phrases, exemplars = self.concepts()
+        found = Sam3Detector(model, phrases, exemplars)
+        return Boxes(found.at if exemplars else found, found.class_names, found.track_activation_threshold)
+
+    def open_boxes(self, model: BaseEmbedder | None, device: str | None) -> Boxes:
+        """A detector by name, the model's own head, or Grounding DINO on the model's backbone.
+
+        Args:
+            model: embeds the boxes; may be None for detectors that do not work on its backbone.
+            device: of the detector.
+
+        Raises:
+            InputError: the detector or a library cannot be loaded.
+        """
         from masa_track.detectors import open_detector
 
+        if self.sam3 is not None:
+            return self.concept_boxes(self._load_concepts(device))
         if self.detector is None:
+            assert model is not None
             from masa_track.detectors.grounded import open_text_detector
 
             detector: Detector = open_text_detector(model, self.text or "")
-        elif self.detector == "own":
+        elif self.detector == OWN:
+            assert model is not None
             from masa_track.detectors.own import OwnDetector
 
             own = self.network.get("roi_head", {}) if is_for(model, self.network) else {}
@@ -203,12 +305,14 @@ class Pipeline:
         model: embeds the boxes.
         boxes: the detector; None: boxes come from a file.
         segmenter: None for no masks.
+        concepts: SAM 3, for a recipe with it.
     """
 
     recipe: TrackRecipe
     model: BaseEmbedder
     boxes: Boxes | None
     segmenter: SamSegmenter | None = None
+    concepts: ConceptModel | None = None
 
     def job(self, source: Source, folder: Path, boxes: Boxes | None = None, **options: Any) -> Job:
         """A video to track.
@@ -227,6 +331,10 @@ class Pipeline:
         from masa_track.tracker import MasaTracker
 
         recipe, given = self.recipe, boxes or self.boxes
+        if self.concepts is not None and recipe.identities != "masa":
+            return self._concept_job(self.concepts, source, folder, options)
+        if self.concepts is not None:
+            given = recipe.concept_boxes(self.concepts)
         if given is None:
             raise InputError(f"boxes must be those of {recipe.detections}, got None")
         select = Selection(min_score=recipe.min_score, nms=recipe.nms)
@@ -267,6 +375,32 @@ class Pipeline:
             **options,
         )
 
+    def _concept_job(self, model: ConceptModel, source: Source, folder: Path, options: dict[str, Any]) -> Job:
+        """A video to track with masklets of SAM 3.
+
+        Raises:
+            InputError: an option has a value that cannot be.
+        """
+        import supervision as sv
+
+        from masa_track.masklets.concepts import ConceptTracker
+        from masa_track.pipeline.job import Job
+
+        phrases, exemplars = self.recipe.concepts()
+        chosen = concept_options(self.recipe.options)
+        embedder = self.model if self.recipe.identities == "both" else None
+        tracker = ConceptTracker(model, phrases or None, exemplars, options=chosen, embedder=embedder)
+        return Job(
+            source,
+            lambda frame: sv.Detections.empty(),
+            dict(enumerate(tracker.phrases)),
+            tracker,
+            folder,
+            track_activation_threshold=chosen.birth_score,
+            facts=self.facts(),
+            **options,
+        )
+
     def facts(self) -> dict[str, object]:
         """The settings, for the report."""
         recipe, model = self.recipe, self.model
@@ -282,6 +416,8 @@ class Pipeline:
             "class groups": recipe.class_groups,
             "camera motion": "estimated" if recipe.camera_motion else None,
             "prior": recipe.prior,
+            "exemplars": ", ".join((*recipe.exemplars, *(f"not {one}" for one in recipe.negative_exemplars))) or None,
+            "identities of": recipe.identities if recipe.sam3 is not None else None,
             "boxes from": ", ".join(one for one in (recipe.detections, detector, text) if one),
             "classes": None if recipe.classes is None else ", ".join(recipe.classes),
             "lowest score": recipe.min_score or None,
@@ -292,6 +428,20 @@ class Pipeline:
             "device": str(model.device),
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+
+def concept_options(options: Mapping[str, Any]) -> ConceptOptions:
+    """Options of SAM 3's tracking.
+
+    Raises:
+        InputError: one is unknown or has a value that cannot be.
+    """
+    from masa_track.masklets.concept_options import ConceptOptions
+
+    for name in options:
+        if name not in ConceptOptions.__dataclass_fields__:
+            raise unknown_name("option of --identities sam3 and both", name, ConceptOptions.__dataclass_fields__)
+    return ConceptOptions(**options)
 
 
 def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:

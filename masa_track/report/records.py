@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -13,6 +14,7 @@ SLACK = 100  # records above that before the shortest are dropped, so that sorti
 RECENT = 30  # frames without a box before a track counts as ended and its record may go
 MAX_SEGMENTS = 32  # bars of one track on the timeline
 MAX_BINS = 600  # of the curve of live tracks
+MAX_PHRASES = 12  # whose presence is shown
 MAX_SEEK_TIMES = 2000  # frames whose time in the video is listed
 SEEK_TOLERANCE = (
     1e-3  # seconds by which the time of a frame between them may be off; twice that when there are too many
@@ -169,7 +171,7 @@ def _rounded(length: int) -> int:
 
 @dataclass(slots=True)
 class Bin:
-    """A stretch of processed frames: its frame numbers, times and numbers of live tracks."""
+    """A stretch of processed frames: its frame numbers, times, numbers of live tracks, sums of presence by phrase."""
 
     first_frame: int
     last_frame: int
@@ -178,6 +180,7 @@ class Bin:
     frames: int
     live_sum: int
     live_max: int
+    presence: dict[str, float] = field(default_factory=dict)
 
     def join(self, after: Bin) -> None:
         """Takes the stretch that follows into this one."""
@@ -185,18 +188,30 @@ class Bin:
         self.frames += after.frames
         self.live_sum += after.live_sum
         self.live_max = max(self.live_max, after.live_max)
+        for phrase, value in after.presence.items():
+            self.presence[phrase] = self.presence.get(phrase, 0.0) + value
 
 
 class LiveCurve:
-    """Live tracks over time in at most ``MAX_BINS`` bins, all but the last of as many frames: doubled when full."""
+    """Live tracks over time in at most ``MAX_BINS`` bins, all but the last of as many frames: doubled when full.
+
+    Of presence, the first ``MAX_PHRASES`` phrases are kept.
+    """
 
     def __init__(self) -> None:
         self.bins: list[Bin] = []
+        self.phrases: list[str] = []
         self.frames_per_bin = 1
 
-    def add(self, frame_number: int, time: float | None, live: int) -> None:
-        """Adds a processed frame with ``live`` tracks."""
-        one = Bin(frame_number, frame_number, time, time, 1, live, live)
+    def add(
+        self, frame_number: int, time: float | None, live: int, presence: Mapping[str, float] | None = None
+    ) -> None:
+        """Adds a processed frame with ``live`` tracks and the presence of phrases."""
+        for phrase in presence or ():
+            if len(self.phrases) < MAX_PHRASES and phrase not in self.phrases:
+                self.phrases.append(phrase)
+        kept = {phrase: float(value) for phrase, value in (presence or {}).items() if phrase in self.phrases}
+        one = Bin(frame_number, frame_number, time, time, 1, live, live, kept)
         if self.bins and self.bins[-1].frames < self.frames_per_bin:
             self.bins[-1].join(one)
             return

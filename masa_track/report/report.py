@@ -53,7 +53,12 @@ class ReportBuilder:
         return self._tracks.identities
 
     def add(
-        self, frame_number: int, timestamp: float | None, image: np.ndarray | None, detections: sv.Detections
+        self,
+        frame_number: int,
+        timestamp: float | None,
+        image: np.ndarray | None,
+        detections: sv.Detections,
+        presence: Mapping[str, float] | None = None,
     ) -> None:
         """Takes one processed frame; neither the image nor the detections are kept or altered.
 
@@ -62,6 +67,7 @@ class ReportBuilder:
             timestamp: its time in seconds, or None where the source has no clock.
             image: the frame, (H, W, 3) uint8 BGR, without drawings; None gives no thumbnails.
             detections: all its rows, in pixels of the image; those without an identity are only counted.
+            presence: probability that a phrase is in the frame at all, by phrase; a curve shows it.
         """
         index = self._run.frames
         rows = tracked_rows(detections)
@@ -74,7 +80,7 @@ class ReportBuilder:
             if new and self.on_thumbnail is not None:
                 self.on_thumbnail(track_id, record.thumbnail_score, record.thumbnail or b"")
         self._tracks.prune(index)
-        self._curve.add(frame_number, timestamp, len(ids))
+        self._curve.add(frame_number, timestamp, len(ids), presence)
         if timestamp is not None and np.isfinite(timestamp):
             self._seek_times.add(frame_number, timestamp)
         self._run.frames += 1
@@ -122,4 +128,4 @@ class ReportBuilder:
         run.seek_times = self._seek_times.points()
         run.identities = self.identities
         run.median_length, run.mean_length = self._tracks.lengths()
-        write_text(path, render_page(run, self._tracks.longest(), self._curve.bins))
+        write_text(path, render_page(run, self._tracks.longest(), self._curve.bins, self._curve.phrases))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +61,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
     columns: list[tuple[np.ndarray, ...]] = []  # place, id, class, box, score of a frame's rows
     masks: list[dict[str, object] | None] = []
     cuts: list[int] = []
+    presence: list[Mapping[str, float]] = []
     total = 0
     rows_before: dict[int, tuple[int, FrameResult]] = {}
     for place, result in enumerate(frames):
@@ -68,6 +69,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         numbers.append(frame.number)
         times.append(frame.time)
         names.append(frame.name)
+        presence.append(result.extras.get("presence") or {})
         rows = tracked_rows(result.detections)
         ids = np.zeros(0, np.int64) if rows.tracker_id is None else rows.tracker_id
         columns.append((np.full(len(ids), place), ids, class_ids(rows), np.asarray(rows.xyxy), confidences(rows)))
@@ -126,4 +128,5 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         smoothed=np.zeros(count, bool),
         cuts=np.array(cuts, np.int64),
         masks=tuple(rles[i] for i in order) if any(mask is not None for mask in rles) else (),
+        presence=tuple(presence) if any(presence) else (),
     )
