@@ -21,6 +21,7 @@ from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
 from masa_track.registry import IDENTITIES, SAM3
+from masa_track.tracker import POOLS
 
 if TYPE_CHECKING:
     from masa_track.encoders.base import BaseEmbedder
@@ -236,10 +237,21 @@ def add_parser(commands: Any) -> None:
         "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
     )
     add(
+        "--pool",
+        choices=POOLS,
+        help="what embeddings are made of: all that is in the box or, where a detection has a mask, what is under it "
+        "(default: mask with nano, box with other models)",
+    )
+    add(
         "--masklets",
         metavar="NAME",
         help="carry a mask of each track from frame to frame, as evidence for its identity: flow (optical flow and "
         "colours, needs no weights)",
+    )
+    add(
+        "--refine-masks",
+        action="store_true",
+        help="with --masklets: move the borders of masks to edges of the picture: for coarse masks, not for flow",
     )
     add(
         "--detect-every",
@@ -635,6 +647,8 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         masks=args.masks,
         masklets=args.masklets,
         detect_every=args.detect_every,
+        pool=args.pool,
+        refine_masks=args.refine_masks,
     )
 
 

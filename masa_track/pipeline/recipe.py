@@ -71,6 +71,8 @@ class TrackRecipe:
         masks: checkpoint of a segmenter; None: no masks.
         masklets: name of a propagator; None: identities without masklets.
         detect_every: the detector runs in every frame of this number, masklets alone in the others.
+        pool: ``box`` or ``mask``, what embeddings are made of; None: as :class:`MasaTracker` has it.
+        refine_masks: the borders of the masklets' masks are moved to edges of the picture.
     """
 
     model: str = "nano"
@@ -101,6 +103,8 @@ class TrackRecipe:
     masks: str | None = None
     masklets: str | None = None
     detect_every: int = 1
+    refine_masks: bool = False
+    pool: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON takes it."""
@@ -174,6 +178,8 @@ class TrackRecipe:
                 raise InputError("--masks and --masklets both make masks: leave one of them out")
             if self.preset != "default":
                 raise InputError(f"--masklets needs --preset default, got {self.preset}: leave one of them out")
+        if self.refine_masks and self.masklets is None:
+            raise InputError("--refine-masks needs --masklets, whose masks it refines: add it")
         if self.detect_every > 1 and self.masklets is None:
             raise InputError("--detect-every needs --masklets, which carry tracks in the frames between: add it")
         if self.text is not None:
@@ -353,13 +359,19 @@ class Pipeline:
 
             own.setdefault("class_groups", CLASS_GROUPS)
         tracker: Any = MasaTracker(
-            self.model, recipe.preset, camera_motion=recipe.camera_motion, prior=recipe.prior, **own
+            self.model,
+            recipe.preset,
+            camera_motion=recipe.camera_motion,
+            prior=recipe.prior,
+            pool=recipe.pool,
+            **own,
         )
         if recipe.masklets is not None:
             from masa_track.masklets.loading import open_propagator
             from masa_track.masklets.tracking import MaskletTracker
 
-            tracker = MaskletTracker(tracker, open_propagator(recipe.masklets, str(self.model.device)))
+            propagator = open_propagator(recipe.masklets, str(self.model.device), refine=recipe.refine_masks)
+            tracker = MaskletTracker(tracker, propagator)
         starts_at = any_options_of(recipe.preset, **own).track_activation_threshold
         return Job(
             source,
@@ -424,6 +436,8 @@ class Pipeline:
             "duplicates removed": None if recipe.nms is None else f"IoU above {recipe.nms}",
             "masks by": recipe.masks,
             "masklets by": recipe.masklets,
+            "embeddings of": recipe.pool,
+            "masks": "refined" if recipe.refine_masks else None,
             "detector runs": f"every {recipe.detect_every} frames" if recipe.detect_every > 1 else None,
             "device": str(model.device),
         }

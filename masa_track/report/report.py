@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import supervision as sv
@@ -73,10 +75,12 @@ class ReportBuilder:
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
         ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
-        for track_id, name, box, score in zip(ids, names, rows.xyxy.tolist(), confidences(rows).tolist(), strict=True):
+        scores, masks = confidences(rows).tolist(), rows.mask
+        for row, (track_id, name, box, score) in enumerate(zip(ids, names, rows.xyxy.tolist(), scores, strict=True)):
             record = self._tracks.get(track_id, name, frame_number, timestamp)
             record.extend(index, frame_number, timestamp, name, score)
-            new = image is not None and consider_crop(record, image, tuple(box), score)
+            mask = None if masks is None else partial(_mask_of, masks, row)
+            new = image is not None and consider_crop(record, image, tuple(box), score, mask)
             if new and self.on_thumbnail is not None:
                 self.on_thumbnail(track_id, record.thumbnail_score, record.thumbnail or b"")
         self._tracks.prune(index)
@@ -129,3 +133,8 @@ class ReportBuilder:
         run.identities = self.identities
         run.median_length, run.mean_length = self._tracks.lengths()
         write_text(path, render_page(run, self._tracks.longest(), self._curve.bins, self._curve.phrases))
+
+
+def _mask_of(masks: Any, row: int) -> np.ndarray:
+    """The (H, W) bool mask of a row, of a CompactMask or (N, H, W)."""
+    return np.asarray(masks[row], bool)
