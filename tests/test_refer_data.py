@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from masa_track.cli.main import main
 from masa_track.errors import InputError
-from masa_track.evaluation.proofs import COMBINED
+from masa_track.evaluation.proofs import COMBINED, find_proof, read_expected
 from masa_track.formats.davis import write_index_picture
 from masa_track.refer.annotated import (
     A2dSentences,
@@ -28,7 +29,7 @@ from masa_track.refer.data import MEAN, STD, SentenceClip, SyntheticClips, flipp
 from masa_track.refer.model import Mttr, MttrOutput, VideoMaps
 from masa_track.refer.settings import TINY
 from masa_track.refer.tokens import clean_sentence, load_tokenizer, synthetic_encode, token_rows
-from masa_track.refer.weights import MttrWeights
+from masa_track.refer.weights import MttrWeights, save_weights
 
 HEIGHT, WIDTH = 24, 32
 
@@ -302,8 +303,60 @@ def test_the_proof_on_a2d(tmp_path: Path) -> None:
     assert found["mean_iou"] == pytest.approx(found["overall_iou"], abs=1e-5)  # there is one sentence
     assert found["mean_iou"] > 0.8  # the video is compressed
     assert found["map"] >= 0.7
-    with pytest.raises(InputError, match="was trained on 'ytvos'"):
-        proof.run(replace(loaded, trained_on="ytvos"), root, [], settings)
+
+
+@needs_h5py
+@pytest.mark.slow
+def test_verify_mttr_a2d(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same weights pass, others fail, and what cannot be verified is refused with the reason."""
+    root = a2d_folder(tmp_path / "data")
+    videos = root / "Release" / "videoset.csv"
+    videos.write_text(videos.read_text().replace("10,1,0", "10,1,1"))
+    tokenizer_files(tmp_path)
+    networks = {}
+    for seed, name in enumerate(("good", "other")):
+        torch.manual_seed(seed)
+        networks[name] = Mttr(replace(TINY, text=replace(TINY.text, vocabulary=400))).eval()
+        save_weights(networks[name], tmp_path / f"{name}.safetensors", "a2d", 4)
+    save_weights(networks["good"], tmp_path / "ytvos.safetensors", "ytvos", 4)
+    save_weights(networks["good"], tmp_path / "window8.safetensors", "a2d", 8)
+
+    data = A2dSentences(root, "test", 4, flip=0.0)  # the expected IoU, without the code under test
+    item = data[0]
+    with torch.inference_mode():
+        ids = token_rows(item.sentences, load_tokenizer(tmp_path), TINY.text.positions)
+        output = networks["good"](normalised(item.video)[None], ids, frames=[2])
+    logits = output.masks[-1, :, 0, output.scores[0, 0].argmax()]
+    large = torch.nn.functional.interpolate(logits[None], size=item.video.shape[-2:], mode="bilinear")[0]
+    mask = cv2.resize((large[0] > 0).numpy().astype(np.uint8), (WIDTH, HEIGHT), interpolation=cv2.INTER_NEAREST) > 0
+    truth = square(8)
+    iou = float((mask & truth).sum() / (mask | truth).sum())
+    tolerance = {"each": {}, "combined": {"mean_iou": 0.003}}
+    expected = {"origin": "a test", "settings": {"window": 4}, "tolerance": tolerance}
+    expected["results"] = {COMBINED: {"mean_iou": iou}}
+    (tmp_path / "expected.json").write_text(json.dumps(expected))
+
+    def verify(*options: str) -> int:
+        return main(["verify", "mttr-a2d", "--data", str(root), "--device", "cpu", *options])
+
+    own = ("--expected", str(tmp_path / "expected.json"))
+    assert verify(*own, "--checkpoint", str(tmp_path / "good.safetensors")) == 0
+    assert verify(*own, "--checkpoint", str(tmp_path / "other.safetensors")) == 1
+    capsys.readouterr()
+    for options, reason in (
+        (own, "github.com/mttr2021/MTTR"),
+        ((*own, "--checkpoint", str(tmp_path / "ytvos.safetensors")), "was trained on 'ytvos'"),
+        ((*own, "--checkpoint", str(tmp_path / "window8.safetensors")), "windows of 8 frames"),
+    ):
+        assert verify(*options) == 2
+        assert reason in capsys.readouterr().err
+
+
+def test_the_published_results_of_mttr_are_readable() -> None:
+    known = read_expected(find_proof("mttr-a2d").expected)
+    assert known.results[COMBINED]["map"] == 0.461
+    assert known.items == []
+    assert set(known.combined_tolerance) == set(known.results[COMBINED])
 
 
 def test_roots_that_are_no_data_set(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ DIR has JPEGImages/480p/NAME and Annotations/480p/NAME.
 
 sam2.1-hiera-tiny: J&F of SAM 2.1 tiny on SA-V test, with that of its authors' README. DIR is sav_test.
 
+mttr-a2d: precision, IoU and mAP of MTTR on the test split of A2D-Sentences, with those of its authors'
+README. DIR has Release and text_annotations. --checkpoint is needed: the authors' file is on their page
+alone; tokenizer.json of roberta-base lies beside it.
+
   masa-track verify
   masa-track verify edgetam --data DAVIS
   masa-track verify r50 --data MOT15/train --report r50.md

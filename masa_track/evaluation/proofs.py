@@ -103,6 +103,17 @@ PROOFS: dict[str, Proof] = {
             needs=("masklets",),
             load="masa_track.pipeline.proof_vos:load",
         ),
+        Proof(
+            "mttr-a2d",
+            model="mttr-a2d",
+            data="A2D-Sentences (https://kgavrilyuk.github.io/publication/actor_action), the folder with Release and "
+            "text_annotations",
+            expected=Path(__file__).parent / "proof_mttr_a2d.json",
+            check="masa_track.refer.proof:check",
+            run="masa_track.refer.proof:run",
+            load="masa_track.refer.proof:load",
+            needs=("refer",),
+        ),
     )
 }
 
@@ -305,12 +316,12 @@ def verify(
             f"--sequences must be left out: what is known of {proof.name} are the scores of all "
             f"{len(wanted.items) or 'sequences'} together"
         )
+    check_installed(*proof.needs, purpose=f"to verify {proof.name}")
     data = Path(data)
     try:
         cast(Callable[..., None], resolve(proof.check))(data, chosen, wanted.settings)
     except InputError as error:
         raise InputError(f"{error}. The data are {proof.data}") from error
-    check_installed(*proof.needs, purpose=f"to verify {proof.name}")
     from masa_track.models.checkpoints import sha256
 
     started = time.perf_counter()

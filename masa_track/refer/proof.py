@@ -9,16 +9,47 @@ from typing import Any
 import torch
 
 from masa_track.errors import InputError
-from masa_track.evaluation.proofs import COMBINED, Results
+from masa_track.evaluation.proofs import COMBINED, Loaded, Results
 from masa_track.evaluation.refer import ReferEvaluation, mask_sample
+from masa_track.models.devices import choose_device
 from masa_track.refer.annotated import A2dSentences
 from masa_track.refer.data import normalised
 from masa_track.refer.film import open_encode
 from masa_track.refer.resizing import all_objects
 from masa_track.refer.tokens import token_rows
-from masa_track.refer.weights import MttrWeights
+from masa_track.refer.weights import MttrWeights, load_weights
 
+PAGE = "https://github.com/mttr2021/MTTR"
 MEASURES = ("precision@0.5", "precision@0.6", "precision@0.7", "precision@0.8", "precision@0.9")
+
+
+def load(name: str, checkpoint: str | Path | None, device: str | None, settings: Mapping[str, Any]) -> Loaded:
+    """The network with the weights of a file; ``tokenizer.json`` of ``roberta-base`` lies beside it.
+
+    Args:
+        name: of the proof's model, for messages.
+        checkpoint: the authors' file, or one that ``convert_weights`` wrote.
+        device: None takes a GPU if there is one.
+        settings: ``window``, the frames of a clip.
+
+    Raises:
+        InputError: there is no checkpoint, or it is of another model, data set or window.
+    """
+    window = int(settings["window"])
+    if checkpoint is None:
+        raise InputError(
+            f"verify {name} needs --checkpoint FILE: the weights cannot be downloaded by a program. Get those of "
+            f"A2D-Sentences, window {window}, from the authors' page, {PAGE}, and put tokenizer.json of roberta-base "
+            "beside the file"
+        )
+    loaded = load_weights(checkpoint, "a2d")
+    if loaded.window not in (None, window):
+        raise InputError(
+            f"{checkpoint} was trained with windows of {loaded.window} frames, and the expected results are those of "
+            f"{window}: get the file of window {window} from {PAGE}"
+        )
+    loaded.network.to(choose_device(device))
+    return Loaded(loaded, next(loaded.network.parameters()).device, loaded.path, PAGE)
 
 
 def check(data: Path, items: Sequence[str], settings: Mapping[str, Any]) -> None:
@@ -31,16 +62,14 @@ def run(loaded: MttrWeights, data: Path, items: Sequence[str], settings: Mapping
     """The scores of all sentences, each clip alone and unpadded.
 
     Args:
-        loaded: weights trained on A2D-Sentences, on their device.
+        loaded: of :func:`load`, on its device.
         data: the folder of A2D-Sentences.
         items: not used; all sentences are one item.
         settings: ``window``, the frames of a clip.
 
     Raises:
-        InputError: the weights say that they were trained on something else, or the data are not complete.
+        InputError: the tokenizer is missing, or the data are not complete.
     """
-    if loaded.trained_on not in ("", "a2d"):
-        raise InputError(f"{loaded.path} was trained on {loaded.trained_on!r}: give a checkpoint of A2D-Sentences")
     network, device = loaded.network, next(loaded.network.parameters()).device
     encode = open_encode(loaded, None)
     clips = A2dSentences(data, "test", int(settings["window"]), flip=0.0)
