@@ -26,7 +26,9 @@ from masa_track.refer.annotated import (
     chunks,
 )
 from masa_track.refer.data import MEAN, STD, SentenceClip, SyntheticClips, flipped, make_batch, normalised
+from masa_track.refer.detected import open_referrer
 from masa_track.refer.model import Mttr, MttrOutput, VideoMaps
+from masa_track.refer.select import MttrReferrer
 from masa_track.refer.settings import TINY
 from masa_track.refer.tokens import clean_sentence, load_tokenizer, synthetic_encode, token_rows
 from masa_track.refer.weights import MttrWeights, save_weights
@@ -84,6 +86,17 @@ def test_the_tokenizer_of_roberta(tmp_path: Path) -> None:
 
 
 CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("trained_on", "sides"), [("a2d", (320, 576)), ("ytvos", (360, 640)), ("own", (360, 640))])
+def test_frames_of_a_referrer_have_the_size_of_the_data_set(
+    trained_on: str, sides: tuple[int, int], tmp_path: Path
+) -> None:
+    tokenizer_files(tmp_path)
+    path = save_weights(Mttr(TINY), tmp_path / "tiny.safetensors", trained_on, 4)
+    referrer = open_referrer(str(path), "cpu")
+    assert isinstance(referrer, MttrReferrer)
+    assert referrer.sides == sides
 
 
 def picture(t: int) -> np.ndarray:

@@ -15,12 +15,14 @@ from masa_track.cli.refer_video import refer_video
 from masa_track.contracts import Frame
 from masa_track.errors import InputError
 from masa_track.formats.davis import read_index_picture
+from masa_track.refer.data import normalised
+from masa_track.refer.detected import open_referrer
 from masa_track.refer.model import Mttr, MttrOutput, VideoMaps
 from masa_track.refer.select import MttrReferrer
 from masa_track.refer.settings import TINY
 from masa_track.refer.synthetic import make_clip
-from masa_track.refer.tokens import synthetic_encode
-from masa_track.refer.weights import save_weights
+from masa_track.refer.tokens import synthetic_encode, token_rows
+from masa_track.refer.weights import load_weights, save_weights
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,23 @@ def test_answers_and_masks_of_a_film(model: Path, film: Path, tmp_path: Path) ->
         assert {path.stem for path in pictures} <= {f"{n:06d}" for n in range(1, 10)}
         assert read_index_picture(pictures[0]).shape == (64, 64)
     assert not [path for path in (tmp_path / "out").iterdir() if path.name not in ("1", "2", "answers.json")]
+
+
+def test_frames_are_scaled_as_in_training(model: Path, film: Path, tmp_path: Path) -> None:
+    """A small film is not enlarged for weights of synthetic clips."""
+    network = load_weights(model).network
+    sentences = ["the red thing", "the circle"]
+    answers = refer_video(str(film), sentences, model, tmp_path / "out", window=9, appearance="none", threshold=0.0)
+    video = torch.from_numpy(make_clip(0, frames=9).video).permute(0, 3, 1, 2)
+    with torch.inference_mode():
+        ids = token_rows(sentences, synthetic_encode, TINY.text.positions)
+        for i, answer in enumerate(answers):
+            row = ids[i : i + 1, : int((ids[i] != 1).sum())]
+            alone = network(normalised(video)[None], row)
+            assert answer["score"] == pytest.approx(float(alone.scores[:, 0].mean(0).max()), abs=1e-5)
+    referrer = open_referrer(str(model), "cpu")
+    assert isinstance(referrer, MttrReferrer)
+    assert referrer.sides == (64, 114)
 
 
 def test_no_answer_leaves_no_masks(model: Path, film: Path, tmp_path: Path) -> None:

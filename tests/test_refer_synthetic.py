@@ -13,6 +13,7 @@ from masa_track.refer.synthetic import (
     attributes,
     encode,
     make_clip,
+    make_film,
     mirrored_sentence,
     needed_kinds,
     reversed_sentence,
@@ -60,6 +61,34 @@ def test_a_seed_is_a_clip() -> None:
     np.testing.assert_array_equal(first.video, again.video)
     assert first.sentences == again.sentences
     assert (first.video != other.video).any()
+
+
+def test_objects_of_a_film_leave_and_return() -> None:
+    """What moves is gone and back several times; between two frames it moves as its sentence says."""
+    returned = 0
+    for seed in range(4):
+        film = make_film(seed)
+        assert film.video.shape == (120, 64, 64, 3)
+        for i, thing in enumerate(film.objects):
+            named = attributes(film.sentences[i])
+            assert [all(o[k] == v for k, v in named.items()) for o in film.objects] == [
+                j == i for j in range(len(film.objects))
+            ]
+            seen = film.masks[i].any(axis=(1, 2))
+            if thing["motion"] == "still":
+                continue
+            returned += 1
+            assert (np.diff(seen.astype(int)) == 1).sum() >= 3
+            inside = ~film.masks[i][:, [0, -1]].any(axis=(1, 2)) & ~film.masks[i][:, :, [0, -1]].any(axis=(1, 2))
+            others = np.delete(film.masks, i, axis=0).any(axis=0)
+            steps = [
+                np.argwhere(film.masks[i, t + 1]).mean(axis=0) - np.argwhere(film.masks[i, t]).mean(axis=0)
+                for t in range(119)
+                if (seen & inside)[t] and (seen & inside)[t + 1] and not others[t : t + 2].any()
+            ]
+            for step in steps:
+                assert step @ np.array(MOTIONS[thing["motion"]]) > 0.05 * 64
+    assert returned > 3
 
 
 def test_what_a_sentence_needs() -> None:

@@ -124,6 +124,7 @@ def open_referrer(
 def _mttr(weights: Path, device: str | None, threshold: float, tokenizer: Path | None) -> Referrer:
     check_installed("refer", purpose="for MTTR as --referrer")
     from masa_track.refer.film import DEFAULT_WINDOW, open_encode
+    from masa_track.refer.resizing import DEFAULT_SIDES, SIDES
     from masa_track.refer.select import MttrReferrer
     from masa_track.refer.weights import load_weights
 
@@ -131,4 +132,5 @@ def _mttr(weights: Path, device: str | None, threshold: float, tokenizer: Path |
     encode = open_encode(loaded, tokenizer)
     # A2D-Sentences and synthetic clips are windows of neighbouring frames; Refer-YouTube-VOS takes every fifth of 30.
     apart = 0.0 if loaded.trained_on in ("a2d", "synthetic") else 1 / 6
-    return MttrReferrer(loaded.network, encode, loaded.window or DEFAULT_WINDOW, apart, threshold, device=device)
+    sides = SIDES.get(loaded.trained_on, DEFAULT_SIDES)
+    return MttrReferrer(loaded.network, encode, loaded.window or DEFAULT_WINDOW, apart, threshold, sides, device)

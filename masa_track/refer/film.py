@@ -15,6 +15,7 @@ from masa_track.files import locked_folder, prepare_folder, write_text
 from masa_track.formats.davis import write_index_picture
 from masa_track.masks import decode_mask, encode_mask, mask_api
 from masa_track.refer.referrer import FilmReferrer, ObjectMask
+from masa_track.refer.resizing import DEFAULT_SIDES, SIDES
 from masa_track.refer.tokens import Encode, clean_sentence, load_tokenizer, synthetic_encode
 from masa_track.refer.weights import MttrWeights, load_weights
 from masa_track.refer.windows import WindowOptions, cosine_threshold
@@ -75,8 +76,9 @@ def run_film(
         sentences,
         options,
         embedder,
-        threshold=threshold,
-        device=device,
+        SIDES.get(loaded.trained_on, DEFAULT_SIDES),
+        threshold,
+        device,
     )
     folder = prepare_folder(out)
     with locked_folder(folder), tempfile.TemporaryFile("w+", dir=folder) as spool:

@@ -14,7 +14,7 @@ from masa_track.refer.matching import resize_logits
 from masa_track.refer.model import MttrOutput
 
 Size = tuple[int, int]  # height, width
-SIDES = {"a2d": (320, 576), "ytvos": (360, 640)}  # short side, longest side, by data set
+SIDES = {"a2d": (320, 576), "ytvos": (360, 640), "synthetic": (64, 114)}  # short side, longest side, by data set
 DEFAULT_SIDES = SIDES["ytvos"]
 
 

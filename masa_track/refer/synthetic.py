@@ -66,27 +66,33 @@ def make_clip(
     rs = np.random.RandomState(seed)
     n = rs.randint(count[0], count[1] + 1)
     objects = _draw_objects(rs, n, still, twins, kinds)
-    rows, columns = np.mgrid[:size, :size].astype(np.float32) + 0.5
-    background = (
-        110
-        + 40 * rs.uniform(-1, 1, (1, 1, 3))
-        + 25 * rs.uniform(-1, 1) * (columns / size - 0.5)[..., None]
-        + 25 * rs.uniform(-1, 1) * (rows / size - 0.5)[..., None]
-    )
+    background = _draw_background(rs, size)
     radii, starts, steps = _draw_paths(rs, objects, frames, size, speed)
-    video = np.empty((frames, size, size, 3), np.uint8)
-    masks = np.zeros((n, frames, size, size), bool)
-    for t in range(frames):
-        image = background.copy()
-        for i, thing in enumerate(objects):  # later ones lie in front
-            y, x = starts[i] + steps[i] * t
-            mask = _inside(thing["shape"], rows - y, columns - x, radii[i])
-            image[mask] = np.array(COLOURS[thing["colour"]]) * rs.uniform(0.97, 1.03)
-            masks[:i, t] &= ~mask
-            masks[i, t] = mask
-        video[t] = np.clip(image + rs.normal(0, 8, image.shape), 0, 255)
+    places = np.array(starts)[:, None] + np.arange(frames)[:, None] * np.array(steps)[:, None]
+    video, masks = _paint(rs, background, objects, radii, places)
     sentences = [_phrase(rs, i, objects, kinds) for i in range(n)]
     return Clip(video, masks, sentences, objects)
+
+
+def make_film(seed: int, frames: int = 120, size: int = 64, away: int = 8) -> Clip:
+    """Draws a film of objects as those of :func:`make_clip`, which leave the picture and return again and again.
+
+    An object that moves leaves at one edge, and comes back at the opposite one, so that its sentence is true in the
+    whole film. Objects may cover each other for a moment.
+
+    Args:
+        seed: of everything.
+        frames: T.
+        size: pixels of a side.
+        away: frames between leaving and returning.
+    """
+    rs = np.random.RandomState(seed)
+    objects = _draw_objects(rs, rs.randint(2, 4), True, 0.5, KINDS)
+    background = _draw_background(rs, size)
+    draws = [_draw_rounds(rs, objects, frames, size, away) for _ in range(20)]
+    radii, places = min(draws, key=lambda draw: _times_covered(*draw))
+    video, masks = _paint(rs, background, objects, radii, places)
+    return Clip(video, masks, [_phrase(rs, i, objects, KINDS) for i in range(len(objects))], objects)
 
 
 def needed_kinds(sentence: str, objects: Sequence[Mapping[str, str]]) -> set[str]:
@@ -161,6 +167,68 @@ def _draw_paths(
         starts.append(start)
         steps.append(step)
     return radii, starts, steps
+
+
+def _draw_rounds(
+    rs: np.random.RandomState, objects: Sequence[Mapping[str, str]], frames: int, size: int, away: int
+) -> tuple[list[float], np.ndarray]:
+    """Radii of the objects, and their middles (n, T, 2), rows and columns, for :func:`make_film`."""
+    radii, places = [], np.empty((len(objects), frames, 2))
+    for i, thing in enumerate(objects):
+        radius = rs.uniform(0.11, 0.17) * size
+        direction = np.array(MOTIONS.get(thing["motion"], (0, 0)))
+        step = rs.uniform(0.1, 0.14) * size
+        round_trip = size + 2 * radius + away * step
+        start = rs.uniform(radius + 1, size - radius - 1, 2)
+        far = start + direction * step * np.arange(frames)[:, None]
+        places[i] = np.where(direction != 0, (far + radius) % round_trip - radius, far)
+        radii.append(radius)
+    return radii, places
+
+
+def _times_covered(radii: Sequence[float], places: np.ndarray) -> int:
+    """How often, over frames and pairs, two objects touch."""
+    return sum(
+        int((np.linalg.norm(places[i] - places[j], axis=1) < radii[i] + radii[j]).sum())
+        for i in range(len(radii))
+        for j in range(i)
+    )
+
+
+def _draw_background(rs: np.random.RandomState, size: int) -> np.ndarray:
+    """(size, size, 3) RGB: a grey with a slope."""
+    rows, columns = np.mgrid[:size, :size].astype(np.float32) + 0.5
+    background: np.ndarray = (
+        110
+        + 40 * rs.uniform(-1, 1, (1, 1, 3))
+        + 25 * rs.uniform(-1, 1) * (columns / size - 0.5)[..., None]
+        + 25 * rs.uniform(-1, 1) * (rows / size - 0.5)[..., None]
+    )
+    return background
+
+
+def _paint(
+    rs: np.random.RandomState,
+    background: np.ndarray,
+    objects: Sequence[Mapping[str, str]],
+    radii: Sequence[float],
+    places: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures (T, H, W, 3) uint8 of objects with middles (n, T, 2), and the masks (n, T, H, W) of what is seen."""
+    (size, _, _), (n, frames, _) = background.shape, places.shape
+    rows, columns = np.mgrid[:size, :size].astype(np.float32) + 0.5
+    video = np.empty((frames, size, size, 3), np.uint8)
+    masks = np.zeros((n, frames, size, size), bool)
+    for t in range(frames):
+        image = background.copy()
+        for i, thing in enumerate(objects):  # later ones lie in front
+            y, x = places[i, t]
+            mask = _inside(thing["shape"], rows - y, columns - x, radii[i])
+            image[mask] = np.array(COLOURS[thing["colour"]]) * rs.uniform(0.97, 1.03)
+            masks[:i, t] &= ~mask
+            masks[i, t] = mask
+        video[t] = np.clip(image + rs.normal(0, 8, image.shape), 0, 255)
+    return video, masks
 
 
 def _inside(shape: str, y: np.ndarray, x: np.ndarray, radius: float) -> np.ndarray:
