@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mmengine.logging import MessageHub, MMLogger
@@ -16,7 +17,7 @@ from masa_track.errors import InputError
 from masa_track.models.checkpoints import checksum
 from masa_track.refer.data import SyntheticClips
 from masa_track.refer.model import Mttr
-from masa_track.refer.scoring import score_clips, share
+from masa_track.refer.scoring import score_clips
 from masa_track.refer.settings import TINY
 from masa_track.refer.weights import load_weights
 from masa_track.training.hooks import training_model
@@ -140,18 +141,22 @@ SHORT = {
 }
 
 
+def mean_iou(network: Mttr) -> float:
+    """The mean IoU of the selected masks with those of the sentences' objects, on clips that were not seen."""
+    return float(np.mean([s.iou for s in score_clips(network.eval(), range(1_000_000, 1_000_020), ("motion",))]))
+
+
 @pytest.mark.slow
 def test_a_short_training_learns_and_is_resumed_bit_by_bit(tmp_path: Path) -> None:
-    """The loss falls, the score rises, and a run that goes on in the middle ends with the same weights."""
+    """The loss falls, masks get better, and a run that goes on in the middle ends with the same weights."""
     runner = make_runner(read_config(CONFIGS / "synthetic.py", SHORT), tmp_path / "whole")
     before = training_model(runner).network
-    start = share(score_clips(before.eval(), range(1_000_000, 1_000_020), ("motion",)))[0]
+    start = mean_iou(before)
     runner.train()
     history = runner.message_hub.get_scalar("train/loss").data[0]
     assert history[-20:].mean() < 0.6 * history[:20].mean()
     whole = load_weights(tmp_path / "whole" / "model.safetensors", "synthetic").network
-    found = share(score_clips(whole, range(1_000_000, 1_000_020), ("motion",)))[0]
-    assert found > start + 0.15
+    assert mean_iou(whole) > start + 0.15
     forget = [MessageHub, MMLogger, DefaultScope, Visualizer]
     for kind in forget:
         kind._instance_dict.clear()
