@@ -166,7 +166,9 @@ WRONG = {
         *("--detector", "sam3", "--text", "a dog", "--set", "birth_scores=0.5"),
     ],
     r"--rotate needs --identities masa": ["--detector", "sam3", "--text", "a dog", "--rotate", "1h"],
-    r"--resume with --detector sam3": ["--detector", "sam3", "--text", "a dog", "--resume"],
+    r"--resume with --identities masa needs a run without exemplars": [
+        *("--detector", "sam3", "--exemplar", "1:1,2,3,4", "--identities", "masa", "--resume"),
+    ],
     r"no such folder: nowhere": ["--detector", "sam3:nowhere", "--text", "a dog"],
     r"exclude each other": ["--detector", "sam3", "--detections", "a.txt"],
 }

@@ -665,9 +665,10 @@ def check_concepts(args: argparse.Namespace, recipe: TrackRecipe) -> None:
     """
     from masa_track.masklets.sam3_weights import check_sam3
 
-    if args.resume and (recipe.identities != "masa" or recipe.exemplars or recipe.negative_exemplars):
+    if args.resume and recipe.identities == "masa" and (recipe.exemplars or recipe.negative_exemplars):
         raise InputError(
-            "--resume with --detector sam3 needs --identities masa and no exemplars: other states are not stored"
+            "--resume with --identities masa needs a run without exemplars: what they showed is not stored; use "
+            "--identities sam3 or both, or track SOURCE anew"
         )
     for option, given in (("--gallery", args.gallery), ("--show-lost", args.show_lost), ("--rotate", args.rotate)):
         if given and recipe.identities != "masa":
