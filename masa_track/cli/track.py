@@ -45,6 +45,7 @@ DIR gets
   tracks.txt    MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1 (counted from 1)
   tracks.json   COCO-VID; with --masks also a segmentation (RLE) for each box
   tracks.csv    one row for each box
+  semantic/     with --semantic: a grey picture for each frame and phrase
 
 examples:
   masa-track track zoo.mp4 --out runs/zoo
@@ -162,6 +163,12 @@ def add_parser(commands: Any) -> None:
         choices=IDENTITIES,
         help="with --detector sam3: identities of MASA (it associates what SAM 3 detects in each frame), of sam3 (its "
         "masklets, without appearance), or of both (its masklets; MASA recognises what returns) (default: both)",
+    )
+    boxes.add_argument(
+        "--semantic",
+        action="store_true",
+        help="with --detector sam3: also write where each phrase is, whatever the instance, as grey pictures "
+        "DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the probability of each pixel",
     )
     add(
         "--model",
@@ -425,6 +432,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.pipeline.counting import Counter, parse_line, parse_zone
     from masa_track.pipeline.http_view import HttpView, parse_http
     from masa_track.pipeline.rotation import last_part
+    from masa_track.pipeline.semantic_maps import FOLDER as SEMANTIC
     from masa_track.pipeline.status import status_of
     from masa_track.pipeline.window import Window, check_display
     from masa_track.runs.demo_steps import parse_steps
@@ -574,6 +582,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         summary(outcome, folder if rotate is None else last_part(folder), job.track_activation_threshold, args.detector)
     )
+    if recipe.semantic and outcome.frames:
+        print(f"maps      {folder / SEMANTIC}")
     if frame_folder is not None and outcome.frames:
         print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
@@ -641,6 +651,7 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         negative_exemplars=tuple(args.negative_exemplar),
         identities=args.identities or ("both" if is_sam3(args.detector) else "masa"),
         truncate=args.truncate,
+        semantic=args.semantic,
         classes=args.classes,
         min_score=args.min_score,
         nms=args.nms,
@@ -737,6 +748,7 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
         InputError: a result would overwrite a file that is read or another result, or its place cannot be written.
     """
     from masa_track.files import check_file, check_overwriting
+    from masa_track.pipeline.semantic_maps import FOLDER
     from masa_track.pipeline.sinks import RESULTS
 
     for name in RESULTS:
@@ -744,6 +756,10 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
             raise InputError(
                 f"--out {args.out} holds {name}, which is not a regular file: remove it, or name another folder"
             )
+    if args.semantic and (args.out / FOLDER).exists() and not (args.out / FOLDER).is_dir():
+        raise InputError(
+            f"--semantic writes into the folder {args.out / FOLDER}, which is a file: remove it, or name another --out"
+        )
     if args.gallery is not None:
         if args.preset != "default" or args.gallery.suffix != ".npz":
             raise InputError(

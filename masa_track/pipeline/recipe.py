@@ -65,6 +65,7 @@ class TrackRecipe:
         negative_exemplars: boxes that show what it does not look for.
         identities: whose identities a run with ``sam3`` has: those of ``masa``, of ``sam3``, or of ``both``.
         truncate: cut phrases that are too long for ``sam3``.
+        semantic: make the semantic maps of ``sam3``.
         classes: names of the classes that are tracked; None: the detector's default.
         min_score: score below which boxes are left out.
         nms: IoU above which one of two boxes is left out; None: none is.
@@ -97,6 +98,7 @@ class TrackRecipe:
     negative_exemplars: tuple[str, ...] = ()
     identities: str = "masa"
     truncate: bool = False
+    semantic: bool = False
     classes: tuple[str, ...] | None = None
     min_score: float = 0.0
     nms: float | None = None
@@ -207,6 +209,7 @@ class TrackRecipe:
                 ("--exemplar", self.exemplars),
                 ("--negative-exemplar", self.negative_exemplars),
                 ("--truncate", self.truncate),
+                ("--semantic", self.semantic),
                 ("--identities", self.identities != "masa"),
             ):
                 if given:
@@ -216,6 +219,8 @@ class TrackRecipe:
         if self.masks is not None or self.masklets is not None:
             raise InputError("--detector sam3 makes masks itself: leave --masks and --masklets out")
         if self.identities == "masa":
+            if self.semantic:
+                raise InputError("--semantic is for --identities sam3 and both, got masa: leave one of them out")
             return
         concept_options(self.options)
         for option, set_here in (
@@ -401,7 +406,9 @@ class Pipeline:
         phrases, exemplars = self.recipe.concepts()
         chosen = concept_options(self.recipe.options)
         embedder = self.model if self.recipe.identities == "both" else None
-        tracker = ConceptTracker(model, phrases or None, exemplars, options=chosen, embedder=embedder)
+        tracker = ConceptTracker(
+            model, phrases or None, exemplars, options=chosen, embedder=embedder, semantic=self.recipe.semantic
+        )
         return Job(
             source,
             lambda frame: sv.Detections.empty(),

@@ -21,6 +21,7 @@ from masa_track.formats.jsonl import JsonLinesWriter
 from masa_track.formats.tracks import TrackWriters
 from masa_track.pipeline.counting import Counter, CountsWriter
 from masa_track.pipeline.job import Job, Outcome
+from masa_track.pipeline.semantic_maps import SemanticMaps
 from masa_track.pipeline.stages import Broken, Done
 from masa_track.pipeline.tentative import TentativeRows
 from masa_track.report.report import RESULT_FILES, ReportBuilder
@@ -320,7 +321,8 @@ class Sinks:
             if job.frame_folder is not None and not job.offline:
                 targets.append(job.frame_folder)
             targets += [target for target in (job.view, job.window) if target is not None]
-            self._sinks: list[Sink] = [self._record, self._tracks, DrawnSink(job, targets)]
+            maps = SemanticMaps(job.folder, goes_on=job.resumed is not None)
+            self._sinks: list[Sink] = [self._record, self._tracks, maps, DrawnSink(job, targets)]
             self._lines = None if job.lines is None else LinesSink(job.lines, outcome, self.say)
             if self._lines is not None:
                 self._sinks.insert(0, self._lines)
