@@ -80,8 +80,10 @@ def resumed_at(number: int, arguments: dict[str, Any]) -> tuple[list[FrameResult
     results = [result for frame in world.frames(number) for result in tracker.step(frame)]
     state = unpack(pack(tracker.state_dict()))
     world.asked.clear()
-    tracker = a_tracker(world, **arguments)
+    before, tracker = tracker, a_tracker(world, **arguments)
     tracker.load_state_dict(state)
+    for name in ("_identity", "_before", "_viewed", "_seen", "_removed", "_ending"):
+        assert getattr(tracker, name) == getattr(before, name), name
     first = results[-1].frame.number + 1 if results else 1
     for again in range(first, LAST + 1):
         results += tracker.step(world.frame(again))

@@ -235,6 +235,26 @@ def test_a_cpu_must_be_asked_for(source: Path, tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("device", [[], ["--device", "cpu"]])
+def test_without_weights_the_first_message_says_how_to_obtain_them(
+    device: list[str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Before a model is loaded, and before there is a folder of results."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for command in ("track", "detect"):
+        arguments = [command, str(source), "--out", str(tmp_path / "run"), "--detector", "sam3", "--text", "car"]
+        assert main([*arguments, *device]) == 2
+        said = capsys.readouterr().err
+        assert re.search(
+            r"sam3:FOLDER, with config\.json, tokenizer\.json, model\.safetensors of https://\S+/sam3 in", said
+        )
+        assert "accept the SAM License on that page. After `hf auth login` they are downloaded" in said
+        assert "loading" not in said
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_exemplars_on_frames_that_are_not_read(
     weights: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
