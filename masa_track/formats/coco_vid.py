@@ -149,7 +149,9 @@ def _own_images(path: Path, content: dict[str, Any], video: Video) -> list[dict[
         return images
     listed_videos = _dicts(path, content.get("videos", []), "videos")
     called = {v["id"]: str(v.get("name")) for v in listed_videos if is_key(v.get("id"))}
-    wanted = [v for v in videos if video.name in (called.get(v), PurePosixPath(called.get(v, "")).stem)]
+    wanted = [v for v in videos if called.get(v) == video.name]
+    asked = video.name.casefold()
+    wanted = wanted or [v for v in videos if asked == PurePosixPath(called.get(v, "")).stem.casefold()]
     if len(wanted) != 1:
         listed = ", ".join(called.get(v, str(v)) for v in videos[:5])
         raise InputError(
@@ -197,7 +199,7 @@ def _sizes(path: Path, own: list[dict[str, Any]], video: Video) -> dict[Any, tup
     """
     factors = {}
     for image in own:
-        size: tuple[Any, Any] = image.get("width"), image.get("height")
+        size: tuple[Any, Any] = _side(image.get("width")), _side(image.get("height"))
         if not all(is_number(side) and 0 < side < MAX_FRAME for side in size) or size == (video.width, video.height):
             continue
         if video.width != video.height and size == (video.height, video.width):
@@ -207,6 +209,11 @@ def _sizes(path: Path, own: list[dict[str, Any]], video: Video) -> dict[Any, tup
             )
         factors[image.get("id")] = video.width / size[0], video.height / size[1]
     return factors
+
+
+def _side(value: Any) -> Any:
+    """A width or height; also one that is written as text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
 
 
 def _size(own: list[dict[str, Any]], sizes: dict[Any, tuple[float, float]]) -> tuple[Any, tuple[float, float]]:

@@ -7,10 +7,12 @@ Each of these gives a reading. Readings that leave the video are dropped; where 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from masa_track.errors import InputError
 
@@ -76,8 +78,8 @@ Readings = dict[str, list[int]]  # what was read, and the frame of each label
 
 
 def file_part(name: object) -> str:
-    """The last part of a file name, whatever its slashes."""
-    return PurePosixPath(str(name).replace("\\", "/")).name
+    """The last part of a file name, whatever its slashes; accents in one form, ``%20`` as the blank that it means."""
+    return PurePosixPath(unicodedata.normalize("NFC", unquote(str(name))).replace("\\", "/")).name
 
 
 def match_names(names: Sequence[str], targets: Sequence[str]) -> list[int | None] | None:
@@ -120,7 +122,7 @@ def _bare_stem(name: str) -> str:
 
 def numbers_in(names: Sequence[str]) -> list[int] | None:
     """The number in each name: the last group of digits that differs from name to name; None where there is none."""
-    groups = [re.findall(r"[0-9]+", PurePosixPath(file_part(name)).stem) for name in names]
+    groups = [re.findall(r"[0-9]+", _bare_stem(name)) for name in names]
     for back in range(1, min(map(len, groups), default=0) + 1):
         column = [int(group[-back]) for group in groups]
         if len(set(column)) == len(column):
@@ -288,8 +290,8 @@ def join_classes(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int
 
     Where no name is shared, as between names and ``class 1``, ids are taken as the same.
     """
-    ids = {name.strip().casefold(): number for number, name in ours.items()}
-    joined = {number: ids.get(name.strip().casefold()) for number, name in theirs.items()}
+    ids = {_class_key(name): number for number, name in ours.items()}
+    joined = {number: ids.get(_class_key(name)) for number, name in theirs.items()}
     if all(number is None for number in joined.values()):
         return {}
     free = max((*ours, *theirs)) + 1
@@ -298,6 +300,11 @@ def join_classes(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int
         result[number] = free if target is None else target
         free += target is None
     return result
+
+
+def _class_key(name: str) -> str:
+    """``traffic light`` of ``Traffic_Light``."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _frame_ids(labels: Sequence[Label]) -> list[int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -57,15 +58,16 @@ def read_mot_detections(path: Path, text: str, bad: BadRows) -> Rows:
 def mot_table(path: Path, table: np.ndarray, place: Callable[[int], str]) -> Rows:
     """The rows of a table (N, 6 or more) float64 of MOTChallenge's columns.
 
-    Ten columns with truncation and occlusion at the end are VisDrone's: their pixels count from 0, and classes have
-    its names.
+    Ten columns with a class of 0 to 11, and truncation and occlusion at the end, are VisDrone's: their pixels count
+    from 0, and classes have its names. Results have -1 at the end, as others have: they are VisDrone's in files called
+    ``uav0000013_00000_v.txt`` and the like.
 
     Raises:
         InputError: all rows are to be ignored.
     """
     columns = table.shape[1]
     scores = table[:, 6] if columns > 6 else np.ones(len(table))
-    visdrone = columns == 10 and _is_visdrone(table)
+    visdrone = columns == 10 and _is_visdrone(path, table)
     keep = np.ones(len(table), bool)
     if (table[:, 1] != -1).any():
         keep = scores != 0
@@ -82,14 +84,19 @@ def mot_table(path: Path, table: np.ndarray, place: Callable[[int], str]) -> Row
         if whole and len(eighth) and (eighth.min() >= 1 or eighth.min() < eighth.max()):
             classes = eighth
     names = dict(enumerate(VISDRONE)) if visdrone else {}
+    notes = (f"{path}: read as VisDrone's rows: pixels count from 0",) if visdrone else ()
     boxes = table[:, 2:6] - ([0, 0, 0, 0] if visdrone else [1, 1, 0, 0])
-    return Rows(table[:, 0], boxes, scores, classes, lambda i: place(int(places[i])), names)
+    return Rows(table[:, 0], boxes, scores, classes, lambda i: place(int(places[i])), names, notes=notes)
 
 
-def _is_visdrone(table: np.ndarray) -> bool:
+def _is_visdrone(path: Path, table: np.ndarray) -> bool:
     category, truncation, occlusion = table[:, 7], table[:, 8], table[:, 9]
-    fits = np.isin(category, range(12)) & np.isin(truncation, (0, 1)) & np.isin(occlusion, (0, 1, 2))
-    return bool(fits.all() and (occlusion.any() or truncation.any()))
+    if not np.isin(category, range(12)).all():
+        return False
+    if re.match(r"uav[0-9]{7}_", path.name):
+        return True
+    fits = np.isin(table[:, 6], (0, 1)) & np.isin(truncation, (0, 1)) & np.isin(occlusion, (0, 1, 2))
+    return bool(len(table) and fits.all() and category.any())
 
 
 def _parse_lines(lines: Sequence[str], separator: str | None, bad: BadRows) -> tuple[np.ndarray, np.ndarray]:
