@@ -122,13 +122,14 @@ def add_parser(commands: Any) -> None:
         type=int,
         metavar="N",
         help="TRACKS is a run on images, and GT, text, has the numbers in their names, the first of which is N "
-        "(default: it is found out)",
+        "(default: it is found out). In json, N is the number in the name of GT's image of the run's first frame",
     )
     parser.add_argument(
         "--frame-base",
         type=int,
-        metavar="1",
-        help="TRACKS is a run on images, and GT, text, counts them one by one from 1 (default: it is found out)",
+        metavar="N",
+        help="TRACKS is a run on images, and GT, text, counts them one by one from 1 (default: it is found out). In "
+        "json, 0 or 1: from which number the names of GT's images count the frames of a run on a video",
     )
     parser.add_argument("--json", type=path_text, metavar="FILE", help="also write the scores, not rounded, to FILE")
     parser.set_defaults(run=run)
@@ -158,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.evaluation.table import format_classes, format_table, format_teta
     from masa_track.formats.joining import Numbering
 
-    if args.frame_base not in (None, 1):
+    if args.frame_base not in (None, 1) and not args.gt.lower().endswith(".json"):
         raise InputError(f"--frame-base must be 1, as MOT text counts frames from 1, got {args.frame_base}")
 
     measured = measure(
@@ -182,7 +183,8 @@ def run(args: argparse.Namespace) -> int:
     if measured.teta is not None:
         parts.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
     print("\n\n".join(parts))
-    for note in (*measured.notes, *rule_notes(measured.rules), *short_tracks(measured.last_frames)):
+    ends = [*short_tracks(measured.last_frames), *early_tracks(measured.boxes_before)]
+    for note in (*measured.notes, *rule_notes(measured.rules), *ends):
         print(note, file=sys.stderr)
     if args.json is not None:
         _write_json(args.json, measured.as_dict())
@@ -259,6 +261,20 @@ def short_tracks(last_frames: Mapping[str, tuple[int, int]]) -> list[str]:
         f"If only {found} frames were tracked, shorten GT to them, or track the whole video"
         for name, (found, truth) in last_frames.items()
         if 0 < found < 0.9 * truth
+    ]
+
+
+def early_tracks(boxes_before: Mapping[str, int]) -> list[str]:
+    """A note for each sequence with tracks before its truth begins, as where the truth is of the second half.
+
+    Args:
+        boxes_before: by sequence, boxes of tracks before the first frame with truth.
+    """
+    return [
+        f"note: {count:,} boxes of {name} are before GT's first frame, and count as false positives. If GT is of a part "
+        "of the video, remove the other frames from TRACKS"
+        for name, count in boxes_before.items()
+        if count
     ]
 
 

@@ -237,13 +237,19 @@ def _base_of(numbers: Sequence[int], video: Video, path: Any) -> int:
     )
 
 
-def join_files(truth: Sequence[Label], other: Sequence[Label], path: Any) -> list[int | None]:
+def join_files(
+    truth: Sequence[Label], other: Sequence[Label], path: Any, numbering: Numbering | None = None
+) -> list[int | None]:
     """The image of the truth of each image of another file of the same video.
+
+    A run on a video calls its frames ``000001.jpg`` and so on. Names of the truth that count from 0 are joined with
+    these by the frame that they count.
 
     Args:
         truth: N images.
         other: M images.
         path: of the other file, for messages.
+        numbering: how the names of the truth number the frames of such a run; None: it is found out.
 
     Returns:
         M places from 0, None where the truth has no such image.
@@ -255,19 +261,19 @@ def join_files(truth: Sequence[Label], other: Sequence[Label], path: Any) -> lis
     if places is not None:
         return places
     found: dict[str, list[int | None]] = {}
+    numbers = numbers_in([one.name for one in truth])
     columns = [
-        (
-            "the numbers in file names",
-            numbers_in([one.name for one in truth]),
-            numbers_in([one.name for one in other]),
-        ),
+        ("the numbers in file names", numbers, numbers_in([one.name for one in other])),
         ("frame_id", _frame_ids(truth), _frame_ids(other)),
     ]
+    base = _base_in_names(truth, numbers, other, path, numbering or Numbering()) if numbers else None
     for what, theirs, ours in columns:
         if theirs is None or ours is None or not theirs or not ours:
             continue
         lows = [min(theirs), min(ours)]
-        bases = [low if low < 2 else None for low in lows] if what == "frame_id" else [0, 0]
+        bases: list[int | None] = [low if low < 2 else None for low in lows]
+        if what != "frame_id":
+            bases = [0, 0] if base is None else [base, 1]
         first, second = (base if base is not None else next((b for b in bases if b is not None), 0) for base in bases)
         place = {number - first: i for i, number in enumerate(theirs)}
         one = [place.get(number - second) for number in ours]
@@ -283,6 +289,35 @@ def join_files(truth: Sequence[Label], other: Sequence[Label], path: Any) -> lis
     if all(one.frame is None for one in (*truth, *other)) and len(truth) == len(other):
         return list(range(len(other)))
     return [None] * len(other)
+
+
+def _base_in_names(
+    truth: Sequence[Label], numbers: Sequence[int], other: Sequence[Label], path: Any, numbering: Numbering
+) -> int | None:
+    """From which number the names of the truth count the frames of a run on a video; None: the other is no such run.
+
+    Raises:
+        InputError: nothing tells.
+    """
+    generated = all(one.frame is not None and one.name == f"{one.frame + 1:06d}.jpg" for one in other)
+    if not (other and generated):
+        return None
+    if numbering.given:
+        return numbering.base if numbering.first is None else numbering.first
+    ids = _frame_ids(truth)
+    steps = {number - frame for number, frame in zip(numbers, ids, strict=True)} if ids and min(ids) == 0 else set()
+    if len(steps) == 1 and steps <= {0, 1}:
+        return steps.pop()
+    if min(numbers) < 2:
+        return min(numbers)
+    listed = {one.frame for one in other}
+    whole = [base for base in (1, 0) if all(number - base in listed for number in numbers)]
+    if len(whole) != 2 or ids:
+        return whole[0] if whole else 1
+    raise InputError(
+        f"{path}: {truth[0].name!r} of GT is frame {numbers[0]} of the run if the numbers in its file names count from "
+        f"1, and frame {numbers[0] + 1} if they count from 0: give --frame-base 0 or 1"
+    )
 
 
 def join_classes(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int, int]:
