@@ -559,7 +559,9 @@ def test_memory_does_not_grow_with_the_video(appearance: bool) -> None:
             world.asked.clear()
             tracker._propagator.prompts.clear()  # type: ignore[attr-defined]
             held.append(held_by(tracker, set()))
-    assert len({identity for result in results for identity in ids(result)}) > (50 if appearance else 30)  # those who came
+    assert len({identity for result in results for identity in ids(result)}) > (
+        50 if appearance else 30
+    )  # those who came
     assert (len(events(results, "found")) > 50) == appearance  # those who came again
     assert len(events(results, "ended")) > 20
     assert max(result.extras["cost"]["objects"] for result in results) <= 14

@@ -404,7 +404,7 @@ def test_yolo_names_of_yaml(tmp_path, text):
     (tmp_path / "data.yaml").write_text(text)
     assert read_detections(tmp_path / "labels", video()).class_names == {0: "car", 1: "person, sitting"}
     (tmp_path / "data.yaml").write_text("names: [")
-    with pytest.raises(InputError, match="data.yaml is no yaml"):
+    with pytest.raises(InputError, match=r"data\.yaml is no yaml"):
         read_detections(tmp_path / "labels", video())
 
 
@@ -458,7 +458,9 @@ def cvat_task(frames: list[int], head: str) -> str:
     return f'<annotations><meta>{head}</meta><track id="0" label="car">{boxes}{end}</track></annotations>'
 
 
-@pytest.mark.parametrize("meta", ["<task>{}</task>", "<job>{}</job>", "<project><tasks><task>{}</task></tasks></project>"])
+@pytest.mark.parametrize(
+    "meta", ["<task>{}</task>", "<job>{}</job>", "<project><tasks><task>{}</task></tasks></project>"]
+)
 def test_cvat_frames_are_those_of_the_video(tmp_path, meta):
     facts = "<start_frame>4</start_frame><stop_frame>19</stop_frame><frame_filter>step=3</frame_filter>"
     text = cvat_task([4, 7, 10], meta.format(facts))
@@ -499,16 +501,16 @@ def test_one_annotation_of_a_label_studio_task(tmp_path):
         return {"id": number, "result": [{"id": "a", "value": value}], **facts}
 
     task = {"data": {"video": "/data/upload/1/0a1b2c3d-Video.mp4"}}
-    for annotations, left in (
+    for given, left in (
         ([annotation(1, 10), annotation(2, 50)], 96),
         ([annotation(1, 10, ground_truth=True), annotation(2, 50)], 19.2),
         ([annotation(1, 10), annotation(2, 50, was_cancelled=True)], 19.2),
     ):
-        other = {"data": {"video": "other.mp4"}, "annotations": annotations[:1]}
-        path = written(tmp_path / "d.json", [other, {**task, "annotations": annotations}])
+        other = {"data": {"video": "other.mp4"}, "annotations": given[:1]}
+        path = written(tmp_path / "d.json", [other, {**task, "annotations": given}])
         found = read_detections(path, video())
         assert found.boxes[:, 0].tolist() == pytest.approx([left])
-        assert ("of 2 annotations of the task" in "".join(found.notes)) == ("was_cancelled" not in annotations[1])
+        assert ("of 2 annotations of the task" in "".join(found.notes)) == ("was_cancelled" not in given[1])
 
 
 def test_cvat_track_that_does_not_end(tmp_path):

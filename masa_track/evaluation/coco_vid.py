@@ -289,7 +289,7 @@ class _File:
                 self._frames.setdefault(owner, []).append(number + 1)
                 self._labels.setdefault(owner, []).append(Label(names[count], frame))
                 self._images[_key(image, place)] = (owner, number + 1)
-                size = image.get("width"), image.get("height")
+                size: tuple[Any, Any] = image.get("width"), image.get("height")
                 if all(is_finite(side) and side > 0 for side in size):
                     self.sizes[owner, number + 1] = size
 

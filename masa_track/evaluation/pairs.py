@@ -31,8 +31,8 @@ class Pair:
 def parse_sequences(text: str) -> list[str]:
     """Names of sequences: with commas between, or in a file, a seqmap of TrackEval.
 
-    In a file each line begins with a name, up to a comma, or is KITTI's ``NAME empty FIRST LAST``; a first line ``name``
-    is a header, and lines with ``#`` are comments.
+    In a file each line begins with a name, up to a comma, or is KITTI's ``NAME empty FIRST LAST``; a first line
+    ``name`` is a header, and lines with ``#`` are comments.
 
     Raises:
         InputError: there is no name, or a name is twice.

@@ -108,10 +108,7 @@ def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows
         tracks.append((place, track.get("label") or "", keyframes))
     written = [*ids, *(keyframe.frame for _, _, keyframes in tracks for keyframe in keyframes)]
     counted = any(number < start or (number - start) % step for number in written)
-    if stop is None:
-        last = -1
-    else:
-        last = (stop - start) // step if counted else stop
+    last = -1 if stop is None else (stop - start) // step if counted else stop
     found: list[tuple[np.ndarray, str, str]] = []  # xyxy, class, place
     frames: list[int] = []
     for place, name, keyframes in tracks:
@@ -174,7 +171,9 @@ def _task(path: Path, root: ET.Element) -> ET.Element:
     tasks = [*root.iterfind("./meta/task"), *root.iterfind("./meta/job"), *root.iterfind("./meta/project/tasks/task")]
     if len(tasks) > 1:
         listed = ", ".join((task.findtext("name") or "?").strip() for task in tasks[:5])
-        raise InputError(f"{path} holds {len(tasks)} tasks of a project ({listed}): export the task of this video alone")
+        raise InputError(
+            f"{path} holds {len(tasks)} tasks of a project ({listed}): export the task of this video alone"
+        )
     return tasks[0] if tasks else ET.Element("task")
 
 

@@ -41,10 +41,10 @@ def read_detections(
     The format is found from the content. docs/concepts/formats.md lists them all.
 
     MOTChallenge text is ``frame,id,left,top,width,height[,confidence[,class,...]]`` with 1-based frames and pixels:
-    ``det.txt``, ``gt.txt`` or a tracker's results. Text may be compressed by gzip, and in UTF-16. Where the ids are not all -1, rows with confidence 0 are those
+    ``det.txt``, ``gt.txt`` or a tracker's results. Where the ids are not all -1, rows with confidence 0 are those
     MOTChallenge ignores, and left out. Columns are separated by commas, semicolons, tabs or blanks. The eighth column
     is the class if it is a whole number of at least 1 in every row, or of at least 0 and not all the same; otherwise
-    (-1, or MOT15's world coordinates) the class is 0.
+    (-1, or MOT15's world coordinates) the class is 0. Text may be compressed by gzip, and in UTF-16.
 
     COCO json is a bare list of results (``image_id`` is the 1-based frame number, 0-based if any is 0; or the name of
     an image), or a dict of images, annotations and categories. Boxes are 0-based xywh; crowd annotations are left out.

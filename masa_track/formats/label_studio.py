@@ -98,7 +98,8 @@ def is_label_studio(content: Any) -> bool:
 def read_label_studio(path: Path, content: Any, video: Video, numbering: Numbering) -> Rows:
     """The boxes of a task: its annotations, or else its predictions.
 
-    Frames between keyframes are interpolated, as Label Studio shows them. The upright box around a rotated one is taken.
+    Frames between keyframes are interpolated, as Label Studio shows them. The upright box around a rotated one is
+    taken.
 
     Raises:
         InputError: no task or several are of this video, or a box has another form.
@@ -178,7 +179,7 @@ def _keyframe(place: str, entry: Any, video: Video) -> Keyframe:
         raise InputError(f"{place}: a keyframe must have x, y, width and height in per cent, got {str(entry)[:60]}")
     left, top = entry["x"] * video.width / 100, entry["y"] * video.height / 100
     right, bottom = left + entry["width"] * video.width / 100, top + entry["height"] * video.height / 100
-    turn = entry.get("rotation")
-    box = turned_box((left, top, right, bottom), float(turn) if is_finite(turn) else 0.0, (left, top))
+    turn: Any = entry.get("rotation")
+    box = turned_box((left, top, right, bottom), turn if is_finite(turn) else 0, (left, top))
     goes_on = entry.get("enabled") is not False
     return Keyframe(whole(entry, "frame", place, MOST_FRAMES), box, True, goes_on)

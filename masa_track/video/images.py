@@ -99,8 +99,8 @@ class ImageSource(Source):
         left = [(path, look) for path, look in zip(self.paths, looked, strict=True) if look.held > len(look.pages)]
         for path, look in left[:3]:
             self.remarks.append(
-                f"{path.name}: {look.held - len(look.pages)} of its {look.held} pages are left out: they are of another "
-                "size than the first, or no part of the animation"
+                f"{path.name}: {look.held - len(look.pages)} of its {look.held} pages are left out: they are of "
+                "another size than the first, or no part of the animation"
             )
         others = [(size, count) for size, count in sizes.most_common() if size != (self.width, self.height)]
         if others:
@@ -334,7 +334,7 @@ def _by_pil(picture: Picture) -> np.ndarray | None:
             image.seek(picture.page or 0)
             if image.mode in ("F", "I") or image.mode.startswith("I;"):  # PIL would cut off what is above 255
                 grey = np.asarray(image)
-                if grey.dtype.kind != "f" and 0 <= grey.min() and grey.max() < 2**16:
+                if grey.dtype.kind != "f" and grey.min() >= 0 and grey.max() < 2**16:
                     grey = grey.astype(np.uint16)
                 return np.repeat(grey[:, :, None], 3, axis=2)
             return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
