@@ -140,7 +140,7 @@ class TrackFilesSink:
 
     def __init__(self, folder: Path, info: RunInfo, online: bool = False, finished: bool = False) -> None:
         about = info.name, *info.size, info.fps, info.class_names
-        self.writers = TrackWriters(folder, *about, finished=finished, online=online)
+        self.writers = TrackWriters(folder, *about, finished=finished, online=online, parts=info.parts)
         self._tentative = TentativeRows()
 
     def write(self, result: FrameResult) -> None:
