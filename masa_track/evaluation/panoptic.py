@@ -78,10 +78,11 @@ class PanopticTally:
 
 Key = tuple[int, bool, int]  # of a tube: class, crowd, number; void is (-1, False, 0)
 _VOID: Key = (-1, False, 0)
+Shared = Mapping[tuple[Key, Key], int]  # pixels of pairs of a true and a found tube
 
 
-def _shared(truth: SegmentedFrame, found: SegmentedFrame) -> dict[tuple[Key, Key], int]:
-    """Pixels of each pair of a true and a found segment of a frame, void included.
+def shared_pixels(truth: SegmentedFrame, found: SegmentedFrame) -> Shared:
+    """Pixels of each pair of a true and a found segment of a frame, void included: all that the scores need of it.
 
     Raises:
         InputError: the sizes differ.
@@ -107,7 +108,7 @@ def _key(segments: Mapping[int, Segment], number: int) -> Key:
     return segments[number].label, segments[number].crowd, number
 
 
-def tally_tubes(shared: Mapping[tuple[Key, Key], int], tally: PanopticTally) -> None:
+def tally_tubes(shared: Shared, tally: PanopticTally) -> None:
     """Adds the matches of true and found tubes to a tally.
 
     A pair of one class matches if its IoU is above 1/2, where void under the found tube is not in the union. A crowd is
@@ -146,26 +147,20 @@ def tally_tubes(shared: Mapping[tuple[Key, Key], int], tally: PanopticTally) -> 
             tally.of(found[0]).fp += 1
 
 
-def panoptic_quality(
-    truth: Sequence[SegmentedFrame], found: Sequence[SegmentedFrame], window: int = 1, tally: PanopticTally | None = None
-) -> PanopticTally:
+def panoptic_quality(frames: Sequence[Shared], window: int = 1, tally: PanopticTally | None = None) -> PanopticTally:
     """VPQ of one window: each ``window`` successive frames are one tube a segment; PQ of the frames with 1.
 
     Args:
-        truth: the frames of a video.
-        found: as many frames.
+        frames: of a video, see :func:`shared_pixels`.
         window: frames, 1 or more. A shorter video has no tube.
         tally: of other videos, to add to.
 
     Raises:
-        InputError: sizes or counts differ, or a segment has no class.
+        InputError: the window is not 1 or more.
     """
-    if len(truth) != len(found):
-        raise InputError(f"truth and found must have as many frames, got {len(truth)} and {len(found)}")
     if window < 1:
         raise InputError(f"window must be 1 or more frames, got {window}")
     tally = PanopticTally() if tally is None else tally
-    frames = [_shared(*pair) for pair in zip(truth, found, strict=True)]
     for start in range(len(frames) - window + 1):
         tubes: dict[tuple[Key, Key], int] = {}
         for frame in frames[start : start + window]:
@@ -203,6 +198,12 @@ class Confusion:
         pairs = rows[counted] * (count + 1) + columns[counted]
         self.pixels += np.bincount(pairs, minlength=self.pixels.size).reshape(self.pixels.shape)
 
+    def add_pixels(self, true: int, found: int, pixels: int) -> None:
+        """Adds pixels of one true and one found class, as :meth:`add`."""
+        if true in self.labels:
+            column = self.labels.index(found) if found in self.labels else len(self.labels)
+            self.pixels[self.labels.index(true), column] += pixels
+
     def ious(self) -> np.ndarray:
         """(C,) intersection over union of the classes; NaN for one that is in neither."""
         hits = np.diagonal(self.pixels).astype(np.float64)
@@ -225,13 +226,6 @@ class Confusion:
         weights = self.pixels.sum(axis=1).astype(np.float64)
         used = weights > 0
         return float((self.ious()[used] * weights[used]).sum() / weights.sum()) if used.any() else math.nan
-
-
-def class_map(frame: SegmentedFrame, void: int = -1) -> np.ndarray:
-    """(H, W) int64 class numbers of a frame; ``void`` where there is no segment."""
-    numbers, places = np.unique(frame.numbers, return_inverse=True)
-    labels = np.array([frame.segments[n].label if n else void for n in numbers.tolist()], np.int64)
-    return np.asarray(labels[places.reshape(frame.numbers.shape)])
 
 
 @dataclass(frozen=True)
@@ -260,19 +254,14 @@ class StqTally:
         self.confusion = Confusion(tuple(sorted(set(labels))))
         self._association: list[float] = []  # of each true tube
 
-    def add(self, truth: Sequence[SegmentedFrame], found: Sequence[SegmentedFrame]) -> None:
-        """Adds a video.
-
-        Raises:
-            InputError: sizes or counts differ, or a segment has no class.
-        """
-        if len(truth) != len(found):
-            raise InputError(f"truth and found must have as many frames, got {len(truth)} and {len(found)}")
+    def add(self, frames: Iterable[Shared]) -> None:
+        """Adds a video, see :func:`shared_pixels`."""
         true_area: dict[Key, int] = {}
         found_area: dict[Key, int] = {}
         both: dict[tuple[Key, Key], int] = {}
-        for pair in zip(truth, found, strict=True):
-            for (true, other), pixels in _shared(*pair).items():
+        for frame in frames:
+            for (true, other), pixels in frame.items():
+                self.confusion.add_pixels(true[0], other[0], pixels)
                 if true[1]:  # a crowd
                     continue
                 is_true, is_found = true[0] in self._things, other[0] in self._things
@@ -282,7 +271,6 @@ class StqTally:
                     found_area[other] = found_area.get(other, 0) + pixels
                 if is_true and is_found:
                     both[true, other] = both.get((true, other), 0) + pixels
-            self.confusion.add(class_map(pair[0]), class_map(pair[1]))
         sums = dict.fromkeys(true_area, 0.0)
         for (true, other), pixels in both.items():
             sums[true] += pixels * pixels / (true_area[true] + found_area[other] - pixels)

@@ -240,7 +240,7 @@ class CocoVidWriter:
     cannot be written whole is in neither.
     Boxes that fill a gap have ``"filled": true``, smoothed ones ``"smoothed": true``. Beside the tracks, ``cuts`` lists
     the ``frame_id`` of first frames after a cut, and ``tentative`` has the boxes of tracks before they were confirmed.
-    Parts have ``parent_id`` (the identity of what they belong to), ``part`` and ``phrase``; see :mod:`masa_track.parts`.
+    Parts have ``parent_id`` (identity of what they belong to), ``part`` and ``phrase``; see :mod:`masa_track.parts`.
     ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``. An
     image's ``time``, where it is known, is in seconds since frame 1.
 

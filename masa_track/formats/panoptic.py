@@ -13,9 +13,9 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -167,21 +167,22 @@ def read_panoptic(path: str | Path) -> PanopticMaps:
                 videos.setdefault(name, []).append(_frame(one, inside, names, f"{place}.annotations[{j}]"))
             continue
         frame = _frame(entry, folder, names, place)
-        videos.setdefault(images.get(_key(entry.get("image_id")), frame.name), []).append(frame)
+        video, file_name = images.get(_key(entry.get("image_id")), ("", ""))
+        frame = replace(frame, name=PurePath(file_name).stem or frame.name)
+        videos.setdefault(video or frame.name, []).append(frame)
     if not videos:
         raise InputError(f"{file} holds no picture")
     return PanopticMaps(names, frozenset(things), videos)
 
 
-def _images(content: Mapping[str, Any], file: Path) -> dict[str, str]:
-    """The name of the video of each image that is of one, by the image's id."""
+def _images(content: Mapping[str, Any], file: Path) -> dict[str, tuple[str, str]]:
+    """The name of the video of each image (empty where it is of none) and its file name, by the image's id."""
     videos = objects(content.get("videos", []), f"{file}: videos")
     name_of = {_key(one.get("id")): plain_text(one.get("name", one.get("id"))) for one in videos}
     images = objects(content.get("images", []), f"{file}: images")
     return {
-        _key(one.get("id")): name_of[_key(one["video_id"])]
+        _key(one.get("id")): (name_of.get(_key(one.get("video_id")), ""), str(one.get("file_name") or ""))
         for one in images
-        if "video_id" in one and _key(one["video_id"]) in name_of
     }
 
 
@@ -191,7 +192,8 @@ def _key(value: Any) -> str:
 
 def _frame(entry: Mapping[str, Any], folder: Path, names: Mapping[int, str], place: str) -> PanopticFrame:
     file_name = entry.get("file_name")
-    if not isinstance(file_name, str) or not file_name or Path(file_name).is_absolute() or ".." in Path(file_name).parts:
+    path = Path(file_name) if isinstance(file_name, str) else Path("/")
+    if not path.name or path.is_absolute() or ".." in path.parts:
         raise InputError(f"{place}: file_name must be the name of a picture in {folder}, got {file_name!r:.80}")
     segments = {}
     for i, one in enumerate(objects(entry.get("segments_info", []), f"{place}: segments_info")):
@@ -201,7 +203,7 @@ def _frame(entry: Mapping[str, Any], folder: Path, names: Mapping[int, str], pla
             raise InputError(f"{here}: category_id {label} is not in categories")
         identity = whole(one, "track_id", here) if "track_id" in one else -1
         segments[number] = Segment(label, bool(one.get("iscrowd", 0)), identity)
-    picture = (folder / file_name).with_suffix(".png")
+    picture = (folder / path).with_suffix(".png")
     return PanopticFrame(picture.stem, picture, segments)
 
 
@@ -209,7 +211,7 @@ def _frame(entry: Mapping[str, Any], folder: Path, names: Mapping[int, str], pla
 class PanopticWriter:
     """Writes ``panoptic.json`` and the pictures in ``panoptic/`` of one video, frame by frame.
 
-    The pictures lie in ``panoptic.part`` until :meth:`close`, which puts them and the json in the places of earlier ones.
+    The pictures lie in ``panoptic.part`` until :meth:`close`, which puts them and the json in their places.
 
     Attributes:
         folder: an existing folder.
@@ -250,12 +252,18 @@ class PanopticWriter:
         return [self.file.path, self.folder / FOLDER_NAME]
 
     def write(
-        self, frame_number: int, numbers: np.ndarray, segments: Mapping[int, Segment], time: float | None = None
+        self,
+        frame_number: int,
+        file_name: str,
+        numbers: np.ndarray,
+        segments: Mapping[int, Segment],
+        time: float | None = None,
     ) -> None:
         """Adds one frame.
 
         Args:
             frame_number: in the source, from 1, rising.
+            file_name: the frame's name, e.g. ``000001.jpg``.
             numbers: (H, W) int32, number of the segment of each pixel, 0 for none.
             segments: by number; those without a pixel are left out.
             time: of the frame, in seconds.
@@ -273,7 +281,7 @@ class PanopticWriter:
             infos.append({**info, "iscrowd": int(one.crowd), **identity})
         entry = {"image_id": frame_number, "file_name": name, "segments_info": infos}
         self._out.append((",\n" if self._count else "\n") + _json(entry))
-        image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": name}
+        image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name}
         moment = {} if time is None else {"time": rounded_time(time)}
         self._images.append(_json({**image, "width": self.size[0], "height": self.size[1], **moment}))
         self._count += 1
