@@ -54,6 +54,7 @@ TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {
     *("encoders/embedder.py", "encoders/export.py"),
     *("detectors/coco.py", "detectors/grounded.py", "detectors/huggingface.py", "detectors/mm.py"),
+    "parts/models.py",
     *(f"masklets/{name}.py" for name in ("entries", "sam2", "sam2_keys", "session", "states", "weights")),
 }
 # Those that import one of them inside of a function, which only runs where torch is wanted.

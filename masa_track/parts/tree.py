@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from masa_track.association import AppearancePrior
 from masa_track.association.engine import check_observation
 from masa_track.association.evidence.fused import FusedAssociator
 from masa_track.contracts import Observation
@@ -37,7 +38,7 @@ OPTIONS: dict[str, Any] = {
     "motion_persistence": 0.1,
     "jump_odds": -20.0,
     "match_odds": -9.0,
-    "use_appearance": False,
+    "use_appearance": False,  # by place and size alone, unless embeddings are given and wanted
     "class_aware": True,
 }
 
@@ -116,12 +117,13 @@ class PartTracker:
     with their thing. A part without a parent, and a part whose parent has no identity, has none either. A part that
     changes its parent gets another identity; back at the first parent, it has its first one again.
 
-    Place and size alone decide so far, not appearance.
+    Place and size decide; with ``use_appearance=True`` also the embeddings of the observation.
 
     Args:
         hierarchy: the classes.
         first_id: the first identity of parts; choose it above all identities of things.
         least_share: see :func:`assign_parents`.
+        prior: cosines to expect of the embeddings, with ``use_appearance=True``; None: learned from the video.
         **overrides: options of :class:`~masa_track.association.evidence.options.FusedOptions` to change.
 
     Raises:
@@ -133,9 +135,10 @@ class PartTracker:
         hierarchy: Hierarchy,
         first_id: int = FIRST_PART_ID,
         least_share: float = LEAST_SHARE,
+        prior: AppearancePrior | None = None,
         **overrides: Any,
     ) -> None:
-        self.hierarchy = hierarchy
+        self.hierarchy, self._prior = hierarchy, prior
         self.first_id = first_id
         self.least_share = least_share
         self._level_of = np.array([len(hierarchy.path(label)) - 1 for label in range(len(hierarchy.nodes))])
@@ -143,7 +146,7 @@ class PartTracker:
         self._levels = self._new()
 
     def _new(self) -> list[FusedAssociator]:
-        return [FusedAssociator(**self._options) for _ in range(int(self._level_of.max()))]
+        return [FusedAssociator(prior=self._prior, **self._options) for _ in range(int(self._level_of.max()))]
 
     def reset(self) -> None:
         """Forgets everything, for another video."""
@@ -155,7 +158,8 @@ class PartTracker:
         """Identities of the parts in a frame. All or nothing.
 
         Args:
-            observation: things, parts and stuff, with classes of the hierarchy. Groups, hints and pins are not used.
+            observation: things, parts and stuff, with classes of the hierarchy. Groups, hints and pins are not used;
+                embeddings of parts (NaN for those without) only with ``use_appearance=True``.
             identities: (N,) int64 of things, -1 where there is none; those of parts are not used.
             masks: (N, H, W) bool, for :func:`assign_parents`.
 
@@ -164,6 +168,9 @@ class PartTracker:
                 two things have the same identity.
         """
         seen = check_observation(observation, None, needs_embeddings=False)
+        embeddings = seen.embeddings if self._options["use_appearance"] else None
+        if self._options["use_appearance"] and embeddings is None and len(seen.boxes):
+            raise InputError("embeddings must be given where use_appearance=True, got None")
         parents = assign_parents(self.hierarchy, seen.labels, seen.boxes, masks, self.least_share)
         known = np.where(self._level_of[seen.labels] == 0, identities, -1).astype(np.int64)
         given = known[known >= 0]
@@ -184,6 +191,7 @@ class PartTracker:
                     in_parent(seen.boxes[rows], seen.boxes[parents[rows]]),
                     seen.scores[rows],
                     seen.labels[rows],
+                    None if embeddings is None else embeddings[rows],
                     detector_ran=seen.detector_ran,
                     groups=parent_ids[rows],
                     groups_in_view=frozenset(above.tolist()),
