@@ -22,6 +22,7 @@ from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.models.devices import choose_device
 from masa_track.parts.hierarchy import Hierarchy
 from masa_track.parts.merge import clip_probabilities, combine_with_clip
+from masa_track.segmenters.base import Segmenter
 
 _MOST_PROMPTS = 64  # in a pass of a mask decoder
 _ROOM = re.compile(r"[-_,;/]+")
@@ -45,8 +46,8 @@ def _load(kind: str, place: str, option: str, purpose: str) -> Any:
         return getattr(transformers, kind).from_pretrained(place)
     except Exception as error:  # a damaged file: SafetensorError, which is no ValueError, and what else
         raise InputError(
-            f"{option} {place} cannot be loaded ({first_line(error)}): give the name of a model on the Hugging Face Hub "
-            f"(fetched once by `hf download {place}`) or a folder"
+            f"{option} {place} cannot be loaded ({first_line(error)}): give the name of a model on the Hugging Face "
+            f"Hub (fetched once by `hf download {place}`) or a folder"
         ) from error
 
 
@@ -58,7 +59,7 @@ def _kind_of(place: str, option: str, known: Sequence[str], purpose: str) -> str
     return kind
 
 
-class TransformersSegmenter:
+class TransformersSegmenter(Segmenter):
     """Masks by SAM or SAM 2 of transformers; see :class:`masa_track.parts.scene.BoxSegmenter`.
 
     Args:
@@ -221,8 +222,8 @@ def _unit(vectors: Tensor) -> np.ndarray:
 class TransformersStuff:
     """Masks of stuff by a network of fixed classes; see :class:`masa_track.parts.scene.StuffFinder`.
 
-    A name is one of the network's classes if one of its names is a class name, without words such as "merged". The score
-    of another name is what the network gives to its own classes that are not named; it needs CLIP, by which
+    A name is one of the network's classes if one of its names is a class name, without words such as "merged". The
+    score of another name is what the network gives to its own classes that are not named; it needs CLIP, by which
     p^(1 - w) p_clip^w with w = .35 for names that the network knows and .7 for others.
 
     Args:
@@ -257,8 +258,8 @@ class TransformersStuff:
             name = self.names[int(self.known.argmin())][0]
             some = sorted(name for names in known.values() for name in names)[:8]
             raise InputError(
-                f"--stuff-model {place} has no class {name!r}, only {', '.join(some)}, ...: name one of its classes, or "
-                "add --clip MODEL, which compares any name with the masks"
+                f"--stuff-model {place} has no class {name!r}, only {', '.join(some)}, ...: name one of its classes, "
+                "or add --clip MODEL, which compares any name with the masks"
             )
 
     @torch.inference_mode()

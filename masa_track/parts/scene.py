@@ -77,8 +77,8 @@ class Scene:
     """What was found in a picture.
 
     Attributes:
-        objects: things and parts: ``class_id`` of the hierarchy, ``confidence``, ``mask`` (N, H, W) bool where there is a
-            segmenter, ``data["phrase"]`` and ``data["part"]``.
+        objects: things and parts: ``class_id`` of the hierarchy, ``confidence``, ``mask`` (N, H, W) bool where there
+            is a segmenter, ``data["phrase"]`` and ``data["part"]``.
         panoptic: things, numbered by their row from 1, and stuff; None without a model of stuff.
     """
 
@@ -95,8 +95,8 @@ class SceneDetector:
             gives the boxes of a frame, of the same classes, see :class:`NamedBoxes`.
         segmenter: gives their masks; None: boxes alone, or the detector's masks.
         stuff: finds stuff; None: none.
-        parts_by: how parts get their masks from the segmenter (HIPIE, section 3.8). ``boxes``: the mask in a part's box;
-            ``votes``: masks at a grid of points in each thing take the class with the most part scores under them;
+        parts_by: how parts get their masks from the segmenter (HIPIE, section 3.8). ``boxes``: the mask in a part's
+            box; ``votes``: masks at a grid of points in each thing take the class with the most part scores under them;
             ``points``: of the masks at five points of a part's box, the one that holds most of them.
         embeddings: of the hierarchy's phrases (P, D), by which a warning of similar ones is given; None: no warning.
 
@@ -250,7 +250,8 @@ class SceneDetector:
         stuff_labels = self.hierarchy.labels("stuff")
         stuff_scores, stuff_masks = stuff.find(image)
         height, width = image.shape[:2]
-        own = _box_masks(objects.xyxy[things], (height, width)) if objects.mask is None else objects.mask[things]
+        masked = _box_masks(objects.xyxy, (height, width)) if objects.mask is None else np.asarray(objects.mask)
+        own = masked[things]
         scores = np.zeros((len(things) + len(stuff_scores), len(self.hierarchy.nodes)), np.float32)
         scores[np.arange(len(things)), labels[things]] = cast(np.ndarray, objects.confidence)[things]
         scores[len(things) :, list(stuff_labels)] = stuff_scores
@@ -320,8 +321,10 @@ class SceneTracker:
     numbers and stuff has one number a class.
 
     Args:
-        tracker: of things; made with ``classes=thing_classes(hierarchy)``, so that it leaves parts aside.
-        hierarchy: the classes.
+        tracker: of things; made with ``classes=thing_classes(hierarchy)``, so that it leaves parts aside, and with a
+            ``track_activation_threshold`` that is not above those of the hierarchy's things.
+        hierarchy: the classes. A thing starts a track with a score above its threshold, a part with its threshold.
+        start_score: the threshold of things that have none of their own; None: that of the tracker.
         appearance: use embeddings of parts beside their places.
         **part_options: of :class:`~masa_track.parts.tree.PartTracker`.
     """
@@ -329,11 +332,20 @@ class SceneTracker:
     look_ahead = 0
 
     def __init__(
-        self, tracker: MasaTracker, hierarchy: Hierarchy, appearance: bool = False, **part_options: Any
+        self,
+        tracker: MasaTracker,
+        hierarchy: Hierarchy,
+        start_score: float | None = None,
+        appearance: bool = False,
+        **part_options: Any,
     ) -> None:
         self.tracker, self.hierarchy, self.model = tracker, hierarchy, tracker.model
         self._is_part = np.array([node.kind == "part" for node in hierarchy.nodes])
         self._appearance = appearance
+        usual = tracker.options.track_activation_threshold if start_score is None else start_score
+        self._start = np.array([usual if node.threshold is None else node.threshold for node in hierarchy.nodes])
+        own = [node.threshold for node in hierarchy.nodes if node.kind == "part" and node.threshold is not None]
+        part_options.setdefault("track_activation_threshold", min([SCORE, *own]))
         self.parts = PartTracker(hierarchy, use_appearance=appearance, **part_options) if self._is_part.any() else None
 
     @property
@@ -357,7 +369,10 @@ class SceneTracker:
         given = None if detections is None else detections.class_id
         if given is not None and len(given) and not 0 <= min(given) <= max(given) < len(self._is_part):
             raise InputError(f"class_id must be 0..{len(self._is_part) - 1} of the hierarchy, got {list(given)}")
-        (result,) = self.tracker.step(frame, detections, features=features)
+        may_start = None
+        if detections is not None and detections.confidence is not None and given is not None:
+            may_start = np.asarray(detections.confidence) >= self._start[np.asarray(given, np.int64)]
+        (result,) = self.tracker.step(frame, detections, features=features, may_start=may_start)
         rows = result.detections
         ids = np.asarray(rows.tracker_id, np.int64)
         rows.data["parent_id"] = np.full(len(rows), -1, np.int64)
@@ -377,7 +392,7 @@ class SceneTracker:
             rows.data["parent_id"] = found.parent_ids
         panoptic = rows.metadata.pop(PANOPTIC, None)
         if panoptic is not None:
-            segments = rows.data.pop(SEGMENT, np.zeros(0, np.int64))
+            segments = np.asarray(rows.data.pop(SEGMENT, np.zeros(0, np.int64)))
             result.extras = {**result.extras, PANOPTIC: _with_identities(panoptic, segments, ids)}
         return [result]
 

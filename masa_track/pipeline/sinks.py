@@ -18,9 +18,12 @@ from tqdm import tqdm
 
 from masa_track.contracts import Frame, FrameResult
 from masa_track.formats.jsonl import JsonLinesWriter
+from masa_track.formats.panoptic import JSON_NAME, remove_pictures
 from masa_track.formats.tracks import TrackWriters
+from masa_track.parts.scene import SceneTracker
 from masa_track.pipeline.counting import Counter, CountsWriter
 from masa_track.pipeline.job import Job, Outcome
+from masa_track.pipeline.scenes import PanopticSink, stuff_of
 from masa_track.pipeline.stages import Broken, Done
 from masa_track.pipeline.tentative import TentativeRows
 from masa_track.report.report import RESULT_FILES, ReportBuilder
@@ -34,6 +37,7 @@ RESULTS = (
     "report.html",
     *RESULT_FILES,
     "counts.csv",
+    JSON_NAME,
     STORE_NAME,
     "online.json",
 )  # in the order in which they are listed
@@ -324,6 +328,10 @@ class Sinks:
             self._lines = None if job.lines is None else LinesSink(job.lines, outcome, self.say)
             if self._lines is not None:
                 self._sinks.insert(0, self._lines)
+            if (hierarchy := stuff_of(job.tracker)) is not None:
+                panoptic = PanopticSink(job.folder, info, hierarchy)
+                self._files.append(panoptic)
+                self._sinks.append(panoptic)
             if job.resumed is not None:
                 self._replay(job.resumed)
         except BaseException:
@@ -513,6 +521,8 @@ def close_files(
             if name != STORE_NAME and folder / name not in outcome.files:
                 with suppress(OSError):
                     (folder / name).unlink(missing_ok=True)
+                    if name == JSON_NAME:
+                        remove_pictures(folder)
 
 
 def write_report(
@@ -561,4 +571,5 @@ def info_of(job: Job) -> RunInfo:
         started=time.time(),
         version=__version__,
         facts={str(name): str(value) for name, value in job.facts.items()},
+        parts=isinstance(job.tracker, SceneTracker),
     )
