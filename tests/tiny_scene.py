@@ -41,7 +41,7 @@ def grounding_dino(folder: Path) -> Path:
     network = T.GroundingDinoForObjectDetection(T.GroundingDinoConfig(backbone_config=swin, text_config=bert, **sizes))
     for name, value in network.named_parameters():  # differences between queries and words that can be seen
         if "bbox_embed" in name or name.startswith("model.text_projection"):
-            value.data = torch.randn_like(value) * (0.5 if value.ndim > 1 else 0.1)
+            value.data = torch.randn_like(value) * 0.15
     reader = T.GroundingDinoImageProcessor(size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE})
     tokenizer = T.BertTokenizerFast(vocab={word: i for i, word in enumerate(WORDS)})
     return save(folder, network, T.GroundingDinoProcessor(reader, tokenizer))
@@ -67,8 +67,8 @@ def sam2(folder: Path) -> Path:
     torch.manual_seed(0)
     hiera = T.Sam2HieraDetConfig(
         hidden_size=16, num_attention_heads=1, image_size=[128, 128], embed_dim_per_stage=[16, 32, 64, 128],
-        num_attention_heads_per_stage=[1, 2, 4, 8], blocks_per_stage=[1, 1, 1, 1], window_size_per_stage=[8, 4, 14, 7],
-        window_positional_embedding_background_size=[7, 7], global_attention_blocks=[2, 3],
+        num_attention_heads_per_stage=[1, 2, 4, 8], blocks_per_stage=[1, 2, 3, 2], window_size_per_stage=[8, 4, 14, 7],
+        window_positional_embedding_background_size=[7, 7], global_attention_blocks=[4, 5],
     )  # fmt: skip
     vision = T.Sam2VisionConfig(
         backbone_config=hiera, backbone_channel_list=[128, 64, 32, 16],

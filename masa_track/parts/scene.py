@@ -342,6 +342,10 @@ class SceneTracker:
         self.tracker, self.hierarchy, self.model = tracker, hierarchy, tracker.model
         self._is_part = np.array([node.kind == "part" for node in hierarchy.nodes])
         self._appearance = appearance
+        if hierarchy.labels("stuff") and getattr(tracker.options, "first_id", 1) < 1:
+            raise InputError(
+                "first_id must be 1 or more where there is stuff, as 0 is no segment in panoptic maps, got 0"
+            )
         usual = tracker.options.track_activation_threshold if start_score is None else start_score
         self._start = np.array([usual if node.threshold is None else node.threshold for node in hierarchy.nodes])
         own = [node.threshold for node in hierarchy.nodes if node.kind == "part" and node.threshold is not None]
