@@ -13,10 +13,12 @@ import pytest
 import supervision as sv
 
 from masa_track.cli.main import main
+from masa_track.drawing.tracks import TrackDrawer
 from masa_track.formats.jsonl import JsonLinesWriter
 from masa_track.formats.rows import part_fields
 from masa_track.formats.run import read_run
 from masa_track.formats.tracks import TrackWriters
+from masa_track.report.report import ReportBuilder
 from masa_track.runs.postprocess import postprocess
 from masa_track.runs.rows import detection_arrays, detections_of
 
@@ -143,3 +145,46 @@ def test_eval_scores_parts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["eval", str(truth), str(found), "--metrics", "parts,hota"]) == 2
     assert "stands alone" in capsys.readouterr().err
     assert main(["eval", str(truth), str(found), "--metrics", "parts", "--stride", "2"]) == 2
+
+
+def test_the_drawing_shows_the_tree() -> None:
+    """A part has a light shade of its thing's colour, and a line to its middle."""
+    picture = np.zeros((100, 200, 3), np.uint8)
+    rows = scene(20)
+    rows.xyxy[2] = 25, 60, 35, 80
+    with_parts = TrackDrawer(200, 100, 10, NAMES).draw(picture, rows)
+    things = rows[:2]
+    without = TrackDrawer(200, 100, 10, NAMES).draw(picture, things)  # type: ignore[arg-type]
+    changed = (with_parts != without).any(axis=2)
+    assert changed[60:80, 25].all()  # the left side of the head
+    assert changed[52:70, 31:40].any(axis=1).all()  # from its middle (30, 70) to that of its person (40, 50)
+    assert not changed[:, 75:].any()
+    color, thing = with_parts[62, 25].astype(int), without[85, 20].astype(int)
+    assert (color >= thing).all()
+    assert (color > thing).any()
+    rows.data["parent_id"] = np.array([-1, -1, 999, HEAD, -1])  # its parent is not in this frame
+    assert (TrackDrawer(200, 100, 10, NAMES).draw(picture, rows)[62, 25] != color).any()
+
+
+def test_the_drawing_tints_stuff() -> None:
+    picture = np.full((100, 200, 3), 100, np.uint8)
+    numbers = np.zeros((100, 200), np.int32)
+    numbers[50:] = 16_000_001
+    drawn = TrackDrawer(200, 100, 10, NAMES).draw_stuff(picture, numbers, {16_000_001: "road"})
+    assert (drawn[:40] == 100).all()
+    assert (drawn[60:90, :20] != 100).any(axis=2).all()
+    assert (picture == 100).all()
+
+
+def test_the_report_lists_parts_below_their_things(tmp_path: Path) -> None:
+    report = ReportBuilder("clip", "", 200, 100, 10.0, NAMES)
+    other = scene(0)
+    other.tracker_id = np.array([9, 8, HEAD + 5, HAND + 5, -1])
+    other.data["parent_id"] = np.array([-1, -1, 9, 9, -1])
+    report.add(1, 0.1, None, scene())
+    report.add(2, 0.2, None, other)
+    report.write(tmp_path / "report.html", {})
+    page = (tmp_path / "report.html").read_text()
+    places = [page.index(f'href="#track-{i}"') for i in (7, HEAD, HAND, 8, 9, HEAD + 5, HAND + 5)]
+    assert places == sorted(places)
+    assert "person head of #7" in page

@@ -67,11 +67,11 @@ def read_persons(folder: Path, height: int) -> tuple[Hierarchy, list[Person]]:
         of_image.setdefault(one["image_id"], []).append(one)
     persons = []
     for image in content["images"]:
-        picture = cv2.imread(str(folder / "images" / image["file_name"]))
+        picture = read_picture(folder / "images" / image["file_name"])
         rows = of_image[image["id"]]
         masks = [decode_mask(compressed(row["segmentation"], picture.shape[:2])) for row in rows]
         whole = next(i for i, row in enumerate(rows) if names[row["category_id"]] == "whole_person")
-        x1, y1, x2, y2 = mask_box(masks[whole]).astype(int)
+        x1, y1, x2, y2 = around(masks[whole]).astype(int).tolist()
         size = max(1, round((x2 - x1) * height / (y2 - y1))), height
 
         def small(mask: np.ndarray, box: tuple[int, ...] = (x1, y1, x2, y2), to: tuple[int, int] = size) -> np.ndarray:
@@ -85,6 +85,21 @@ def read_persons(folder: Path, height: int) -> tuple[Hierarchy, list[Person]]:
         ]
         persons.append(Person(small(picture), small(masks[whole]).astype(bool), parts))
     return hierarchy, persons
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) BGR."""
+    picture = cv2.imread(str(path))
+    if picture is None:
+        raise SystemExit(f"{path} cannot be read")
+    return np.asarray(picture, np.uint8)
+
+
+def around(mask: np.ndarray) -> np.ndarray:
+    """(4,) the box of a mask that is not empty."""
+    box = mask_box(mask)
+    assert box is not None
+    return box
 
 
 def film(persons: list[Person], background: np.ndarray, frames: int, rng: np.random.Generator) -> list[Shot]:
@@ -137,7 +152,7 @@ def _shot(
             own = whole & seen
             if own.sum() >= max(_LEAST_PIXELS, _LEAST_SHARE * small.sum()):
                 rows.append((label, own, 100 * (i + 1) + k, i))
-    boxes = np.array([mask_box(mask) for _, mask, _, _ in rows], np.float32).reshape(-1, 4)
+    boxes = np.array([around(mask) for _, mask, _, _ in rows], np.float32).reshape(-1, 4)
     labels, ids, parents = (np.array([row[i] for row in rows], np.int64) for i in (0, 2, 3))
     truth = PartFrame(boxes, np.ones(len(rows)), labels, ids, parents, labels > 0)
     kept = (labels == 0) | (rng.random(len(rows)) > 0.1)
@@ -302,7 +317,7 @@ def main() -> None:
     totals = {name: PartScores() for name in args.methods}
     for number in range(args.films):
         chosen = [persons[i] for i in rng.choice(len(persons), args.persons, replace=False)]
-        background = cv2.imread(str(backgrounds[int(rng.integers(len(backgrounds)))]))
+        background = read_picture(backgrounds[int(rng.integers(len(backgrounds)))])
         shots = film(chosen, cv2.resize(background, (WIDTH, HEIGHT)), args.frames, rng)
         for name in args.methods:
             results = METHODS[name](hierarchy, shots)

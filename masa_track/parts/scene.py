@@ -350,6 +350,8 @@ class SceneTracker:
         self._start = np.array([usual if node.threshold is None else node.threshold for node in hierarchy.nodes])
         own = [node.threshold for node in hierarchy.nodes if node.kind == "part" and node.threshold is not None]
         part_options.setdefault("track_activation_threshold", min([SCORE, *own]))
+        if appearance:
+            part_options.setdefault("prior", getattr(tracker.model, "prior", None))
         self.parts = PartTracker(hierarchy, use_appearance=appearance, **part_options) if self._is_part.any() else None
 
     @property

@@ -292,7 +292,7 @@ class Pipeline:
             self.model, recipe.preset, camera_motion=recipe.camera_motion, prior=recipe.prior, **own
         )
         if self.scene is not None:
-            tracker = SceneTracker(tracker, self.scene.hierarchy, start_score)
+            tracker = SceneTracker(tracker, self.scene.hierarchy, start_score, own.get("use_appearance", True))
             own.pop("classes")
         if recipe.masklets is not None:
             from masa_track.masklets.loading import open_propagator

@@ -20,7 +20,7 @@ from masa_track.contracts import Frame, FrameResult
 from masa_track.formats.jsonl import JsonLinesWriter
 from masa_track.formats.panoptic import JSON_NAME, remove_pictures
 from masa_track.formats.tracks import TrackWriters
-from masa_track.parts.scene import SceneTracker
+from masa_track.parts.scene import PANOPTIC, SceneTracker
 from masa_track.pipeline.counting import Counter, CountsWriter
 from masa_track.pipeline.job import Job, Outcome
 from masa_track.pipeline.scenes import PanopticSink, stuff_of
@@ -252,13 +252,18 @@ class DrawnSink:
 
     def __init__(self, job: Job, targets: Sequence[DrawnTarget]) -> None:
         self._drawer, self._targets, self._counter = job.drawer(), targets, job.counter
+        self._names = job.class_names
 
     def write(self, result: FrameResult) -> None:
         """See :class:`Sink`."""
         if result.frame.image is None or not self._targets:
             return
         corner = str(result.extras.get("corner", ""))
-        drawing = self._drawer.draw(result.frame.image, result.detections, result.extras.get("lost"), corner)
+        picture, panoptic = result.frame.image, result.extras.get(PANOPTIC)
+        if panoptic is not None:
+            stuff = {n: self._names.get(one.label, "") for n, one in panoptic.segments.items() if one.identity < 0}
+            picture = self._drawer.draw_stuff(picture, panoptic.numbers, stuff)
+        drawing = self._drawer.draw(picture, result.detections, result.extras.get("lost"), corner)
         if self._counter is not None:
             self._counter.draw(drawing)
         for target in self._targets:
