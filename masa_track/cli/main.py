@@ -47,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
         demo,
         eval,
         export,
+        find,
         models,
         proposals,
         recover,
@@ -66,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (track, segment, vos, recover, eval, export, demo, models, convert, proposals, tune, verify):
+    for module in (track, segment, vos, recover, eval, export, find, demo, models, convert, proposals, tune, verify):
         module.add_parser(commands)
     return parser
 
