@@ -157,3 +157,17 @@ def test_parts_of_other_things_cover_nothing() -> None:
         seen.groups = np.array([1, 2, 3, 4])
         one.update(seen)
     assert min(one.gallery().counts[:2]) > 1
+
+
+def test_a_person_that_becomes_half_hidden_keeps_its_parts() -> None:
+    """Its box shrinks to the visible half at once, so the hands have other places in it, but not in the picture."""
+    tracker = PartTracker(TREE)
+    hands = [(HAND, (62, 90, 72, 110), -1), (HAND, (84, 90, 94, 110), -1)]
+    before = [step(tracker, number, [(PERSON, (0, 0, 100, 200), 7), *hands]) for number in range(1, 20)][-1]
+    other = PartTracker(TREE)
+    other.load_state_dict(tracker.state_dict())
+    for one in (tracker, other):
+        after = step(one, 20, [(PERSON, (55, 0, 100, 200), 7), *hands])
+        assert after.identities.tolist() == before.identities.tolist()
+    late = step(tracker, 40, [(PERSON, (0, 0, 100, 200), 7), *hands])
+    assert late.identities[0] == 7

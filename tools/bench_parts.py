@@ -281,7 +281,7 @@ def scored(shots: list[Shot], results: list[tuple[np.ndarray, np.ndarray]]) -> P
 
 
 def draw(path: Path, hierarchy: Hierarchy, shots: list[Shot], results: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    """A frame with the tree: persons, and the largest of their parts."""
+    """A frame with the tree, twice as large: persons, and the largest of their parts."""
     import supervision as sv
 
     shot, (ids, parents) = shots[-1], results[-1]
@@ -291,13 +291,14 @@ def draw(path: Path, hierarchy: Hierarchy, shots: list[Shot], results: list[tupl
     names = {i: hierarchy.title(i) for i in range(len(hierarchy.nodes))}
     part = np.array([hierarchy.nodes[i].name if i else "" for i in labels[rows]], object)
     detections = sv.Detections(
-        shot.found.boxes[rows],
-        mask=shot.masks[rows],
+        2 * shot.found.boxes[rows],
+        mask=shot.masks[rows].repeat(2, axis=1).repeat(2, axis=2),
         class_id=labels[rows],
         tracker_id=ids[rows],
         data={"parent_id": parents[rows], "part": part},
     )
-    cv2.imwrite(str(path), TrackDrawer(WIDTH, HEIGHT, FPS, names).draw(shot.picture, detections))
+    picture = cv2.resize(shot.picture, (2 * WIDTH, 2 * HEIGHT), interpolation=cv2.INTER_CUBIC)
+    cv2.imwrite(str(path), TrackDrawer(2 * WIDTH, 2 * HEIGHT, FPS, names).draw(picture, detections))
 
 
 def main() -> None:

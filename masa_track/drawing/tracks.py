@@ -110,9 +110,10 @@ class TrackDrawer:
         trace = self._traces.trace  # supervision prunes by frames that held a track; forget by elapsed frames
         recent = trace.frame_id > trace.current_frame_id - self._trace_frames
         trace.frame_id, trace.xy, trace.tracker_id = trace.frame_id[recent], trace.xy[recent], trace.tracker_id[recent]
-        if len(rows) and rows.mask is not None:
-            self._masks.annotate(picture, rows)
-        self._traces.annotate(picture, cast(sv.Detections, rows[~part_rows(rows)]))
+        things = cast(sv.Detections, rows[~part_rows(rows)])
+        if len(things) and things.mask is not None:
+            self._masks.annotate(picture, things)
+        self._traces.annotate(picture, things)
         if len(rows) == 0:
             return
 
