@@ -20,8 +20,8 @@ from masa_track.parts.hierarchy import Hierarchy
 LEAST_SHARE = 0.5
 FIRST_PART_ID = 1_000_000
 # A thing that becomes partly hidden has another box, which moves its parts in its coordinates; in the picture they
-# stay. A part that overlaps its place in the frame before gets up to so many nats for its identity: 29 identity switches
-# became 21 on the films of `tools/bench_parts.py --films 2 --frames 60`; 40 nats gave 27.
+# stay. A part that overlaps its place in the frame before gets up to so many nats for its identity: 29 switches of
+# identities became 21 on the films of `tools/bench_parts.py --films 2 --frames 60`; 40 nats gave 27.
 CONTINUITY_SECONDS, CONTINUITY_IOU, CONTINUITY_NATS = 0.25, 0.3, 15.0
 _SIDE = 1000.0  # a parent's width and height in the coordinates of its parts
 # Options of the associator of parts. A part stays in its parent: it does not leave, there is no border, and no cut.
