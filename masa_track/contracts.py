@@ -68,6 +68,8 @@ class Observation:
         may_start: (N,) bool, rows that may start or confirm a track; None: all. False for rows that only a masklet
             observed.
         hints: (row, identity, log-odds) that are added to the pair's sum.
+        mask_overlaps: (row, identity, IoU, confidence): the IoU of the row's mask with the one that is expected of the
+            track, and the probability that this one is right. The preset ``default`` makes log-odds of them.
         pins: (N,) int64: -1 free, -2 must start a track, 0 or more must be this identity, even one that was forgotten.
         forbidden: (row, identity) pairs that must not be.
         groups: (N,) int64; a row only takes tracks of its group. None: one group.
@@ -88,6 +90,7 @@ class Observation:
     detector_ran: bool = True
     may_start: np.ndarray | None = None
     hints: Sequence[tuple[int, int, float]] = ()
+    mask_overlaps: Sequence[tuple[int, int, float, float]] = ()
     pins: np.ndarray | None = None
     forbidden: Sequence[tuple[int, int]] = ()
     groups: np.ndarray | None = None
@@ -432,6 +435,47 @@ class ResultStage(Protocol):
         ...
 
 
+class ReferrerSession(Protocol):
+    """Scores tracks for some sentences while a video is read."""
+
+    def add(self, frames: Sequence[Frame], tracks: Sequence[sv.Detections]) -> None:
+        """Adds the scores of the tracks in a window.
+
+        Args:
+            frames: T frames with their pictures.
+            tracks: of each frame, with ``tracker_id``.
+        """
+        ...
+
+    def scores(self) -> Mapping[int, np.ndarray]:
+        """(S,) scores in 0..1 by identity, one for each sentence."""
+        ...
+
+    def answer(self, sentence: int) -> tuple[int | None, float]:
+        """The identity that a sentence means, None below the threshold; and its score less that of the second."""
+        ...
+
+
+class Referrer(Protocol):
+    """A model that says which track a sentence means.
+
+    Attributes:
+        window: frames that it takes at once.
+        stride_seconds: between two of these frames.
+    """
+
+    window: int
+    stride_seconds: float
+
+    def open(self, sentences: Sequence[str]) -> ReferrerSession:
+        """A session for these sentences, which are given to the model unchanged.
+
+        Raises:
+            InputError: a sentence cannot be used.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Prompt:
     """What shows an object in one frame. A mask stands alone; a box and points may come together.
@@ -460,12 +504,15 @@ class MaskletFrame:
         masks: K masks as supervision's ``CompactMask``; they do not overlap, candidates excepted.
         object_logits: (K,) float32 log-odds that the object is visible; its mask is empty where they are below 0.
         predicted_iou: (K,) float32, 0..1, the IoU with the true mask that is expected.
+        logits: (K, h, w) float32 mask logits at the resolution of the network, above 0 on the object, before objects
+            compete for pixels. None: the propagator has none.
     """
 
     ids: np.ndarray
     masks: Any
     object_logits: np.ndarray
     predicted_iou: np.ndarray
+    logits: np.ndarray | None = None
 
     @property
     def confidence(self) -> np.ndarray:
@@ -506,7 +553,9 @@ class MaskPropagator(Protocol):
         """Writes the proposed frame to the memory.
 
         Args:
-            masks: by identity, (H, W) bool or RLE, instead of the proposed ones, e.g. after they were cleaned.
+            masks: by identity, (H, W) bool or RLE, instead of the proposed ones, e.g. after they were cleaned. A
+                propagator that gives :attr:`MaskletFrame.logits` also takes (h, w) float32 logits of any resolution.
+                Objects that were prompted in this frame keep the prompted mask where they are left out.
 
         Raises:
             InputError: no frame is proposed, or a mask cannot be used; the memory is as it was then.
@@ -525,6 +574,14 @@ class MaskPropagator(Protocol):
         """Bytes of the memory of all objects."""
         ...
 
+    def most_bytes_per_object(self) -> int:
+        """The most bytes that one object takes in this memory, whatever the length of the video; 0 without objects."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Free bytes where this memory lies: of the computer, or of the GPU; None where that is not known."""
+        ...
+
     def reset(self) -> None:
         """Forgets everything, for another video."""
         ...
@@ -539,4 +596,103 @@ class MaskPropagator(Protocol):
         Raises:
             InputError: the state does not fit; the memory is as it was then.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class Exemplar:
+    """A box that shows what is looked for, or what is not.
+
+    Attributes:
+        box: (4,) xyxy pixels of its picture.
+        positive: False: what is in the box is not an instance of the phrase.
+        frame: number of the frame that the box is in; it counts from that frame on. Not used where there is an
+            ``image``.
+        phrase: whose instances it shows; None: those of the first phrase.
+        image: (H, W, 3) BGR uint8, another picture than one of the video; it counts from the next frame on.
+    """
+
+    box: np.ndarray | Sequence[float]
+    positive: bool = True
+    frame: int = 1
+    phrase: str | None = None
+    image: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class ConceptFrame:
+    """The instances of one phrase in one picture, before suppression, the order is the model's.
+
+    Attributes:
+        boxes: (N, 4) float32 xyxy pixels of the picture.
+        scores: (N,) float32, presence x local score.
+        local_scores: (N,) float32, 0..1: the score of each instance if the phrase is in the picture.
+        logits: (N, h, w) float32 mask logits at the resolution of the network, that of ``MaskletFrame.logits``.
+        presence: probability that the phrase is in the picture at all.
+        semantic: (h, w) float32 logits of all pixels of the phrase; None where it was not asked for.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    local_scores: np.ndarray
+    logits: np.ndarray
+    presence: float
+    semantic: np.ndarray | None = None
+
+
+class ConceptModel(Protocol):
+    """Finds the instances of a phrase or of exemplars, and carries their masks."""
+
+    @property
+    def key(self) -> str:
+        """Names the model, its weights and its dtype, as :attr:`Embedder.key`."""
+        ...
+
+    def check_phrase(self, phrase: str) -> None:
+        """Checks a phrase before any work.
+
+        Raises:
+            InputError: it is empty, or longer than the model takes.
+        """
+        ...
+
+    def encode(self, images: Sequence[np.ndarray]) -> list[Features]:
+        """Runs the vision encoder once for each (H, W, 3) BGR uint8 picture, for detections and propagation."""
+        ...
+
+    def encode_exemplars(self, features: Features, boxes: np.ndarray, positive: np.ndarray) -> Any:
+        """Exemplars of one picture, to be used in others.
+
+        Args:
+            features: of the picture that the boxes are in.
+            boxes: (n, 4) xyxy pixels, n >= 1.
+            positive: (n,) bool.
+        """
+        ...
+
+    def detect(
+        self,
+        features: Features,
+        phrase: str | None,
+        boxes: np.ndarray | None = None,
+        positive: np.ndarray | None = None,
+        carried: Sequence[Any] = (),
+        least_score: float = 0.5,
+        semantic: bool = False,
+    ) -> ConceptFrame:
+        """The instances in one picture.
+
+        Args:
+            features: of the picture.
+            phrase: None: exemplars alone.
+            boxes: (n, 4) xyxy pixels, exemplars in this picture.
+            positive: (n,) bool, whether each of ``boxes`` shows an instance; None: all do.
+            carried: exemplars of other pictures, of :meth:`encode_exemplars`.
+            least_score: scores must be above.
+            semantic: whether to make the semantic map.
+        """
+        ...
+
+    def propagator(self) -> MaskPropagator:
+        """A propagator without objects. It works on features of :meth:`encode` and gives logits."""
         ...

@@ -27,8 +27,12 @@ EXTRAS = {
     "gdino": (*_TORCH, "transformers"),
     "transformers": (*_TORCH, "transformers"),
     "masklets": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),
+    "refer": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),  # h5py where A2D-Sentences is read
+    "sam3": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),
 }
 OWN, GROUNDING_DINO = "own", "grounding-dino"  # detectors that can work on a model's backbone
+SAM3 = "sam3"  # a detector that can also track
+IDENTITIES = ("masa", "sam3", "both")  # whose identities a run with it has
 ONNX = ".onnx"
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ONNX)
 _BUILDER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

@@ -366,3 +366,46 @@ def test_speed_of_sam2(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "random, 64 x 64, float32, cpu" in lines[0]
     assert [line.split()[0] for line in lines[3:]] == ["1", "2"]
     assert all(float(value) >= 0 for line in lines[3:] for value in line.split())
+
+
+def test_memory_policies_in_scripted_scenes(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a crossing the official policy follows the look-alike; the distractor-aware one keeps the object."""
+    module = tool("bench_memory_policies")
+    assert module.score("official", "crossing", 0) < 0.5
+    assert module.score("distractor", "crossing", 0) > 0.9
+    assert module.score("official", "neighbour", 0) == 1.0
+    own, other = module.places("absence", module.EVENT)
+    assert own is None
+    assert other == (40, 40)
+
+
+def test_looks_of_concepts_have_the_measured_cosines(tool: Any) -> None:
+    bench = tool("bench_concepts")
+    rng = np.random.default_rng(0)
+    different, similar, soon, late = [], [], [], []
+    for _ in range(20):
+        vectors = bench.unit(bench.looks(rng, [0, 0, 1, 2], literal=False))
+        cosines = np.einsum("itd,jtd->ijt", vectors, vectors)
+        different += cosines[2, 3, ::20].tolist() + cosines[0, 2, ::20].tolist()
+        similar += cosines[0, 1, ::20].tolist()
+        soon += (vectors[:, :-1] * vectors[:, 1:]).sum(axis=-1).ravel().tolist()
+        late += (vectors[:, :-50] * vectors[:, 50:]).sum(axis=-1).ravel().tolist()
+    assert np.mean(different) == pytest.approx(0.2, abs=0.04)
+    assert np.std(different) == pytest.approx(0.13, abs=0.02)
+    assert np.mean(similar) == pytest.approx(0.45, abs=0.05)
+    assert 0.6 < np.mean(soon) < 0.78
+    assert np.mean(late) == pytest.approx(0.47, abs=0.04)
+
+
+@pytest.mark.slow
+def test_appearance_mends_returns_of_concepts(tool: Any) -> None:
+    bench = tool("bench_concepts")
+    module = bench.scripted()
+    counted = {}
+    for appearance in (False, True):
+        world, shown = bench.world_of(module, np.random.default_rng([3, 0]), "returns", False)
+        embedder = module.Looks(world) if appearance else None
+        counted[appearance] = bench.errors_of(world, shown, embedder, bench.IdentityOptions())
+    assert counted[False]["appearances"] == sum(len(parts) for parts in shown)
+    assert counted[False]["new"] == counted[False]["returns"] > 2
+    assert counted[True]["new"] + counted[True]["wrong"] < counted[False]["new"] / 2

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import supervision as sv
 import torch
+from sam3_networks import image_model
 from tiny_grounding import tiny_embedder, tiny_text_detector
 
 import masa_track
@@ -70,6 +71,12 @@ def torchvision() -> CocoDetector:
     return detector
 
 
+def sam3() -> Any:
+    from masa_track.masklets.concept_detector import Sam3Detector
+
+    return Sam3Detector(image_model(), ["red car", "dog"], least_score=0.2)
+
+
 BUILDERS: dict[str, Callable[[], Any]] = {
     "own": own,
     "nanodet": nanodet,
@@ -77,6 +84,7 @@ BUILDERS: dict[str, Callable[[], Any]] = {
     "motion": MotionDetector,
     "torchvision": torchvision,
     "text": text,
+    "sam3": sam3,
 }
 
 

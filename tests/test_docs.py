@@ -224,6 +224,8 @@ def only_parsed(args: argparse.Namespace) -> bool:
         return False
     if args.command == "proposals":
         return args.sam is not None
+    if args.command == "refer":
+        return args.referrer is not None or args.model is not None
     if args.command == "eval":
         return args.gt in OTHERS_FILES
     if args.command == "export":

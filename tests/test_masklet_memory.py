@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from masa_track.masklets.memory import (
     ObjectMemory,
     OfficialPolicy,
     Selection,
+    VisiblePolicy,
     attended,
     find_policy,
     has_rival,
@@ -159,3 +161,42 @@ def test_motion_aware_choice_of_a_candidate() -> None:
 def test_an_unknown_policy() -> None:
     with pytest.raises(InputError, match="did you mean 'distractor'"):
         find_policy("distractors")
+
+
+def test_visible_choice() -> None:
+    """Frames in which the object was visible, however long ago, and the last one; the oldest gives no pointer."""
+    hidden = {n: {"score": -5.0} for n in range(20, 31)} | {10: {"quality": 0.005}}
+    kept = memory([1], list(range(2, 31)), changed=hidden)
+    found = VisiblePolicy().select(kept, 31)
+    assert frames(found) == [(6, 1), (5, 15), (4, 16), (3, 17), (2, 18), (1, 19), (0, 30)]
+    last = [30, *range(19, 10, -1), *range(9, 3, -1)]
+    assert distances(found) == [(30, 1), *((rank, n) for rank, n in enumerate(last[:-1], 1))]
+
+
+def test_visible_choice_of_few_frames() -> None:
+    found = VisiblePolicy().select(memory([1], []), 2)
+    assert frames(found) == [(6, 1)]  # frame 1 is attended to once
+    assert distances(found) == [(1, 1)]
+    found = VisiblePolicy().select(memory([1], [2, 3]), 4)
+    assert frames(found) == [(6, 1), (1, 2), (0, 3)]
+    assert distances(found) == [(3, 1), (1, 3)]
+    found = VisiblePolicy().select(memory([9], [8, 7]), 6, reverse=True)
+    assert frames(found) == [(6, 9), (1, 8), (0, 7)]
+
+
+def test_visible_choice_needs_no_more_than_it_says() -> None:
+    """The same choice from what is kept, whatever was visible, and no more of it however long the video."""
+    rng, policy = np.random.default_rng(0), VisiblePolicy()
+    everything, kept = memory([1], []), memory([1], [])
+    for number in range(2, 120):
+        made = entry(number, score=5.0 if rng.random() < 0.4 + 0.5 * (number < 60) else -5.0)
+        everything.ordinary[number] = kept.ordinary[number] = made
+        needed = policy.needed(kept.ordinary, number)
+        kept.ordinary = {
+            n: replace(e, memory=e.memory if needed[n] else None) for n, e in kept.ordinary.items() if n in needed
+        }
+        one, other = (policy.select(m, number + 1) for m in (everything, kept))
+        assert frames(one) == frames(other)
+        assert distances(one) == distances(other)
+        assert len(kept.ordinary) <= 16
+        assert sum(e.memory is not None for e in kept.ordinary.values()) <= 7

@@ -301,6 +301,7 @@ def test_a_run_that_goes_on_keeps_the_parts(tmp_path: Path) -> None:
         (["--parts-by", "votes"], "--parts-by votes takes parts from masks"),
         (["--preset", "tao"], "need --preset default"),
         (["--masklets", "flow"], "--masklets does not go"),
+        (["--detector", "sam3", "--identities", "masa"], "sam3"),
         (["--text", "person[head"], 'a "\\[" is not closed'),
         (["--text", "person[head]", "--stuff", "person", "--stuff-model", "x"], "a thing or stuff"),
         (["--stuff", "road", "--stuff-model", "x", "--resume"], "--resume is for tracking without stuff"),

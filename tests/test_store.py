@@ -483,3 +483,9 @@ def test_a_record_that_gets_damaged_while_it_is_written_is_a_fault_of_the_disk(t
     path.write_bytes(content)
     with pytest.raises((OSError, InputError), match=r"malformed|damaged"), open_store(path, write=True) as held:
         held.forget_after(10)
+
+
+def test_presence_comes_back(store: RunStore) -> None:
+    store.append(None, result(1, rows(), extras={"presence": {"a dog": 0.25}}))
+    store.append(None, result(2, rows()))
+    assert [one.extras for one in store.results()] == [{"presence": {"a dog": 0.25}}, {}]

@@ -367,3 +367,13 @@ def test_write_text_is_all_or_nothing(tmp_path, monkeypatch):
         write_text(tmp_path / "a", "second")
     assert os.listdir(tmp_path) == ["a"]
     assert (tmp_path / "a").read_text(encoding="utf-8") == "first \u00fc"
+
+
+def test_presence_stands_with_the_image(tmp_path):
+    with TrackWriters(tmp_path, "clip", 64, 48) as writers:
+        writers.write(1, "1.jpg", frame([]), None, {"a dog": 0.123456, "cat\x00": 1.0})
+        writers.write(2, "2.jpg", frame([1]))
+    images = json.loads((tmp_path / "tracks.json").read_text())["images"]
+    assert images[0]["presence"] == {"a dog": 0.1235, "cat\ufffd": 1.0}
+    assert "presence" not in images[1]
+    assert read_run(tmp_path).presence == ({"a dog": 0.1235, "cat\ufffd": 1.0}, {})

@@ -18,7 +18,7 @@ _DESCRIPTION = """\
 Scores tracks against the truth: HOTA with its parts DetA (detection), AssA (association) and LocA
 (localisation), MOTA, IDF1, identity switches (IDSW), false positives (FP) and misses (FN). For objects
 of many classes: TETA with its parts LocA (localisation), AssocA (association) and ClsA (classification).
-For masks: J, F and J&F as DAVIS defines them."""
+For masks: J, F and J&F as DAVIS defines them. For sentences: the scores of referring segmentation."""
 
 _EPILOG = """\
 GT and TRACKS are MOTChallenge text or json. Text has one row for each box:
@@ -48,6 +48,10 @@ computed from the summed counts of all sequences; it is not their mean.
 With --metrics jf, GT and TRACKS are folders of masks: NAME.png with a palette or in grey, whose values are
 object numbers (or OBJECT/NAME.png, as in SA-V), of one sequence, or of several in folders of their names.
 Objects are those of the first picture of GT; its first and last frame are not scored; 255 is background.
+
+With --metrics refer, GT and TRACKS hold what sentences select, each sample a picture and a sentence: precision at
+IoU .5 to .9, overall and mean IoU, mAP and J&F. They are COCO json with one annotation an image (segmentation or
+bbox) and a list of COCO results with scores, or folders VIDEO/EXPRESSION/FRAME.png, as Refer-YouTube-VOS has them.
 
 With --metrics panoptic, GT and TRACKS are json of panoptic maps as of COCO or VIPSeg, with the pictures in the folder
 of the same name, or folders with panoptic.json, as of `masa-track track --stuff`: PQ, VPQ over windows of 1 to 4
@@ -85,8 +89,8 @@ def add_parser(commands: Any) -> None:
         "--metrics",
         default="hota,clear,idf1",
         metavar="NAMES",
-        help="any of hota, clear, idf1, teta, separated by commas; or jf for masks, panoptic for "
-        "panoptic or label maps, parts for parts of things (default: %(default)s)",
+        help="any of hota, clear, idf1, teta, separated by commas; or jf for masks, refer for what sentences select, "
+        "panoptic for panoptic or label maps, parts for parts of things (default: %(default)s)",
     )
     parser.add_argument(
         "--exhaustive",
@@ -158,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
 
     sequences = None if args.sequences is None else parse_sequences(args.sequences)
     metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
-    if "jf" in metrics:
+    if "jf" in metrics or "refer" in metrics:
         return _run_masks(args, metrics, sequences)
     if {"panoptic", "parts"} & set(metrics):
         return _run_segments(args, metrics, sequences)
@@ -200,15 +204,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_masks(args: argparse.Namespace, metrics: list[str], sequences: Sequence[str] | None) -> int:
-    """Scores folders of masks."""
+    """Scores folders of masks, or what sentences selected."""
     from masa_track.evaluation.davis import evaluate_masks
+    from masa_track.evaluation.refer import evaluate_referring
 
-    if metrics != ["jf"]:
-        raise InputError(f"--metrics jf is for masks and stands alone, got {args.metrics}: score the others apart")
+    kind = "refer" if "refer" in metrics else "jf"
+    if metrics != [kind]:
+        raise InputError(f"--metrics {kind} is for masks and stands alone, got {args.metrics}: score the others apart")
+    if kind == "refer" and sequences is not None:
+        raise InputError("--sequences is not for --metrics refer, which scores all of GT: leave it out")
     if args.per_class:
-        raise InputError("--per-class is not for --metrics jf, whose rules are fixed: leave it out")
-    _check_fixed(args, "jf")
-    evaluation = evaluate_masks(args.gt, args.tracks, sequences)
+        raise InputError(f"--per-class is not for --metrics {kind}, whose rules are fixed: leave it out")
+    _check_fixed(args, kind)
+    referring = evaluate_referring(args.gt, args.tracks) if kind == "refer" else None
+    evaluation = referring or evaluate_masks(args.gt, args.tracks, sequences)
     print(evaluation.table())
     if args.json is not None:
         _write_json(args.json, evaluation.as_dict())

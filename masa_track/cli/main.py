@@ -45,12 +45,14 @@ def build_parser() -> argparse.ArgumentParser:
     from masa_track.cli import (
         convert,
         demo,
+        detect,
         eval,
         export,
         find,
         models,
         proposals,
         recover,
+        refer,
         segment,
         track,
         tune,
@@ -67,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (track, segment, vos, recover, eval, export, find, demo, models, convert, proposals, tune, verify):
+    first = (track, detect, segment, vos, refer, recover, eval, export, find, demo)
+    for module in (*first, models, convert, proposals, tune, verify):
         module.add_parser(commands)
     return parser
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from masa_track.cli.arguments import Default, path, path_text
+from masa_track.cli.arguments import Default, add_exemplars, path, path_text
 from masa_track.cli.counts import check_counts
 from masa_track.cli.masa_config import apply_masa_config
 from masa_track.cli.summary import summary
@@ -21,6 +21,8 @@ from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
 from masa_track.parts.scene import PARTS_BY
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
+from masa_track.registry import IDENTITIES, SAM3
+from masa_track.tracker import POOLS
 
 if TYPE_CHECKING:
     from masa_track.encoders.base import BaseEmbedder
@@ -60,6 +62,8 @@ examples:
   masa-track track zoo.mp4 --masa-config masa_r50_plug_and_play.py --checkpoint masa_r50.pth --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
+  masa-track track zoo.mp4 --detector sam3 --text "a yellow minion. a dog" --out runs/zoo
+  masa-track track zoo.mp4 --detector sam3 --exemplar 12:10,20,60,90 --negative-exemplar 12:5,5,30,40 --out runs/zoo
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --out runs/street
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --offline --out runs/street
   masa-track track street.mp4 --detector ultralytics:yolo11n.pt --nms 0.5 --post demo --out runs/street
@@ -124,7 +128,8 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="a detector: 'nanodet' (the default; COCO's classes), 'own' (the detection head of --model: any object, "
         "without a name), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
-        "ultralytics:FILE, torchvision:NAME (a COCO detector), or mmdet:CONFIG:CHECKPOINT",
+        "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'sam3' (what --text names "
+        "or --exemplar shows, with masks; sam3:FOLDER for weights in a folder)",
     )
     boxes.add_argument(
         "--classes",
@@ -179,6 +184,13 @@ def add_parser(commands: Any) -> None:
         default=PARTS_BY[0],
         help="with parts and --masks: a part is the mask in its box (boxes), the masks in its thing that vote for it "
         "(votes), or the mask at points of its box (points) (default: %(default)s)",
+    )
+    add_exemplars(boxes)
+    boxes.add_argument(
+        "--identities",
+        choices=IDENTITIES,
+        help="with --detector sam3: identities of MASA (it associates what SAM 3 detects in each frame), of sam3 (its "
+        "masklets, without appearance), or of both (its masklets; MASA recognises what returns) (default: both)",
     )
     add(
         "--model",
@@ -255,10 +267,21 @@ def add_parser(commands: Any) -> None:
         "in video.mp4 and stored as RLE in tracks.json",
     )
     add(
+        "--pool",
+        choices=POOLS,
+        help="what embeddings are made of: all that is in the box or, where a detection has a mask, what is under it "
+        "(default: mask with nano, box with other models)",
+    )
+    add(
         "--masklets",
         metavar="NAME",
         help="carry a mask of each track from frame to frame, as evidence for its identity: flow (optical flow and "
         "colours, needs no weights)",
+    )
+    add(
+        "--refine-masks",
+        action="store_true",
+        help="with --masklets: move the borders of masks to edges of the picture: for coarse masks, not for flow",
     )
     add(
         "--detect-every",
@@ -428,6 +451,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.drawing.tracks import check_line_width
     from masa_track.files import check_file, locked_folder, prepare_folder
     from masa_track.formats.joining import Numbering
+    from masa_track.masklets.exemplars import check_frames
     from masa_track.pipeline.counting import Counter, parse_line, parse_zone
     from masa_track.pipeline.http_view import HttpView, parse_http
     from masa_track.pipeline.rotation import last_part
@@ -442,6 +466,8 @@ def run(args: argparse.Namespace) -> int:
     check_counts(args, "stride", "max_frames", "batch", "detect_every")
     recipe = recipe_of(args)
     recipe.check()
+    if recipe.sam3 is not None:
+        check_concepts(args, recipe)
     chosen_dtype(recipe.precision, args.device)  # a mistake is named before the model is loaded
     post = () if args.post is None else parse_steps(args.post)
     if post and args.offline:
@@ -497,6 +523,8 @@ def run(args: argparse.Namespace) -> int:
     if stop is not None and stop < start:
         raise InputError(f"--end must not be before --start: frame {stop} is before frame {start}")
     check_outputs(args, source)
+    if recipe.sam3 is not None:
+        check_frames(recipe.concepts()[1], start, stop, args.stride, source.length)
     counter = Counter(lines, zones, (source.width, source.height)) if lines or zones else None
     boxes = None
     if recipe.detections is not None:
@@ -648,13 +676,42 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         stuff_model=args.stuff_model,
         clip=args.clip,
         parts_by=args.parts_by,
+        exemplars=tuple(args.exemplar),
+        negative_exemplars=tuple(args.negative_exemplar),
+        identities=args.identities or ("both" if is_sam3(args.detector) else "masa"),
+        truncate=args.truncate,
         classes=args.classes,
         min_score=args.min_score,
         nms=args.nms,
         masks=args.masks,
         masklets=args.masklets,
         detect_every=args.detect_every,
+        pool=args.pool,
+        refine_masks=args.refine_masks,
     )
+
+
+def is_sam3(detector: str | None) -> bool:
+    """Whether ``--detector`` names SAM 3."""
+    return detector is not None and detector.partition(":")[0] == SAM3
+
+
+def check_concepts(args: argparse.Namespace, recipe: TrackRecipe) -> None:
+    """Finds mistakes in a run with SAM 3 before anything is loaded.
+
+    Raises:
+        InputError: its files or a GPU are not there, or an option is given that it does not have.
+    """
+    from masa_track.masklets.sam3_weights import check_sam3
+
+    if args.resume and (recipe.identities != "masa" or recipe.exemplars or recipe.negative_exemplars):
+        raise InputError(
+            "--resume with --detector sam3 needs --identities masa and no exemplars: other states are not stored"
+        )
+    for option, given in (("--gallery", args.gallery), ("--show-lost", args.show_lost), ("--rotate", args.rotate)):
+        if given and recipe.identities != "masa":
+            raise InputError(f"{option} needs --identities masa, got {recipe.identities}: leave one of them out")
+    check_sam3(recipe.sam3 or "", args.device)
 
 
 def info_of_run(job: Job, source: str, recipe: TrackRecipe, model: BaseEmbedder) -> RunInfo:
@@ -771,11 +828,11 @@ def check_boxes_from(args: argparse.Namespace) -> None:
         args.detector = "nanodet"
     if args.classes is not None:
         args.classes = tuple(name.strip() for name in args.classes.split(","))
-    takes_text = args.detector is not None and args.detector.startswith("transformers:")
+    takes_text = args.detector is not None and (args.detector.startswith("transformers:") or is_sam3(args.detector))
     may_name_parts = args.text is not None and args.detector is None  # of a file; the recipe's check asks for parts
     if len(given) > 1 and not (takes_text and args.detections is None) and not may_name_parts:
         raise InputError(
-            f"{' and '.join(given)} exclude each other: give one, or --text with --detector transformers:MODEL"
+            f"{' and '.join(given)} exclude each other: give one, or --text with --detector transformers:MODEL or sam3"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from masa_track.errors import InputError, missing_extra, unknown_name
-from masa_track.registry import check_installed, is_installed
+from masa_track.registry import OWN, SAM3, check_installed, is_installed
 
 if TYPE_CHECKING:
     from masa_track.contracts import Detector
@@ -73,7 +73,7 @@ def open_detector(
         name = model
     if ":" in name:
         raise unknown_name("detector's library", library, _LIBRARIES)
-    known = ["nanodet", "motion", "own", *(f"{each}:..." for each in _LIBRARIES)]
+    known = ["nanodet", "motion", OWN, SAM3, *(f"{each}:..." for each in _LIBRARIES)]
     if not is_installed("torch"):
         lacking = missing_extra("torch", "torch", "for torchvision's detectors")
         raise InputError(f"{unknown_name('detector', name, known)}; {lacking}")

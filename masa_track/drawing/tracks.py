@@ -11,7 +11,16 @@ import supervision as sv
 
 from masa_track.drawing.colours import COLOR_BY, TRACK_COLORS
 from masa_track.errors import InputError, unknown_name
-from masa_track.formats.rows import ClassNames, class_ids, marks, part_rows, row_names, track_ids, tracked_rows
+from masa_track.formats.rows import (
+    ClassNames,
+    class_ids,
+    confidences,
+    marks,
+    part_rows,
+    row_names,
+    track_ids,
+    tracked_rows,
+)
 
 MASK_OPACITY = 0.45  # what is below a mask can still be told
 WIDEST_LINE = 1000  # pixels
@@ -30,6 +39,7 @@ class TrackDrawer:
         trace_seconds: how far back a trace goes.
         color_by: ``identity`` or ``class``, what has a colour of its own. Classes whose ids differ by 12 share one.
         line_width: pixels of boxes and traces, 1 to 1000; None: by the size of the frames.
+        scores: labels have the score in place of the identity: ``class 0.87``.
 
     Raises:
         InputError: for another ``color_by`` or ``line_width``.
@@ -44,6 +54,7 @@ class TrackDrawer:
         trace_seconds: float = 1.5,
         color_by: str = "identity",
         line_width: int | None = None,
+        scores: bool = False,
     ) -> None:
         if color_by not in COLOR_BY:
             raise unknown_name("color_by", color_by, COLOR_BY)
@@ -58,7 +69,7 @@ class TrackDrawer:
         self._palette = palette = sv.ColorPalette.from_hex(list(TRACK_COLORS))
         self._line = line
         lookup = sv.ColorLookup.CLASS if color_by == "class" else sv.ColorLookup.TRACK
-        self._by_class = color_by == "class"
+        self._by_class, self._scores = color_by == "class", scores
         self._traces = sv.TraceAnnotator(
             palette, sv.Position.CENTER, trace_length=self._trace_frames, thickness=line, color_lookup=lookup
         )
@@ -129,7 +140,11 @@ class TrackDrawer:
         for row in np.flatnonzero(filled).tolist():
             color = self._palette.by_idx(numbers[row]).as_bgr()
             _dashed(picture, rows.xyxy[row].astype(int).tolist(), color, self._line)
-        labels = [f"#{i} {name}" for i, name in zip(track_ids(rows), row_names(rows, self._class_names), strict=True)]
+        names = row_names(rows, self._class_names)
+        if self._scores:
+            labels = [f"{name} {score:.2f}" for name, score in zip(names, confidences(rows), strict=True)]
+        else:
+            labels = [f"#{i} {name}" for i, name in zip(track_ids(rows), names, strict=True)]
         rows.xyxy = self._label_places(rows.xyxy, labels, width)
         self._labels.annotate(picture, rows, labels=labels)
 

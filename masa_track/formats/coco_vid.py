@@ -242,7 +242,8 @@ class CocoVidWriter:
     the ``frame_id`` of first frames after a cut, and ``tentative`` has the boxes of tracks before they were confirmed.
     Parts have ``parent_id`` (identity of what they belong to), ``part`` and ``phrase``; see :mod:`masa_track.parts`.
     ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``. An
-    image's ``time``, where it is known, is in seconds since frame 1.
+    image's ``time``, where it is known, is in seconds since frame 1; its ``presence``, where there is one, has the
+    probability that a phrase is in the frame, by phrase.
 
     Args:
         path: the file, e.g. ``tracks.json``.
@@ -286,17 +287,27 @@ class CocoVidWriter:
             video["fps"] = float(fps)
         self._head = f'{{"info":{_json(info)},\n"videos":[{_json(video)}],\n"images":['
 
-    def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
-        """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`.
+    def write(
+        self,
+        frame_number: int,
+        file_name: str,
+        detections: sv.Detections,
+        time: float | None = None,
+        presence: Mapping[str, float] | None = None,
+    ) -> None:
+        """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`, and ``TrackWriters`` for ``presence``.
 
         Raises:
             ValueError: the number is not above that of the frame before, so the image's id would not be its own.
         """
         if frame_number <= self._last_frame:
             raise ValueError(f"frame_number must rise from 1, got {frame_number} after {self._last_frame}")
-        image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name, **self._size}
+        image: dict[str, object] = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1}
+        image |= {"file_name": file_name, **self._size}
         if time is not None:
             image["time"] = rounded_time(time)
+        if presence:
+            image["presence"] = {plain_text(phrase): round(float(value), 4) for phrase, value in presence.items()}
         pieces = self._entries(frame_number, detections, self._annotations)
         before = self._spool.size
         self._spool.append("".join(pieces))

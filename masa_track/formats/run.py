@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,7 @@ class Run:
         cuts: (C,) int64, first frames after a cut.
         tree: of each box its ``parent_id``, ``part`` and ``phrase``, as far as it has them, see
             :func:`~masa_track.formats.rows.part_fields`; empty where no box has one.
+        presence: of each frame, the probability that a phrase is in it, by phrase; empty where no frame has any.
     """
 
     path: Path
@@ -73,6 +74,8 @@ class Run:
         if not self.tree:
             return np.full(len(self.ids), -1, np.int64)
         return np.array([one.get("parent_id", -1) for one in self.tree], np.int64)
+
+    presence: tuple[Mapping[str, float], ...] = ()
 
     def tracks(self) -> Iterator[tuple[int, int, np.ndarray]]:
         """Each track's id, most frequent class (the smallest of several) and (n,) boxes' places, in order of ids."""
@@ -162,6 +165,7 @@ def read_run(path: str | Path, online: bool = False, births: bool = False) -> Ru
                 [entry.get("segmentation") for entry in entries], (int(video["height"]), int(video["width"])), file
             ),
             tree=_tree(entries),
+            presence=_presence(images),
         )
     except InputError:
         raise
@@ -187,6 +191,15 @@ def _times(images: list[Any], frames: np.ndarray, fps: float) -> np.ndarray:
     if all(image.get("time") is not None for image in images):
         return np.array([image["time"] for image in images], np.float64)
     return (frames - 1) / fps
+
+
+def _presence(images: list[Any]) -> tuple[Mapping[str, float], ...]:
+    """Of each image; empty where none has any."""
+    found = [
+        {plain_text(phrase): float(value) for phrase, value in (image.get("presence") or {}).items()}
+        for image in images
+    ]
+    return tuple(found) if any(found) else ()
 
 
 def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple[Rle | None, ...]:

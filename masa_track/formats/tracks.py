@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -67,7 +68,14 @@ class TrackWriters:
         """Where the files are after :meth:`close`."""
         return [writer.file.path for writer in self._writers]
 
-    def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
+    def write(
+        self,
+        frame_number: int,
+        file_name: str,
+        detections: sv.Detections,
+        time: float | None = None,
+        presence: Mapping[str, float] | None = None,
+    ) -> None:
         """Adds one processed frame to each file.
 
         Args:
@@ -75,6 +83,7 @@ class TrackWriters:
             file_name: the frame's name, e.g. ``000001.jpg``.
             detections: its rows, in 0-based pixels of the source; those without an identity are not written.
             time: of the frame, in seconds since frame 1; None where it is not known.
+            presence: probability that a phrase is in the frame at all, by phrase; for ``tracks.json`` alone.
 
         Raises:
             OSError: the disk is full, or the like; its ``filename`` is the result's. The files can still be closed:
@@ -82,7 +91,10 @@ class TrackWriters:
         """
         for writer in self._writers:
             try:
-                writer.write(frame_number, file_name, detections, time)
+                if writer is self._json:
+                    self._json.write(frame_number, file_name, detections, time, presence)
+                else:
+                    writer.write(frame_number, file_name, detections, time)
             except OSError as error:
                 raise OSError(error.errno, error.strerror, str(writer.file.path)) from error
 

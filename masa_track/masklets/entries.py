@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from masa_track.contracts import MaskletFrame, Prompt
+from masa_track.errors import InputError
 from masa_track.masklets.memory import NO_MOTION, Entry, ObjectMemory, OfficialPolicy, has_rival
 from masa_track.masklets.sam2 import ABSENT, MASK_LOGIT, Decoded, Maps, Sam2Network
 from masa_track.masks import compact_masks, mask_box
@@ -116,12 +117,43 @@ def with_mask(entry: Entry, mask: Tensor, network: Sam2Network, maps: Maps) -> E
     return replace(entry, mask=logits, memory=None, area=int((logits > 0).sum()))
 
 
+def check_logits(logits: np.ndarray, name: str) -> np.ndarray:
+    """(h, w) float32 logits, finite.
+
+    Raises:
+        InputError: they are of another form; ``name`` is the argument.
+    """
+    given = np.ascontiguousarray(logits, np.float32)
+    if given.ndim != 2 or not given.size or not np.isfinite(given).all():
+        raise InputError(f"{name} must be a mask, or (h, w) finite logits, got an array of shape {given.shape}")
+    return given
+
+
+def with_logits(entry: Entry, logits: Tensor) -> Entry:
+    """An entry with the given (h, w) logits as its mask; absent where none is above 0.
+
+    Its pointer stays, as officially.
+
+    Args:
+        entry: as proposed.
+        logits: of any resolution.
+    """
+    mask = logits
+    if mask.shape != entry.mask.shape:
+        mask = F.interpolate(mask[None, None], entry.mask.shape, mode="bilinear")[0, 0]
+    area = int((mask > 0).sum())
+    score = min(entry.score, -MASK_LOGIT) if not area else entry.score if entry.score > 0 else MASK_LOGIT
+    return replace(entry, mask=mask, score=score, memory=None, area=area)
+
+
 def picture_logits(mask: Tensor, size: tuple[int, int]) -> Tensor:
     """(S / 4, S / 4) logits as (H, W), for a picture of ``size`` (width, height)."""
     return F.interpolate(mask[None, None], size[::-1], mode="bilinear")[0, 0]
 
 
-def shown(ids: Sequence[int], entries: Sequence[Entry], size: tuple[int, int], overlap: bool) -> MaskletFrame:
+def shown(
+    ids: Sequence[int], entries: Sequence[Entry], size: tuple[int, int], overlap: bool, mask_side: int | None = None
+) -> MaskletFrame:
     """Masks in the picture.
 
     Args:
@@ -129,8 +161,13 @@ def shown(ids: Sequence[int], entries: Sequence[Entry], size: tuple[int, int], o
         entries: of the same.
         size: (width, height) of the picture.
         overlap: masks may overlap; otherwise each pixel is the object's with the largest logit.
+        mask_side: of the logits, which are given as well; None: they are not.
     """
     width, height = size
+    logits = None
+    if mask_side is not None:
+        stacked = [entry.mask.float().cpu().numpy() for entry in entries]
+        logits = np.stack(stacked) if stacked else np.zeros((0, mask_side, mask_side), np.float32)
     masks = np.zeros((len(entries), height, width), bool)
     if overlap:
         for row, entry in enumerate(entries):
@@ -139,9 +176,9 @@ def shown(ids: Sequence[int], entries: Sequence[Entry], size: tuple[int, int], o
         top = torch.zeros(height, width, device=entries[0].mask.device)
         owner = torch.full((height, width), -1, device=top.device)
         for row, entry in enumerate(entries):
-            logits = picture_logits(entry.mask, size)
-            better = logits > top
-            top, owner = torch.where(better, logits, top), torch.where(better, row, owner)
+            values = picture_logits(entry.mask, size)
+            better = values > top
+            top, owner = torch.where(better, values, top), torch.where(better, row, owner)
         owners = owner.cpu().numpy()
         for row in range(len(entries)):
             masks[row] = owners == row
@@ -150,4 +187,5 @@ def shown(ids: Sequence[int], entries: Sequence[Entry], size: tuple[int, int], o
         masks=compact_masks(masks),
         object_logits=np.array([entry.score for entry in entries], np.float32),
         predicted_iou=np.array([entry.quality for entry in entries], np.float32).clip(0, 1),
+        logits=logits,
     )

@@ -163,6 +163,19 @@ class OfficialPolicy:
         rows = ((d - 1, others.get(number - sign * d)) for d in range(RECENT, 0, -1))
         return [(row, entry) for row, entry in rows if entry is not None]
 
+    def needed(self, ordinary: dict[int, Entry], number: int) -> dict[int, bool]:
+        """The frames that a later frame of the same pass can need.
+
+        Args:
+            ordinary: entries of the object by frame.
+            number: of the frame that was committed last.
+
+        Returns:
+            Whether the encoded memory is needed as well, by frame.
+        """
+        near = {n: abs(n - number) for n in ordinary}
+        return {n: gap <= self.memory_frames for n, gap in near.items() if gap <= self.pointer_frames}
+
     def choose(self, memory: ObjectMemory, qualities: np.ndarray, boxes: np.ndarray) -> tuple[int, float]:
         """The candidate that is taken, by predicted IoU, and its ``Entry.motion``.
 
@@ -275,7 +288,55 @@ class MotionPolicy(OfficialPolicy):
         memory.kalman = (state, covariance, memory.kalman[2] + 1)
 
 
-POLICIES = {"official": OfficialPolicy, "distractor": DistractorPolicy, "motion": MotionPolicy}
+class VisiblePolicy(OfficialPolicy):
+    """The official one of SAM 3: frames in which the object was visible, however long ago; the last one in any case.
+
+    The official code takes the mean of :func:`_visibility` over the objects that were born in one frame; here each
+    object has its own.
+    """
+
+    least = 0.01  # of :func:`_visibility`
+
+    def select(
+        self,
+        memory: ObjectMemory,
+        number: int,
+        reverse: bool = False,
+        pointers: int = 16,
+        clip_length: int | None = None,
+        most_prompted: int | None = None,
+    ) -> Selection:
+        """As the base class, with distances and rows by rank in time."""
+        sign = -1 if reverse else 1
+        near, far = attended(number, memory.prompted, most_prompted)
+        last = number - sign
+        before = sorted((n for n in memory.ordinary if (last - n) * sign >= 0), key=lambda n: (number - n) * sign)
+        frames = [n for n in before if _visibility(memory.ordinary[n]) > self.least][: pointers - 1]
+        if last not in frames:
+            frames.insert(0, last)  # it has its row, even where it is a prompted frame that is attended to as such
+        others = {**memory.ordinary, **far}
+        rows = [(rank, others[n]) for rank, n in enumerate(frames[:RECENT]) if n in others]
+        memories = [(PROMPTED, entry) for entry in near.values()]
+        memories += [(rank, entry) for rank, entry in reversed(rows) if entry.memory is not None]
+        tokens = [((number - n) * sign, entry) for n, entry in near.items() if (number - n) * sign >= 0]
+        # Officially, the oldest of these frames gives no pointer.
+        tokens += [(rank, others[n]) for rank, n in enumerate(frames[:-1][: pointers - 1], 1) if n in others]
+        return Selection(memories, tokens)
+
+    def needed(self, ordinary: dict[int, Entry], number: int) -> dict[int, bool]:
+        """The last frame, and the nearest in which the object was visible."""
+        frames = sorted((n for n in ordinary if n != number), key=lambda n: abs(n - number))
+        visible = [n for n in frames if _visibility(ordinary[n]) > self.least][: self.pointer_frames]
+        kept = {n: rank < self.memory_frames for rank, n in enumerate(visible)}
+        return {number: True, **kept} if number in ordinary else kept
+
+
+POLICIES = {
+    "official": OfficialPolicy,
+    "distractor": DistractorPolicy,
+    "motion": MotionPolicy,
+    "visible": VisiblePolicy,
+}
 
 
 def find_policy(name: str) -> OfficialPolicy:
@@ -316,6 +377,11 @@ def _box_iou(first: np.ndarray, second: np.ndarray) -> float:
     common = float(np.prod(np.maximum(sides, 0)))
     total = float(np.prod(first[2:] - first[:2]) + np.prod(second[2:] - second[:2])) - common
     return common / total if total > 0 else 0.0
+
+
+def _visibility(entry: Entry) -> float:
+    """max(0, 2 sigmoid(score) - 1) x quality, 0..1."""
+    return max(0.0, float(np.tanh(entry.score / 2))) * entry.quality
 
 
 def _is_sure(entry: Entry) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -69,6 +69,8 @@ class Sam2Network:
 
     Attributes:
         side: S, pixels of the square that pictures are scaled to.
+        grid: cells of a side of the coarsest map, S / 16.
+        mask_side: pixels of a side of a mask's logits, 4 a cell.
         name: of the model.
         dtype: of its weights.
         image_sines: (1, HW, C) sine positions of the coarsest map, for memory attention.
@@ -82,15 +84,21 @@ class Sam2Network:
         self, model: Any, name: str, dtype: torch.dtype = torch.float32, compile_encoder: bool = False
     ) -> None:
         self.model, self.name, self.side, self.dtype = model, name, int(model.config.image_size), dtype
-        shape = (1, model.config.memory_attention_hidden_size, self.side // 16, self.side // 16)
+        self.grid = int(model.prompt_encoder.image_embedding_size[0])
+        self.mask_side = 4 * self.grid
+        shape = (1, model.config.memory_attention_hidden_size, self.grid, self.grid)
         with torch.no_grad():
             self._image_positions = model.get_image_wide_positional_embeddings().to(dtype)  # of the mask decoder
-            sines = model.vision_encoder.neck.position_encoding(shape, self.device, torch.float32)
+            sines = self._neck().position_encoding(shape, self.device, torch.float32)
             self.image_sines = sines.flatten(2).transpose(1, 2).to(dtype)
             self.memory_positions = self._memory_positions().to(dtype)
         _cast(model, dtype)
         if compile_encoder:
             self.model.vision_encoder.compile()
+
+    def _neck(self) -> Any:
+        """What makes the maps, and knows their positions."""
+        return self.model.vision_encoder.neck
 
     @property
     def device(self) -> torch.device:
@@ -110,11 +118,7 @@ class Sam2Network:
     @cached_property
     def key(self) -> str:
         """Names the model, its weights and its dtype: ``sam2.1-hiera-tiny@3f2c9a01b7de/float32``."""
-        digest = hashlib.sha256(json.dumps(self.side).encode())
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
-        return f"{self.name}@{digest.hexdigest()[:12]}/{str(self.dtype).removeprefix('torch.')}"
+        return weights_key(self.name, self.side, self.model.state_dict(), self.dtype)
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """A (H, W, 3) BGR uint8 picture as (1, 3, S, S): scaled (its shape is not kept), then normalised."""
@@ -259,7 +263,7 @@ class Sam2Network:
         full = mask[None, None].float()
         if full.shape[2:] != (self.side, self.side):
             full = (F.interpolate(full, (self.side, self.side), mode="bilinear", antialias=True) >= 0.5).float()
-        low = (self.side // 4, self.side // 4)
+        low = (self.mask_side, self.mask_side)
         logits = F.interpolate(2 * MASK_LOGIT * full - MASK_LOGIT, low, mode="bilinear", antialias=True)
         dense = self.model.mask_downsample(full.to(self.dtype)).float()
         dense = F.interpolate(dense, low, mode="bilinear", antialias=True)
@@ -281,7 +285,8 @@ class Sam2Network:
             hard: (N,) bool, masks that are made binary: those of prompts.
             scores: (N,) object logits.
         """
-        full = F.interpolate(masks[:, None], (self.side, self.side), mode="bilinear")
+        side = 4 * self.mask_side
+        full = F.interpolate(masks[:, None], (side, side), mode="bilinear")
         full = torch.where(hard[:, None, None, None], (full > 0).float(), full.sigmoid())
         config = self.model.config
         full = (full * config.sigmoid_scale_for_mem_enc + config.sigmoid_bias_for_mem_enc).to(self.dtype)
@@ -297,8 +302,8 @@ class Sam2Network:
 
     def _memory_positions(self) -> Tensor:
         """(L, 64) sine positions of the tokens of a memory."""
-        side = self.side // 16
-        found = self.model.memory_encoder.position_encoding((1, 1, side, side), self.device, torch.float32)
+        shape = (1, 1, self.grid, self.grid)
+        found = self.model.memory_encoder.position_encoding(shape, self.device, torch.float32)
         return found.flatten(2).transpose(1, 2)[0]
 
 
@@ -310,8 +315,8 @@ class EdgeTamNetwork(Sam2Network):
         return torch.cat([self.model.spatial_perceiver(row[None], self._memory_sines)[0] for row in memory])
 
     def _memory_positions(self) -> Tensor:
-        side, width = self.side // 16, self.model.config.memory_encoder_output_channels
-        sines = self.model.memory_encoder.position_encoding((1, width, side, side), self.device, torch.float32)
+        shape = (1, self.model.config.memory_encoder_output_channels, self.grid, self.grid)
+        sines = self.model.memory_encoder.position_encoding(shape, self.device, torch.float32)
         self._memory_sines = sines.to(self.dtype)
         return self.model.spatial_perceiver(torch.zeros_like(sines), sines)[1][0]
 
@@ -326,6 +331,15 @@ class EdgeTamNetwork(Sam2Network):
     @staticmethod
     def _feed_forward(layer: Any, x: Tensor) -> Tensor:
         return layer.mlp(x)
+
+
+def weights_key(name: str, side: int, state: Mapping[str, Tensor], dtype: torch.dtype) -> str:
+    """Names a model, its weights, the side of its input and its dtype: ``sam2.1-hiera-tiny@3f2c9a01b7de/float32``."""
+    digest = hashlib.sha256(json.dumps(side).encode())
+    for key, tensor in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
+    return f"{name}@{digest.hexdigest()[:12]}/{str(dtype).removeprefix('torch.')}"
 
 
 def _cast(model: Any, dtype: torch.dtype) -> None:

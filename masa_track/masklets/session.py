@@ -17,13 +17,16 @@ from masa_track.encoders.preprocessing import check_frame
 from masa_track.errors import InputError
 from masa_track.masklets.entries import (
     candidate,
+    check_logits,
     entry_of_mask,
     network_points,
     picture_logits,
     shown,
     taken,
+    with_logits,
     with_mask,
 )
+from masa_track.masklets.limits import free_memory
 from masa_track.masklets.memory import Entry, ObjectMemory, find_policy
 from masa_track.masklets.prompts import check_prompt
 from masa_track.masklets.sam2 import CLAMP, Decoded, Maps, Sam2Network
@@ -51,8 +54,9 @@ class SessionOptions:
             False, as officially: it stays an ordinary one. The correction of a prompted frame stays prompted in any
             case (the official code loses it).
         overlap: masks that are shown may overlap; otherwise each pixel is the object's with the largest logit.
-        memory: which frames are remembered: ``official``, ``distractor`` or ``motion``, see
-            :mod:`masa_track.masklets.memory`.
+        memory: which frames are remembered: ``official``, ``distractor``, ``motion`` or ``visible`` (that of SAM 3),
+            see :mod:`masa_track.masklets.memory`.
+        logits: give the logits of masks, too.
         batch: objects in a pass through the network; None: 4 on a CPU, where more gain nothing, 16 elsewhere.
 
     Raises:
@@ -66,6 +70,7 @@ class SessionOptions:
     corrections_are_prompts: bool = False
     overlap: bool = False
     memory: str = "official"
+    logits: bool = False
     batch: int | None = None
 
     def __post_init__(self) -> None:
@@ -274,7 +279,7 @@ class MaskletSession:
         """
         current = self._opened()
         ids = sorted(current.pending)
-        return shown(ids, [current.pending[i].entry for i in ids], current.size, self.options.overlap)
+        return self._shown(ids, [current.pending[i].entry for i in ids], self.options.overlap)
 
     # ---- prompts
 
@@ -307,7 +312,7 @@ class MaskletSession:
             mask = torch.from_numpy(prompt.mask).to(self.network.device)
             made = _Pending(entry_of_mask(self.network, current.maps, mask), prompted, hard=True)
             current.pending[identity] = made
-            return shown([identity], [made.entry], current.size, True)
+            return self._shown([identity], [made.entry])
         earlier = memory.points.get(number) if pending is None or pending.points is None else pending.points
         before = pending.entry if pending is not None else memory.at(number)
         if prompt.clear:
@@ -342,9 +347,9 @@ class MaskletSession:
         entry = taken(decoded, 0, self._policy, None)
         current.pending[identity] = _Pending(entry, prompted, True, (points, labels), decoded)
         if not candidates:
-            return shown([identity], [entry], current.size, True)
+            return self._shown([identity], [entry])
         every = [candidate(decoded, 0, k) for k in range(decoded.masks.shape[1])]
-        return shown([identity] * len(every), every, current.size, True)
+        return self._shown([identity] * len(every), every)
 
     @_without_gradients
     def choose(self, identity: int, index: int) -> MaskletFrame:
@@ -365,7 +370,7 @@ class MaskletSession:
                 f"candidate of object {identity} must be one of the {count} of its last prompt, got {index}"
             )
         pending.entry = candidate(decoded, 0, index)
-        return shown([identity], [pending.entry], self._opened().size, True)
+        return self._shown([identity], [pending.entry])
 
     @_without_gradients
     def forget(self, identity: int) -> None:
@@ -390,7 +395,8 @@ class MaskletSession:
 
         Args:
             masks: by identity, (H, W) bool or RLE, instead of the proposed ones. Logits change only where such a mask
-                differs from the proposed one; an empty mask makes the object absent in this frame.
+                differs from the proposed one; an empty mask makes the object absent in this frame. Or (h, w) float
+                logits of any resolution, which are taken as they are; the object is absent where none is above 0.
 
         The frame is closed then; :meth:`open` opens it again, for a correction.
 
@@ -404,6 +410,11 @@ class MaskletSession:
                 raise InputError(
                     f"masks hold identity {identity}, which the open frame has not: it has {sorted(pending)}"
                 )
+            if getattr(mask, "dtype", np.dtype(bool)).kind == "f":
+                logits = check_logits(mask, f"masks[{identity}]")
+                entry = with_logits(pending[identity].entry, torch.from_numpy(logits).to(self.network.device))
+                pending[identity] = replace(pending[identity], entry=entry)
+                continue
             given = as_mask(mask, current.size, f"masks[{identity}]")
             entry = with_mask(
                 pending[identity].entry, torch.from_numpy(given).to(self.network.device), self.network, current.maps
@@ -455,13 +466,13 @@ class MaskletSession:
         while len(memory.prompted) > self.options.max_prompted_frames:
             oldest = list(memory.prompted)[1]
             memory.ordinary.setdefault(oldest, memory.prompted.pop(oldest))
-        policy, kept = self._policy, {}
+        needed, kept = self._policy.needed(memory.ordinary, number), {}
         for n, entry in memory.ordinary.items():
-            if abs(n - number) <= policy.pointer_frames:
+            if n in needed:
                 kept[n] = replace(
                     entry,
                     mask=entry.mask if n == number else None,
-                    memory=entry.memory if abs(n - number) <= policy.memory_frames else None,
+                    memory=entry.memory if needed[n] else None,
                 )
         memory.ordinary = kept
         known = {*memory.prompted, *kept}
@@ -522,7 +533,7 @@ class MaskletSession:
         """The most bytes that the memory of one object takes in a bounded session."""
         policy, network = self._policy, self.network
         memory = network.memory_positions.numel() * torch.empty(0, dtype=network.memory_dtype).element_size()
-        mask, pointer = (network.side // 4) ** 2 * 4, network.no_object_pointer.numel() * 4
+        mask, pointer = network.mask_side**2 * 4, network.no_object_pointer.numel() * 4
         prompted = self.options.max_prompted_frames
         return (
             prompted * (memory + mask + pointer)
@@ -530,6 +541,11 @@ class MaskletSession:
             + (policy.pointer_frames + 1) * pointer
             + mask
         )
+
+    def free_bytes(self) -> int | None:
+        """Free memory of the GPU, or of the computer; None where the system does not say it."""
+        device = self.network.device
+        return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
 
     def reset(self) -> None:
         """Forgets everything, for another video."""
@@ -548,7 +564,7 @@ class MaskletSession:
         signature = str(np.asarray(state.get("session", "")))
         if signature != self._signature():
             raise InputError(f"the state is of a session with {signature or 'nothing'}, not with {self._signature()}")
-        network, side = self.network, self.network.side // 4
+        network, side = self.network, self.network.mask_side
         shapes = {
             "mask": (side, side),
             "pointer": tuple(network.no_object_pointer.shape),
@@ -562,6 +578,11 @@ class MaskletSession:
         return json.dumps({"network": self.network.key, **options}, sort_keys=True)
 
     # ---- parts
+
+    def _shown(self, ids: list[int], entries: list[Entry], overlap: bool = True) -> MaskletFrame:
+        return shown(
+            ids, entries, self._opened().size, overlap, self.network.mask_side if self.options.logits else None
+        )
 
     def _opened(self) -> _Current:
         if self._current is None:

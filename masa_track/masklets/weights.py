@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -119,35 +120,63 @@ def _check_fit(path: Path, name: str, state: dict[str, torch.Tensor], expected: 
 
 def _from_folder(folder: Path, wanted: str, side: int | None) -> tuple[str, Any]:
     """The name and the model of a folder in Hugging Face's form; ``wanted`` as of :func:`_from_file`."""
-    from safetensors import SafetensorError
-    from transformers import AutoConfig, EdgeTamVideoModel, Sam2VideoModel
-    from transformers.utils import logging
+    from transformers import EdgeTamVideoModel, Sam2VideoModel
 
     if side is not None:
         raise InputError(f"side is for official .pt files only: {folder} has its own in config.json")
-    weights = folder / "model.safetensors"
-    if not weights.is_file():
-        raise InputError(f"{folder} must hold model.safetensors and config.json: pickled weights are not read")
-    try:
-        kind = str(json.loads((folder / "config.json").read_bytes()).get("model_type"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{folder} has no usable config.json ({first_line(error)})") from error
     classes: dict[str, Any] = {"sam2_video": Sam2VideoModel, "edgetam_video": EdgeTamVideoModel}
-    if kind not in classes:
-        raise InputError(
-            f"{folder} holds a model of type {kind!r}: masklets take {' and '.join(classes)} (SAM 2, 2.1 and EdgeTAM)"
-        )
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    kind, config = folder_kind(folder, classes, "masklets take {kinds} (SAM 2, 2.1 and EdgeTAM)")
     name = "edgetam"
     if kind == "sam2_video":
         backbone = config.vision_config.backbone_config
         size = SIZE_OF.get((backbone.hidden_size, sum(backbone.blocks_per_stage)), "of its own")
         name = f"sam{'2.1' if config.enable_temporal_pos_encoding_for_object_pointers else '2'}-hiera-{size}"
     _check_name(folder, wanted, name)
-    with_bar = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # weights are read in a second
+    return name, read_folder(folder, classes[kind], config)
+
+
+def folder_kind(folder: Path, kinds: Iterable[str], rule: str) -> tuple[str, Any]:
+    """The model type of a folder in Hugging Face's form, and its configuration.
+
+    Args:
+        folder: with config.json and model.safetensors.
+        kinds: model types that are allowed.
+        rule: what is taken, for the message, with ``{kinds}``.
+
+    Raises:
+        InputError: a file is missing or broken, or the model is of another type.
+    """
+    from transformers import AutoConfig
+
+    if not (folder / "model.safetensors").is_file():
+        raise InputError(f"{folder} must hold model.safetensors and config.json: pickled weights are not read")
     try:
-        model, report = classes[kind].from_pretrained(
+        kind = str(json.loads((folder / "config.json").read_bytes()).get("model_type"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{folder} has no usable config.json ({first_line(error)})") from error
+    if kind not in kinds:
+        raise InputError(f"{folder} holds a model of type {kind!r}: {rule.format(kinds=' and '.join(kinds))}")
+    return kind, AutoConfig.from_pretrained(folder, local_files_only=True)
+
+
+def read_folder(folder: Path, model_class: Any, config: Any) -> Any:
+    """A model of transformers with the weights of a folder in Hugging Face's form, in float32.
+
+    Args:
+        folder: with model.safetensors.
+        model_class: of transformers.
+        config: of :func:`folder_kind`.
+
+    Raises:
+        InputError: the file cannot be read, or its tensors are not those of the model, or not finite.
+    """
+    from safetensors import SafetensorError
+    from transformers.utils import logging
+
+    with_bar = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # weights are read in seconds
+    try:
+        model, report = model_class.from_pretrained(
             folder,
             config=config,
             local_files_only=True,
@@ -160,15 +189,15 @@ def _from_folder(folder: Path, wanted: str, side: int | None) -> tuple[str, Any]
     finally:
         if with_bar:
             logging.enable_progress_bar()
-    missing, copy = set(report["missing_keys"]), "shared_image_embedding.positional_embedding"
-    source = "prompt_encoder.shared_embedding.positional_embedding"
-    if copy in missing and source not in missing:  # transformers keeps the same numbers twice
-        model.shared_image_embedding.positional_embedding.data.copy_(
-            model.prompt_encoder.shared_embedding.positional_embedding.data
-        )
-        missing.remove(copy)
+    missing = set(report["missing_keys"])
+    for copy in [name for name in missing if name.endswith("shared_image_embedding.positional_embedding")]:
+        prefix = copy.removesuffix("shared_image_embedding.positional_embedding")
+        source = f"{prefix}prompt_encoder.shared_embedding.positional_embedding"
+        if source not in missing:  # transformers keeps the same numbers twice
+            model.get_buffer(copy).copy_(model.get_buffer(source))
+            missing.remove(copy)
     wrong = sorted({*missing, *report["unexpected_keys"], *(row[0] for row in report["mismatched_keys"])})
     if wrong:
         raise InputError(f"{folder} does not fit its config.json: {len(wrong)} tensors are wrong, e.g. {wrong[0]!r}")
-    check_finite(dict(model.state_dict()), weights)
-    return name, model
+    check_finite(dict(model.state_dict()), folder / "model.safetensors")
+    return model

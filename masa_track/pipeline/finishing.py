@@ -77,7 +77,8 @@ def write_tracks(run: Run, tracks: TrackFilesSink) -> None:
         OSError: one cannot be written.
     """
     for place, (number, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
-        tracks.writers.write(number, name, run.detections(place), float(run.times[place]))
+        presence = run.presence[place] if run.presence else None
+        tracks.writers.write(number, name, run.detections(place), float(run.times[place]), presence)
 
 
 def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, targets: list[DrawnTarget]) -> None:
@@ -101,7 +102,8 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
                     drawing = drawer.draw(frame.picture, _with_masks(tracked, frame.picture))
                     for target in targets:
                         target.write(frame, drawing)
-                report.add(frame.number, frame.time, frame.picture, tracked)
+                presence = run.presence[place_of[frame.number]] if run.presence else None
+                report.add(frame.number, frame.time, frame.picture, tracked, presence)
                 bar.update()
             if frame.number >= last:
                 return

@@ -13,20 +13,24 @@ from masa_track.detectors.selection import Selection, chosen_classes
 from masa_track.errors import InputError, unknown_name
 from masa_track.masks import mask_api
 from masa_track.pipeline.network import chosen_dtype, is_for, set_network
-from masa_track.registry import check_installed
+from masa_track.registry import IDENTITIES, OWN, SAM3, check_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import supervision as sv
 
-    from masa_track.contracts import Detector, Frame
+    from masa_track.contracts import ConceptModel, Detector, Exemplar, Frame
     from masa_track.encoders.base import BaseEmbedder
+    from masa_track.masklets.concept_options import ConceptOptions
     from masa_track.parts.hierarchy import Hierarchy
     from masa_track.pipeline.job import Job
     from masa_track.pipeline.scenes import SceneModels
     from masa_track.segmenters.base import Segmenter
     from masa_track.video.sources import Source
+
+
+_LISTS = ("classes", "exemplars", "negative_exemplars")  # of texts
 
 
 class Boxes(NamedTuple):
@@ -60,6 +64,10 @@ class TrackRecipe:
         value_range: ``LOW,HIGH``, the values of black and white of pictures of 16 bits; None: found.
         deinterlace: make one picture of the two fields of interlaced ones.
         text: phrases to look for.
+        exemplars: boxes that show what ``sam3`` looks for, see :func:`~masa_track.masklets.exemplars.parse_exemplar`.
+        negative_exemplars: boxes that show what it does not look for.
+        identities: whose identities a run with ``sam3`` has: those of ``masa``, of ``sam3``, or of ``both``.
+        truncate: cut phrases that are too long for ``sam3``.
         classes: names of the classes that are tracked; None: the detector's default.
         min_score: score below which boxes are left out.
         nms: IoU above which one of two boxes is left out; None: none is.
@@ -70,6 +78,8 @@ class TrackRecipe:
         masks: checkpoint of a segmenter, or ``transformers:MODEL``; None: no masks.
         masklets: name of a propagator; None: identities without masklets.
         detect_every: the detector runs in every frame of this number, masklets alone in the others.
+        pool: ``box`` or ``mask``, what embeddings are made of; None: as :class:`MasaTracker` has it.
+        refine_masks: the borders of the masklets' masks are moved to edges of the picture.
     """
 
     model: str = "nano"
@@ -90,6 +100,10 @@ class TrackRecipe:
     value_range: str | None = None
     deinterlace: bool = False
     text: str | None = None
+    exemplars: tuple[str, ...] = ()
+    negative_exemplars: tuple[str, ...] = ()
+    identities: str = "masa"
+    truncate: bool = False
     classes: tuple[str, ...] | None = None
     min_score: float = 0.0
     nms: float | None = None
@@ -100,6 +114,8 @@ class TrackRecipe:
     masks: str | None = None
     masklets: str | None = None
     detect_every: int = 1
+    refine_masks: bool = False
+    pool: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The recipe as JSON takes it."""
@@ -116,8 +132,30 @@ class TrackRecipe:
         for name in held:
             if name not in cls.__dataclass_fields__:
                 raise unknown_name("entry of the recipe", name, cls.__dataclass_fields__)
-        classes = held.get("classes")
-        return cls(**{**held, "classes": None if classes is None else tuple(classes)})
+        lists = {name: tuple(held[name]) for name in _LISTS if held.get(name) is not None}
+        return cls(**{**held, **lists})
+
+    @property
+    def sam3(self) -> str | None:
+        """Folder or repository of SAM 3, empty for the official one; None: another detector."""
+        library, _, place = (self.detector or "").partition(":")
+        return place if library == SAM3 else None
+
+    def concepts(self) -> tuple[list[str], list[Exemplar]]:
+        """What ``sam3`` looks for: phrases, each once, and exemplars.
+
+        Raises:
+            InputError: nothing, or an exemplar of another form or of a phrase that is not looked for.
+        """
+        from masa_track.masklets.exemplars import read_exemplars
+
+        phrases = [] if self.text is None else list(dict.fromkeys(read_prompt(self.text).phrases))
+        exemplars = read_exemplars(self.exemplars, self.negative_exemplars, phrases)
+        if not phrases and not exemplars:
+            raise InputError(
+                '--detector sam3 finds what is named or shown: add --text, e.g. --text "a red car", or --exemplar'
+            )
+        return phrases, exemplars
 
     def check(self) -> None:
         """Finds mistakes that can be found before a model is loaded.
@@ -126,7 +164,8 @@ class TrackRecipe:
             InputError: an option is unknown or has a value that cannot be, options exclude each other, or an extra is
                 missing.
         """
-        any_options_of(self.preset, **current_names(dict(self.options)))
+        if self.identities == "masa":
+            any_options_of(self.preset, **current_names(dict(self.options)))
         if self.preset != "default":
             for option, given in (
                 ("--class-groups", self.class_groups is not None),
@@ -137,6 +176,7 @@ class TrackRecipe:
             ):
                 if given:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
+        self._check_concepts()
         if self.masks is not None:
             library = "transformers" if self.masks.startswith("transformers:") else "sam"
             check_installed(library, purpose="for --masks")
@@ -151,6 +191,8 @@ class TrackRecipe:
                 raise InputError("--masks and --masklets both make masks: leave one of them out")
             if self.preset != "default":
                 raise InputError(f"--masklets needs --preset default, got {self.preset}: leave one of them out")
+        if self.refine_masks and self.masklets is None:
+            raise InputError("--refine-masks needs --masklets, whose masks it refines: add it")
         if self.detect_every > 1 and self.masklets is None:
             raise InputError("--detect-every needs --masklets, which carry tracks in the frames between: add it")
         if self.text is not None and hierarchy is None:
@@ -168,6 +210,44 @@ class TrackRecipe:
             from masa_track.detectors.nanodet import class_ids
 
             class_ids(list(self.classes))
+
+    def _check_concepts(self) -> None:
+        """Checks the options that are for ``sam3`` alone, and those that it excludes.
+
+        Raises:
+            InputError: one is given with another detector, or with an option that it excludes.
+        """
+        if self.identities not in IDENTITIES:
+            raise unknown_name("--identities", self.identities, IDENTITIES)
+        if self.sam3 is None:
+            for option, given in (
+                ("--exemplar", self.exemplars),
+                ("--negative-exemplar", self.negative_exemplars),
+                ("--truncate", self.truncate),
+                ("--identities", self.identities != "masa"),
+            ):
+                if given:
+                    raise InputError(f"{option} needs --detector sam3, got {self.detector}: leave one of them out")
+            return
+        self.concepts()
+        if self.masks is not None or self.masklets is not None:
+            raise InputError("--detector sam3 makes masks itself: leave --masks and --masklets out")
+        if self.identities == "masa":
+            return
+        concept_options(self.options)
+        for option, set_here in (
+            ("--preset", self.preset != "default"),
+            ("--class-groups", self.class_groups is not None),
+            ("--prior", self.prior),
+            ("--camera-motion", self.camera_motion),
+            ("--classes", self.classes is not None),
+            ("--min-score", self.min_score > 0),
+            ("--nms", self.nms is not None),
+        ):
+            if set_here:
+                raise InputError(
+                    f"{option} is for --identities masa, got {self.identities}: SAM 3 associates what it detects itself"
+                )
 
     def build(self, device: str | None = None) -> Pipeline:
         """Loads the models.
@@ -193,8 +273,9 @@ class TrackRecipe:
 
             scene, boxes = open_scene(self, hierarchy, model, device, segmenter)
             return Pipeline(self, model, boxes, scene=scene)  # its detector makes the masks
-        boxes = None if self.detections is not None else self.open_boxes(model, device)
-        return Pipeline(self, model, boxes, segmenter)
+        concepts = None if self.sam3 is None else self._load_concepts(device)
+        boxes = None if self.detections is not None or concepts is not None else self.open_boxes(model, device)
+        return Pipeline(self, model, boxes, segmenter, concepts)
 
     def hierarchy(self) -> Hierarchy | None:
         """Things, parts and stuff, where there are parts, synonyms, thresholds of phrases or stuff; else None.
@@ -206,15 +287,42 @@ class TrackRecipe:
 
         return hierarchy_of(self)
 
-    def open_boxes(self, model: BaseEmbedder, device: str | None) -> Boxes:
-        """A detector by name, the model's own head, or Grounding DINO on the model's backbone."""
+    def _load_concepts(self, device: str | None) -> ConceptModel:
+        """SAM 3, with its propagator unless MASA's identities are asked for."""
+        from masa_track.masklets.sam3_weights import load_sam3
+
+        precision = None if self.precision == "fp32" else self.precision
+        return load_sam3(self.sam3 or "", device, precision, self.truncate, tracks=self.identities != "masa")
+
+    def concept_boxes(self, model: ConceptModel) -> Boxes:
+        """What ``sam3`` finds in the frames of one video."""
+        from masa_track.masklets.concept_detector import Sam3Detector
+
+        phrases, exemplars = self.concepts()
+        found = Sam3Detector(model, phrases, exemplars)
+        return Boxes(found.at if exemplars else found, found.class_names, found.track_activation_threshold)
+
+    def open_boxes(self, model: BaseEmbedder | None, device: str | None) -> Boxes:
+        """A detector by name, the model's own head, or Grounding DINO on the model's backbone.
+
+        Args:
+            model: embeds the boxes; may be None for detectors that do not work on its backbone.
+            device: of the detector.
+
+        Raises:
+            InputError: the detector or a library cannot be loaded.
+        """
         from masa_track.detectors import open_detector
 
+        if self.sam3 is not None:
+            return self.concept_boxes(self._load_concepts(device))
         if self.detector is None:
+            assert model is not None
             from masa_track.detectors.grounded import open_text_detector
 
             detector: Detector = open_text_detector(model, self.text or "")
-        elif self.detector == "own":
+        elif self.detector == OWN:
+            assert model is not None
             from masa_track.detectors.own import OwnDetector
 
             own = self.network.get("roi_head", {}) if is_for(model, self.network) else {}
@@ -235,6 +343,7 @@ class Pipeline:
         model: embeds the boxes.
         boxes: the detector; None: boxes come from a file.
         segmenter: None for no masks.
+        concepts: SAM 3, for a recipe with it.
         scene: finds things, parts and stuff; None for a recipe without them.
     """
 
@@ -242,6 +351,7 @@ class Pipeline:
     model: BaseEmbedder
     boxes: Boxes | None
     segmenter: Segmenter | None = None
+    concepts: ConceptModel | None = None
     scene: SceneModels | None = None
 
     def job(self, source: Source, folder: Path, boxes: Boxes | None = None, **options: Any) -> Job:
@@ -261,6 +371,10 @@ class Pipeline:
         from masa_track.tracker import MasaTracker
 
         recipe, given = self.recipe, boxes or self.boxes
+        if self.concepts is not None and recipe.identities != "masa":
+            return self._concept_job(self.concepts, source, folder, options)
+        if self.concepts is not None:
+            given = recipe.concept_boxes(self.concepts)
         if given is None:
             raise InputError(f"boxes must be those of {recipe.detections}, got None")
         if self.scene is not None and boxes is not None:
@@ -289,7 +403,12 @@ class Pipeline:
             lower = [one.threshold for one in nodes if one.kind == "thing" and one.threshold is not None]
             own["track_activation_threshold"] = min([start_score, *lower])
         tracker: Any = MasaTracker(
-            self.model, recipe.preset, camera_motion=recipe.camera_motion, prior=recipe.prior, **own
+            self.model,
+            recipe.preset,
+            camera_motion=recipe.camera_motion,
+            prior=recipe.prior,
+            pool=recipe.pool,
+            **own,
         )
         if self.scene is not None:
             tracker = SceneTracker(tracker, self.scene.hierarchy, start_score, own.get("use_appearance", True))
@@ -298,7 +417,8 @@ class Pipeline:
             from masa_track.masklets.loading import open_propagator
             from masa_track.masklets.tracking import MaskletTracker
 
-            tracker = MaskletTracker(tracker, open_propagator(recipe.masklets, str(self.model.device)))
+            propagator = open_propagator(recipe.masklets, str(self.model.device), refine=recipe.refine_masks)
+            tracker = MaskletTracker(tracker, propagator)
         starts_at = any_options_of(recipe.preset, **own).track_activation_threshold
         return Job(
             source,
@@ -311,6 +431,32 @@ class Pipeline:
             detect_every=recipe.detect_every,
             track_activation_threshold=starts_at,
             facts=self.facts() | ({} if threshold is None else {"tracks start at": f"score {starts_at}"}),
+            **options,
+        )
+
+    def _concept_job(self, model: ConceptModel, source: Source, folder: Path, options: dict[str, Any]) -> Job:
+        """A video to track with masklets of SAM 3.
+
+        Raises:
+            InputError: an option has a value that cannot be.
+        """
+        import supervision as sv
+
+        from masa_track.masklets.concepts import ConceptTracker
+        from masa_track.pipeline.job import Job
+
+        phrases, exemplars = self.recipe.concepts()
+        chosen = concept_options(self.recipe.options)
+        embedder = self.model if self.recipe.identities == "both" else None
+        tracker = ConceptTracker(model, phrases or None, exemplars, options=chosen, embedder=embedder)
+        return Job(
+            source,
+            lambda frame: sv.Detections.empty(),
+            dict(enumerate(tracker.phrases)),
+            tracker,
+            folder,
+            track_activation_threshold=chosen.birth_score,
+            facts=self.facts(),
             **options,
         )
 
@@ -329,6 +475,8 @@ class Pipeline:
             "class groups": recipe.class_groups,
             "camera motion": "estimated" if recipe.camera_motion else None,
             "prior": recipe.prior,
+            "exemplars": ", ".join((*recipe.exemplars, *(f"not {one}" for one in recipe.negative_exemplars))) or None,
+            "identities of": recipe.identities if recipe.sam3 is not None else None,
             "boxes from": ", ".join(one for one in (recipe.detections, detector, text) if one),
             "classes": None if recipe.classes is None else ", ".join(recipe.classes),
             "lowest score": recipe.min_score or None,
@@ -337,10 +485,26 @@ class Pipeline:
             "parts by": recipe.parts_by if self.scene is not None and recipe.masks else None,
             "masks by": recipe.masks,
             "masklets by": recipe.masklets,
+            "embeddings of": recipe.pool,
+            "masks": "refined" if recipe.refine_masks else None,
             "detector runs": f"every {recipe.detect_every} frames" if recipe.detect_every > 1 else None,
             "device": str(model.device),
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+
+def concept_options(options: Mapping[str, Any]) -> ConceptOptions:
+    """Options of SAM 3's tracking.
+
+    Raises:
+        InputError: one is unknown or has a value that cannot be.
+    """
+    from masa_track.masklets.concept_options import ConceptOptions
+
+    for name in options:
+        if name not in ConceptOptions.__dataclass_fields__:
+            raise unknown_name("option of --identities sam3 and both", name, ConceptOptions.__dataclass_fields__)
+    return ConceptOptions(**options)
 
 
 def class_groups(text: str, class_names: Mapping[int, str]) -> tuple[tuple[int, ...], ...]:

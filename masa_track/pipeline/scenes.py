@@ -63,6 +63,11 @@ def _check(recipe: TrackRecipe, hierarchy: Hierarchy) -> None:
         raise InputError(f"parts, synonyms and stuff need --preset default, got {recipe.preset}: leave one of them out")
     if recipe.masklets is not None:
         raise InputError("--masklets does not go with parts, synonyms and stuff: use --masks, or leave one out")
+    if recipe.sam3 is not None:
+        raise InputError(
+            "--detector sam3 finds no parts, synonyms and stuff: name plain phrases, or take --model gdino-swinb or "
+            "--detector transformers:MODEL"
+        )
     if recipe.parts_by not in PARTS_BY:
         raise InputError(f"--parts-by must be one of {', '.join(PARTS_BY)}, got {recipe.parts_by!r}")
     if recipe.parts_by != PARTS_BY[0] and (recipe.masks is None or not hierarchy.labels("part")):

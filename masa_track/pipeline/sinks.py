@@ -153,7 +153,7 @@ class TrackFilesSink:
         if "segmentation" in rows.data:
             rows = replace(rows, mask=None)
         self._tentative.add(number, rows)
-        self.writers.write(number, result.frame.name, rows, result.frame.time)
+        self.writers.write(number, result.frame.name, rows, result.frame.time, result.extras.get("presence"))
         self._tentative.write(self.writers, result.events)
 
     def close(self) -> dict[Path, OSError | None]:
@@ -410,7 +410,8 @@ class Sinks:
         for sink in self._sinks:
             sink.write(result)
         frame = result.frame
-        self.report.add(frame.number, frame.time, None if job.offline else frame.image, result.detections)
+        picture = None if job.offline else frame.image
+        self.report.add(frame.number, frame.time, picture, result.detections, result.extras.get("presence"))
         outcome.frames += 1
         if outcome.frames == _HINT_FRAMES and job.hint and outcome.weak_boxes == outcome.boxes:
             self.say(f"warning: {job.hint.format(frames=_HINT_FRAMES)}")
@@ -488,7 +489,7 @@ def read_record(store: RunStore, tracks: TrackFilesSink, report: ReportBuilder) 
     with tqdm(total=store.count(), unit="frame", dynamic_ncols=True, desc="reading the record") as bar:
         for result in store.results():
             tracks.write(result)
-            report.add(result.frame.number, result.frame.time, None, result.detections)
+            report.add(result.frame.number, result.frame.time, None, result.detections, result.extras.get("presence"))
             bar.update()
     report.restore_thumbnails(store.thumbnails())
 

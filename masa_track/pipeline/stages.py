@@ -6,7 +6,7 @@ Each can run in a thread of its own (:class:`masa_track.pipeline.queues.Ahead`);
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
@@ -204,7 +204,8 @@ def identified(
         tracker: gives the identities; its results may come late.
         stages: add to the results; theirs may come late, too.
     """
-    given: dict[int, tuple[int, tuple[float, float], float]] = {}  # numbers of the frames whose results are due
+    # By number of the frames whose results are due: boxes left out, times, seconds of the detector, presence.
+    given: dict[int, tuple[int, tuple[float, float], float, Mapping[str, float] | None]] = {}
     begun = 0.0
 
     def done(results: list[FrameResult | Broken]) -> Iterator[Done | Broken]:
@@ -213,7 +214,9 @@ def identified(
                 given.pop(result.number)
                 yield result
                 continue
-            left_out, (arrived, taken), seconds = given.pop(result.frame.number)
+            left_out, (arrived, taken), seconds, presence = given.pop(result.frame.number)
+            if presence:
+                result.extras = {"presence": presence, **result.extras}
             yield Done(result, left_out, arrived, taken, seconds + time.perf_counter() - begun)
 
     for item in seen:
@@ -222,7 +225,8 @@ def identified(
             continue
         begun = time.perf_counter()
         frame = item.decoded.frame
-        given[frame.number] = item.left_out, (item.decoded.arrived, item.decoded.taken), item.seconds
+        presence = None if item.detections is None else item.detections.metadata.get("presence")
+        given[frame.number] = item.left_out, (item.decoded.arrived, item.decoded.taken), item.seconds, presence
         try:
             results = tracker.step(frame, item.detections, features=item.features)
         except InputError as error:

@@ -16,6 +16,7 @@ from masa_track.drawing.colours import track_color
 from masa_track.report.records import Bin, TrackRecord
 
 CURVE_HEIGHT = 84
+PRESENCE_HEIGHT = 40
 TIME_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
 
 
@@ -139,6 +140,27 @@ def curve_svg(bins: Sequence[Bin], axis: Axis) -> tuple[str, int]:
         f"{''.join(hits)}</svg>"
     )
     return svg, top
+
+
+def presence_svg(bins: Sequence[Bin], phrase: str, axis: Axis) -> str:
+    """Presence of a phrase over time, 0 to 1, the mean of each bin. Frames without a value count as 0."""
+    points: list[tuple[float, float]] = []
+    hits = []
+    for b in bins:
+        left, right = axis.percent(b.first_frame - 0.5), axis.percent(b.last_frame + 0.5)
+        value = b.presence.get(phrase, 0.0) / b.frames
+        points += [(left, 100 - 100 * value), (right, 100 - 100 * value)]
+        hits.append(
+            f'<rect class="hit" x="{left:.3f}%" width="{max(right - left, 0.01):.3f}%" height="100%">'
+            f"<title>{value:.2f}\n{escape(axis.when(b.first_frame, b.last_frame))}</title></rect>"
+        )
+    return (
+        f'<svg class="curve" width="100%" height="{PRESENCE_HEIGHT}" role="img" '
+        f'aria-label="Presence of {escape(phrase)} over time">{_grid(axis)}'
+        '<svg width="100%" height="100%" viewBox="0 0 100 100" preserveAspectRatio="none">'
+        f'<path class="area" d="{_path(points)}V100H{points[0][0]:.2f}Z"/><path class="line" d="{_path(points)}"/>'
+        f"</svg>{''.join(hits)}</svg>"
+    )
 
 
 def timeline_svg(records: Sequence[TrackRecord], axis: Axis) -> tuple[str, str]:

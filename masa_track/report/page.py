@@ -10,7 +10,16 @@ from html import escape
 from urllib.parse import quote
 
 from masa_track.drawing.colours import track_color
-from masa_track.report.charts import CURVE_HEIGHT, Axis, axis_svg, clock, curve_svg, timeline_svg
+from masa_track.report.charts import (
+    CURVE_HEIGHT,
+    PRESENCE_HEIGHT,
+    Axis,
+    axis_svg,
+    clock,
+    curve_svg,
+    presence_svg,
+    timeline_svg,
+)
 from masa_track.report.records import Bin, TrackRecord
 from masa_track.report.style import CSS, SCRIPT
 
@@ -61,19 +70,22 @@ class Run:
     seek_times: list[tuple[int, float]] = field(default_factory=list)
 
 
-def render_page(run: Run, records: Sequence[TrackRecord], bins: Sequence[Bin]) -> str:
+def render_page(run: Run, records: Sequence[TrackRecord], bins: Sequence[Bin], phrases: Sequence[str] = ()) -> str:
     """The page as text.
 
     Args:
         run: the counts, the settings and the names of files.
         records: the tracks to show, by their first appearance.
         bins: the curve of live tracks.
+        phrases: whose presence the bins have.
 
     Returns:
         HTML that needs no other file but those it links to beside itself.
     """
     axis = Axis.of(bins) if bins else None
     body = [_header(run, axis), _tiles(run, bins, axis), _cut_short(run), _broken(run), _video_and_facts(run, axis)]
+    if phrases and axis:
+        body.append(_presence(bins, phrases, axis))
     if records and axis:
         body += [_timeline(run, records, bins, axis), _gallery(run, records)]
     else:
@@ -188,6 +200,21 @@ def _timeline(run: Run, records: Sequence[TrackRecord], bins: Sequence[Bin], axi
         f'<section class="panel">{_head("Timeline", said)}<div class="scroll">'
         f'<div class="top"><div class="small soft">Identities alive</div>{curve_row}{frame_axis}</div>'
         f"{track_rows}{time_axis}</div></section>"
+    )
+
+
+def _presence(bins: Sequence[Bin], phrases: Sequence[str], axis: Axis) -> str:
+    rows = []
+    for phrase in phrases:
+        label = (
+            f'<svg width="100%" height="{PRESENCE_HEIGHT}"><text class="unit" x="100%" dx="-10" '
+            f'y="{PRESENCE_HEIGHT // 2 + 4}">{escape(phrase)}</text></svg>'
+        )
+        rows.append(_row("", label, f'<div class="seek">{presence_svg(bins, phrase, axis)}</div>'))
+    said = "probability, 0 to 1, that the phrase is in the frame at all"
+    return (
+        f'<section class="panel">{_head("Presence", said)}<div class="scroll">{"".join(rows)}'
+        f"{_row('', _unit('frame'), axis_svg(axis.frame_ticks()))}</div></section>"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -13,6 +14,7 @@ SLACK = 100  # records above that before the shortest are dropped, so that sorti
 RECENT = 30  # frames without a box before a track counts as ended and its record may go
 MAX_SEGMENTS = 32  # bars of one track on the timeline
 MAX_BINS = 600  # of the curve of live tracks
+MAX_PHRASES = 12  # whose presence is shown
 MAX_SEEK_TIMES = 2000  # frames whose time in the video is listed
 SEEK_TOLERANCE = (
     1e-3  # seconds by which the time of a frame between them may be off; twice that when there are too many
@@ -20,6 +22,7 @@ SEEK_TOLERANCE = (
 SEEN_IDS = 2**23  # ids remembered one by one, a bit each: 1 MB at most
 THUMBNAIL = (168, 112)  # the box a crop is fitted into, width x height in pixels
 BETTER = 1.2  # a crop replaces the one before only when its score is this much higher
+BACKGROUND = 232  # grey around an object that is cut out by its mask
 CUT_BY_BORDER = 0.25  # what a crop's score is worth when the frame's border cuts it
 
 
@@ -182,7 +185,7 @@ def _rounded(length: int) -> int:
 
 @dataclass(slots=True)
 class Bin:
-    """A stretch of processed frames: its frame numbers, times and numbers of live tracks."""
+    """A stretch of processed frames: its frame numbers, times, numbers of live tracks, sums of presence by phrase."""
 
     first_frame: int
     last_frame: int
@@ -191,6 +194,7 @@ class Bin:
     frames: int
     live_sum: int
     live_max: int
+    presence: dict[str, float] = field(default_factory=dict)
 
     def join(self, after: Bin) -> None:
         """Takes the stretch that follows into this one."""
@@ -198,18 +202,30 @@ class Bin:
         self.frames += after.frames
         self.live_sum += after.live_sum
         self.live_max = max(self.live_max, after.live_max)
+        for phrase, value in after.presence.items():
+            self.presence[phrase] = self.presence.get(phrase, 0.0) + value
 
 
 class LiveCurve:
-    """Live tracks over time in at most ``MAX_BINS`` bins, all but the last of as many frames: doubled when full."""
+    """Live tracks over time in at most ``MAX_BINS`` bins, all but the last of as many frames: doubled when full.
+
+    Of presence, the first ``MAX_PHRASES`` phrases are kept.
+    """
 
     def __init__(self) -> None:
         self.bins: list[Bin] = []
+        self.phrases: list[str] = []
         self.frames_per_bin = 1
 
-    def add(self, frame_number: int, time: float | None, live: int) -> None:
-        """Adds a processed frame with ``live`` tracks."""
-        one = Bin(frame_number, frame_number, time, time, 1, live, live)
+    def add(
+        self, frame_number: int, time: float | None, live: int, presence: Mapping[str, float] | None = None
+    ) -> None:
+        """Adds a processed frame with ``live`` tracks and the presence of phrases."""
+        for phrase in presence or ():
+            if len(self.phrases) < MAX_PHRASES and phrase not in self.phrases:
+                self.phrases.append(phrase)
+        kept = {phrase: float(value) for phrase, value in (presence or {}).items() if phrase in self.phrases}
+        one = Bin(frame_number, frame_number, time, time, 1, live, live, kept)
         if self.bins and self.bins[-1].frames < self.frames_per_bin:
             self.bins[-1].join(one)
             return
@@ -266,7 +282,13 @@ class SeekTimes:
         return self._points if self._last is None else [*self._points, self._last]
 
 
-def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, float, float, float], score: float) -> bool:
+def consider_crop(
+    record: TrackRecord,
+    image: np.ndarray,
+    box: tuple[float, float, float, float],
+    score: float,
+    mask: Callable[[], np.ndarray] | None = None,
+) -> bool:
     """Makes the box's crop the record's thumbnail when it is clearly better: larger and surer, not cut by the border.
 
     Args:
@@ -274,6 +296,7 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
         image: the frame, (H, W, 3) uint8 BGR, without drawings.
         box: xyxy in its 0-based pixels, finite.
         score: the box's confidence.
+        mask: gives the object's (H, W) bool mask, which the crop is cut out by; None, or an empty one: the whole crop.
 
     Returns:
         Whether it became the thumbnail.
@@ -289,10 +312,16 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
         return False
     margin = 0.08 * max(x2 - x1, y2 - y1)
     left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
-    crop = image[top : min(height, int(y2 + margin) + 1), left : min(width, int(x2 + margin) + 1)]
+    window = np.s_[top : min(height, int(y2 + margin) + 1), left : min(width, int(x2 + margin) + 1)]
+    crop = image[window]
     scale = min(THUMBNAIL[0] / crop.shape[1], THUMBNAIL[1] / crop.shape[0], 4.0)
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    shape = None if mask is None else mask()[window]
+    if shape is not None and shape.any():
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        inside = cv2.resize(shape.astype(np.float32), size, interpolation=how)
+        small = np.rint(BACKGROUND + inside[..., None] * (small.astype(np.float32) - BACKGROUND)).astype(np.uint8)
     done, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])
     if done:
         record.thumbnail, record.thumbnail_score = jpeg.tobytes(), value

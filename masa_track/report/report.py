@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import supervision as sv
@@ -53,7 +55,12 @@ class ReportBuilder:
         return self._tracks.identities
 
     def add(
-        self, frame_number: int, timestamp: float | None, image: np.ndarray | None, detections: sv.Detections
+        self,
+        frame_number: int,
+        timestamp: float | None,
+        image: np.ndarray | None,
+        detections: sv.Detections,
+        presence: Mapping[str, float] | None = None,
     ) -> None:
         """Takes one processed frame; neither the image nor the detections are kept or altered.
 
@@ -62,22 +69,25 @@ class ReportBuilder:
             timestamp: its time in seconds, or None where the source has no clock.
             image: the frame, (H, W, 3) uint8 BGR, without drawings; None gives no thumbnails.
             detections: all its rows, in pixels of the image; those without an identity are only counted.
+            presence: probability that a phrase is in the frame at all, by phrase; a curve shows it.
         """
         index = self._run.frames
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
         parents = [int(one.get("parent_id", -1)) for one in part_fields(rows)]
         ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
-        columns = zip(ids, names, rows.xyxy.tolist(), confidences(rows).tolist(), parents, strict=True)
-        for track_id, name, box, score, parent in columns:
+        scores, masks = confidences(rows).tolist(), rows.mask
+        columns = zip(ids, names, rows.xyxy.tolist(), scores, parents, strict=True)
+        for row, (track_id, name, box, score, parent) in enumerate(columns):
             record = self._tracks.get(track_id, name, frame_number, timestamp)
             record.parent = parent
             record.extend(index, frame_number, timestamp, name, score)
-            new = image is not None and consider_crop(record, image, tuple(box), score)
+            mask = None if masks is None else partial(_mask_of, masks, row)
+            new = image is not None and consider_crop(record, image, tuple(box), score, mask)
             if new and self.on_thumbnail is not None:
                 self.on_thumbnail(track_id, record.thumbnail_score, record.thumbnail or b"")
         self._tracks.prune(index)
-        self._curve.add(frame_number, timestamp, len(ids))
+        self._curve.add(frame_number, timestamp, len(ids), presence)
         if timestamp is not None and np.isfinite(timestamp):
             self._seek_times.add(frame_number, timestamp)
         self._run.frames += 1
@@ -125,4 +135,9 @@ class ReportBuilder:
         run.seek_times = self._seek_times.points()
         run.identities = self.identities
         run.median_length, run.mean_length = self._tracks.lengths()
-        write_text(path, render_page(run, self._tracks.longest(), self._curve.bins))
+        write_text(path, render_page(run, self._tracks.longest(), self._curve.bins, self._curve.phrases))
+
+
+def _mask_of(masks: Any, row: int) -> np.ndarray:
+    """The (H, W) bool mask of a row, of a CompactMask or (N, H, W)."""
+    return np.asarray(masks[row], bool)

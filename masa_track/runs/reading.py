@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
     masks: list[dict[str, object] | None] = []
     tree: list[dict[str, int | str]] = []
     cuts: list[int] = []
+    presence: list[Mapping[str, float]] = []
     total = 0
     rows_before: dict[int, tuple[int, FrameResult]] = {}
     for place, result in enumerate(frames):
@@ -69,6 +70,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         numbers.append(frame.number)
         times.append(frame.time)
         names.append(frame.name)
+        presence.append(result.extras.get("presence") or {})
         rows = tracked_rows(result.detections)
         ids = np.zeros(0, np.int64) if rows.tracker_id is None else rows.tracker_id
         columns.append((np.full(len(ids), place), ids, class_ids(rows), np.asarray(rows.xyxy), confidences(rows)))
@@ -130,4 +132,5 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         cuts=np.array(cuts, np.int64),
         masks=tuple(rles[i] for i in order) if any(mask is not None for mask in rles) else (),
         tree=tuple(tree[i] for i in order) if any(tree) else (),
+        presence=tuple(presence) if any(presence) else (),
     )

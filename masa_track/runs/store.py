@@ -37,6 +37,7 @@ _SNAPSHOT_BYTES = 128 * 2**20  # of all snapshots
 _PROBE = 2**17  # bytes
 _TICK = 1e-4  # seconds: more than the rounding of times in a video, less than a frame lasts
 
+_PRESENCE = "presence"  # array of a frame: json of the presence by phrase
 _PART = re.compile(r"part-\d{6,}")  # folders of a run in parts
 
 _TABLES = """
@@ -128,6 +129,8 @@ class RunStore:
         """
         frame, detections = result.frame, result.detections
         arrays = detection_arrays(detections) | decision_arrays(result.decisions, detections.tracker_id)
+        if presence := result.extras.get("presence"):
+            arrays[_PRESENCE] = np.asarray(json.dumps(dict(presence)))
         if observation is not None:
             arrays |= self._observation_arrays(observation, detections, frame.time)
         with self._writing():
@@ -303,7 +306,8 @@ class RunStore:
             with self._reading():
                 detections = detections_of(arrays, self.info.size)
                 decisions = decisions_of(arrays, detections.tracker_id)
-            yield FrameResult(Frame(number, seconds, self.info.size, name), detections, own, decisions)
+                extras = {"presence": json.loads(str(arrays[_PRESENCE]))} if _PRESENCE in arrays else {}
+            yield FrameResult(Frame(number, seconds, self.info.size, name), detections, own, decisions, extras)
 
     def snapshot_before(self, number: int) -> tuple[int, dict[str, np.ndarray]]:
         """The last state after a frame at or before ``number``: that frame's number, 0 without one, and the state."""

@@ -19,6 +19,7 @@ from masa_track.association.evidence.appearance import (
 from masa_track.association.evidence.cuts import SAME_SCENE, log_odds_of_one_view, rearranged
 from masa_track.association.evidence.decisions import Match, outcome_of
 from masa_track.association.evidence.detection_probability import SAME_TIME
+from masa_track.association.evidence.mask_overlap import mask_log_odds
 from masa_track.association.evidence.memory import UNUSED, FusedMemory
 from masa_track.association.evidence.motion import entering
 from masa_track.association.evidence.options import FusedOptions
@@ -253,7 +254,8 @@ class FusedAssociator(Engine):
             given = seen.embeddings[order]
             embedded = ~np.isnan(given[:, :1]).any(axis=1)
             embeddings = unit(given if embedded.all() else np.where(embedded[:, None], given, np.float32(0)))
-        position = {row: place for place, row in enumerate(order.tolist())} if seen.hints or seen.forbidden else {}
+        named = seen.hints or seen.mask_overlaps or seen.forbidden
+        position = {row: place for place, row in enumerate(order.tolist())} if named else {}
         pins, fixed = None, None
         if seen.pins is not None:
             pins, fixed = seen.pins[order], np.zeros(len(memory), bool)
@@ -273,6 +275,11 @@ class FusedAssociator(Engine):
             pins,
             fixed,
             tuple((position[row], identity, odds) for row, identity, odds in seen.hints if row in position),
+            tuple(
+                (position[row], identity, mask_log_odds(overlap, confidence))
+                for row, identity, overlap, confidence in seen.mask_overlaps
+                if row in position
+            ),
             tuple((position[row], identity) for row, identity in seen.forbidden if row in position),
             entering(boxes, state.extent),
             seen.scene_change is not None and seen.scene_change < SAME_SCENE,
