@@ -155,7 +155,7 @@ class TrackDrawer:
         numbers = self._color_numbers(rows)
         boxes = rows.xyxy.astype(int)
         names = [str(name) for name in rows.data["part"]]
-        line, font = max(1, self._line // 2), (cv2.FONT_HERSHEY_SIMPLEX, 0.8 * self._text_scale)
+        line, font = max(1, self._line // 2), (cv2.FONT_HERSHEY_SIMPLEX, self._text_scale)
         for row in np.flatnonzero(parts).tolist():
             top = row
             for _ in range(len(rows)):  # up to the thing
