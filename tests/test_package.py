@@ -60,7 +60,7 @@ TORCH_FILES = {
     *(
         f"refer/{name}.py"
         for name in (
-            *("annotated", "data", "film", "fusion", "losses", "matching", "model", "official_keys", "pixels"),
+            *("annotated", "data", "film", "fusion", "losses", "matching", "model", "official_keys", "pixels", "proof"),
             *("referrer", "resizing", "scoring", "select", "text_encoder", "tokens", "video_encoders", "weights"),
         )
     ),
