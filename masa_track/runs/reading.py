@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from masa_track.contracts import FrameResult
+from masa_track.contracts import MOST_TENTATIVE, FrameResult
 from masa_track.errors import InputError
 from masa_track.formats.rows import class_ids, confidences, part_fields, tracked_rows
 from masa_track.formats.run import Run
@@ -77,7 +77,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         masks.extend(rows.data.get("segmentation", [None] * len(ids)))
         tree.extend(part_fields(rows))
         rows_before[frame.number] = place, result
-        if len(rows_before) > 300:
+        if len(rows_before) > MOST_TENTATIVE:
             del rows_before[next(iter(rows_before))]
         for event in result.events:
             if event.kind == "cut":
