@@ -43,6 +43,7 @@ MASKLETS = sorted({*HUB, *TRANSFORMERS, "pycocotools>=2.0.8"})
 SAM3 = sorted({*HUB, "transformers>=5.24", "pycocotools>=2.0.8"})
 TRAIN = [*SAM, "onedl-mmengine>=0.10.7"]
 TUNE = [*EVAL, "optuna>=4"]
+REFER = sorted({*HUB, *TRANSFORMERS, "pycocotools>=2.0.8", "h5py>=3.8"})  # h5py: masks of A2D-Sentences
 PARTS = ["PyYAML>=6"]
 DEEPSORT = ["deep-sort-realtime>=1.3.2"]
 DOCS = ["sphinx>=7.4", "myst-parser>=4", "furo>=2024.8.6"]
@@ -55,6 +56,7 @@ EXTRAS = {
     "gdino": TRANSFORMERS,  # text prompts
     "transformers": TRANSFORMERS,  # --detector transformers:MODEL
     "masklets": MASKLETS,  # --masklets sam2.1-hiera-tiny, edgetam
+    "refer": REFER,  # masa-track refer with MTTR
     "sam3": SAM3,  # --detector sam3
     "parts": PARTS,  # hierarchies of things and parts as yaml files
     "ultralytics": ["ultralytics>=8.3"],  # --detector ultralytics:FILE; AGPL-3.0, used by its interface only
@@ -64,7 +66,7 @@ EXTRAS = {
     "norfair": ["norfair>=2.3"],
     "train": TRAIN,  # proposals, tools/train.py
     # all that can be installed together; without ultralytics, whose licence one should choose knowingly
-    "all": sorted({*ONNX, *EVAL, *HUB, *SAM, *TRANSFORMERS, *SAM3, *TRAIN, *TUNE, *DEEPSORT, *PARTS}),
+    "all": sorted({*ONNX, *EVAL, *HUB, *SAM, *TRANSFORMERS, *SAM3, *TRAIN, *TUNE, *DEEPSORT, *PARTS, *REFER}),
     # mmdet with its mmcv, which is built first (docs/guides/mmdet.md): pip would leave mmcv's operators out.
     "mmdet": [*TRAIN, *EVAL, "onedl-mmdetection>=3.5.1", "transformers>=5.0"],
     "test": [
@@ -77,6 +79,7 @@ EXTRAS = {
         *TRAIN,
         *TUNE,
         *PARTS,
+        *REFER,
         *TRANSFORMERS,
         *SAM3,
         *DOCS,  # tests/test_docs.py builds the site

@@ -27,6 +27,7 @@ EXTRAS = {
     "gdino": (*_TORCH, "transformers"),
     "transformers": (*_TORCH, "transformers"),
     "masklets": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),
+    "refer": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),  # h5py where A2D-Sentences is read
     "sam3": (*_TORCH, "transformers", "huggingface_hub", "pycocotools"),
 }
 OWN, GROUNDING_DINO = "own", "grounding-dino"  # detectors that can work on a model's backbone

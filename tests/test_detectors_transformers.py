@@ -9,14 +9,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import supervision as sv
 import torch
 
 from masa_track import MasaTracker
 from masa_track.cli.main import main
+from masa_track.contracts import Frame
 from masa_track.detectors import open_detector
 from masa_track.detectors.huggingface import TransformersDetector
 from masa_track.errors import InputError
 from masa_track.formats.results import to_detections
+from masa_track.refer.detected import LOWEST_SCORE, open_referrer
 
 pytestmark = pytest.mark.slow  # together they take seconds
 
@@ -201,6 +204,24 @@ def test_command(saved: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Mon
     assert {row["name"] for row in content["categories"]} <= {"a red car", "a dog"}
     assert len(content["annotations"]) > 0
     assert "score 0.35" in (tmp_path / "out" / "report.html").read_text()  # where Grounding DINO's tracks start
+
+
+@pytest.mark.parametrize("kind", ["grounding_dino", "owlv2"])
+def test_as_referrers_over_tracks(kind: str, saved: dict[str, Path]) -> None:
+    """Scores of a tiny network with random weights: a track's is that of the best box on it, by the phrase alone."""
+    referrer = open_referrer(f"transformers:{saved[kind]}", "cpu")
+    one = TransformersDetector(str(saved[kind]), "a dog", "cpu", LOWEST_SCORE).detect([FRAME])[0]
+    best = int(np.argmax(one.confidence))
+    tracks = sv.Detections(np.stack((one.xyxy[best], [0, 0, 1, 1])), tracker_id=np.array([5, 6]))
+    frame = Frame(1, 0.0, (320, 240), image=FRAME)
+    session = referrer.open(["A dog.", "a red car"])
+    session.add([frame, frame], [tracks, tracks])
+    scores = session.scores()
+    assert scores[5][0] == pytest.approx(one.confidence[best], abs=1e-6)
+    assert scores[6].tolist() == [0, 0]
+    alone = referrer.open(["a red car"])
+    alone.add([frame], [tracks])
+    assert alone.scores()[5][0] == pytest.approx(scores[5][1], abs=1e-6)
 
 
 @pytest.mark.parametrize(

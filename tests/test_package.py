@@ -37,6 +37,7 @@ ROOMS = [
     "parts",
     "adapters",
     "evaluation",
+    "refer",
     "report",
     "pipeline",
     "training",
@@ -48,12 +49,21 @@ ROOMS = [
 TORCH_FREE = [
     *("errors", "files", "stop", "npz", "checks", "registry", "contracts", "boxes", "masks", "onnx_session"),
     *("association", "video", "formats", "drawing", "runs"),
-    *("encoders", "detectors", "tracker", "masklets", "parts", "adapters", "evaluation", "report", "pipeline", "cli"),
+    *("encoders", "detectors", "tracker", "masklets", "parts", "adapters", "evaluation", "refer"),
+    *("report", "pipeline", "cli"),
 ]
 TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {
     *("encoders/embedder.py", "encoders/export.py"),
     *("detectors/coco.py", "detectors/grounded.py", "detectors/huggingface.py", "detectors/mm.py"),
+    "parts/models.py",
+    *(
+        f"refer/{name}.py"
+        for name in (
+            *("annotated", "data", "film", "fusion", "losses", "matching", "model", "official_keys", "pixels", "proof"),
+            *("referrer", "resizing", "scoring", "select", "text_encoder", "tokens", "video_encoders", "weights"),
+        )
+    ),
     *(f"masklets/{name}.py" for name in ("entries", "sam2", "sam2_keys", "session", "states", "weights")),
     *(f"masklets/{name}.py" for name in ("sam3", "sam3_propagation", "sam3_weights")),
 }
@@ -76,7 +86,8 @@ OPTIONAL = [
 ]
 # Only tools/train.py imports these, and it says what to install.
 NEED_MMENGINE = {
-    f"masa_track.training.{name}" for name in ("model", "order", "hooks", "runner", "start", "joined", "validation")
+    f"masa_track.training.{name}"
+    for name in ("model", "order", "hooks", "refer", "runner", "start", "joined", "validation")
 }
 NEED_MMDET = "masa_track.integrations.mmdet"  # whose import says what to install
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

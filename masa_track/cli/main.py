@@ -48,9 +48,11 @@ def build_parser() -> argparse.ArgumentParser:
         detect,
         eval,
         export,
+        find,
         models,
         proposals,
         recover,
+        refer,
         segment,
         track,
         tune,
@@ -67,7 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (track, detect, segment, vos, recover, eval, export, demo, models, convert, proposals, tune, verify):
+    first = (track, detect, segment, vos, refer, recover, eval, export, find, demo)
+    for module in (*first, models, convert, proposals, tune, verify):
         module.add_parser(commands)
     return parser
 

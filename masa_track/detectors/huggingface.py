@@ -14,7 +14,7 @@ import torch
 
 from masa_track.detectors.base import PictureDetector
 from masa_track.detectors.grounded import TRACK_ACTIVATION_THRESHOLD, merge_groups, text_groups
-from masa_track.detectors.phrases import read_prompt
+from masa_track.detectors.phrases import TextPrompt, read_prompt
 from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.formats.results import to_detections
 from masa_track.models.devices import choose_device, mixed_precision
@@ -83,7 +83,14 @@ class TransformersDetector(PictureDetector):
         if text is None:
             self.class_names = {int(index): str(label) for index, label in config.id2label.items()}
             return
-        prompt = read_prompt(text)
+        self.look_for(read_prompt(text))
+
+    def look_for(self, prompt: TextPrompt) -> None:
+        """Sets the classes of a detector that takes text.
+
+        Raises:
+            InputError: a phrase is too long for the model.
+        """
         self.phrases, self.class_names = list(prompt.phrases), dict(enumerate(prompt.names))
         if self.kind in GROUNDED:
             self.groups = text_groups(self.processor.tokenizer, self.phrases, self.device)

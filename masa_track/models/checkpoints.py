@@ -96,21 +96,40 @@ def download(name: str, weights: HubFile, extra: str, usage: str) -> Path:
         raise InputError(f"{file} of {name!r} could not be fetched ({reason}): {by_hand}") from error
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
+def read_checkpoint(path: str | Path, content: Any = None) -> dict[str, Tensor]:
     """The tensors of a ``.pth``, by their own keys.
 
     Args:
-        path: a file made by torch.save: a state dict, or a dict with one under ``state_dict`` or ``model``.
+        path: a file made by torch.save: a state dict, or a dict with one under ``state_dict``, ``model`` or
+            ``model_state_dict``.
+        content: what :func:`read_pickle` gave for it, where that was called before.
 
     Raises:
         InputError: if the file is missing, cut short, or holds no state dict.
+    """
+    content = read_pickle(path) if content is None else content
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
+    if not tensors:
+        raise InputError(f"{path} holds no state dict, but {_describe(content)}")
+    return {str(key).removeprefix("module."): value for key, value in tensors.items()}
+
+
+def read_pickle(path: str | Path) -> Any:
+    """What torch.save wrote into a file: tensors and plain containers; nothing in it is run.
+
+    Raises:
+        InputError: if the file is missing or cut short.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no such checkpoint: {path}")
     size = path.stat().st_size
     try:
-        content = _load(path)
+        return _load(path)
     except Exception as error:  # a damaged pickle raises anything
         foreign = _FOREIGN.search(str(error)) if isinstance(error, pickle.UnpicklingError) else None
         if foreign is not None:
@@ -123,14 +142,6 @@ def read_checkpoint(path: str | Path) -> dict[str, Tensor]:
         raise InputError(
             f"{path} is not a whole torch checkpoint of weights ({size:,} bytes; {reason}): download it again"
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, Mapping) else {}
-    if not tensors:
-        raise InputError(f"{path} holds no state dict, but {_describe(content)}")
-    return {str(key).removeprefix("module."): value for key, value in tensors.items()}
 
 
 def _load(path: Path) -> Any:

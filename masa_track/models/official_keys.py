@@ -26,6 +26,7 @@ _BLOCK = (
 # What a state dict is by a key that it holds, the first that fits; for messages.
 _STRANGERS = (
     ("steps", "a checkpoint that tools/train.py goes on from: take the .safetensors that it writes at the end"),
+    ("obj_queries.weight", "MTTR, for sentences: masa_track.refer.weights.convert_weights takes it"),
     ("image_encoder.patch_embed.proj.weight", "SAM itself, without MASA's adapter"),
     ("module.image_encoder.patch_embed.proj.weight", "SAM itself, without MASA's adapter"),
     ("backbone.patch_embed.projection.weight", "an mmdet detector on a Swin backbone, without MASA's adapter"),

@@ -27,7 +27,7 @@ class FrozenBackboneHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Remembers the backbone's checksum."""
-        self.before = checksum(training_model(runner).network.backbone)
+        self.before = checksum(training_model(runner).frozen)
 
     def after_train(self, runner: Any) -> None:
         """Compares it.
@@ -35,7 +35,7 @@ class FrozenBackboneHook(Hook):
         Raises:
             RuntimeError: if it is another now; the fault is ours or the network's.
         """
-        after = checksum(training_model(runner).network.backbone)
+        after = checksum(training_model(runner).frozen)
         if after != self.before:
             raise RuntimeError(f"the frozen backbone was changed by training: {self.before[:12]} became {after[:12]}")
         runner.logger.info(f"backbone unchanged, sha256 {after[:12]}")

@@ -152,6 +152,12 @@ class TrainingModel(BaseModel):
         self._backbone_maps: Callable[[Tensor], Sequence[Tensor]] | None = None
         self.train()
 
+    @property
+    def frozen(self) -> nn.Module:
+        """What training must not change: the backbone."""
+        part: nn.Module = self.network.backbone
+        return part
+
     def train(self, mode: bool = True) -> TrainingModel:
         """Training or evaluation mode; what does not learn stays in evaluation mode."""
         super().train(mode)

@@ -56,7 +56,7 @@ class TrainingRunner(Runner):
     """A runner whose checkpoints are of :mod:`checkpoint`. Used through ``from_cfg``, as mmengine's."""
 
     def _identity(self) -> dict[str, Any]:
-        return identity_of(self.cfg, checksum(training_model(self).network.backbone))
+        return identity_of(self.cfg, checksum(training_model(self).frozen))
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:

@@ -49,7 +49,13 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     config.merge_from_dict(dict(options or {}))
     if for_mmdet(config):
         return config  # whose keys are other ones
-    known = list(inspect.signature(TrainingModel).parameters)
+    model: type = TrainingModel
+    if config.model.get("type") == "ReferTraining":
+        from masa_track.training import refer
+
+        refer.register_clips()
+        model = refer.ReferTraining
+    known = list(inspect.signature(model).parameters)
     for name in config.model:
         if name not in ("type", *known):
             raise unknown_name("key of model", name, known)

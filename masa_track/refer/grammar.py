@@ -1,0 +1,493 @@
+"""Sentences about tracks, parsed into relations of place, order, motion, size and time.
+
+A sentence is a noun phrase: a noun, and terms that the object must fit. A term may hold further noun phrases ("left of
+*the bus*"). The parser reads from left to right and takes the first rule of :mod:`masa_track.refer.rules` that fits;
+words that no rule takes are kept in :attr:`Sentence.unparsed`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+from masa_track.errors import InputError
+from masa_track.refer import words
+
+MOST_WORDS = 512
+MOST_DEPTH = 6
+FINITE = ("base", "s", "ed")
+
+
+@dataclass(frozen=True)
+class When:
+    """A time of the video.
+
+    Attributes:
+        kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
+            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds;
+            ``just_before`` and ``just_after``: 3 s on that side.
+        values: numbers of frames, or seconds.
+        seconds: whether the values are seconds.
+    """
+
+    kind: str
+    values: tuple[float, ...] = ()
+    seconds: bool = False
+
+
+@dataclass
+class Term:
+    """One condition.
+
+    Attributes:
+        kind: ``rank`` (by a measure), ``region``, ``moves``, ``event``, ``relation``, ``visible``, ...: a function of
+            :mod:`masa_track.refer.resolve`.
+        name: of the measure, region, direction, event or relation.
+        side: ``left``, ``right``, ``top`` or ``bottom``; empty where it does not matter.
+        rank: of ``rank``: 1 is the largest or first, -1 the last; 0: not ranked.
+        phrases: noun phrases that the relation is to.
+        when: time of this term alone.
+        negated: the object must not fit.
+    """
+
+    kind: str
+    name: str = ""
+    side: str = ""
+    rank: int = 0
+    phrases: list[Phrase] = field(default_factory=list)
+    when: When | None = None
+    negated: bool = False
+
+
+@dataclass
+class Phrase:
+    """A noun phrase.
+
+    Attributes:
+        noun: singular; empty where none says what the object is ("the one", "whoever").
+        plural: it names several objects.
+        count: how many; 0 where it does not say.
+        other: "the other", "the others": not the object that the phrase stands in a relation to.
+        terms: all must fit, in the order of the sentence.
+        when: the time of the phrase.
+    """
+
+    noun: str = ""
+    plural: bool = False
+    count: int = 0
+    other: bool = False
+    terms: list[Term] = field(default_factory=list)
+    when: When | None = None
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A parsed sentence.
+
+    Attributes:
+        text: as given, whitespace collapsed.
+        phrase: what it asks for.
+        unparsed: words that no rule took, such as colours and clothes.
+        skipped: words without a meaning for the grammar that are no filler either, such as unknown adverbs.
+        gendered: a noun such as "man" or "woman" was taken for a person.
+        unclear_reference: unparsed words describe not the object itself, but one that it stands in a relation to.
+    """
+
+    text: str
+    phrase: Phrase
+    unparsed: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    gendered: bool = False
+    unclear_reference: bool = False
+
+    @property
+    def selective(self) -> bool:
+        """Whether what was parsed says more than a noun and a time, and all that it refers to is clear."""
+        return bool(self.phrase.terms) and not self.unclear_reference
+
+
+def check_sentence(text: str) -> str:
+    """The sentence with whitespace collapsed.
+
+    Raises:
+        InputError: it is empty, in another alphabet than the Latin one, or longer than 512 words.
+    """
+    plain = " ".join(text.split())
+    if not re.search(r"\w", plain):
+        raise InputError(f'a sentence must name an object, e.g. "the car on the left", got {text!r}')
+    other = next((c for c in plain if c.isalpha() and not ("a" <= c.lower() <= "z" or "\u00c0" <= c <= "\u024f")), None)
+    if other is not None:
+        raise InputError(f"a sentence must be English in Latin letters, got {other!r} in {plain[:60]!r}: translate it")
+    if (count := len(_TOKEN.findall(plain))) > MOST_WORDS:
+        raise InputError(f"a sentence must have at most {MOST_WORDS} words, got {count}: {plain[:40]!r}...: shorten it")
+    return plain
+
+
+_TOKEN = re.compile(
+    r"\d+(?::\d+)+(?:\.\d+)?|\d+(?:\.\d+)?(?:st|nd|rd|th)?(?![\w])|[a-z\u00e0-\u024f]+|\d+|,|[^\s\w]", re.I
+)
+_CONTRACTIONS = (
+    (r"[\u2018\u2019]", "'"),
+    (r"\bcan't\b", "can not"),
+    (r"\bwon't\b", "will not"),
+    (r"n't\b", " not"),
+    (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
+    (r"'(re|ve|d|ll)\b", r" "),
+    (r"'s\b", " "),
+    (r"\bwhich of\b", "of"),
+    (r"\bdirection of\b", "towards"),
+    (r"[-\u2010-\u2015/]", " "),
+    (
+        r"\b(who|that|which|whoever|has|have|had|and|just|already) left\b(?! (of|side|edge|hand|half|to right))",
+        r"\1 leave",
+    ),
+    (r"\b(cent)er\b", r"\1re"),
+)
+_MASS = r"the (?:picture|frame|image|screen|view|scene|shot|video|clip|camera view|field of view)"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word: its base form, and the form of a verb (``base``, ``s``, ``ing``, ``ed``), a noun or anything else."""
+
+    text: str
+    base: str
+    form: str = ""
+    plural: bool = False
+
+
+def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
+    """The words of a sentence in base form."""
+    plain = text.lower()
+    for pattern, by in _CONTRACTIONS:
+        plain = re.sub(pattern, by, plain)
+    tokens = []
+    names = [name.lower() for name in class_names]
+    for word in _TOKEN.findall(plain):
+        if word in words.FORMS:
+            base, form = words.FORMS[word]
+            tokens.append(Token(word, base, "" if form == "none" else form))
+            continue
+        noun, plural = words.singular(word, names)
+        tokens.append(Token(word, noun, plural=plural))
+    return tokens
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(f"(?:{pattern})(?= |$)")
+
+
+class Parser:
+    """Reads the tokens of one sentence.
+
+    Args:
+        tokens: its words.
+        class_names: of the run, lower case; they are nouns, also of several words.
+    """
+
+    def __init__(self, tokens: Sequence[Token], class_names: Sequence[str] = ()) -> None:
+        from masa_track.refer.rules import RULES
+
+        self.rules = RULES
+        self.tokens = [token for token in tokens if token.base == "," or token.base[0].isalnum()]
+        bases = [token.base for token in self.tokens]
+        self.rests = [" ".join(bases[place:]) for place in range(len(bases) + 1)]
+        self.place = 0
+        self.unparsed: list[str] = []
+        self.skipped: list[str] = []
+        self.gendered = False
+        self.negated = False
+        self.failed: set[object] = set()  # places, with the rule, where an attempt failed: none is made twice
+        self.depth = 0  # of noun phrases in noun phrases
+        self.unclear_reference = False
+        self.phrase = Phrase()  # the one that is being read
+        self.pending = 0  # an ordinal that has not found what it counts
+        names = sorted({name.lower() for name in class_names}, key=len, reverse=True)
+        self.class_names = [name for name in names if re.fullmatch(r"[a-z ]+", name)]
+
+    @property
+    def rest(self) -> str:
+        """What is left to read, in base forms."""
+        return self.rests[self.place]
+
+    @property
+    def token(self) -> Token:
+        """The next word; an empty one at the end."""
+        return self.tokens[self.place] if self.place < len(self.tokens) else Token("", "")
+
+    def take(self, pattern: str) -> re.Match[str] | None:
+        """Reads words that the pattern matches as a whole; None where it does not."""
+        found = _compiled(pattern).match(self.rest)
+        if found is None or not found.group():
+            return None
+        self.place += found.group().count(" ") + 1
+        return found
+
+    def when(self) -> When | None:
+        """A time, if one comes next."""
+        from masa_track.refer.rules import TIMES
+
+        for pattern, make in TIMES:
+            if (found := self.take(pattern)) is not None:
+                return make(found)
+        return None
+
+    def noun_phrase(self, inner: bool = True, stop: str = ",", clause: bool = False) -> Phrase:
+        """Reads a noun phrase with all that is said of it.
+
+        Args:
+            inner: it stands in a relation of another phrase, which ends it at ``stop`` and at a verb of the other.
+            stop: words that end it, as a pattern.
+            clause: a finite verb may come next.
+        """
+        outer, self.phrase = self.phrase, Phrase()
+        self.depth += 1
+        if self.depth > MOST_DEPTH:
+            raise InputError(
+                f"a sentence must nest at most {MOST_DEPTH} objects, as in 'left of the car behind the bus'"
+            )
+        phrase = self.phrase
+        ordinal = 0  # one that has not found what it counts
+        fresh: Term | None = None  # the term read just now, which a time may belong to
+        named = False
+        headed = False  # its noun, or "one", was read
+        while self.place < len(self.tokens):
+            if (
+                inner
+                and (phrase.noun or named or phrase.terms or ordinal)
+                and re.match(f"(?:{stop})(?= |$)", self.rest)
+            ):
+                break
+            token = self.token
+            if (when := self.when()) is not None:
+                self._timed(phrase, fresh, when)
+                continue
+            if self.take(r"(?:out )?of(?: all)?(?= (?:the|those|these))") is not None:
+                phrase.terms += self._group(bool(ordinal))
+                continue
+            if named and (passive := self._object_clause()) is not None:
+                phrase.terms.append(passive)
+                fresh = passive
+                continue
+            if found := self.take(
+                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other|another"
+                "|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
+            ):
+                phrase.other = True
+                headed = headed or found[0] not in ("other", "another")
+                phrase.plural = phrase.plural or found[0] != "other"
+                named = True
+                continue
+            if self.take(r"who|whoever|that|which|what|whichever|anyone|someone|somebody|anybody"):
+                named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
+                clause = True
+                continue
+            if self.take(r"with(?= the (?:\w+est|most|least) )"):
+                continue
+            if self.take(r"not|never|no longer"):
+                self.negated = True
+                continue
+            verb = token.form in ("ing", "ed") or clause or self._follows("to") or (not inner and not named)
+            if inner and token.form in FINITE and not verb and named and token.base not in ("park", "face"):
+                break
+            self.pending = ordinal
+            term = self._term(phrase, verb or token.form == "")
+            if term is not None:
+                fresh = term
+                if ordinal and (term.kind in ("rank", "event", "relation") or term.rank):
+                    ordinal = self._ranked(term, ordinal)
+                continue
+            if (
+                found := self.take(r"(?:the )?(\d+)(?:st|nd|rd|th)|(?:the )?(" + "|".join(words.ORDINALS) + ")")
+            ) is not None:
+                if found[2] == "first" and clause and self.token.form in FINITE and not phrase.terms:
+                    continue  # "who first walks left"
+                number = int(found[1]) if found[1] else words.ORDINALS[found[2]]
+                if (found[2] == "second" and self.take("(to|from)? ?last") is not None) or number == -2:
+                    number = -2
+                ordinal = self._ranked_before(phrase, fresh, number) if clause and named else number
+                continue
+            if (found := self.take("|".join(words.COUNTS) + r"|\d+")) is not None:
+                phrase.count = words.COUNTS.get(found[0]) or int(found[0])
+                phrase.plural = phrase.plural or phrase.count > 1
+                continue
+            if not headed and self._noun(phrase):
+                named = headed = True
+                continue
+            if named and self._noun(Phrase(), peek=True) and inner and not clause:
+                break
+            self._skip(token)
+            fresh = None
+        if ordinal:
+            self._settle(phrase, ordinal)
+        self.depth -= 1
+        self.phrase = outer
+        return phrase
+
+    def _timed(self, phrase: Phrase, fresh: Term | None, when: When) -> None:
+        """A time after an event is the event's, any other the phrase's.
+
+        After "the first one to leave" in a relation it is the relation's: "who meets the first to leave at frame 9".
+        """
+        ranked = fresh is not None and fresh.rank and self.depth > 1 and when.kind not in ("before", "after")
+        if (
+            fresh is not None
+            and not ranked
+            and fresh.kind in ("event", "turns", "back", "visible", "lingers", "gone")
+            and fresh.when is None
+        ):
+            fresh.when = when
+        elif (when.kind == "whole" and phrase.when is not None) or when.kind == "whole":
+            phrase.terms.append(Term("visible", when=when))
+        elif phrase.when is None:
+            phrase.when = when
+        else:
+            phrase.terms.append(Term("visible", when=when))
+
+    def _group(self, counted: bool) -> list[Term]:
+        """ "of the three people at the start, ...": the objects to choose from.
+
+        After an ordinal, an event is not theirs: "the last of the three to leave".
+        """
+        group = self.noun_phrase(stop=r",|the (?:one|first|last|second|third|\w+est|\w+most)")
+        group.plural = True
+        self.take(",")
+        events = [term for term in group.terms if counted and term.kind == "event"]
+        group.terms = [term for term in group.terms if term not in events]
+        return [Term("among", phrases=[group]), *events]
+
+    def _object_clause(self) -> Term | None:
+        """ "that the bus overtakes": a relation whose object is the noun before."""
+        from masa_track.refer.rules import TRANSITIVE
+
+        before = self.state()
+        if before[0] in self.failed:
+            return None
+        self.take("that|who|whom|which")
+        subject = None
+        if not self.take("(our|the ego) (car|vehicle|camera|bus|truck|bike)|we|the camera|our own car"):
+            if not re.match(r"(the|a|an|another|he|she)(?= |$)", self.rest):
+                self.restore(before)
+                return None
+            subject = self.noun_phrase()
+        for pattern, term in TRANSITIVE:
+            self.take("be|have|just|then|later|also")
+            if self.take(pattern):
+                if subject is None:
+                    return Term("event", "passed_by_camera")
+                return replace(term, phrases=[subject])
+        self.restore(before)
+        self.failed.add(before[0])
+        return None
+
+    def state(self) -> tuple[int, int, int, bool, bool]:
+        """What :meth:`restore` needs."""
+        return self.place, len(self.unparsed), len(self.skipped), self.unclear_reference, self.gendered
+
+    def restore(self, state: tuple[int, int, int, bool, bool]) -> None:
+        """Goes back to where an attempt began."""
+        self.place, unparsed, skipped, self.unclear_reference, self.gendered = state
+        del self.unparsed[unparsed:], self.skipped[skipped:]
+
+    def _term(self, phrase: Phrase, verb: bool) -> Term | None:
+        for rule in self.rules:
+            before = self.state()
+            if (rule.verb and not verb) or (before[0], rule.pattern) in self.failed:
+                continue
+            found = self.take(rule.pattern)
+            if found is None:
+                continue
+            term = rule.make(self, found)
+            if term is None:
+                self.restore(before)
+                self.failed.add((before[0], rule.pattern))
+                continue
+            for inner in term.phrases:
+                if inner.other and not inner.noun:
+                    inner.noun = phrase.noun  # "the cyclist left of the other one"
+            if self.negated:
+                term, self.negated = replace(term, negated=True), False
+            if term.name == "then" and phrase.terms and phrase.terms[-1].kind == "moves":
+                phrase.terms.pop()  # "left and then right": there and back
+            phrase.terms.append(term)
+            return term
+        return None
+
+    def _ranked(self, term: Term, ordinal: int) -> int:
+        """Gives an ordinal to the term that it counts. Returns the ordinal that is left, 0."""
+        if term.kind == "rank" and term.rank in (1, -1):
+            term.rank = ordinal * term.rank
+        elif term.kind in ("event", "relation"):
+            term.rank = ordinal
+        return 0
+
+    def _ranked_before(self, phrase: Phrase, fresh: Term | None, number: int) -> int:
+        """ "who leaves first": the ordinal counts the event before it."""
+        if fresh is not None and fresh.kind in ("event", "relation") and not fresh.rank:
+            fresh.rank = number
+            return 0
+        return number
+
+    def _settle(self, phrase: Phrase, ordinal: int) -> None:
+        """An ordinal without a measure counts an event of the phrase, or the order of appearance."""
+        for term in phrase.terms:
+            if term.kind == "event" and not term.rank:
+                term.rank = ordinal
+                return
+        if any(term.kind == "visible" for term in phrase.terms) and ordinal == -1:
+            phrase.terms.append(Term("rank", "last", rank=1))
+            return
+        phrase.terms.append(Term("rank", "first", rank=-ordinal))
+
+    def _noun(self, phrase: Phrase, peek: bool = False) -> bool:
+        before = self.place
+        for name in self.class_names:
+            if " " in name and self.take(name):
+                phrase.noun = name
+        token = self.token
+        if not phrase.noun and (token.base in words.NOUNS or token.base in self.class_names):
+            self.place += 1
+            phrase.noun, phrase.plural = token.base, phrase.plural or token.plural
+            self.gendered |= not peek and token.base in words.GENDERED
+        elif not phrase.noun and token.base in words.ANY_NOUNS:
+            self.place += 1
+            phrase.plural = phrase.plural or token.plural
+            if peek:
+                self.place = before
+            return True
+        if peek:
+            self.place = before
+        return bool(phrase.noun)
+
+    def _follows(self, word: str) -> bool:
+        return self.place > 0 and self.tokens[self.place - 1].base == word
+
+    def _skip(self, token: Token) -> None:
+        self.place += 1
+        if token.base in words.FILLERS or token.base == ",":
+            return
+        if token.text.endswith("ly"):
+            self.skipped.append(token.text)
+        else:
+            self.unparsed.append(token.text)
+            self.unclear_reference |= self.depth > 1
+
+
+def parse(text: str, class_names: Sequence[str] = ()) -> Sentence:
+    """Parses a sentence.
+
+    Args:
+        text: e.g. ``"the second cyclist from the left at frame 15"``.
+        class_names: of the run; they are nouns beside those of the table.
+
+    Raises:
+        InputError: see :func:`check_sentence`.
+    """
+    plain = check_sentence(text)
+    parser = Parser(tokens_of(plain, class_names), class_names)
+    phrase = parser.noun_phrase(inner=False)
+    return Sentence(plain, phrase, tuple(parser.unparsed), tuple(parser.skipped), parser.gendered,
+                    parser.unclear_reference)  # fmt: skip

@@ -1,0 +1,276 @@
+"""Which tracks a parsed sentence fits: each term gives the tracks that fit it a strength, ranks put them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from masa_track.refer import measures, relations
+from masa_track.refer.geometry import Scene, Span, growth
+from masa_track.refer.grammar import Phrase, Term, When
+from masa_track.refer.words import ANY_NOUNS, meanings
+
+_MOMENTS = ("at", "around", "start", "end", "middle")
+Strengths = dict[int, float]  # by the track's place in the scene; tracks that do not fit are not in it
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A track that fits.
+
+    Attributes:
+        place: of the track in the scene.
+        score: 0..1, 1 for the best.
+    """
+
+    place: int
+    score: float
+
+
+def span_of(scene: Scene, when: When | None) -> Span | None:
+    """The frames that a time means; None without a time. Empty (first > last) where the video has no such frame."""
+    if when is None or when.kind == "whole":
+        return None
+    first, last = float(scene.first), float(scene.last)
+    numbers = [scene.frame_of(value) for value in when.values] if when.seconds else list(when.values)
+    spans = {"start": Span(first, first, True), "end": Span(last, last, True)}
+    middle = (first + last) / 2
+    spans |= {
+        "middle": Span(scene.nearest(middle), scene.nearest(middle), True),
+        "first_half": Span(first, middle),
+        "second_half": Span(middle, last),
+    }
+    if when.kind in spans:
+        return spans[when.kind]
+    if when.kind == "opening":
+        return Span(first, first + when.values[0] * scene.fps)
+    if when.kind == "closing":
+        return Span(last - when.values[0] * scene.fps, last)
+    if when.kind == "between":
+        return Span(min(numbers), max(numbers))
+    if when.kind in ("just_before", "just_after"):
+        reach = max(3 * scene.fps, 5 * scene.step)
+        start = numbers[0] - (reach if when.kind == "just_before" else 0)
+        return Span(start, start + reach)
+    if when.kind == "before":
+        return Span(first, numbers[0])
+    if when.kind == "after":
+        return Span(numbers[0], last)
+    if not first - scene.step < numbers[0] < last + scene.step:
+        return Span(numbers[0], numbers[0] - 1, True)
+    near = float(scene.nearest(numbers[0]))
+    if when.kind == "around":
+        reach = 5 * scene.step
+        return Span(near - reach, near + reach)
+    return Span(near, near, True)
+
+
+def time_of(phrase: Phrase) -> When | None:
+    """The time that holds for a phrase and what stands in relation to it: the first one of the sentence."""
+    if phrase.when is not None:
+        return phrase.when
+    for term in phrase.terms:
+        if term.kind == "visible" and term.when is not None and term.when.kind != "whole" and not term.negated:
+            return term.when
+        for inner in term.phrases:
+            if (found := time_of(inner)) is not None:
+                return found
+    return None
+
+
+class Resolver:
+    """Resolves phrases over the tracks of a scene.
+
+    Args:
+        scene: the tracks.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self._known: dict[tuple[int, When | None, tuple[int, ...]], list[int]] = {}
+
+    def of_class(self, noun: str) -> list[int]:
+        """Tracks that the noun may mean, by their class. A track whose class is not known may be anything."""
+        tracks = self.scene.tracks
+        if not noun or noun in ANY_NOUNS:
+            return list(range(len(tracks)))
+        names = meanings(noun, self.scene.class_names)
+        return [place for place, track in enumerate(tracks) if not track.name or track.name in names]
+
+    def resolve(self, phrase: Phrase, default: When | None = None, without: Iterable[int] = ()) -> list[Ranked]:
+        """The tracks that fit a phrase, best first.
+
+        Args:
+            phrase: to resolve.
+            default: the time that holds where the phrase has none.
+            without: tracks that it does not mean.
+        """
+        when = phrase.when or default
+        span = span_of(self.scene, when)
+        own = span_of(self.scene, phrase.when)
+        candidates = [place for place in self.of_class(phrase.noun) if place not in set(without)]
+        if own is not None:
+            candidates = [place for place in candidates if len(self.scene.tracks[place].rows(own))]
+        scores = dict.fromkeys(candidates, 1.0)
+        ranks: list[tuple[Term, Strengths]] = []
+        for term in phrase.terms:
+            if term.kind == "rank":
+                ranks.append((term, {}))
+                continue
+            fits = self.fits(term, list(scores), when, span)
+            if term.negated:
+                scores = {place: score for place, score in scores.items() if place not in fits}
+                continue
+            if term.rank and term.kind in ("event", "relation"):
+                ranks.append((term, fits))
+                scores = {place: score for place, score in scores.items() if place in fits}
+                continue
+            best = max(fits.values(), default=1.0) or 1.0
+            scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
+        for term, fits in ranks:
+            scores = self.ranked(term, scores, fits, span)
+        if not scores:
+            return []
+        top = max(scores.values()) or 1.0
+        found = [Ranked(place, score / top) for place, score in scores.items()]
+        return sorted(found, key=lambda one: -one.score)
+
+    def ranked(self, term: Term, scores: Strengths, fits: Strengths, span: Span | None) -> Strengths:
+        """Scores after a rank: 1 for the track of that rank, less for the others by their distance in the measure."""
+        places = list(scores)
+        if term.kind == "rank":
+            if term.phrases:  # "in the middle of the three"
+                group = {one.place for phrase in term.phrases for one in self.resolve(phrase, None)}
+                places = [place for place in places if place in group]
+            values = measures.measure(self.scene, term.name, places, span)
+            rank, unit = term.rank, measures.unit_of(self.scene, term.name)
+        elif term.kind == "event":
+            values = {place: fits[place] for place in places}
+            rank, unit = -term.rank, 4 * self.scene.step
+        else:
+            values = {place: fits[place] for place in places}
+            rank, unit = term.rank, 0.0
+        values = {place: value for place, value in values.items() if np.isfinite(value)}
+        order = sorted(values, key=lambda place: -values[place])
+        index = rank - 1 if rank > 0 else len(order) + rank
+        if not 0 <= index < len(order):
+            return {}
+        chosen = values[order[index]]
+        unit = unit or 0.1 * abs(chosen) or 1.0
+        result = {place: float(np.exp(-abs(values[place] - chosen) / unit)) for place in order}
+        result[order[index]] = 1.0 + 1e-6  # before others of the same value
+        return result
+
+    def fits(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
+        """The candidates that fit one term, with strengths above 0; of an event that is ranked, with its frame."""
+        if term.kind == "among":
+            group = {one.place for phrase in term.phrases for one in self.resolve(phrase, when)}
+            return {place: 1.0 for place in candidates if place in group}
+        if term.kind == "relation":
+            return self._relation(term, candidates, when, span)
+        if term.kind == "compare":
+            return self._compare(term, candidates, when, span)
+        if term.kind == "ordered":
+            return self._ordered(term, candidates, when)
+        if term.kind == "event":
+            return self._event(term, candidates, when)
+        if term.kind == "moves" and term.name == "ahead":
+            rates = {
+                place: growth(self.scene, self.scene.tracks[place], None) for place in range(len(self.scene.tracks))
+            }
+            most = max((rates[place] for place in candidates), default=0.0)
+            return {place: 1.0 for place in candidates if rates[place] <= 0 or rates[place] < 0.5 * most or most < 0.05}
+        own = span_of(self.scene, term.when) if term.when is not None else span
+        test: Callable[..., float] = measures.TESTS[term.kind]
+        found = {place: test(self.scene, self.scene.tracks[place], term, own) for place in candidates}
+        return {place: value for place, value in found.items() if value > 0}
+
+    def references(self, phrase: Phrase, when: When | None, without: Iterable[int] = ()) -> list[int]:
+        """The tracks that a phrase in a relation means: one, or all in view that fit where it names several."""
+        key = (id(phrase), when, tuple(without))
+        if key not in self._known:
+            found = self.resolve(phrase, when, without)
+            if phrase.plural or phrase.other:
+                span = span_of(self.scene, phrase.when or when)
+                found = [one for one in found if len(self.scene.tracks[one.place].rows(span))]
+            else:
+                found = found[:1]
+            self._known[key] = [one.place for one in found]
+        return self._known[key]
+
+    def _relation(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
+        result: Strengths = {}
+        fixed = [None if _needs_candidate(phrase) else self.references(phrase, when) for phrase in term.phrases]
+        for place in candidates:
+            groups = []
+            for phrase, known in zip(term.phrases, fixed, strict=True):
+                group = self.references(phrase, when, (place,)) if known is None else known
+                groups.append([other for other in group if other != place])
+            if all(groups):
+                strength = relations.relation(self.scene, term.name, place, groups, span)
+                if strength > 0:
+                    result[place] = strength
+        if not result and term.name in relations.FALLBACKS:
+            return self._relation(_named(term, relations.FALLBACKS[term.name]), candidates, when, span)
+        return result
+
+    def _compare(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
+        result: Strengths = {}
+        for place in candidates:
+            group = [other for other in self.references(term.phrases[0], when, (place,)) if other != place]
+            if not group:
+                continue
+            values = measures.measure(self.scene, term.name, [place, *group], span)
+            gaps = [term.rank * (values[place] - values[other]) for other in group]
+            if all(gap > 0 for gap in gaps):
+                result[place] = float(min(gaps))
+        return result
+
+    def _event(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
+        tracks, asked = self.scene.tracks, span_of(self.scene, when)
+        own = span_of(self.scene, term.when)
+        if own is not None and own.first > own.last:
+            return {}
+        if own is not None and term.when is not None and term.when.kind in _MOMENTS:
+            own = self.scene.around(own, 1.5)
+        known: dict[int, float] = {}
+        for place in candidates:
+            frame = measures.event_frame(self.scene, tracks[place], term.name, term.side, asked, term.rank < 0, own)
+            if frame is not None:
+                known[place] = frame
+        if term.rank:
+            return known
+        if term.name == "passed_by_camera":
+            return {place: 1 / max(growth(self.scene, tracks[place], None), 1e-3) for place in known}
+        if asked is None or not asked.point or asked.first > asked.last:
+            return dict.fromkeys(known, 1.0)
+        reach = 2 * self.scene.fps
+        return {place: float(np.exp(-abs(frame - asked.first) / reach)) for place, frame in known.items()}
+
+    def _ordered(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
+        result: Strengths = {}
+        for place in candidates:
+            others = [other for other in self.references(term.phrases[0], when, (place,)) if other != place]
+            frames = [
+                measures.event_frame(
+                    self.scene, self.scene.tracks[one], term.name, term.side if one == place else "", None
+                )
+                for one in (place, *others)
+            ]
+            if len(frames) < 2 or any(frame is None for frame in frames):
+                continue
+            gaps = [term.rank * (float(frames[0] or 0) - float(frame or 0)) for frame in frames[1:]]
+            if min(gaps) > 0:
+                result[place] = float(np.exp(-min(gaps) / (10 * self.scene.fps)))
+        return result
+
+
+def _needs_candidate(phrase: Phrase) -> bool:
+    """Whether what a phrase means depends on the object that it stands in a relation to: "the other two"."""
+    return phrase.other or any(_needs_candidate(inner) for term in phrase.terms for inner in term.phrases)
+
+
+def _named(term: Term, name: str) -> Term:
+    return Term(term.kind, name, term.side, term.rank, term.phrases, term.when, term.negated)

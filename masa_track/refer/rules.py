@@ -1,0 +1,413 @@
+"""The grammar's rules: patterns over words in base form, and the terms that they make. The first that fits is taken."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from masa_track.refer.grammar import Parser, Phrase, Term, When
+from masa_track.refer.words import NOUNS
+
+Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A pattern and what it makes.
+
+    Attributes:
+        pattern: over words in base form.
+        make: the term; None where the rule does not apply after all.
+        verb: only where a verb may stand: as a participle, after "to", or after "who".
+    """
+
+    pattern: str
+    make: Make
+    verb: bool = False
+
+
+VIDEO = r"the (?:whole |entire )?(?:video|clip|film|sequence|footage|recording|movie|shot)"
+PICTURE = r"the (?:picture|frame|image|screen|view|scene|shot|video|camera view|field of view|photo)"
+OF_PICTURE = rf"(?: (?:of|in) {PICTURE})?"
+LINE = r"(?:the |a |this )?(?:line|row|queue|group|pack|column|procession|file|train)"
+US = r"(?:us|me|the camera|the viewer|the lens|our car|our vehicle|the observer|here)"
+GO = (
+    r"(?:walk|go|move|head|run|ride|drive|travel|step|stroll|cycle|come|pass|jog|march|wander|stride|hurry|drift|skate|"
+    r"proceed|progress|race|speed|roll|rush|sprint|swim|fly|crawl|veer|swerve)"
+)
+STAY = r"(?:stay|remain|linger|hang|wait|loiter|stand|stop|pause|halt|rest|spend|keep)"
+NEARLY = r"(?: (?:nearly|almost|right|all the way|up|straight|over|back|close|directly|just|again|out|off|away|across|along|further|slowly|quickly|more))*"
+ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|straight) )?"
+_SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
+EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part))?{OF_PICTURE}"
+_DIRECTION = r"(?P<to>left|right|up|down)(?:wards?)?"
+TOWARDS = (
+    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: side)?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)"
+    rf"|(?:(?:to|towards?|for|over to|off to|in) )?(?:the )?{_DIRECTION})"
+    rf"(?: (?:side|edge|direction|hand side))?{OF_PICTURE}"
+)
+SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"}
+_N = r"(\d+(?:\.\d+)?)"
+_CLOCK = r"(\d+(?::\d+)+(?:\.\d+)?)"
+
+
+def side_of(found: re.Match[str], name: str = "side") -> str:
+    """The side that a pattern found; empty where there is none."""
+    side = found.groupdict().get(name) or ""
+    side = re.sub(r"wards?$", "", side)
+    return SIDES.get(side, side)
+
+
+def _time(kind: str, seconds: bool = False) -> Callable[[re.Match[str]], When]:
+    return lambda found: When(kind, tuple(float(v) for v in found.groups() if v is not None), seconds)
+
+
+def _clock(found: re.Match[str]) -> When:
+    seconds = 0.0
+    for part in found[1].split(":"):
+        seconds = 60 * seconds + float(part)
+    return When("at", (seconds,), True)
+
+
+def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
+    start = r"(?:begin|start|first frame|opening frame|very first frame|outset)"
+    end = r"(?:end|last frame|final frame|very last frame|finish)"
+    found: list[tuple[str, Callable[[re.Match[str]], When]]] = [
+        (
+            rf"(?:all the way )?from (?:the )?(?:very )?{start}(?: of {VIDEO})? (?:to|until|till|through to|right through to) "
+            rf"(?:the )?(?:very )?(?:{end}|last)(?: of {VIDEO})?",
+            _time("whole"),
+        ),
+        (rf"throughout(?: {VIDEO})?|all the time|(?:for |during |in )?the (?:whole|entire|full) (?:time|video|clip|film|sequence)"
+         rf"|in (?:every|each|all) (?:single )?frames?|(?:for|in) all of {VIDEO}|all through {VIDEO}", _time("whole")),
+        (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
+         rf"|(?:when|as|where) {VIDEO} (?:start|begin|open)|at first|initially|to (?:begin|start) with|in frame one", _time("start")),
+        (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where) {VIDEO} (?:end|stop|finish|be over)|finally", _time("end")),
+        (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
+         rf" of {VIDEO}", _time("middle")),
+        (rf"(?:in|during) the first half(?: of {VIDEO})?", _time("first_half")),
+        (rf"(?:in|during) the (?:second|last|latter) half(?: of {VIDEO})?", _time("second_half")),
+    ]  # fmt: skip
+    for unit, seconds in ((r"(?:frame|frames)", False), (r"(?:seconds?|s|sec|secs)", True)):
+        number = rf"(?:the )?{unit} (?:number |no )?{_N}" if not seconds else rf"(?:second {_N}|{_N} {unit})"
+        both = rf"(?:the )?{unit} {_N} (?:and|to|till|until|through)(?: the)?(?: {unit})? {_N}"
+        if seconds:
+            both = rf"(?:the )?(?:{unit} )?{_N} (?:and|to|till|until) {_N} {unit}"
+            found += [
+                (rf"(?:in|during|within) the (?:first|opening) {_N} {unit}", _time("opening", True)),
+                (rf"(?:in|during|within|for) the (?:last|final|closing) {_N} {unit}", _time("closing", True)),
+            ]
+        found += [
+            (rf"(?:between|from|during|in|over|within|for)? ?{both}", _time("between", seconds)),
+            (rf"(?:(?:at|in) )?(?:around|about|near|roughly|approximately|circa|close to|nearly)(?: at| in)? {number}(?: in)?", _time("around", seconds)),
+            (rf"(?:just|shortly|right|soon|immediately) before {number}", _time("just_before", seconds)),
+            (rf"(?:just|shortly|right|soon|immediately) after {number}", _time("just_after", seconds)),
+            (rf"(?:before|until|till|up to|by|prior to|earlier than) {number}", _time("before", seconds)),
+            (rf"(?:after|since|past|later than) {number}(?: on| onwards?)?|from {number} (?:on|onwards?|onward)", _time("after", seconds)),
+            (rf"(?:(?:at|in|on|from|during) )?{number}(?: in| into {VIDEO})?", _time("at", seconds)),
+        ]  # fmt: skip
+    found += [
+        (rf"(?:at|in|on) the {_N}(?:st|nd|rd|th) frame", _time("at")),
+        (rf"(?:at|around|by) {_CLOCK}", _clock),
+    ]
+    return [(pattern.replace("? ?(?:the", "?(?: )?(?:the"), make) for pattern, make in found]
+
+
+def term(kind: str, name: str = "", rank: int = 0, side: str = "") -> Make:
+    """A rule's term without further phrases."""
+    return lambda parser, found: Term(kind, name, side or side_of(found), rank)
+
+
+def to_phrase(kind: str, name: str, rank: int = 0) -> Make:
+    """A term whose noun phrase comes next; the rule does not apply where none does."""
+
+    def make(parser: Parser, found: re.Match[str]) -> Term | None:
+        if not parser.rest or parser.token.base in (",", "and"):
+            return None
+        phrase = parser.noun_phrase(stop=",|and")
+        if not _names(parser, phrase):
+            return None
+        return Term(kind, name, rank=rank, phrases=[phrase])
+
+    return make
+
+
+def _names(parser: Parser, phrase: Phrase) -> bool:
+    """Whether a noun phrase means an object at all."""
+    return bool(phrase.noun or phrase.terms or phrase.other or phrase.count or phrase.plural or _is_one(parser))
+
+
+def _is_one(parser: Parser) -> bool:
+    before = parser.tokens[: parser.place]
+    return bool(before) and before[-1].base in ("one", "everyone", "everybody", "someone", "him", "her", "them")
+
+
+def _between(parser: Parser, found: re.Match[str]) -> Term | None:
+    first = parser.noun_phrase(stop=",|and")
+    phrases = [first]
+    if parser.take("and"):
+        second = parser.noun_phrase(stop=",|and")
+        phrases.append(second)
+        if not first.noun and [term.name for term in first.terms] == ["first"]:  # "the first and third from the left"
+            shared = next((term for term in second.terms if term.kind == "rank"), first.terms[0])
+            sign = 1 if shared.rank > 0 else -1
+            first.noun = second.noun
+            first.terms = [Term("rank", shared.name, rank=sign * abs(first.terms[0].rank))]
+    else:
+        first.plural = True
+    return Term("relation", "between", phrases=phrases)
+
+
+def _moves(parser: Parser, found: re.Match[str]) -> Term:
+    side = side_of(found, "end") or side_of(found, "to")
+    return Term("moves", side=side)
+
+
+def _event(name: str) -> Make:
+    """An event, at a side or before or after another object's."""
+
+    def make(parser: Parser, found: re.Match[str]) -> Term:
+        side = side_of(found)
+        if not side and (
+            where := parser.take(
+                rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
+            )
+        ):
+            side = side_of(where)
+        before = parser.state()
+        if later := parser.take(rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )"):
+            phrase = parser.noun_phrase(stop=",|and")
+            if _names(parser, phrase):
+                return Term("ordered", name, side, 1 if later["when"] == "after" else -1, [phrase])
+            parser.restore(before)
+        return Term("event", name, side)
+
+    return make  # fmt: skip
+
+
+def _from_side(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "second from the left": a rank, where an ordinal stands before it."""
+    events = [term for term in parser.phrase.terms if term.kind == "event" and not term.side]
+    if not parser.pending and events and found["from"] in _EXTREMES:
+        events[-1].side = found["from"]  # "who enters in the end, from the left"
+        return Term("visible")
+    if not parser.pending:
+        return None
+    return Term("rank", *{"left": ("x", "", -1), "right": ("x", "", 1), "front": ("near", "", 1), "back": ("near", "", -1),
+                          "rear": ("near", "", -1), "top": ("y", "", -1), "bottom": ("y", "", 1),
+                          "camera": ("near", "", 1)}[found["from"]])  # fmt: skip
+
+
+def _in_line(parser: Parser, found: re.Match[str]) -> Term | None:
+    return Term("rank", "line", rank=1) if parser.pending else Term("visible")
+
+
+def _extreme(parser: Parser, found: re.Match[str]) -> Term:
+    return Term("rank", *_EXTREMES[side_of(found)])
+
+
+_EXTREMES = {"left": ("x", "", -1), "right": ("x", "", 1), "top": ("y", "", -1), "bottom": ("y", "", 1)}
+
+
+def _to_side(parser: Parser, found: re.Match[str]) -> Term:
+    """ "to the right": a direction after a verb of motion in the words before, else a place."""
+    before = parser.tokens[max(0, parser.place - 10) : parser.place]
+    return (
+        Term("moves", side=side_of(found))
+        if any(re.fullmatch(GO, token.base) for token in before)
+        else _region(parser, found)
+    )
+
+
+_OPPOSITE = {"left": "right", "right": "left"}
+
+
+def _covered(parser: Parser, found: re.Match[str]) -> Term:
+    """ "hidden at frame 9": by whomever."""
+    return Term("relation", "covered_by", phrases=[Phrase("object", other=True, plural=True)])
+
+
+def _region(parser: Parser, found: re.Match[str]) -> Term:
+    part = found.groupdict().get("part") or "side"
+    part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half"}.get(
+        part, "side" if part in ("part", "corner") else part
+    )
+    side, second = side_of(found), side_of(found, "second") if "second" in found.groupdict() else ""
+    if second:
+        return Term("region", "corner", f"{side} {second}")
+    return Term("region", part, side)  # fmt: skip
+
+
+def _compare(parser: Parser, found: re.Match[str]) -> Term | None:
+    measure, sign = next(
+        value
+        for words, value in {
+            "^tall|^high": ("height", 1), "^short": ("height", -1), "^big|^large": ("area", 1), "^small": ("area", -1),
+            "fast|quick": ("speed", 1), "slow": ("speed", -1), "^clos|^near": ("near", 1), "^far|^fur": ("near", -1),
+            "^long": ("duration", 1), "^wid": ("width", 1), "^narrow|^thin": ("width", -1),
+        }.items()
+        if re.search(words, found["more"])
+    )  # fmt: skip
+    phrase = parser.noun_phrase(stop=",|and")
+    return Term("compare", measure, rank=sign, phrases=[phrase])
+
+
+def _compare_side(parser: Parser, found: re.Match[str]) -> Term:
+    _, _, sign = _EXTREMES[side_of(found)]
+    return Term(
+        "compare",
+        "x" if side_of(found) in ("left", "right") else "y",
+        rank=sign,
+        phrases=[parser.noun_phrase(stop=",|and")],
+    )
+
+
+def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
+    return to_phrase("relation", f"{side_of(found)}_of")(parser, found)
+
+
+_SUPERLATIVES = [
+    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?|(?:farthest|furthest) up", "y", -1),
+    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
+    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration)|briefest|most briefly)", "duration", -1),
+    ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
+    (r"(?:for )?(?:the )?longest(?: time| track| in view| visible)?", "duration", 1),
+    (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
+    ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("nearest|closest|nearer|closer", "near", 1), ("middle|central", "middle", 1),
+    ("(?:most )?isolated|loneliest|most alone", "isolation", 1),
+]  # fmt: skip
+
+_MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
+
+PLACES = [
+    Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
+    Rule(rf"far {_SIDE}(?! of)", _extreme),
+    Rule(rf"(?P<side>left|right)(?: hand)?(?= (?:{'|'.join([*NOUNS, 'one', 'thing', 'object'])})(?: |$))", _extreme),
+    Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
+    Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE} than", _compare_side),
+    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
+    Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
+    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
+    Rule(rf"(?:(?:farthest|furthest)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
+    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
+    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail) of {LINE}", term("rank", "line", -1)),
+    Rule(rf"in {LINE}", _in_line),
+    Rule(rf"(?:in|at|near|on) the (?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|area))?{OF_PICTURE}", _region),
+    Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
+    Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
+    Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
+    Rule(rf"{_MIDDLE}(?: of {LINE})?", term("rank", "middle", 1)),
+    Rule(r"(?:nearest|closest)(?: to)?(?= \w)", to_phrase("relation", "near")),
+    Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
+]  # fmt: skip
+
+RELATIONS = [
+    Rule(rf"{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
+    Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
+    Rule(r"neighbou?r of", to_phrase("relation", "near")),
+    Rule(r"(?:in )?between", _between),
+    Rule(r"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
+    Rule(r"behind", to_phrase("relation", "behind")),
+    Rule(rf"in front of {US}", term("visible")),
+    Rule(rf"ahead of {US}|up ahead|ahead(?! of)|the same way as us|the same way as our car", term("moves", "ahead")),
+    Rule(r"(?:directly|just|immediately|right) (?:in front|ahead) of", to_phrase("relation", "ahead_in_line")),
+    Rule(r"in front of", to_phrase("relation", "front")),
+    Rule(r"in front(?! of)|(?:in|at) the lead", term("rank", "front", 1)),
+    Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
+    Rule(rf"{ADVERB}(?:above|over|higher (?:up )?than)", to_phrase("relation", "top_of")),
+    Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?than)", to_phrase("relation", "bottom_of")),
+    Rule(r"(?P<more>taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|farther|further|longer|wider|narrower|thinner|more slowly|more quickly)"
+         r"(?: away)?(?: to the camera)? than", _compare),
+]  # fmt: skip
+
+_COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal)"
+_PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|encounter|come across|bump into|brush past|intersect(?: with)?)"
+
+VERBS = [
+    Rule(rf"{_PASS} {US}|{GO} past(?! \w)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
+    Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
+    Rule(r"(?:pass|cross) (?:right |just |directly )?behind", to_phrase("relation", "passes_behind"), True),
+    Rule(_PASS, to_phrase("relation", "passes"), True),
+    Rule(r"(?:be )?(?:overtake|pass) by (?:us|our car|our vehicle|the camera)", _event("passed_by_camera"), True),
+    Rule(r"(?:be )?overtake by", to_phrase("relation", "overtaken_by"), True),
+    Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
+    Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER} (?:by|behind)", to_phrase("relation", "covered_by"), True),
+    Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
+    Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
+    Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
+    Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _covered, True),
+    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge))?(?! to)", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
+    Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
+    Rule(r"(?:be )?(?:follow|chase|trail) by", to_phrase("relation", "ahead_in_line"), True),
+    Rule(r"(?:follow|chase|trail)", to_phrase("relation", "behind_in_line"), True),
+    Rule(rf"lead(?: {LINE}| the way| the others| everyone| everybody)?(?: of {LINE})?", term("rank", "line", 1), True),
+    Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
+    Rule(rf"{GO}(?: along)? {ADVERB}behind", to_phrase("relation", "behind_in_line"), True),
+    Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
+    Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
+    # Events.
+    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already )?go(?= at| before| in)", term("gone"), True),
+    Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
+    Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
+    Rule(rf"{GO} into (?:view|sight|shot)|appear|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
+    Rule(rf"(?:reappear|return|{GO} back (?:in|into (?:view|{PICTURE}|sight))|come back|(?:disappear|leave|vanish) and (?:reappear|return|come back)|appear again|be see again)", _event("returns"), True),
+    Rule(rf"(?:{GO}|cut) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
+    Rule(rf"(?:leave|exit|depart|vanish|disappear|drop out)(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
+    # Turning, stopping, staying.
+    Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
+    Rule(rf"{GO} back(?: again)?(?: a (?:bit|little))? {TOWARDS}", lambda parser, found: Term("back", side=side_of(found, "end") or side_of(found, "to")), True),
+    Rule(rf"{GO} back(?: again)?", term("turns"), True),
+    Rule(rf"(?:{STAY}|be)(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
+         rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
+    Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
+    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand around|stationary|motionless|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(rf"(?:stop|pause|halt)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop", term("stops"), True),
+    Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
+    Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
+    # Motion.
+    Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly)? (?:towards?|at|up to) {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
+    Rule(rf"(?:recede|(?:{GO}|head|drive)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?: away)?)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
+    Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
+         lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
+    Rule(rf"(?:{GO}|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
+    Rule(rf"{GO}(?: in)? (?:the|a) (?:other|opposite|different|wrong) (?:way|direction)(?: (?:to|from|than|of) (?:the )?(?:others|other|rest|everyone else|everyone|all others))?|{GO} against the (?:flow|stream|others|other|rest)", term("moves", "against"), True),
+    Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
+    Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
+    Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most)(?: (?:time|while|period))?", term("rank", "duration", 1), True),
+    Rule(rf"(?:{GO}(?: around| about| along)?|be on the move|moving)(?= at| in the|,|$| between| from frame| during| throughout| around)(?! in (?:front|line))", term("moving"), True),
+    # In view.
+    Rule(rf"(?:be |stay |remain |have )*(?:still |already |also |visible |only )*(?:in view|visible|present|on (?:the )?screen|in sight|in (?:{PICTURE}|shot|frame)|there)", term("visible")),
+    Rule(rf"{STAY}(?: around| about| behind)?(?= until| till| to the end| from)", term("visible"), True),
+]  # fmt: skip
+
+_SUPERLATIVE_RULES = [
+    Rule(rf"(?:(?:look|appear|seem|be|get|become|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?", term("rank", measure, sign))
+    for pattern, measure, sign in _SUPERLATIVES
+]  # fmt: skip
+
+RULES = [*PLACES[:17], *VERBS[:0], *RELATIONS[:1], *PLACES[17:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
+TIMES = _times()
+
+# After "that the bus ...": what the subject does to the noun before.
+TRANSITIVE: list[tuple[str, Term]] = [
+    (rf"(?:{_PASS}|{GO} (?:past|by))", Term("relation", "passes")),
+    (r"overtake|outpace", Term("relation", "overtaken_by")),
+    (rf"(?:partly |partially |half |mostly |briefly )*{_COVER}(?: (?:part|half) of)?", Term("relation", "covered_by")),
+    (
+        r"(?:follow|chase|trail|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
+        Term("relation", "ahead_in_line"),
+    ),
+    (r"(?:overlap|touch)(?: with)?", Term("relation", "overlaps")),
+    (r"(?:be )?(?:next to|beside|near|close to)", Term("relation", "near")),
+    (r"(?:be |walk |stand )?behind", Term("relation", "front")),
+    (r"(?:be |walk |stand )?in front of", Term("relation", "behind")),
+]

@@ -1,0 +1,62 @@
+"""A referrer looks at the pictures of a run, with the run's tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import supervision as sv
+
+from masa_track.contracts import Frame, Referrer, ReferrerSession
+from masa_track.refer.geometry import Scene
+from masa_track.video.source import Source
+
+
+def watch(
+    scene: Scene,
+    source: Source,
+    referrer: Referrer,
+    sentences: Sequence[str],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ReferrerSession:
+    """Shows a referrer the video, window by window; one window is in memory at a time.
+
+    Args:
+        scene: the tracks.
+        source: the video that was tracked.
+        referrer: the model.
+        sentences: given to it unchanged.
+        progress: called with the frames that are done, and with all.
+    """
+    session = referrer.open(sentences)
+    apart = max(1, round(referrer.stride_seconds * scene.fps / scene.step))  # in tracked frames
+    wanted = scene.frames[::apart].tolist()
+    seen = _by_frame(scene, set(wanted))
+    window: list[Frame] = []
+    done = 0
+    for frame in source.frames(stop=wanted[-1]):
+        if frame.number not in seen:
+            continue
+        window.append(frame)
+        done += 1
+        if len(window) == referrer.window or done == len(wanted):
+            session.add(window, [seen[one.number] for one in window])
+            window = []
+            progress(done, len(wanted))
+    if window:  # the video ended before its tracks
+        session.add(window, [seen[one.number] for one in window])
+    return session
+
+
+def _by_frame(scene: Scene, wanted: set[int]) -> dict[int, sv.Detections]:
+    rows: dict[int, list[tuple[int, np.ndarray]]] = {number: [] for number in wanted}
+    for track in scene.tracks:
+        for number, box in zip(track.frames.tolist(), track.boxes, strict=True):
+            if number in rows:
+                rows[number].append((track.identity, box))
+    return {
+        number: sv.Detections(
+            np.array([box for _, box in found]).reshape(-1, 4), tracker_id=np.array([i for i, _ in found], int)
+        )
+        for number, found in rows.items()
+    }

@@ -1,0 +1,311 @@
+"""Sentences about tracks: what the grammar parses, and which track it means, in a made scene and in real clips."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from masa_track.errors import InputError
+from masa_track.refer.answers import BOTH, GRAMMAR, MODEL, NOTHING, PART, answer, answers
+from masa_track.refer.geometry import Scene, Track, net_move
+from masa_track.refer.grammar import Phrase, When, parse
+from masa_track.refer.sources import read_scene
+from masa_track.refer.votes import Votes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def track(
+    identity: int,
+    name: str,
+    life: tuple[int, int],
+    x: Callable[[float], float],
+    feet: float,
+    width: float,
+    height: float,
+) -> Track:
+    """A box whose centre is at x(t), t from 0 to 1 over its life, the first and last frame."""
+    frames = np.arange(life[0], life[1] + 1)
+    centre = np.array([x(t) for t in np.linspace(0, 1, len(frames))])
+    lower = np.full(len(frames), feet)
+    boxes = np.column_stack((centre - width / 2, lower - height, centre + width / 2, lower))
+    return Track(identity, name, frames, boxes)
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    """100 frames, 10 a second, 640 x 480.
+
+    1 walks right and passes in front of the parked car 3; 2 walks left and out at frame 57, the nearest of all; 4
+    comes in from the right at frame 31, turns and leaves there at frame 90; the dog 5 comes at frame 40, and is gone
+    for 11 frames.
+    """
+    dog = track(5, "dog", (40, 100), lambda t: 200 + 5 * t, 330, 40, 30)
+    seen = (dog.frames < 60) | (dog.frames > 70)
+    tracks = [
+        track(1, "person", (1, 100), lambda t: 50 + 500 * t, 300, 40, 100),
+        track(2, "person", (1, 57), lambda t: 600 - 585 * t, 450, 60, 160),
+        track(3, "car", (1, 100), lambda t: 320, 270, 160, 60),
+        track(4, "person", (31, 90), lambda t: 620 - 400 * min(t, 1 - t), 285, 36, 90),
+        replace(dog, frames=dog.frames[seen], boxes=dog.boxes[seen]),
+    ]
+    return Scene((640, 480), 10.0, np.arange(1, 101), tracks)
+
+
+CASES = [
+    # place
+    ("the leftmost person at the start", 1),
+    ("the person on the far right in frame 1", 2),
+    ("second from the left at frame 50", 5),
+    ("the person closest to the camera", 2),
+    ("who is farthest from the camera at frame 40?", 3),
+    ("the person in the right half of the picture at the end", 1),
+    ("the dog on the right at frame 50", None),
+    ("the third person from the left at the start", None),
+    # order
+    ("the first to leave", 2),
+    ("the second one to leave the picture", 4),
+    ("the last one to appear", 5),
+    ("the person who comes in from the right", 4),
+    ("the person who comes in from the left", None),
+    ("the person who leaves on the left", 2),
+    ("who leaves right after the first to leave", 4),
+    ("the one that disappears and comes back", 5),
+    ("the person who never leaves", 1),
+    # relations
+    ("the person left of the car at frame 20", 1),
+    ("the thing between the two persons at frame 20", 3),
+    ("the person next to the dog at frame 45", 2),
+    ("the person in front of the car at frame 50", 1),
+    ("the car behind the person walking right at frame 50", 3),
+    ("the person that the car hides", None),
+    ("who passes the person walking left around frame 30?", 1),
+    ("the car that is partly hidden at frame 50", 3),
+    ("the left person at frame 20", 1),
+    ("the one that somebody covers at frame 50", 3),
+    # motion
+    ("the person moving left", 2),
+    ("the person who starts on the right and ends up on the left", 2),
+    ("the person who goes left and then right", 4),
+    ("the one moving more slowly than the others", 3),
+    ("the last of the two people from the start to leave", 2),
+    ("the person moving right", 1),
+    ("the person who turns around and walks back", 4),
+    ("the car standing still", 3),
+    ("the person standing still", None),
+    ("the fastest", 2),
+    ("the person not moving to the right at frame 20", 2),
+    # size and time
+    ("the tallest", 2),
+    ("the smallest one at frame 50", 5),
+    ("the second tallest person at frame 40", 1),
+    ("the person in view for the shortest time", 2),
+    ("the person in view from the first frame to the last", 1),
+    ("of the two people at the start, the one who stays longest", 1),
+    # times
+    ("the person at the right edge at 3.5 seconds", 4),
+    ("the person who enters between frames 20 and 40", 4),
+    ("the person who enters after frame 50", None),
+    ("the leftmost person at frame 2000", None),
+    # classes
+    ("the dog", 5),
+    ("the animal", 5),
+    ("the vehicle at frame 3", 3),
+    ("the bus", None),
+]
+
+
+@pytest.mark.parametrize(("sentence", "track_id"), CASES)
+def test_answer(scene: Scene, sentence: str, track_id: int | None) -> None:
+    found = answer(scene, sentence)
+    assert found.answer == track_id, found
+    assert found.used == GRAMMAR
+
+
+def test_the_order_of_tracks_does_not_matter(scene: Scene) -> None:
+    turned = replace(scene, tracks=scene.tracks[::-1])
+    for sentence, track_id in CASES:
+        assert answer(turned, sentence).answer == track_id, sentence
+
+
+def test_left_and_right_in_a_mirror(scene: Scene) -> None:
+    """A mirrored scene and a mirrored sentence have the same answer."""
+    flip = np.array([[0, 0, -1, 0], [0, 1, 0, 0], [-1, 0, 0, 0], [0, 0, 0, 1]])
+    flipped = [replace(one, boxes=one.boxes @ flip + [640, 0, 640, 0]) for one in scene.tracks]
+    mirrored = replace(scene, tracks=flipped)
+    swapped = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost"}
+    for sentence, track_id in CASES:
+        if "right after" in sentence:
+            continue
+        turned = " ".join(swapped.get(word, word) for word in sentence.split())
+        assert answer(mirrored, turned).answer == track_id, turned
+
+
+def test_motion_is_read_in_time(scene: Scene) -> None:
+    """Played backwards, who walked left walks right."""
+    last = scene.last
+    tracks = [replace(one, frames=last + 1 - one.frames[::-1], boxes=one.boxes[::-1]) for one in scene.tracks]
+    turned = replace(scene, tracks=tracks)
+    assert (answer(turned, "the person moving left").answer, answer(turned, "the person moving right").answer) == (1, 2)
+
+
+def test_margin_and_tracks_that_fit_as_well(scene: Scene) -> None:
+    clear, close = answer(scene, "the leftmost person at the start"), answer(scene, "the leftmost person at frame 35")
+    assert clear.score == 1
+    assert clear.margin > 0.9 > close.margin
+    both = answer(scene, "the person in view at frame 20")
+    assert {both.answer, *both.also} == {1, 2}
+    assert "one other fits" in both.note
+
+
+def test_what_needs_a_model_is_said(scene: Scene) -> None:
+    red = answer(scene, "the man in the red coat")
+    assert (red.answer, red.used) == (None, NOTHING)
+    assert "red, coat" in red.note
+    part = answer(scene, "the leftmost man with a hat at the start")
+    assert (part.answer, part.used) == (1, PART)
+    assert answer(scene, "the person behind the man in red at frame 50").used == NOTHING  # of whom it depends
+    model = {1: 0.1, 2: 0.2, 3: 0.9, 4: 0.8, 5: 0.0}
+    by_model = answer(scene, "the man in the red coat", model)
+    assert (by_model.answer, by_model.used, by_model.margin) == (4, MODEL, pytest.approx(0.6))
+    both = answer(scene, "the man in red walking to the left", model)
+    assert (both.answer, both.used) == (None, BOTH)  # the one who walks left scores 0.2
+    assert "below the threshold" in both.note
+    assert answer(scene, "the first to leave", model).used == GRAMMAR  # the model is not asked
+    scores = {identity: np.array([value, 1 - value]) for identity, value in model.items()}
+    found = answers(scene, ["the man in the red coat", "the blond man"], scores)
+    assert [one.answer for one in found] == [4, 1]
+
+
+def test_the_dog_where_no_class_is_known(scene: Scene) -> None:
+    nameless = replace(scene, tracks=[replace(one, name="") for one in scene.tracks])
+    found = answer(nameless, "the dog that leaves first")
+    assert found.answer == 2
+    assert "names no classes" in found.note
+
+
+def test_a_moving_camera_is_taken_off(scene: Scene) -> None:
+    """The camera pans by 3 pixels a frame; against the background, the one at rest in the picture moves."""
+    frames = np.arange(1, 51)
+    pan = np.stack([np.array([[1, 0, -3.0 * (n - 1)], [0, 1, 0], [0, 0, 1]]) for n in frames])
+    still = np.column_stack([300.0 - 3 * (frames - 1), np.full(50, 100), 340.0 - 3 * (frames - 1), np.full(50, 200)])
+    along = np.column_stack([np.full(50, 100), np.full(50, 100), np.full(50, 140), np.full(50, 200)])
+    tracks = [Track(1, "person", frames, still, pan), Track(2, "person", frames, along, pan)]
+    moving = Scene((640, 480), 10.0, frames, tracks)
+    assert answer(moving, "the person standing still").answer == 1
+    assert answer(moving, "the person moving right").answer == 2
+    np.testing.assert_allclose(net_move(moving, tracks[1], None), [147, 0], atol=9)
+    unknown = replace(moving, tracks=[replace(one, camera=None) for one in tracks])
+    assert answer(unknown, "the person standing still").answer == 2
+
+
+def test_parsed_times() -> None:
+    cases = {
+        "the car at frame 20": When("at", (20,)),
+        "the car around frame 20": When("around", (20,)),
+        "the car between frames 3 and 9": When("between", (3, 9)),
+        "the car in the last 4 seconds": When("closing", (4,), True),
+        "the car at 1:02": When("at", (62,), True),
+        "at the end, the car": When("end"),
+        "the car halfway through the video": When("middle"),
+    }
+    for sentence, when in cases.items():
+        assert parse(sentence, ["car"]).phrase.when == when, sentence
+
+
+def test_parsed_phrases() -> None:
+    found = parse(
+        "the second tallest pedestrian between the bus and the two cars on the left at frame 7", ["bus", "car"]
+    )
+    assert not found.unparsed
+    rank, between = found.phrase.terms
+    assert (rank.name, rank.rank, between.name) == ("height", 2, "between")
+    first, second = between.phrases
+    assert (first, second.noun, second.plural, second.count) == (Phrase("bus"), "car", True, 2)
+    assert parse("which cyclist is gone by frame 50?").phrase.noun == "cyclist"
+    assert parse("the man in a red coat").gendered
+
+
+@pytest.mark.parametrize(
+    ("sentence", "said"),
+    [
+        ("", "must name an object"),
+        (" ?! ", "must name an object"),
+        ("левый человек", "Latin letters"),
+        ("最左边的人", "Latin letters"),
+        ("word " * 513, "at most 512 words, got 513"),
+    ],
+)
+def test_bad_sentences(sentence: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        parse(sentence)
+
+
+def test_any_words_end_in_an_answer(scene: Scene) -> None:
+    """Random words of the grammar, in any order, neither fail nor go on for ever."""
+    pool = sorted(
+        {word for sentence, _ in CASES for word in sentence.split()} | {",", "and", "other", "12", "of", "than"}
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(150):
+        found = answer(scene, " ".join(rng.choice(pool, rng.integers(1, 12))))
+        assert found.answer in {None, 1, 2, 3, 4, 5}
+        assert 0 <= found.margin <= found.score <= 1.00001
+    assert answer(scene, " ".join(rng.choice(pool, 300))).sentence
+
+
+@pytest.mark.parametrize(
+    "words", ["the man ", "the one that the ", "behind the other one ", "the first of the ", "left ", "who "]
+)
+def test_long_repetitions_end(scene: Scene, words: str) -> None:
+    """No sentence takes a time that grows exponentially, nor more than Python's stack."""
+    text = (words * 512).split()[:512]
+    with suppress(InputError):  # too deep
+        answer(scene, " ".join(text))
+
+
+def test_too_many_objects_in_each_other(scene: Scene) -> None:
+    with pytest.raises(InputError, match="must nest at most 6 objects"):
+        answer(scene, "the car " + "behind the car " * 7)
+
+
+def test_votes() -> None:
+    votes = Votes(2)
+    votes.add({1: np.array([0.2, 0.9]), 2: np.array([0.6, 0.1])}, {1: 10, 2: 30})
+    votes.add({1: np.array([0.6, 0.9])}, {1: 30})
+    np.testing.assert_allclose(votes.scores()[1], [0.5, 0.9])
+    assert votes.answer(0) == (2, pytest.approx(0.1))
+    assert votes.answer(1) == (1, pytest.approx(0.8))
+    votes.add({3: np.array([1.0, 0.2])}, {3: 1})  # a blink: less than a tenth of the longest life
+    assert votes.answer(0)[0] == 2
+    assert Votes(1).answer(0) == (None, 0.0)
+    with pytest.raises(InputError, match="scores of track 7 must be 2 finite numbers"):
+        votes.add({7: np.array([1.0])})
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["refer/sentences.json", "own"])
+def test_real_sentences(shared: Path, name: str) -> None:
+    """Over the true tracks of four clips: the grammar answers what geometry or class can answer."""
+    spec = importlib.util.spec_from_file_location("score_sentences", ROOT / "tools" / "score_sentences.py")
+    assert spec is not None
+    assert spec.loader is not None
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    file = ROOT / "tests" / "cases" / "refer_sentences.json" if name == "own" else shared / name
+    groups: dict[str, list[bool]] = {}
+    scenes: dict[str, Scene] = {}
+    for one in json.loads(file.read_text()):
+        if one["clip"] not in scenes:
+            scenes[one["clip"]] = read_scene(shared / "clips" / one["clip"])
+        right = answer(scenes[one["clip"]], one["sentence"]).answer == one["answer"]
+        groups.setdefault(tool.group_of(one), []).append(right)
+    assert np.mean(groups["an id, by geometry or class"]) >= 0.95
+    assert np.mean(groups["none is right"]) >= 0.9
