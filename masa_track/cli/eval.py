@@ -322,8 +322,8 @@ def early_tracks(boxes_before: Mapping[str, int]) -> list[str]:
         boxes_before: by sequence, boxes of tracks before the first frame with truth.
     """
     return [
-        f"note: {count:,} boxes of {name} are before GT's first frame, and count as false positives. If GT is of a part "
-        "of the video, remove the other frames from TRACKS"
+        f"note: {count:,} boxes of {name} are before GT's first frame, and count as false positives. If GT is of a "
+        "part of the video, remove the other frames from TRACKS"
         for name, count in boxes_before.items()
         if count
     ]
