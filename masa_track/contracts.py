@@ -122,6 +122,9 @@ class Decision:
     margin: float
 
 
+MOST_TENTATIVE = 300  # frames; a tentative track is detected in each frame, and mostly confirmed after two to five
+
+
 @dataclass(frozen=True)
 class TrackEvent:
     """What happened to a track.
@@ -134,7 +137,7 @@ class TrackEvent:
         time: seconds.
         other: the other identity of a merge or a split; else -1.
         earlier: of a ``born`` track, (frame number, row) of the detections that it took before, while it was tentative,
-            oldest first.
+            oldest first; of the last :data:`MOST_TENTATIVE` frames.
     """
 
     kind: Literal["born", "lost", "found", "ended", "cut", "merged", "split"]
