@@ -129,8 +129,8 @@ def newborn_to_arrays(newborn: Collection[Newborn]) -> dict[str, np.ndarray]:
 def newborn_of(state: Mapping[str, np.ndarray]) -> dict[int, Newborn]:
     """Those of :func:`newborn_to_arrays`, by masklet."""
     views, at, found = np.array(state["views"], np.float32), 0, {}
-    for *about, count in value_of(state, "about"):
-        found[about[0]] = Newborn(*about, views=list(views[at : at + count]))
+    for masklet, label, since, present, frame, count in value_of(state, "about"):
+        found[masklet] = Newborn(masklet, label, since, present, frame, list(views[at : at + count]))
         at += count
     return found
 

@@ -45,8 +45,8 @@ class SemanticMaps:
         if not self._named:
             files[PHRASES] = json.dumps(dict(enumerate(maps)), ensure_ascii=False).encode()
         for phrase, logits in enumerate(maps.values()):
-            _, content = cv2.imencode(".png", _picture(logits, result.frame.size))
-            files[f"{result.frame.number:06d}-{phrase}.png"] = content.tobytes()
+            _, picture = cv2.imencode(".png", _picture(logits, result.frame.size))
+            files[f"{result.frame.number:06d}-{phrase}.png"] = picture.tobytes()
         for name, content in files.items():
             try:
                 self.folder.mkdir(exist_ok=True)
