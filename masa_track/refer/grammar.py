@@ -14,6 +14,7 @@ from functools import cache
 
 from masa_track.errors import InputError
 from masa_track.refer import words
+from masa_track.refer.wordings import plain_wording
 
 MOST_WORDS = 512
 MOST_DEPTH = 6
@@ -27,8 +28,9 @@ class When:
     Attributes:
         kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
             ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds;
-            ``just_before`` and ``just_after``: 3 s on that side.
-        values: numbers of frames, or seconds.
+            ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
+            percentage to another; ``before_end``: that long before its last frame.
+        values: numbers of frames, seconds, or percentages.
         seconds: whether the values are seconds.
     """
 
@@ -128,24 +130,6 @@ def check_sentence(text: str) -> str:
 _TOKEN = re.compile(
     r"\d+(?::\d+)+(?:\.\d+)?|\d+(?:\.\d+)?(?:st|nd|rd|th)?(?![\w])|[a-z\u00e0-\u024f]+|\d+|,|[^\s\w]", re.I
 )
-_CONTRACTIONS = (
-    (r"[\u2018\u2019]", "'"),
-    (r"\bcan't\b", "can not"),
-    (r"\bwon't\b", "will not"),
-    (r"n't\b", " not"),
-    (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
-    (r"'(re|ve|d|ll)\b", r" "),
-    (r"'s\b", " "),
-    (r"\bwhich of\b", "of"),
-    (r"\bdirection of\b", "towards"),
-    (r"[-\u2010-\u2015/]", " "),
-    (
-        r"\b(who|that|which|whoever|has|have|had|and|just|already) left\b(?! (of|side|edge|hand|half|to right))",
-        r"\1 leave",
-    ),
-    (r"\b(cent)er\b", r"\1re"),
-)
-_MASS = r"the (?:picture|frame|image|screen|view|scene|shot|video|clip|camera view|field of view)"
 
 
 @dataclass(frozen=True)
@@ -160,9 +144,7 @@ class Token:
 
 def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
     """The words of a sentence in base form."""
-    plain = text.lower()
-    for pattern, by in _CONTRACTIONS:
-        plain = re.sub(pattern, by, plain)
+    plain = plain_wording(text)
     tokens = []
     names = [name.lower() for name in class_names]
     for word in _TOKEN.findall(plain):
@@ -306,8 +288,8 @@ class Parser:
                 if found[2] == "first" and clause and self.token.form in FINITE and not phrase.terms:
                     continue  # "who first walks left"
                 number = int(found[1]) if found[1] else words.ORDINALS[found[2]]
-                if (found[2] == "second" and self.take("(to|from)? ?last") is not None) or number == -2:
-                    number = -2
+                if number > 1 and self.take("last(?! (?:frame|second))") is not None:
+                    number = -number
                 ordinal = self._ranked_before(phrase, fresh, number) if clause and named else number
                 continue
             if (found := self.take("|".join(words.COUNTS) + r"|\d+")) is not None:
@@ -323,6 +305,9 @@ class Parser:
             fresh = None
         if ordinal:
             self._settle(phrase, ordinal)
+        if phrase.when is not None and phrase.when.kind == "after" and phrase.when.seconds:
+            if all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms):
+                phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
         self.depth -= 1
         self.phrase = outer
         return phrase
@@ -340,8 +325,9 @@ class Parser:
             and fresh.when is None
         ):
             fresh.when = when
-        elif (when.kind == "whole" and phrase.when is not None) or when.kind == "whole":
-            phrase.terms.append(Term("visible", when=when))
+        elif when.kind == "whole":
+            if fresh is None or fresh.kind != "rank":  # "the biggest of the whole video" need not be there throughout
+                phrase.terms.append(Term("visible", when=when))
         elif phrase.when is None:
             phrase.when = when
         else:

@@ -146,7 +146,7 @@ def event_frame(
         scene: the tracks.
         track: the track.
         name: of the event.
-        side: of the picture where it happens; empty: anywhere.
+        side: of the picture where it happens; empty: anywhere; ``inside``: not at a border.
         span: the moment that ``just_entered`` and ``about_to_leave`` are close to.
         latest: the last of several such frames, else the first.
         within: only these frames count.
@@ -156,7 +156,9 @@ def event_frame(
         gaps = np.flatnonzero(np.diff(frames) > max(3 * scene.step, 0.4 * scene.fps))
         return float(frames[gaps[0] + 1]) if len(gaps) else None
     found = _crossings(scene, track, name)
-    if side:
+    if side == "inside":
+        found = [row for row in found if not edges_touched(scene, track.boxes[row]) and frames[row] > scene.first]
+    elif side:
         found = [row for row in found if side in edges_touched(scene, track.boxes[row])]
         if name == "appear":
             found = [row for row in found if frames[row] > scene.first]

@@ -12,7 +12,7 @@ from masa_track.refer.geometry import Scene, Span, growth
 from masa_track.refer.grammar import Phrase, Term, When
 from masa_track.refer.words import ANY_NOUNS, meanings
 
-_MOMENTS = ("at", "around", "start", "end", "middle")
+_MOMENTS = ("at", "around", "start", "end", "middle", "percent", "before_end")
 Strengths = dict[int, float]  # by the track's place in the scene; tracks that do not fit are not in it
 
 
@@ -44,6 +44,12 @@ def span_of(scene: Scene, when: When | None) -> Span | None:
     }
     if when.kind in spans:
         return spans[when.kind]
+    if when.kind in ("percent", "part"):
+        ends = [float(scene.nearest(first + value / 100 * (last - first))) for value in when.values]
+        return Span(ends[0], ends[-1], when.kind == "percent")
+    if when.kind == "before_end":
+        near = scene.nearest(last - when.values[0] * (scene.fps if when.seconds else 1))
+        return Span(near, near, True)
     if when.kind == "opening":
         return Span(first, first + when.values[0] * scene.fps)
     if when.kind == "closing":

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from masa_track.refer.grammar import Parser, Phrase, Term, When
-from masa_track.refer.words import NOUNS
+from masa_track.refer.words import COUNTS, NOUNS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
 
@@ -70,6 +70,13 @@ def _clock(found: re.Match[str]) -> When:
     return When("at", (seconds,), True)
 
 
+def _part(found: re.Match[str]) -> When:
+    """ "in the last third of the clip"."""
+    share = 100 / {"third": 3, "quarter": 4}[found["part"]]
+    start = {"first": 0.0, "opening": 0.0, "second": share, "middle": share, "last": 100 - share, "final": 100 - share}
+    return When("part", (start[found["nth"]], start[found["nth"]] + share))
+
+
 def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
     start = r"(?:begin|start|first frame|opening frame|very first frame|outset)"
     end = r"(?:end|last frame|final frame|very last frame|finish)"
@@ -79,18 +86,23 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
             rf"(?:the )?(?:very )?(?:{end}|last)(?: of {VIDEO})?",
             _time("whole"),
         ),
-        (rf"throughout(?: {VIDEO})?|all the time|(?:for |during |in )?the (?:whole|entire|full) (?:time|video|clip|film|sequence)"
+        (rf"throughout(?: {VIDEO})?|all the time|all along|(?:for |during |in |over |across |of |throughout )?the (?:whole|entire|full) (?:time|video|clip|film|sequence|recording|footage)"
          rf"|in (?:every|each|all) (?:single )?frames?|(?:for|in) all of {VIDEO}|all through {VIDEO}", _time("whole")),
         (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
          rf"|(?:when|as|where) {VIDEO} (?:start|begin|open)|at first|initially|to (?:begin|start) with|in frame one", _time("start")),
         (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where) {VIDEO} (?:end|stop|finish|be over)|finally", _time("end")),
         (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
          rf" of {VIDEO}", _time("middle")),
-        (rf"(?:in|during) the first half(?: of {VIDEO})?", _time("first_half")),
-        (rf"(?:in|during) the (?:second|last|latter) half(?: of {VIDEO})?", _time("second_half")),
+        (rf"(?:after|since) (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
+        (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
+        (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
+        (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter) of {VIDEO}", _part),
+        (rf"(?:at |about |around |roughly )*(?:the )?{_N} percent(?: of the way)?(?: (?:in|into|through))?(?: {VIDEO})?", _time("percent")),
+        (rf"(?:at )?{_N} frames? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end")),
+        (rf"(?:at )?{_N} seconds? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end", True)),
     ]  # fmt: skip
     for unit, seconds in ((r"(?:frame|frames)", False), (r"(?:seconds?|s|sec|secs)", True)):
-        number = rf"(?:the )?{unit} (?:number |no )?{_N}" if not seconds else rf"(?:second {_N}|{_N} {unit})"
+        number = rf"(?:the )?{unit} (?:number |no )?{_N}(?: mark)?" if not seconds else rf"(?:(?:the )?second {_N}|(?:the )?{_N} {unit}(?: mark)?)"
         both = rf"(?:the )?{unit} {_N} (?:and|to|till|until|through)(?: the)?(?: {unit})? {_N}"
         if seconds:
             both = rf"(?:the )?(?:{unit} )?{_N} (?:and|to|till|until) {_N} {unit}"
@@ -105,7 +117,7 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
             (rf"(?:just|shortly|right|soon|immediately) after {number}", _time("just_after", seconds)),
             (rf"(?:before|until|till|up to|by|prior to|earlier than) {number}", _time("before", seconds)),
             (rf"(?:after|since|past|later than) {number}(?: on| onwards?)?|from {number} (?:on|onwards?|onward)", _time("after", seconds)),
-            (rf"(?:(?:at|in|on|from|during) )?{number}(?: in| into {VIDEO})?", _time("at", seconds)),
+            (rf"(?:(?:at|in|on|from|during) )?{number}(?: (?:into|in to) {VIDEO}| into it| in| later| have (?:pass|elapse|go by))?", _time("at", seconds)),
         ]  # fmt: skip
     found += [
         (rf"(?:at|in|on) the {_N}(?:st|nd|rd|th) frame", _time("at")),
@@ -164,11 +176,20 @@ def _moves(parser: Parser, found: re.Match[str]) -> Term:
     return Term("moves", side=side)
 
 
+_EDGES = r"(?:(?:at|from|on|in|by|through|near) )?(?:the|an|a|any|one of the) (?:edges?|borders?|sides?)"
+_INSIDE = (
+    r"(?:(?:right )?(?:in|from|at) the (?:middle|centre)(?: of the (?:picture|frame|image|screen|view|scene|photo))?(?! of)"
+    rf"(?:(?: ,)? (?:rather than|instead of|and not|not) {_EDGES})?|away from {_EDGES})"
+)
+
+
 def _event(name: str) -> Make:
     """An event, at a side or before or after another object's."""
 
     def make(parser: Parser, found: re.Match[str]) -> Term:
         side = side_of(found)
+        if parser.take(_INSIDE):
+            side = "inside"
         if not side and (
             where := parser.take(
                 rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
@@ -264,7 +285,10 @@ def _compare_side(parser: Parser, found: re.Match[str]) -> Term:
 
 
 def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
-    return to_phrase("relation", f"{side_of(found)}_of")(parser, found)
+    """ "left of"; "two to the left of": the second there, by distance."""
+    count = found["count"]
+    rank = 0 if count is None else COUNTS[count] if count in COUNTS else int(count)
+    return to_phrase("relation", f"{side_of(found)}_of", rank)(parser, found)
 
 
 _SUPERLATIVES = [
@@ -276,7 +300,7 @@ _SUPERLATIVES = [
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
     ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on)(?: |$))", "near", -1),
     ("nearest|closest|nearer|closer", "near", 1), ("middle|central", "middle", 1),
-    ("(?:most )?isolated|loneliest|most alone", "isolation", 1),
+    ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
 ]  # fmt: skip
 
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
@@ -304,7 +328,7 @@ PLACES = [
 ]  # fmt: skip
 
 RELATIONS = [
-    Rule(rf"{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
+    Rule(rf"(?:(?P<count>{'|'.join(COUNTS)}|\d+)(?: along| over| down)? )?{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"neighbou?r of", to_phrase("relation", "near")),
     Rule(r"(?:in )?between", _between),
@@ -351,7 +375,7 @@ VERBS = [
     Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
     # Events.
-    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already )?go(?= at| before| in)", term("gone"), True),
+    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once|$)", term("gone"), True),
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
     Rule(rf"{GO} into (?:view|sight|shot)|appear|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
