@@ -247,7 +247,7 @@ class Parser:
             if (when := self.when()) is not None:
                 self._timed(phrase, fresh, when)
                 continue
-            if self.take(r"(?:out )?of(?: all)?(?= (?:the|those|these))") is not None:
+            if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))") is not None:
                 phrase.terms += self._group(bool(ordinal))
                 continue
             if named and (passive := self._object_clause()) is not None:
@@ -269,10 +269,20 @@ class Parser:
                 continue
             if self.take(r"with(?= the (?:\w+est|most|least) )"):
                 continue
+            if found := self.take(r"not an? (\w+)(?= |$)"):
+                if found[1] in words.NOUNS or found[1] in self.class_names:
+                    phrase.terms.append(Term("class", found[1], negated=True))
+                    continue
+                self.place -= found[0].count(" ")
+                self.negated = True
+                continue
             if self.take(r"not|never|no longer"):
                 self.negated = True
                 continue
             verb = token.form in ("ing", "ed") or clause or self._follows("to") or (not inner and not named)
+            verb = verb or (
+                bool(phrase.terms) and (self._follows("and") or self._follows("then"))
+            )  # "to enter and then leave"
             if inner and token.form in FINITE and not verb and named and token.base not in ("park", "face"):
                 break
             self.pending = ordinal

@@ -39,7 +39,7 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         scene: the tracks.
         name: ``x``, ``y``, ``near`` (lower edge), ``area``, ``height``, ``width``, ``duration`` (frames), ``speed``,
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
-            ``front`` (the same, or ``near`` without one), ``middle`` (how near to the middle of the others),
+            ``centre`` (how near to the middle of the picture), ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the others),
             ``isolation`` (distance to the nearest other).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
@@ -55,6 +55,9 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         known = [value for value in x.values() if np.isfinite(value)]
         middle = float(np.median(known)) if len(known) > 2 else scene.size[0] / 2
         return {place: -abs(value - middle) for place, value in x.items()}
+    if name == "centre":
+        middle_of_picture = np.asarray(scene.size) / 2
+        return {place: -float(np.hypot(*(_centre(tracks[place], span) - middle_of_picture))) for place in chosen}
     if name == "isolation":
         return {place: _isolation(scene, place, span) for place in chosen}
     return {place: _single(scene, tracks[place], name, span) for place in chosen}

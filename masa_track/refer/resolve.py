@@ -174,6 +174,8 @@ class Resolver:
         if term.kind == "among":
             group = {one.place for phrase in term.phrases for one in self.resolve(phrase, when)}
             return {place: 1.0 for place in candidates if place in group}
+        if term.kind == "class":
+            return dict.fromkeys(set(candidates).intersection(self.of_class(term.name)), 1.0)
         if term.kind == "relation":
             return self._relation(term, candidates, when, span)
         if term.kind == "compare":

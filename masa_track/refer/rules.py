@@ -102,7 +102,11 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         (rf"(?:at )?{_N} seconds? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end", True)),
     ]  # fmt: skip
     for unit, seconds in ((r"(?:frame|frames)", False), (r"(?:seconds?|s|sec|secs)", True)):
-        number = rf"(?:the )?{unit} (?:number |no )?{_N}(?: mark)?" if not seconds else rf"(?:(?:the )?second {_N}|(?:the )?{_N} {unit}(?: mark)?)"
+        number = (
+            rf"(?:the )?{unit} (?:number |no )?{_N}(?: mark)?"
+            if not seconds
+            else rf"(?:(?:the )?second {_N}|(?:the )?{_N} {unit}(?: mark)?)"
+        )
         both = rf"(?:the )?{unit} {_N} (?:and|to|till|until|through)(?: the)?(?: {unit})? {_N}"
         if seconds:
             both = rf"(?:the )?(?:{unit} )?{_N} (?:and|to|till|until) {_N} {unit}"
@@ -197,7 +201,9 @@ def _event(name: str) -> Make:
         ):
             side = side_of(where)
         before = parser.state()
-        if later := parser.take(rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )"):
+        if later := parser.take(
+            rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )(?! (?:{VIDEO}|the (?:very )?(?:start|begin)))"
+        ):
             phrase = parser.noun_phrase(stop=",|and")
             if _names(parser, phrase):
                 return Term("ordered", name, side, 1 if later["when"] == "after" else -1, [phrase])
@@ -294,12 +300,13 @@ def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 _SUPERLATIVES = [
     ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?|(?:farthest|furthest) up", "y", -1),
     ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
-    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration)|briefest|most briefly)", "duration", -1),
+    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
-    (r"(?:for )?(?:the )?longest(?: time| track| in view| visible)?", "duration", 1),
+    (r"(?:for )?(?:the )?longest(?: time| track| in view| visible| stretch| presence| stay| period| span| while)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on)(?: |$))", "near", -1),
-    ("nearest|closest|nearer|closer", "near", 1), ("middle|central", "middle", 1),
+    ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time)|largest number of frames", "duration", 1),
+    ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle|central", "middle", 1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
 ]  # fmt: skip
 
@@ -311,7 +318,7 @@ PLACES = [
     Rule(rf"(?P<side>left|right)(?: hand)?(?= (?:{'|'.join([*NOUNS, 'one', 'thing', 'object'])})(?: |$))", _extreme),
     Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE} than", _compare_side),
-    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
+    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
     Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
     Rule(rf"(?:(?:farthest|furthest)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
@@ -323,6 +330,7 @@ PLACES = [
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
     Rule(rf"{_MIDDLE}(?: of {LINE})?", term("rank", "middle", 1)),
+    Rule(rf"(?:nearest|closest)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
     Rule(r"(?:nearest|closest)(?: to)?(?= \w)", to_phrase("relation", "near")),
     Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
 ]  # fmt: skip
@@ -350,6 +358,7 @@ _COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal)"
 _PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|encounter|come across|bump into|brush past|intersect(?: with)?)"
 
 VERBS = [
+    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once|$)", term("gone"), True),
     Rule(rf"{_PASS} {US}|{GO} past(?! \w)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
     Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
     Rule(r"(?:pass|cross) (?:right |just |directly )?behind", to_phrase("relation", "passes_behind"), True),
@@ -358,8 +367,10 @@ VERBS = [
     Rule(r"(?:be )?overtake by", to_phrase("relation", "overtaken_by"), True),
     Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
     Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER} (?:by|behind)", to_phrase("relation", "covered_by"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
     Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
+    Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}", term("rank", "area", 1), True),
+    Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
@@ -375,7 +386,6 @@ VERBS = [
     Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
     # Events.
-    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once|$)", term("gone"), True),
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
     Rule(rf"{GO} into (?:view|sight|shot)|appear|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
@@ -403,7 +413,7 @@ VERBS = [
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most)(?: (?:time|while|period))?", term("rank", "duration", 1), True),
@@ -414,7 +424,7 @@ VERBS = [
 ]  # fmt: skip
 
 _SUPERLATIVE_RULES = [
-    Rule(rf"(?:(?:look|appear|seem|be|get|become|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?", term("rank", measure, sign))
+    Rule(rf"(?:(?:look|appear|seem|be|get|become|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?(?! than)", term("rank", measure, sign))
     for pattern, measure, sign in _SUPERLATIVES
 ]  # fmt: skip
 

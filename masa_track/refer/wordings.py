@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _UNITS = {name: number for number, name in enumerate(
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
@@ -22,9 +23,7 @@ _HIM = r"(?:him|her|them|it|himself|herself)(?: at all)?"
 _GOES = r"(?:is|that is|are|was|being|to be seen|walks?|walking|stands?|standing|goes|going|moves?|moving|rides?|riding|comes?|coming|follows?|following)"
 _WITHOUT = rf"\b(?:(?:that|who|which) )?(?:(?:has|have|having|with|there is) )?{_NOBODY} (?:{_GOES} )*"
 _ENDS = r"(?= (?:at|in|on|when|around|by|and)\b| ?,|$)"
-_IN_VIEW = (
-    r"(?:in|on) (?:view|sight|shot|frame|screen)|(?:in|on) the (?:picture|frame|image|screen|scene|view)|visible|there|present|around"
-)
+_IN_VIEW = r"(?:in|on) (?:view|sight|shot|frame|screen)|(?:in|on) the (?:picture|frame|image|screen|scene|view)|visible|there|present|around"
 
 _CONTRACTIONS = (
     (r"[\u2018\u2019]", "'"),
@@ -32,7 +31,7 @@ _CONTRACTIONS = (
     (r"\bwon't\b", "will not"),
     (r"n't\b", " not"),
     (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
-    (r"'(re|ve|d|ll)\b", r" "),
+    (r"'(re|ve|d|ll|m)\b", r" "),
     (r"'s\b", " "),
     (r"\bwhich of\b", "of"),
     (r"\bdirection of\b", "towards"),
@@ -43,10 +42,48 @@ _CONTRACTIONS = (
     ),
     (r"\b(cent)er\b", r"\1re"),
 )
-_ORDERS = (
+
+
+def _nth(found: re.Match[str]) -> str:
+    number = _UNITS.get(found[1]) or int(found[1])
+    return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number, 'th')}"
+
+
+_ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (
+        r"^(?:please )?(?:(?:could|can|would|will) you (?:please )?)?(?:(?:show|find|give|tell) me|find|show|i (?:am )?(?:look|looking) for|i want"
+        r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark) (?=\w)",
+        "",
+    ),
+    (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
+    (r"\bmost recently\b", "last"),
+    (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\bafter\b)", "first"),
+    (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
+    (r"\b(left|right)(?: hand)? neighbou?r of\b", r"one immediately \1 of"),
+    (r"\bneighbou?r (?=(?:to|on) the (?:left|right) of\b)", "one immediately "),
+    (
+        r"\b(?:flanked by|sandwiched between|framed by|enclosed by|surrounded by|half ?way between|midway between)",
+        "between",
+    ),
+    (
+        r"\bmak(?:e|es|ing) (?:their|his|her|its) way\b|\bon (?:their|his|her|its|the) way(?= (?:to|out|in|towards?)\b)",
+        "walking",
+    ),
+    (
+        r"\b(?:(?:is|are|was|were|has|have|being) )?(?:(?:already|now) )?gone(?= (?:at|by|before|when|around)\b| in frame| ?,|$)",
+        "is gone",
+    ),
+    (r"\b(at|in) both (the \w+(?: frame)?|frame \d+) and (the \w+(?: frame)?|(?:frame )?\d+)", r"\1 \2 and \1 \3"),
+    (r"\b(?:the )?(?:last frame but one|(?:penultimate|second last) frame)", "1 frame before the end"),
+    (r"\b(in|during|within|for) the (first|opening|last|final|closing) second\b(?= ?,|$)", r"\1 the \2 1 seconds"),
+    (
+        r"\b(in|during|within|for) the (first|opening|last|final|closing) (?:few|couple of) seconds",
+        r"\1 the \2 3 seconds",
+    ),
+    (r"\b(?:at |around |by )?the half ?way (?:mark|point)\b", "at the midpoint of the video"),
     # "the nearest person to the camera": the person nearest to the camera.
     (
-        rf"\b({_SUPERLATIVE}) (?!one (?:on|in|at)\b)(\w+) (to|from) (?=the\b|a\b|an\b|us\b|me\b|him\b|her\b|our\b)",
+        rf"\b({_SUPERLATIVE}) (?!(?:away|back|off|up|over|down|in)\b)(\w+) (to|from) (?=the\b|a\b|an\b|us\b|me\b|him\b|her\b|our\b)",
         r"\2 \1 \3 ",
     ),
     (r"\b(farthest|furthest) (\w+) (?=(?:left|right)\b)", r"\2 \1 "),
@@ -54,17 +91,29 @@ _ORDERS = (
     (rf"\b(?:is|are|was|were) (?:not (?:{_IN_VIEW}) (?:any ?more|any longer)|no longer (?:{_IN_VIEW}))", "is gone"),
     (rf"\b(?:is|are|was|were) not (?:any ?more|any longer) (?:{_IN_VIEW})", "is gone"),
     # "with nobody on their right", "nobody walks ahead of".
-    (rf"{_WITHOUT}(?:further |any further )?(?:(?:on|to|at) )?(?:(?:the|his|her|their|its) )?(left|right)(?: hand)?(?: side)?"
-     rf"(?: of {_HIM})?{_ENDS}", r"farthest \1"),
-    (rf"{_WITHOUT}(?:directly )?(?:ahead(?: of)?|in front(?: of)?|before)(?: {_HIM})?{_ENDS}", "at the head of the line"),
+    (
+        rf"{_WITHOUT}(?:further |any further )?(?:(?:on|to|at) )?(?:(?:the|his|her|their|its) )?(left|right)(?: hand)?(?: side)?"
+        rf"(?: of {_HIM})?{_ENDS}",
+        r"farthest \1",
+    ),
+    (
+        rf"{_WITHOUT}(?:directly )?(?:ahead(?: of)?|in front(?: of)?|before)(?: {_HIM})?{_ENDS}",
+        "at the head of the line",
+    ),
     (rf"{_WITHOUT}(?:directly )?(?:behind|after)(?: {_HIM})?{_ENDS}", "at the end of the line"),
     (rf"\b(?:that |who |whom )?{_NOBODY} (?:is )?(?:follows?|following)\b", "at the end of the line"),
     # "third from last", "next to last", "last but two".
     (r"\bnext to last\b|\blast but one\b", "penultimate"),
     (r"\blast but two\b|\bantepenultimate\b", "third last"),
-    (rf"\b({'|'.join(_NTH)}|\d+(?:st|nd|rd|th)) (?:from|to|from the|to the) (?:very )?last\b(?! (?:frame|second|moment))", r"\1 last"),
+    (
+        rf"\b({'|'.join(_NTH)}|\d+(?:st|nd|rd|th)) (?:from|to|from the|to the) (?:very )?last\b(?! (?:frame|second|moment))",
+        r"\1 last",
+    ),
     # "the people who ...: the first one", said as arrivals and departures.
-    (r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|addition)\b", "newest one"),
+    (
+        r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|addition)\b",
+        "newest one",
+    ),
     (r"\b(arrivals?|newcomers?|entrants?)\b", "one to enter"),
     (r"\b(departures?|leavers?)\b", "one to leave"),
     (r"\b(two|three|\d) (?:places|positions|spots|people|persons) (?=(?:to the |on the )?(?:left|right) of\b)", r"\1 "),

@@ -19,7 +19,7 @@ VERBS = _words(
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
     "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
     "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer"
+    "bring swerve veer take fill occupy traverse"
 )
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
@@ -30,6 +30,7 @@ IRREGULAR = {
     "made": "make", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
     "shrank": "shrink", "sped": "speed", "spent": "spend", "cut": "cut", "seen": "see", "saw": "see", "caught": "catch",
     "sat": "sit", "swam": "swim", "flew": "fly", "found": "find", "brought": "bring",
+    "travelling": "travel", "travelled": "travel", "took": "take", "taken": "take",
 }  # fmt: skip
 _PARTICIPLES = {"gone", "ridden", "driven", "overtaken", "hidden", "shown", "seen", "done", "been", "grown", "caught"}
 
@@ -63,7 +64,7 @@ NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.it
     word: frozenset({word}) for word in ANIMALS if word not in ("animal", "bird", "bear", "fly")
 }
 # Nouns that say nothing of the class.
-ANY_NOUNS = frozenset(_words("one ones thing object track figure target"))
+ANY_NOUNS = frozenset(_words("one ones thing object track figure target mover"))
 # A man or a woman is a person for the grammar; which of them it is, only pictures tell.
 GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid"))
 
@@ -84,8 +85,8 @@ FILLERS = frozenset(
         "shortly soon later before after during when where can could will we us our you your my if any anyone "
         "ahead all each every over across single whole entire picture frame image screen view scene video "
         "clip camera position place spot frames side person's alone himself herself itself walk go move stand "
-        "come stay remain stop see appear most lone sole particular identify locate name id number group line "
-        "row feet box height size area speed else direction whose"
+        "come stay remain spend stop see appear most lone sole particular identify locate name id number group line "
+        "row feet box bounding located positioned situated placed height size area speed else direction whose"
     )
 )
 
