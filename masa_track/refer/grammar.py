@@ -315,6 +315,8 @@ class Parser:
             fresh = None
         if ordinal:
             self._settle(phrase, ordinal)
+        if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
+            phrase.terms = [_side_rank(term) for term in phrase.terms]
         if phrase.when is not None and phrase.when.kind == "after" and phrase.when.seconds:
             if all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms):
                 phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
@@ -470,6 +472,13 @@ class Parser:
         else:
             self.unparsed.append(token.text)
             self.unclear_reference |= self.depth > 1
+
+
+def _side_rank(term: Term) -> Term:
+    """On the left or right, of several: the leftmost or rightmost."""
+    if (term.kind, term.name) != ("region", "side") or term.side not in ("left", "right") or term.negated:
+        return term
+    return Term("rank", "x", rank=1 if term.side == "right" else -1)
 
 
 def parse(text: str, class_names: Sequence[str] = ()) -> Sentence:

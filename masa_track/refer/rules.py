@@ -198,6 +198,8 @@ def _event(name: str) -> Make:
             where := parser.take(
                 rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
             )
+            or parser.take(rf"(?:of )?the {_SIDE}(?: hand)? (?:side|edge|border){OF_PICTURE}(?! of)")  # "goes off the left edge"
+            or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the))")  # "exits left"
         ):
             side = side_of(where)
         before = parser.state()
@@ -291,10 +293,19 @@ def _compare_side(parser: Parser, found: re.Match[str]) -> Term:
 
 
 def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
-    """ "left of"; "two to the left of": the second there, by distance."""
+    """ "left of", and "two to the left of"."""
+    return to_phrase("relation", f"{side_of(found)}_of", _count(found))(parser, found)
+
+
+def _count(found: re.Match[str]) -> int:
+    """ "two to the left of": the second by distance; 0 without a number."""
     count = found["count"]
-    rank = 0 if count is None else COUNTS[count] if count in COUNTS else int(count)
-    return to_phrase("relation", f"{side_of(found)}_of", rank)(parser, found)
+    return 0 if count is None else COUNTS[count] if count in COUNTS else int(count)
+
+
+def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "two behind the leader"."""
+    return to_phrase("relation", "ahead_in_line" if found["ahead"] else "behind_in_line", _count(found))(parser, found)
 
 
 _SUPERLATIVES = [
@@ -302,7 +313,7 @@ _SUPERLATIVES = [
     ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
     ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
-    (r"(?:for )?(?:the )?longest(?: time| track| in view| visible| stretch| presence| stay| period| span| while)?", "duration", 1),
+    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
     ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
     ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time)|largest number of frames", "duration", 1),
@@ -317,7 +328,7 @@ PLACES = [
     Rule(rf"far {_SIDE}(?! of)", _extreme),
     Rule(rf"(?P<side>left|right)(?: hand)?(?= (?:{'|'.join([*NOUNS, 'one', 'thing', 'object'])})(?: |$))", _extreme),
     Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
-    Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE} than", _compare_side),
+    Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
     Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
@@ -340,7 +351,8 @@ RELATIONS = [
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"neighbou?r of", to_phrase("relation", "near")),
     Rule(r"(?:in )?between", _between),
-    Rule(r"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
+    Rule(rf"(?P<count>{'|'.join(COUNTS)}|\d+) (?:directly )?(?:behind|(?P<ahead>ahead of|in front of))", _line_relation),
+    Rule(r"(?:directly|just|immediately|right|close|closely|straight) behind", to_phrase("relation", "behind_in_line")),
     Rule(r"behind", to_phrase("relation", "behind")),
     Rule(rf"in front of {US}", term("visible")),
     Rule(rf"ahead of {US}|up ahead|ahead(?! of)|the same way as us|the same way as our car", term("moves", "ahead")),
@@ -348,10 +360,10 @@ RELATIONS = [
     Rule(r"in front of", to_phrase("relation", "front")),
     Rule(r"in front(?! of)|(?:in|at) the lead", term("rank", "front", 1)),
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
-    Rule(rf"{ADVERB}(?:above|over|higher (?:up )?than)", to_phrase("relation", "top_of")),
-    Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?than)", to_phrase("relation", "bottom_of")),
+    Rule(rf"{ADVERB}(?:above|over|higher (?:up )?(?:in {PICTURE} )?than)", to_phrase("relation", "top_of")),
+    Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?(?:in {PICTURE} )?than)", to_phrase("relation", "bottom_of")),
     Rule(r"(?P<more>taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|farther|further|longer|wider|narrower|thinner|more slowly|more quickly)"
-         r"(?: away)?(?: to the camera)? than", _compare),
+         r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
 ]  # fmt: skip
 
 _COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal)"

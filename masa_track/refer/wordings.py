@@ -57,6 +57,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
     (r"\bmost recently\b", "last"),
+    (r"\b(?:straight|right|just|directly|immediately|next) after (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)", "directly behind "),
+    (r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)", "directly ahead of "),
+    (r"\bon the (left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))", r"\1most of "),
+    (r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)", r"after \1"),
+    (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
     (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\bafter\b)", "first"),
     (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
     (r"\b(left|right)(?: hand)? neighbou?r of\b", r"one immediately \1 of"),
@@ -116,7 +121,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\b(arrivals?|newcomers?|entrants?)\b", "one to enter"),
     (r"\b(departures?|leavers?)\b", "one to leave"),
-    (r"\b(two|three|\d) (?:places|positions|spots|people|persons) (?=(?:to the |on the )?(?:left|right) of\b)", r"\1 "),
+    (r"\b(two|three|four|\d) (?:places|positions|spots|people|persons) (?=(?:(?:to the |on the )?(?:left|right) of|behind|ahead|in front)\b)", r"\1 "),
 )
 
 
