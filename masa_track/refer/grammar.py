@@ -435,6 +435,10 @@ class Parser:
             if term.kind == "event" and not term.rank:
                 term.rank = ordinal
                 return
+        for place, term in enumerate(phrase.terms):
+            if (ranked := _side_rank(term)) is not term:  # "the second one on the left"
+                phrase.terms[place] = replace(ranked, rank=ordinal * ranked.rank)
+                return
         if any(term.kind == "visible" for term in phrase.terms) and ordinal == -1:
             phrase.terms.append(Term("rank", "last", rank=1))
             return

@@ -126,17 +126,22 @@ class Resolver:
                 ranks.append((term, {}))
                 continue
             fits = self.fits(term, list(scores), when, span)
-            if term.negated:
+            if term.negated and not (term.rank and term.kind in ("event", "relation")):
                 scores = {place: score for place, score in scores.items() if place not in fits}
                 continue
             if term.rank and term.kind in ("event", "relation"):
                 ranks.append((term, fits))
-                scores = {place: score for place, score in scores.items() if place in fits}
+                if not term.negated:
+                    scores = {place: score for place, score in scores.items() if place in fits}
                 continue
             best = max(fits.values(), default=1.0) or 1.0
             scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
         for term, fits in ranks:
-            scores = self.ranked(term, scores, fits, span)
+            order = self.ranked(term, scores, fits, span)
+            if term.negated:  # "not the tallest": any other
+                best = max(order, key=lambda place: order[place], default=None)
+                order = {place: score for place, score in scores.items() if place != best}
+            scores = order
         if not scores:
             return []
         top = max(scores.values()) or 1.0
@@ -153,10 +158,10 @@ class Resolver:
             values = measures.measure(self.scene, term.name, places, span)
             rank, unit = term.rank, measures.unit_of(self.scene, term.name)
         elif term.kind == "event":
-            values = {place: fits[place] for place in places}
+            values = {place: fits[place] for place in places if place in fits}
             rank, unit = -term.rank, 4 * self.scene.step
         else:
-            values = {place: fits[place] for place in places}
+            values = {place: fits[place] for place in places if place in fits}
             rank, unit = term.rank, 0.0
         values = {place: value for place, value in values.items() if np.isfinite(value)}
         order = sorted(values, key=lambda place: -values[place])

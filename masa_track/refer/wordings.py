@@ -49,6 +49,19 @@ def _nth(found: re.Match[str]) -> str:
     return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number, 'th')}"
 
 
+_ORDINAL = r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|\d+(?:st|nd|rd|th))"
+_SIDE_TO_LINE = {"ahead": "", "front": "", "behind": "last "}
+
+
+def _counted(found: re.Match[str]) -> str:
+    """ "with two people on their left": third from the left."""
+    number = (_UNITS.get(found["count"]) or int(found["count"])) + 1
+    nth = next((name for name, value in _NTH.items() if value == number), f"{number}th")
+    if found["side"]:
+        return f"{nth} from the {found['side']}"
+    return f"{nth} {_SIDE_TO_LINE[found['order'].split()[-1]]}in the line"
+
+
 _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (
         r"^(?:please )?(?:(?:could|can|would|will) you (?:please )?)?(?:(?:show|find|give|tell) me|find|show|i (?:am )?(?:look|looking) for|i want"
@@ -56,6 +69,35 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "",
     ),
     (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
+    (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
+    (rf"\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) from (?:the )?(left|right)(?: side| edge)?"
+     rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
+     r"the \3 \4 from the \1\2"),
+    (rf"\bin (?:the )?({_ORDINAL}) (?:place|position)\b(?! (?:from|behind|on))", r"\1 in the line"),
+    (rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(_UNITS)}|\d+) (?:other |more )?"
+     rf"(?:people|persons?|others?|walkers?|cyclists?|pedestrians?|cars?) (?:walking )?(?:(?:on|to) (?:the|his|her|their|its) (?P<side>left|right)"
+     rf"(?: side)?(?: of {_HIM})?|(?P<order>ahead|in front|behind)(?: of)?(?: {_HIM})?){_ENDS}", _counted),
+    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}", "farthest right"),
+    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}", "farthest left"),
+    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}", "at the head of the line"),
+    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}", "at the end of the line"),
+    (rf"\b(?:without anyone|without anybody|with {_NOBODY}|has {_NOBODY}) (?:near(?:by)?|close(?: by)?|next to|around|beside)(?: to)?(?: {_HIM})?{_ENDS}", "most isolated"),
+    (r"\b(?:ends? up|ending up|finish(?:es)?|winds? up) (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)", "at the end "),
+    (r"\b(?:starts?|starting|begins?)(?: out| off)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)", "at the start "),
+    (r"\bnext (?=after\b)", ""),
+    (r"\bbefore (?:anyone|anybody|everyone|everybody|all the others|any of the others)(?: else)?(?: does| do)?\b", "first"),
+    (r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first\b|(?<=\bright )first\b", ""),
+    (r"\band (?:then )?(?:back )?(?:out|off) (?=(?:on|of|at|through|to)\b)", "and goes out "),
+    (r"\b(\w+er) and \1\b", r"\1"),
+    (r"\bin our direction\b", "towards us"),
+    (r"\bhead(?:s|ing)? (?=the (?:line|queue|row|procession|group)\b)", "leading "),
+    (r"\b(?:lags?|lagging|trails?|trailing) behind\b(?! (?:the|him|her|them|all|every))", "at the end of the line"),
+    (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),
+    (r"\bthe (?:front runner|leading (?:person|one|man|woman|walker|figure))\b", "the leader"),
+    (r"\bwhose head is\b", "who is"),
+    (r"\bat the (?:greatest|largest|longest|biggest) distance from\b", "farthest from"),
+    (r"\bat the (?:smallest|shortest|least) distance (?:from|to)\b", "nearest to"),
+    (r"\b(?:accompanying|in the company of|together with|walking along with|walking with)\b", "next to"),
     (r"\bmost recently\b", "last"),
     (r"\b(?:straight|right|just|directly|immediately|next) after (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)", "directly behind "),
     (r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)", "directly ahead of "),
@@ -163,7 +205,7 @@ def _with_digits(plain: str) -> str:
         plain,
     )
     plain = re.sub(
-        rf"\b{_SHARE} (?=(?:of the way )?(?:in|into|through)\b)",
+        rf"\b{_SHARE} (?=of the way\b|(?:in|into|through)(?: the (?:video|clip|film|sequence)| ?,|$))",
         lambda found: f"{100 * (_UNITS.get(found['count'], 1)) / _PARTS[found['part']]:g} percent ",
         plain,
     )
@@ -182,4 +224,4 @@ def plain_wording(text: str) -> str:
     plain = " ".join(_with_digits(" ".join(plain.split())).split())
     for pattern, by in _ORDERS:
         plain = re.sub(pattern, by, plain)
-    return plain
+    return " ".join(plain.split())

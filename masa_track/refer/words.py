@@ -19,7 +19,7 @@ VERBS = _words(
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
     "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
     "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer take fill occupy traverse"
+    "bring swerve veer take fill occupy traverse look"
 )
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
