@@ -317,9 +317,9 @@ class Parser:
             self._settle(phrase, ordinal)
         if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
             phrase.terms = [_side_rank(term) for term in phrase.terms]
-        if phrase.when is not None and phrase.when.kind == "after" and phrase.when.seconds:
-            if all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms):
-                phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
+        moment = all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms)
+        if moment and phrase.when is not None and phrase.when.kind == "after" and phrase.when.seconds:
+            phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
         self.depth -= 1
         self.phrase = outer
         return phrase
@@ -381,13 +381,13 @@ class Parser:
         self.failed.add(before[0])
         return None
 
-    def state(self) -> tuple[int, int, int, bool, bool]:
+    def state(self) -> tuple[int, int, int, bool, bool, bool]:
         """What :meth:`restore` needs."""
-        return self.place, len(self.unparsed), len(self.skipped), self.unclear_reference, self.gendered
+        return self.place, len(self.unparsed), len(self.skipped), self.unclear_reference, self.gendered, self.negated
 
-    def restore(self, state: tuple[int, int, int, bool, bool]) -> None:
+    def restore(self, state: tuple[int, int, int, bool, bool, bool]) -> None:
         """Goes back to where an attempt began."""
-        self.place, unparsed, skipped, self.unclear_reference, self.gendered = state
+        self.place, unparsed, skipped, self.unclear_reference, self.gendered, self.negated = state
         del self.unparsed[unparsed:], self.skipped[skipped:]
 
     def _term(self, phrase: Phrase, verb: bool) -> Term | None:

@@ -39,7 +39,8 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         scene: the tracks.
         name: ``x``, ``y``, ``near`` (lower edge), ``area``, ``height``, ``width``, ``duration`` (frames), ``speed``,
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
-            ``centre`` (how near to the middle of the picture), ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the others),
+            ``centre`` (how near to the middle of the picture), ``front`` (the same as ``line``, or ``near`` without
+            one), ``middle`` (how near to the middle of the others),
             ``isolation`` (distance to the nearest other).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
@@ -361,7 +362,15 @@ def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float
     return seconds if seconds >= 1 else 0.0
 
 
+def _lasts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """Whether it is in view for more than a number of frames or seconds; for less of rank -1."""
+    assert term.when is not None  # the rule gives it the length
+    limit = term.when.values[0] * (scene.fps if term.when.seconds else 1)
+    return float(term.rank * (len(track.frames) * scene.step - limit) > 0)
+
+
 TESTS: dict[str, Test] = {
+    "lasts": _lasts,
     "visible": _visible,
     "gone": _gone,
     "moves": _moves,

@@ -48,8 +48,8 @@ def span_of(scene: Scene, when: When | None) -> Span | None:
         ends = [float(scene.nearest(first + value / 100 * (last - first))) for value in when.values]
         return Span(ends[0], ends[-1], when.kind == "percent")
     if when.kind == "before_end":
-        near = scene.nearest(last - when.values[0] * (scene.fps if when.seconds else 1))
-        return Span(near, near, True)
+        moment = float(scene.nearest(last - when.values[0] * (scene.fps if when.seconds else 1)))
+        return Span(moment, moment, True)
     if when.kind == "opening":
         return Span(first, first + when.values[0] * scene.fps)
     if when.kind == "closing":
@@ -139,8 +139,8 @@ class Resolver:
         for term, fits in ranks:
             order = self.ranked(term, scores, fits, span)
             if term.negated:  # "not the tallest": any other
-                best = max(order, key=lambda place: order[place], default=None)
-                order = {place: score for place, score in scores.items() if place != best}
+                first = max(order, key=order.__getitem__, default=None)
+                order = {place: score for place, score in scores.items() if place != first}
             scores = order
         if not scores:
             return []

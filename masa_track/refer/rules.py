@@ -198,7 +198,9 @@ def _event(name: str) -> Make:
             where := parser.take(
                 rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
             )
-            or parser.take(rf"(?:of )?the {_SIDE}(?: hand)? (?:side|edge|border){OF_PICTURE}(?! of)")  # "goes off the left edge"
+            or parser.take(
+                rf"(?:of )?the {_SIDE}(?: hand)? (?:side|edge|border){OF_PICTURE}(?! of)"
+            )  # "goes off the left edge"
             or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the))")  # "exits left"
         ):
             side = side_of(where)
@@ -250,6 +252,12 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
 
 
 _OPPOSITE = {"left": "right", "right": "left"}
+
+
+def _lasts(parser: Parser, found: re.Match[str]) -> Term:
+    """ "for less than 2 seconds"."""
+    when = When("at", (float(found["length"]),), found["unit"].startswith("second"))
+    return Term("lasts", rank=1 if found["more"] else -1, when=when)
 
 
 def _covered(parser: Parser, found: re.Match[str]) -> Term:
@@ -407,6 +415,7 @@ VERBS = [
     Rule(rf"(?:{GO}|cut) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
     Rule(rf"(?:leave|exit|depart|vanish|disappear|drop out)(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
     # Turning, stopping, staying.
+    Rule(r"(?:for )?(?:(?P<more>over|more than|at least|longer than)|less than|under|at most|shorter than|fewer than|not even) (?P<length>\d+(?:\.\d+)?) (?P<unit>frames?|seconds?)(?: long)?", _lasts),
     Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
     Rule(rf"{GO} back(?: again)?(?: a (?:bit|little))? {TOWARDS}", lambda parser, found: Term("back", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"{GO} back(?: again)?", term("turns"), True),

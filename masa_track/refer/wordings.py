@@ -1,4 +1,4 @@
-"""Other wordings of the same sentence, brought to the one that the grammar reads: contractions, numbers, word orders."""
+"""Other wordings of a sentence, brought to the one that the grammar reads: contractions, numbers, word orders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _IN_WORDS = (
 _NTH = {name: n for n, name in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1)}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
 _SHARE = rf"(?P<count>an?|one|two|three|four|\d) (?P<part>{'|'.join(_PARTS)})s?"
-_PAST = r"(?= (?:in|into|later|before|after|has|have|mark|from)\b| ?,|$)"  # after "a second", where it is a time
+_PAST = r"(?= (?:long|in|into|later|before|after|has|have|mark|from)\b| ?,|$)"  # after "a second", where it is a time
 _SUPERLATIVE = r"nearest|closest|farthest|furthest"
 _NOBODY = r"(?:nobody|no ?one|no (?:other )?(?:person|one|cyclist|car|pedestrian|vehicle|bus)|nothing|none)(?: else)?"
 _HIM = r"(?:him|her|them|it|himself|herself)(?: at all)?"
@@ -70,23 +70,55 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
     (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
-    (rf"\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) from (?:the )?(left|right)(?: side| edge)?"
-     rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
-     r"the \3 \4 from the \1\2"),
+    (
+        rf"\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) from (?:the )?(left|right)(?: side| edge)?"
+        rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
+        r"the \3 \4 from the \1\2",
+    ),
     (rf"\bin (?:the )?({_ORDINAL}) (?:place|position)\b(?! (?:from|behind|on))", r"\1 in the line"),
-    (rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(_UNITS)}|\d+) (?:other |more )?"
-     rf"(?:people|persons?|others?|walkers?|cyclists?|pedestrians?|cars?) (?:walking )?(?:(?:on|to) (?:the|his|her|their|its) (?P<side>left|right)"
-     rf"(?: side)?(?: of {_HIM})?|(?P<order>ahead|in front|behind)(?: of)?(?: {_HIM})?){_ENDS}", _counted),
-    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}", "farthest right"),
-    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}", "farthest left"),
-    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}", "at the head of the line"),
-    (rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}", "at the end of the line"),
-    (rf"\b(?:without anyone|without anybody|with {_NOBODY}|has {_NOBODY}) (?:near(?:by)?|close(?: by)?|next to|around|beside)(?: to)?(?: {_HIM})?{_ENDS}", "most isolated"),
-    (r"\b(?:ends? up|ending up|finish(?:es)?|winds? up) (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)", "at the end "),
-    (r"\b(?:starts?|starting|begins?)(?: out| off)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)", "at the start "),
+    (
+        rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(_UNITS)}|\d+) (?:other |more )?"
+        rf"(?:people|persons?|others?|walkers?|cyclists?|pedestrians?|cars?) (?:walking )?(?:(?:on|to) (?:the|his|her|their|its) (?P<side>left|right)"
+        rf"(?: side)?(?: of {_HIM})?|(?P<order>ahead|in front|behind)(?: of)?(?: {_HIM})?){_ENDS}",
+        _counted,
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
+        "farthest right",
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
+        "farthest left",
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}",
+        "at the head of the line",
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
+        "at the end of the line",
+    ),
+    (
+        rf"\b(?:without anyone|without anybody|with {_NOBODY}|has {_NOBODY}) (?:near(?:by)?|close(?: by)?|next to|around|beside)(?: to)?(?: {_HIM})?{_ENDS}",
+        "most isolated",
+    ),
+    (
+        r"\b(?:ends? up|ending up|finish(?:es)?|winds? up) (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        "at the end ",
+    ),
+    (
+        r"\b(?:starts?|starting|begins?)(?: out| off)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        "at the start ",
+    ),
     (r"\bnext (?=after\b)", ""),
-    (r"\bbefore (?:anyone|anybody|everyone|everybody|all the others|any of the others)(?: else)?(?: does| do)?\b", "first"),
-    (r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first\b|(?<=\bright )first\b", ""),
+    (
+        r"\bbefore (?:anyone|anybody|everyone|everybody|all the others|any of the others)(?: else)?(?: does| do)?\b",
+        "first",
+    ),
+    (
+        r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first\b|(?<=\bright )first\b",
+        "",
+    ),
     (r"\band (?:then )?(?:back )?(?:out|off) (?=(?:on|of|at|through|to)\b)", "and goes out "),
     (r"\b(\w+er) and \1\b", r"\1"),
     (r"\bin our direction\b", "towards us"),
@@ -99,10 +131,19 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bat the (?:smallest|shortest|least) distance (?:from|to)\b", "nearest to"),
     (r"\b(?:accompanying|in the company of|together with|walking along with|walking with)\b", "next to"),
     (r"\bmost recently\b", "last"),
-    (r"\b(?:straight|right|just|directly|immediately|next) after (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)", "directly behind "),
-    (r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)", "directly ahead of "),
+    (
+        r"\b(?:straight|right|just|directly|immediately|next) after (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        "directly behind ",
+    ),
+    (
+        r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        "directly ahead of ",
+    ),
     (r"\bon the (left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))", r"\1most of "),
-    (r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)", r"after \1"),
+    (
+        r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)",
+        r"after \1",
+    ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
     (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\bafter\b)", "first"),
     (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
@@ -163,7 +204,10 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\b(arrivals?|newcomers?|entrants?)\b", "one to enter"),
     (r"\b(departures?|leavers?)\b", "one to leave"),
-    (r"\b(two|three|four|\d) (?:places|positions|spots|people|persons) (?=(?:(?:to the |on the )?(?:left|right) of|behind|ahead|in front)\b)", r"\1 "),
+    (
+        r"\b(two|three|four|\d) (?:places|positions|spots|people|persons) (?=(?:(?:to the |on the )?(?:left|right) of|behind|ahead|in front)\b)",
+        r"\1 ",
+    ),
 )
 
 
@@ -222,6 +266,6 @@ def plain_wording(text: str) -> str:
     for pattern, by in _CONTRACTIONS:
         plain = re.sub(pattern, by, plain)
     plain = " ".join(_with_digits(" ".join(plain.split())).split())
-    for pattern, by in _ORDERS:
-        plain = re.sub(pattern, by, plain)
+    for order, other in _ORDERS:
+        plain = re.sub(order, other, plain)
     return " ".join(plain.split())

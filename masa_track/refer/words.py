@@ -84,9 +84,9 @@ FILLERS = frozenset(
         "get got make start begin keep end finish become partly partially nearly almost directly straight "
         "shortly soon later before after during when where can could will we us our you your my if any anyone "
         "ahead all each every over across single whole entire picture frame image screen view scene video "
-        "clip camera position place spot frames side person's alone himself herself itself themselves walk go move stand "
-        "come stay remain spend stop see appear most lone sole particular identify locate name id number group line "
-        "row feet box bounding located positioned situated placed height size area speed else direction whose"
+        "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
+        "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
+        "line row feet box bounding located positioned situated placed height size area speed else direction whose"
     )
 )
 
