@@ -68,6 +68,8 @@ class Observation:
         may_start: (N,) bool, rows that may start or confirm a track; None: all. False for rows that only a masklet
             observed.
         hints: (row, identity, log-odds) that are added to the pair's sum.
+        mask_overlaps: (row, identity, IoU, confidence): the IoU of the row's mask with the one that is expected of the
+            track, and the probability that this one is right. The preset ``default`` makes log-odds of them.
         pins: (N,) int64: -1 free, -2 must start a track, 0 or more must be this identity, even one that was forgotten.
         forbidden: (row, identity) pairs that must not be.
         groups: (N,) int64; a row only takes tracks of its group. None: one group.
@@ -88,6 +90,7 @@ class Observation:
     detector_ran: bool = True
     may_start: np.ndarray | None = None
     hints: Sequence[tuple[int, int, float]] = ()
+    mask_overlaps: Sequence[tuple[int, int, float, float]] = ()
     pins: np.ndarray | None = None
     forbidden: Sequence[tuple[int, int]] = ()
     groups: np.ndarray | None = None
@@ -119,6 +122,9 @@ class Decision:
     margin: float
 
 
+MOST_TENTATIVE = 300  # frames; a tentative track is detected in each frame, and mostly confirmed after two to five
+
+
 @dataclass(frozen=True)
 class TrackEvent:
     """What happened to a track.
@@ -131,7 +137,7 @@ class TrackEvent:
         time: seconds.
         other: the other identity of a merge or a split; else -1.
         earlier: of a ``born`` track, (frame number, row) of the detections that it took before, while it was tentative,
-            oldest first.
+            oldest first; of the last :data:`MOST_TENTATIVE` frames.
     """
 
     kind: Literal["born", "lost", "found", "ended", "cut", "merged", "split"]
@@ -569,6 +575,14 @@ class MaskPropagator(Protocol):
 
     def memory_bytes(self) -> int:
         """Bytes of the memory of all objects."""
+        ...
+
+    def most_bytes_per_object(self) -> int:
+        """The most bytes that one object takes in this memory, whatever the length of the video; 0 without objects."""
+        ...
+
+    def free_bytes(self) -> int | None:
+        """Free bytes where this memory lies: of the computer, or of the GPU; None where that is not known."""
         ...
 
     def reset(self) -> None:

@@ -18,6 +18,7 @@ from masa_track.association import AppearancePrior, TrackGallery, current_names,
 from masa_track.association.engine import Decisions, no_decisions
 from masa_track.checks import check_finite, check_labels, check_scores
 from masa_track.contracts import (
+    MOST_TENTATIVE,
     Decision,
     Embedder,
     Embeds,
@@ -28,6 +29,7 @@ from masa_track.contracts import (
     TrackEvent,
     TrackView,
 )
+from masa_track.encoders.base import BaseEmbedder
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,11 +40,11 @@ if TYPE_CHECKING:
     from masa_track.video.scene_change import Thumbnail
 
 
+POOLS = ("box", "mask")
 LOG = logging.getLogger("masa_track")
 _WEAK_FRAMES = 10  # the first with boxes; if none of those may start a track, that is said
 _ODD_GAPS = 3  # consecutive gaps between timestamps that are hardly seconds; then that is said
 _LONG_GAP = 8.0  # seconds; milliseconds of a video of 125 or fewer frames a second are further apart
-_MOST_TENTATIVE = 300  # frames; a tentative track is detected in each frame, and mostly confirmed after two to five
 _SHORT_GAP = 0.0009  # seconds; nearer than this are only videos of more than 1,000 frames a second
 
 
@@ -86,6 +88,9 @@ class MasaTracker:
         camera_motion: estimate how the camera moves from each frame to the next, for the preset ``default``.
         classes: the classes to track, by number or by name; None tracks all. Names are those in the detections' own
             ``data["class_name"]``, compared without case. Rows of other classes are returned without an identity.
+        pool: what an embedding is made of: ``box``, all that is in the box; ``mask``, what is under the detection's
+            mask, where it has one. ``mask`` needs a model of :func:`masa_track.load`. None: ``mask`` for ``nano``,
+            with which it was measured to help, ``box`` for other models.
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
             ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`. The one to set for your
             detector is ``track_activation_threshold``, the score from which its boxes start tracks.
@@ -114,8 +119,11 @@ class MasaTracker:
         camera_motion: bool = False,
         prior: AppearancePrior | str | os.PathLike[str] | None = None,
         classes: Sequence[int | str] | None = None,
+        pool: str | None = None,
         **overrides: Any,
     ) -> None:
+        if pool is not None and pool not in POOLS:
+            raise InputError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
         self._classes = None if classes is None else _checked_classes(classes)
         overrides = {"first_id": 1, **current_names(overrides)}
         self._associator = open_associator(preset, **overrides)  # a mistake is named before the model is loaded
@@ -131,6 +139,10 @@ class MasaTracker:
             from masa_track.encoders.loading import load
 
             self.model = load(model, device=device)
+        ours = self.model if isinstance(self.model, BaseEmbedder) else None
+        if pool == "mask" and ours is None:
+            raise InputError(f"pool='mask' needs a model of masa_track.load, got {type(model).__name__}: take 'box'")
+        self._pool = pool or ("mask" if ours is not None and ours.name == "nano" else "box")
         if prior is not None:
             prior.check(getattr(self.model, "name", None), getattr(self.model, "dimension", None))
         self._associator = open_associator(preset, prior or getattr(self.model, "prior", None), **overrides)
@@ -152,7 +164,7 @@ class MasaTracker:
         self._decisions: Sequence[Decision] = ()
         self._events: list[TrackEvent] = []
         self._observation: Observation | None = None
-        self._numbers: deque[tuple[int, int]] = deque(maxlen=_MOST_TENTATIVE)
+        self._numbers: deque[tuple[int, int]] = deque(maxlen=MOST_TENTATIVE)
         self._units_told = False
         self._best_score, self._weak_frames = 0.0, 0
 
@@ -167,6 +179,7 @@ class MasaTracker:
         size: tuple[int, int] | None = None,
         return_embeddings: bool = False,
         hints: Sequence[tuple[int, int, float]] = (),
+        mask_overlaps: Sequence[tuple[int, int, float, float]] = (),
         may_start: np.ndarray | None = None,
         detector_ran: bool = True,
     ) -> sv.Detections:
@@ -184,7 +197,8 @@ class MasaTracker:
             features: of the frame, where the model has encoded it already (``model.encode([frame])[0]``).
             embeddings: (N, D) of the boxes, not normalised; the model is not run.
             size: (width, height) of the picture in pixels, where there is no frame.
-            hints: (row, identity, nats) of further evidence, e.g. of masks: added to the log-odds of the pair.
+            hints: (row, identity, nats) of further evidence: added to the log-odds of the pair.
+            mask_overlaps: as :attr:`Observation.mask_overlaps`.
             may_start: (N,) bool, rows that may start or confirm a track; None: all.
             detector_ran: False where the rows are all that something other than the detector saw: then a track that is
                 not seen is not missing.
@@ -226,11 +240,15 @@ class MasaTracker:
         frames = self._next(timestamp)
         seconds = frames.number / self._associator.options.fps if timestamp is None else float(timestamp)
         seen = Observation(frames.calls, seconds, size, boxes[rows], scores[rows], labels[rows])
-        place_of = {row: place for place, row in enumerate(rows.tolist())} if len(hints) else {}
+        named = len(hints) or len(mask_overlaps)
+        place_of = {row: place for place, row in enumerate(rows.tolist())} if named else {}
         seen.hints = [(place_of[row], identity, nats) for row, identity, nats in hints if row in place_of]
+        seen.mask_overlaps = [(place_of[row], *rest) for row, *rest in mask_overlaps if row in place_of]  # type: ignore[misc]
         seen.may_start = None if may_start is None else np.asarray(may_start, bool)[rows]
         seen.detector_ran = detector_ran
-        seen.embeddings = self._embedded(seen, frame, features, embeddings, return_embeddings)
+        masks: Any = detections.mask if self._pool == "mask" else None
+        own = None if masks is None else [masks[row] for row in rows.tolist()]
+        seen.embeddings = self._embedded(seen, frame, features, embeddings, return_embeddings, own)
         camera = copy.copy(frames.camera)
         if camera is not None:
             if frame is None:
@@ -271,6 +289,7 @@ class MasaTracker:
         *,
         features: Features | None = None,
         hints: Sequence[tuple[int, int, float]] = (),
+        mask_overlaps: Sequence[tuple[int, int, float, float]] = (),
         may_start: np.ndarray | None = None,
         detector_ran: bool | None = None,
     ) -> list[FrameResult]:
@@ -281,6 +300,7 @@ class MasaTracker:
             detections: as for :meth:`update`; None: the detector did not run.
             features: as for :meth:`update`.
             hints: as for :meth:`update`.
+            mask_overlaps: as for :meth:`update`.
             may_start: as for :meth:`update`.
             detector_ran: as for :meth:`update`; None: if there are detections.
 
@@ -295,7 +315,12 @@ class MasaTracker:
 
         given = to_detections(np.zeros((0, 4), np.float32) if detections is None else detections, self.phrases)
         ran = detections is not None if detector_ran is None else detector_ran
-        evidence: dict[str, Any] = {"hints": hints, "may_start": may_start, "detector_ran": ran}
+        evidence: dict[str, Any] = {
+            "hints": hints,
+            "mask_overlaps": mask_overlaps,
+            "may_start": may_start,
+            "detector_ran": ran,
+        }
         tracked = self.update(given, frame.picture, frame.time, features=features, **evidence)
         if "box" in tracked.data and getattr(self.options, "filter_boxes", False):
             tracked.xyxy = np.asarray(tracked.data.pop("box"), np.float32)
@@ -412,7 +437,7 @@ class MasaTracker:
         self.phrases = phrases
         self._best_score, self._weak_frames, self._units_told = best, weak, told
         self._decisions, self._events, self._observation = (), [], None
-        self._numbers = deque(((call, number) for call, number in numbers.tolist()), maxlen=_MOST_TENTATIVE)
+        self._numbers = deque(((call, number) for call, number in numbers.tolist()), maxlen=MOST_TENTATIVE)
 
     def _chosen(self, detections: sv.Detections, labels: np.ndarray) -> np.ndarray:
         """The rows, ascending, of the classes that are tracked.
@@ -454,6 +479,7 @@ class MasaTracker:
         features: Features | None,
         embeddings: np.ndarray | None,
         all_rows: bool,
+        masks: Sequence[Any] | None,
     ) -> np.ndarray | None:
         """(N, D) embeddings, those given or the model's; NaN in rows that nobody wants. None if none are needed."""
         if embeddings is not None:
@@ -467,7 +493,8 @@ class MasaTracker:
                 "frame must be given, got None: embeddings=(N, D), or use_appearance=False, do without a picture"
             )
         rows = np.flatnonzero(wanted)
-        found = np.asarray(embed_boxes(self.model, frame, seen.boxes[rows], features), np.float32)
+        under = None if masks is None else [np.asarray(masks[row]) for row in rows.tolist()]
+        found = np.asarray(embed_boxes(self.model, frame, seen.boxes[rows], features, under), np.float32)
         check_finite("embeddings", found)
         if len(rows) == count:
             return found
@@ -574,19 +601,26 @@ def _checked_classes(classes: Sequence[int | str]) -> tuple[frozenset[int], froz
     return frozenset(int(one) for number, one in zip(whole, entries, strict=True) if number), words
 
 
-def embed_boxes(model: Embeds, frame: np.ndarray, boxes: np.ndarray, features: Features | None) -> np.ndarray:
-    """Embeddings (N, D) of boxes (N, 4), by the features of the frame where they are given.
+def embed_boxes(
+    model: Embeds,
+    frame: np.ndarray,
+    boxes: np.ndarray,
+    features: Features | None,
+    masks: Sequence[np.ndarray] | None = None,
+) -> np.ndarray:
+    """Embeddings (N, D) of boxes (N, 4), by the features of the frame where they are given, and under N masks.
 
     Raises:
         InputError: the features are of another model or another size of frame.
     """
+    more: dict[str, Any] = {} if masks is None else {"masks": masks}
     if features is None:
-        return model.embed(frame, boxes)
+        return model.embed(frame, boxes, **more)
     if not hasattr(model, "embed_features"):
         raise InputError(f"features need a model with encode and embed_features, {type(model).__name__} has neither")
     embedder = cast(Embedder, model)
     features.check(embedder.key, frame)
-    return embedder.embed_features(features, boxes)
+    return embedder.embed_features(features, boxes, **more)
 
 
 def _seconds(timestamp: Any) -> float:

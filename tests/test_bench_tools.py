@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from masa_track.errors import InputError
 from masa_track.evaluation import score_sequences
+from masa_track.parts.hierarchy import parse_hierarchy
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
@@ -366,3 +368,72 @@ def test_speed_of_sam2(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert "random, 64 x 64, float32, cpu" in lines[0]
     assert [line.split()[0] for line in lines[3:]] == ["1", "2"]
     assert all(float(value) >= 0 for line in lines[3:] for value in line.split())
+
+
+def test_memory_policies_in_scripted_scenes(tool: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a crossing the official policy follows the look-alike; the distractor-aware one keeps the object."""
+    module = tool("bench_memory_policies")
+    assert module.score("official", "crossing", 0) < 0.5
+    assert module.score("distractor", "crossing", 0) > 0.9
+    assert module.score("official", "neighbour", 0) == 1.0
+    own, other = module.places("absence", module.EVENT)
+    assert own is None
+    assert other == (40, 40)
+
+
+def test_looks_of_concepts_have_the_measured_cosines(tool: Any) -> None:
+    bench = tool("bench_concepts")
+    rng = np.random.default_rng(0)
+    different, similar, soon, late = [], [], [], []
+    for _ in range(20):
+        vectors = bench.unit(bench.looks(rng, [0, 0, 1, 2], literal=False))
+        cosines = np.einsum("itd,jtd->ijt", vectors, vectors)
+        different += cosines[2, 3, ::20].tolist() + cosines[0, 2, ::20].tolist()
+        similar += cosines[0, 1, ::20].tolist()
+        soon += (vectors[:, :-1] * vectors[:, 1:]).sum(axis=-1).ravel().tolist()
+        late += (vectors[:, :-50] * vectors[:, 50:]).sum(axis=-1).ravel().tolist()
+    assert np.mean(different) == pytest.approx(0.2, abs=0.04)
+    assert np.std(different) == pytest.approx(0.13, abs=0.02)
+    assert np.mean(similar) == pytest.approx(0.45, abs=0.05)
+    assert 0.6 < np.mean(soon) < 0.78
+    assert np.mean(late) == pytest.approx(0.47, abs=0.04)
+
+
+@pytest.mark.slow
+def test_appearance_mends_returns_of_concepts(tool: Any) -> None:
+    bench = tool("bench_concepts")
+    module = bench.scripted()
+    counted = {}
+    for appearance in (False, True):
+        world, shown = bench.world_of(module, np.random.default_rng([3, 0]), "returns", False)
+        embedder = module.Looks(world) if appearance else None
+        counted[appearance] = bench.errors_of(world, shown, embedder, bench.IdentityOptions())
+    assert counted[False]["appearances"] == sum(len(parts) for parts in shown)
+    assert counted[False]["new"] == counted[False]["returns"] > 2
+    assert counted[True]["new"] + counted[True]["wrong"] < counted[False]["new"] / 2
+
+
+@pytest.mark.slow
+def test_parts_of_pasted_persons(tool: Any, tmp_path: Path) -> None:
+    """Two drawn persons who pass each other: a memory keeps identities that overlap alone loses."""
+    bench = tool("bench_parts")
+    tree = parse_hierarchy("person[head, shoe]")
+    mask = np.ones((200, 80), bool)
+    head, shoe = np.zeros_like(mask), np.zeros_like(mask)
+    head[:50, 20:60], shoe[170:, 10:50] = True, True
+    persons = [
+        bench.Person(np.full((200, 80, 3), 60 * k + 60, np.uint8), mask, [(1, head), (2, shoe)]) for k in range(2)
+    ]
+    rng = np.random.default_rng(0)
+    shots = bench.film(persons, np.zeros((bench.HEIGHT, bench.WIDTH, 3), np.uint8), 40, rng)
+    scores = {}
+    for name in ("masks, frame to frame (no memory)", "PartTracker, masks"):
+        results = bench.METHODS[name](tree, shots)
+        scores[name] = bench.scored(shots, results)
+    tracked = scores["PartTracker, masks"]
+    assert tracked.consistency > 0.95
+    assert tracked.switches < scores["masks, frame to frame (no memory)"].switches / 4
+    bench.draw(tmp_path / "tree.png", tree, shots, results)
+    tool("draw_parts").main(str(tmp_path / "parts.png"))
+    for name in ("tree.png", "parts.png"):
+        assert cv2.imread(str(tmp_path / name)) is not None

@@ -108,6 +108,41 @@ def test_an_instance_that_is_back_after_5_seconds_has_its_identity_by_its_appear
     assert events(results, "ended") == []
 
 
+def test_an_instance_has_one_masklet() -> None:
+    """Its old one is empty, and ends when the new one has its identity."""
+    world = two_things(40, 60)
+    world.memory = 4
+    options = ConceptOptions(end_empty=100)
+    results = run(ConceptTracker(world, "ball", options=options, embedder=Looks(world)), world, 90)
+    assert ids(results[-1]) == [0, 1]
+    assert [results[n].extras["cost"]["objects"] for n in (59, 60, 89)] == [2, 3, 2]
+    assert results[-1].extras["cost"]["memory_bytes"] == 2000
+
+
+def test_views_of_covered_or_badly_detected_masklets_are_not_remembered() -> None:
+    """The look of the second one changes while it is half covered, then while its detections are weak."""
+    covering = Thing(lambda n: (30 + (60 if 40 <= n < 60 else 0), 30), look=look(1))
+
+    def second(n: int) -> tuple[float, float] | None:
+        return None if 85 <= n < 160 else (96, 37) if n < 160 else (40, 70)
+
+    strange = Thing(
+        second,
+        radius=4,
+        score=lambda n: 0.6 if 60 <= n < 85 else 0.9,
+        look=lambda n: look(3) if 40 <= n < 85 else look(2),
+    )
+    world = World([covering, strange])
+    options = ConceptOptions(hole_area=0)
+    tracker = ConceptTracker(world, "ball", options=options, embedder=Looks(world))
+    assert ids(run(tracker, world, 190)[-1]) == [0, 1]
+    memory = tracker._instances
+    assert memory is not None
+    assert memory._gallery is not None
+    others = memory._gallery.vectors[1] @ (look(3) / np.linalg.norm(look(3)))
+    assert np.abs(others).max() < 0.5
+
+
 def test_an_instance_that_is_away_longer_than_it_is_remembered_is_new() -> None:
     world = two_things(40, 165)
     options = IdentityOptions(memory_seconds=2)
@@ -145,6 +180,40 @@ def test_a_twin_that_is_in_the_picture_beside_it_makes_a_newcomer_new() -> None:
     assert ids(results[-1]) == [0, 2, 3]
 
 
+def test_of_two_new_ones_that_look_like_one_that_left_none_has_its_identity() -> None:
+    left = Thing(lambda n: (30, 70) if n < 40 else None, look=look(2))
+    both = [Thing(lambda n, x=x: (x, 70) if n > 100 else None, look=look(2)) for x in (60, 90)]  # type: ignore[misc]
+    world = World([Thing(lambda n: (60, 20), look=look(1)), left, *both])
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world)), world, 140)
+    assert ids(results[-1]) == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("company", "last"), [(1, 2), (4, 4)])
+def test_appearance_says_less_where_only_one_instance_was_seen(company: int, last: int) -> None:
+    """Whether instances of the phrase look alike is only known where several were in the picture together."""
+    things = [Thing(lambda n, k=k: (20 + 25 * k, 20) if n < 200 else None, look=look(k)) for k in range(company)]  # type: ignore[misc]
+    returns = Thing(away(60, 120, (30, 70)), look=look(9))
+    world = World([*things[1:], returns])
+    options = IdentityOptions(return_odds=-2.0)
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world), identity_options=options), world, 160)
+    assert len({identity for result in results for identity in ids(result)}) == last
+
+
+def test_cosines_of_different_objects_are_learned_from_the_video() -> None:
+    """All embeddings have much in common: cosines of .8 are those of different objects here."""
+
+    def alike(seed: int) -> np.ndarray:
+        return 2 * look(100) + look(seed)
+
+    things = [Thing(lambda n, k=k: (20 + 25 * k, 20), look=alike(k)) for k in range(4)]  # type: ignore[misc]
+    left = Thing(lambda n: (30, 70) if n < 60 else None, look=alike(7))
+    new = Thing(lambda n: (90, 70) if n > 120 else None, look=alike(8))
+    back = Thing(lambda n: (60, 70) if n > 140 else None, look=alike(7))
+    world = World([*things, left, new, back])
+    results = run(ConceptTracker(world, "ball", embedder=Looks(world)), world, 180)
+    assert ids(results[-1]) == [0, 1, 2, 3, 5, 4]
+
+
 @pytest.mark.parametrize("last", [70, 43])
 def test_after_a_cut_identities_are_those_of_their_appearance(last: int) -> None:
     """Also with fewer frames after the cut than the look-ahead, and fewer than new masklets are awaited for."""
@@ -163,6 +232,7 @@ def test_after_a_cut_identities_are_those_of_their_appearance(last: int) -> None
         for identity, box in by_identity.items():
             centre = places[identity] if result.frame.number < 40 else swapped[identity]
             assert np.abs((box[:2] + box[2:]) / 2 - centre).max() < 2
+    assert results[-1].extras["cost"]["memory_bytes"] == 3000  # of the masklets after the cut alone
     without = run(ConceptTracker(world, "ball"), world, last)
     assert ids(without[-1]) == [3, 4, 5]
     assert events(without, "ended") == [(40, 0), (40, 1), (40, 2)]
@@ -314,6 +384,27 @@ def test_phrases_share_the_encoder_and_one_object_of_two_phrases_is_one_row() ->
         assert found.data["phrases"].tolist() == ["red car. car", "dog"]
         assert found.class_id is not None
         assert found.class_id.tolist() == [1, 2]
+
+
+def test_an_object_of_two_phrases_keeps_its_identity_when_the_other_phrase_scores_more() -> None:
+    there = away(30, 60, (30, 40), (90, 60))
+    things = [
+        Thing(there, "car", score=lambda n: 0.9 if n < 30 else 0.97, look=look(1)),
+        Thing(there, "red car", score=lambda _: 0.95, look=look(1)),
+    ]
+    world = World(things)
+    results = run(ConceptTracker(world, "car. red car", embedder=Looks(world)), world, 90)
+    assert ids(results[0]) == ids(results[-1]) == [1]
+    assert results[-1].detections.data["phrase"].tolist() == ["red car"]
+
+
+def test_an_instance_that_returns_before_it_was_given_out() -> None:
+    """It is away for a short time within the first 14 frames; the propagator loses it at once."""
+    world = World([Thing(away(6, 8, (30, 40), (90, 60)), look=look(1)), Thing(lambda n: (30, 80), look=look(2))])
+    world.memory = 1
+    for last in (12, 40):
+        results = run(ConceptTracker(world, "ball", embedder=Looks(world)), world, last)
+        assert [sorted(ids(result)) for result in results] == [[0, 1] if n < 5 or n > 7 else [1] for n in range(last)]
 
 
 def test_given_features_are_used() -> None:
@@ -488,7 +579,11 @@ def test_masklets_end_when_they_are_empty_or_unmatched_for_long() -> None:
     unseen = Thing(lambda n: (90, 40), score=lambda n: 0.9 if n < 30 else None)
     world = World([gone, unseen])
     tracker = ConceptTracker(world, "ball", options=ConceptOptions(end_empty=10, end_unmatched=25))
-    objects = {result.frame.number: result.extras["cost"]["objects"] for result in run(tracker, world, 60)}
+    results = run(tracker, world, 60)
+    assert events(results, "ended") == [(29, 0), (55, 1)]
+    assert ids(results[53]) == [1]
+    assert tracker._seen == {}
+    objects = {result.frame.number: result.extras["cost"]["objects"] for result in results}
     assert [objects[n] for n in (28, 29, 53, 54)] == [2, 1, 1, 0]
     forever = ConceptTracker(world, "ball", options=ConceptOptions(end_empty=0, end_unmatched=0))
     assert run(forever, world, 60)[-1].extras["cost"]["objects"] == 2
@@ -559,7 +654,9 @@ def test_memory_does_not_grow_with_the_video(appearance: bool) -> None:
             world.asked.clear()
             tracker._propagator.prompts.clear()  # type: ignore[attr-defined]
             held.append(held_by(tracker, set()))
-    assert len({identity for result in results for identity in ids(result)}) > (50 if appearance else 30)  # those who came
+    assert len({identity for result in results for identity in ids(result)}) > (
+        50 if appearance else 30
+    )  # those who came
     assert (len(events(results, "found")) > 50) == appearance  # those who came again
     assert len(events(results, "ended")) > 20
     assert max(result.extras["cost"]["objects"] for result in results) <= 14

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from masa_track.association.evidence.mask_overlap import mask_log_odds
 from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, Prompt
 from masa_track.errors import InputError
 from masa_track.masklets.flow import FlowPropagator
-from masa_track.masklets.tracking import OBSERVED_BY, MaskletOptions, MaskletTracker, hint_nats
-from masa_track.masks import compact_masks
+from masa_track.masklets.tracking import OBSERVED_BY, MaskletOptions, MaskletTracker
+from masa_track.masks import compact_masks, mask_box
 from masa_track.tracker import MasaTracker
 
 SIZE = 200, 120  # width, height
@@ -54,7 +55,8 @@ class Scripted:
 
     def prompt(self, identity: int, prompt: Prompt, candidates: bool = False) -> MaskletFrame:
         boxes = self.truth(self.number)
-        near = {name: overlap(np.asarray(prompt.box), box) for name, box in boxes.items()}
+        shown = prompt.box if prompt.mask is None else mask_box(prompt.mask)
+        near = {name: overlap(np.asarray(shown), box) for name, box in boxes.items()}
         self.things[identity] = max(near, key=near.__getitem__)
         self.prompts.append((self.number, identity))
         return frame_of([identity], [mask_of(boxes[self.things[identity]])], [5.0], [0.95])
@@ -291,11 +293,11 @@ def test_a_state_goes_on_with_the_same_tracks(of: str) -> None:
 
 
 def test_a_hint_grows_with_the_overlap_and_the_confidence() -> None:
-    assert hint_nats(1.0, 0.95) == pytest.approx(4.0)  # the most
-    assert hint_nats(0.9, 0.0) == pytest.approx(0.0)
-    assert hint_nats(0.0, 0.95) < -2
-    assert hint_nats(0.0, 0.1) > hint_nats(0.0, 0.9)
-    assert hint_nats(0.3, 0.5) == pytest.approx(np.log(0.5 + 0.5 * np.exp(-3.1 + 8.2 * 0.3)))
+    assert mask_log_odds(1.0, 0.95) == pytest.approx(4.0)  # the most
+    assert mask_log_odds(0.9, 0.0) == pytest.approx(0.0)
+    assert mask_log_odds(0.0, 0.95) < -2
+    assert mask_log_odds(0.0, 0.1) > mask_log_odds(0.0, 0.9)
+    assert mask_log_odds(0.3, 0.5) == pytest.approx(np.log(0.5 + 0.5 * np.exp(-3.1 + 8.2 * 0.3)))
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,11 @@ TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {
     *("encoders/embedder.py", "encoders/export.py"),
     *("detectors/coco.py", "detectors/grounded.py", "detectors/huggingface.py", "detectors/mm.py"),
+    "parts/models.py",
     *(
         f"refer/{name}.py"
         for name in (
-            *("annotated", "data", "film", "fusion", "losses", "matching", "model", "official_keys", "pixels"),
+            *("annotated", "data", "film", "fusion", "losses", "matching", "model", "official_keys", "pixels", "proof"),
             *("referrer", "resizing", "scoring", "select", "text_encoder", "tokens", "video_encoders", "weights"),
         )
     ),

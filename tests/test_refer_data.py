@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from masa_track.errors import InputError
+from masa_track.evaluation.proofs import COMBINED
 from masa_track.formats.davis import write_index_picture
 from masa_track.refer.annotated import (
     A2dSentences,
@@ -24,9 +25,63 @@ from masa_track.refer.annotated import (
     chunks,
 )
 from masa_track.refer.data import MEAN, STD, SentenceClip, SyntheticClips, flipped, make_batch, normalised
-from masa_track.refer.tokens import synthetic_encode
+from masa_track.refer.model import Mttr, MttrOutput, VideoMaps
+from masa_track.refer.settings import TINY
+from masa_track.refer.tokens import clean_sentence, load_tokenizer, synthetic_encode, token_rows
+from masa_track.refer.weights import MttrWeights
 
 HEIGHT, WIDTH = 24, 32
+
+
+class BlueSquare(Mttr):
+    """Query 0 is where the picture is blue, the other one is empty."""
+
+    def encode_video(self, videos: torch.Tensor, *args: Any) -> VideoMaps:
+        self.blue = (videos[:, 2] - videos[:, 0]).transpose(0, 1)
+        return super().encode_video(videos, *args)
+
+    def segment(self, video: VideoMaps, words: torch.Tensor, ids: torch.Tensor) -> MttrOutput:
+        blue = self.blue[[2]] - 1.5
+        masks = torch.stack([blue, torch.full_like(blue, -1.0)], dim=2)[None]
+        referred = torch.tensor([[3.0, -3.0], [-3.0, 3.0]]).expand(1, 1, 1, 2, 2)
+        return MttrOutput(masks, referred, torch.zeros(1, 1, 2, 4))
+
+
+def tokenizer_files(folder: Path) -> None:
+    """vocab.json and merges.txt of a byte-level BPE with RoBERTa's special tokens."""
+    from tokenizers.implementations import ByteLevelBPETokenizer
+
+    trained = ByteLevelBPETokenizer()
+    texts = ["a dog to the left of the tree", "the red car", "a square, blue"]
+    trained.train_from_iterator(
+        texts, vocab_size=300, special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"], show_progress=False
+    )
+    trained.save_model(str(folder))
+
+
+def test_the_tokenizer_of_roberta(tmp_path: Path) -> None:
+    """As transformers' own, from both forms of its files; rows are padded with 1."""
+    from transformers import RobertaTokenizer
+
+    tokenizer_files(tmp_path)
+    encode = load_tokenizer(tmp_path)
+    theirs = RobertaTokenizer.from_pretrained(tmp_path, local_files_only=True)
+    sentences = ["the red car", "a dog's  \u00e9t\u00e9 \u7ea2", "The RED car on the left"]
+    for sentence in sentences:
+        assert encode(clean_sentence(sentence)) == theirs(clean_sentence(sentence))["input_ids"]
+    rows = token_rows(sentences, encode, 514)
+    assert rows[0, :1].tolist() == [0]
+    assert rows[0][rows[0] != 1][-1].item() == 2
+    (tmp_path / "one").mkdir()
+    theirs.save_pretrained(tmp_path / "one")
+    assert load_tokenizer(tmp_path / "one" / "tokenizer.json")("the red car") == encode("the red car")
+    with pytest.raises(InputError, match=r"is missing: give tokenizer\.json"):
+        load_tokenizer(tmp_path / "none")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_tokenizer(tmp_path)
+
+
 CPU = torch.device("cpu")
 
 
@@ -109,12 +164,12 @@ def test_flips_change_words_and_masks(youtube: Path) -> None:
 
 
 def test_flips_depend_on_the_epoch() -> None:
-    data = SyntheticClips([{"clips": 40}], flip=0.5)
-    first = [data[i].sentences for i in range(40)]
+    data = SyntheticClips([{"clips": 16}], flip=0.5)
+    first = [data[i].sentences for i in range(16)]
     data.set_epoch(1)
-    second = [data[i].sentences for i in range(40)]
+    second = [data[i].sentences for i in range(16)]
     data.set_epoch(0)
-    assert [data[i].sentences for i in range(40)] == first != second
+    assert [data[i].sentences for i in range(16)] == first != second
 
 
 def coco(folder: Path, **changes: Any) -> Path:
@@ -187,8 +242,8 @@ def test_jhmdb(tmp_path: Path) -> None:
     check_clip(data[0], [4], frames=(2,))
 
 
-@pytest.mark.skipif(importlib.util.find_spec("h5py") is None, reason="needs h5py, of the extra refer")
-def test_a2d(tmp_path: Path) -> None:
+def a2d_folder(tmp_path: Path) -> Path:
+    """A2D-Sentences with one video for each split."""
     import av
     import h5py
 
@@ -214,10 +269,41 @@ def test_a2d(tmp_path: Path) -> None:
     (texts / "a2d_annotation.txt").write_text(
         'video_id,instance_id,query\nv1,2,"a square, blue"\nv1,5,nobody\nv3,2,gone\n'
     )
-    data = A2dSentences(tmp_path, window=4, sides=(24, 64), flip=0.0)
+    return tmp_path
+
+
+needs_h5py = pytest.mark.skipif(importlib.util.find_spec("h5py") is None, reason="needs h5py, of the extra refer")
+
+
+@needs_h5py
+def test_a2d(tmp_path: Path) -> None:
+    data = A2dSentences(a2d_folder(tmp_path), window=4, sides=(24, 64), flip=0.0)
     assert [(s.numbers, s.instance) for s in data.samples] == [((3, 4, 5, 6), 2)]
     check_clip(data[0], [8], frames=(2,))
     assert data[0].sentences == ["a square, blue"]
+    np.testing.assert_array_equal(data.truth(data.samples[0]), square(8))
+
+
+@needs_h5py
+def test_the_proof_on_a2d(tmp_path: Path) -> None:
+    """The scores of a network whose first query is the square, and whose other query is empty."""
+    from masa_track.refer import proof
+
+    root = a2d_folder(tmp_path / "data")
+    settings = {"window": 4}
+    videos = root / "Release" / "videoset.csv"
+    videos.write_text(videos.read_text().replace("10,1,0", "10,1,1"))
+    proof.check(root, [], settings)
+    tokenizer_files(tmp_path)
+    network = BlueSquare(replace(TINY, text=replace(TINY.text, vocabulary=400)))
+    loaded = MttrWeights(network.eval(), "a2d", 4, tmp_path / "weights.pth")
+    found = proof.run(loaded, root, [], settings)[COMBINED]
+    assert found["precision@0.5"] == found["precision@0.8"] == 1.0
+    assert found["mean_iou"] == pytest.approx(found["overall_iou"], abs=1e-5)  # there is one sentence
+    assert found["mean_iou"] > 0.8  # the video is compressed
+    assert found["map"] >= 0.7
+    with pytest.raises(InputError, match="was trained on 'ytvos'"):
+        proof.run(replace(loaded, trained_on="ytvos"), root, [], settings)
 
 
 def test_roots_that_are_no_data_set(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from masa_track.masks import compact_masks
 from masa_track.report import records as report_records
 from masa_track.report.charts import Axis, clock
 from masa_track.report.records import (
@@ -172,6 +173,28 @@ def test_without_a_clock_there_are_frames_only(tmp_path, frames):
     page = page_of(build({1: [*range(1, frames + 1)]}, frames, fps=None), tmp_path)
     assert not re.search(r"\d s\b", page.text)
     assert f"frames 1\u2013{frames}" in page.text or frames == 1
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_thumbnails_are_cut_out_by_the_mask(compact: bool) -> None:
+    """A disc in its box: its colour in the middle, grey in the corners; the whole crop without a mask or with an empty
+    one."""
+    image = np.full((100, 200, 3), (200, 30, 30), np.uint8)
+    rows, columns = np.mgrid[:100, :200]
+    disc = (rows - 50) ** 2 + (columns - 80) ** 2 < 30**2
+    image[disc] = (20, 160, 20)
+    masks = np.array([disc, np.zeros_like(disc)])
+    boxes = np.array([[50, 20, 110, 80], [50, 20, 110, 80]], np.float32)
+    detections = sv.Detections(boxes, mask=compact_masks(masks) if compact else masks, tracker_id=np.array([1, 2]))
+    builder = ReportBuilder("t", "")
+    builder.add(1, 0.0, image, detections)
+    detections.mask, detections.tracker_id = None, np.array([3, 4])
+    builder.add(2, 0.1, image, detections)
+    for track_id, corner in ((1, (232, 232, 232)), (2, (200, 30, 30)), (3, (200, 30, 30))):
+        jpeg = builder._tracks.records[track_id].thumbnail
+        crop = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR).astype(int)
+        assert np.abs(crop[4, 4] - corner).max() < 12
+        assert np.abs(crop[crop.shape[0] // 2, crop.shape[1] // 2] - (20, 160, 20)).max() < 12
 
 
 def test_thumbnail_is_the_largest_and_surest_and_prefers_the_whole(tmp_path):

@@ -251,6 +251,16 @@ def test_vos_writes_all_frames_and_eval_scores_them(
     assert evaluation.jf() > 0.8
 
 
+def test_vos_with_refined_masks(davis: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first mask stays as it was given, and a folder made without the option is not gone on with."""
+    assert vos_of(davis, tmp_path / "out", "--refine-masks", "--sequences", "one") == 0
+    shown = [read_index_picture(tmp_path / "out" / "one" / f"{number:05d}.png") for number in (0, 4)]
+    assert np.array_equal(shown[0], numbers_of(1))
+    assert (shown[1] == numbers_of(5)).mean() > 0.97
+    assert vos_of(davis, tmp_path / "out") == 2
+    assert "refine_masks" in capsys.readouterr().err
+
+
 def test_vos_goes_on_with_the_sequences_that_are_missing(
     davis: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -12,13 +12,19 @@ import pytest
 import torch
 from official_recipe import official_state_dict
 from safetensors.torch import save_file
+from sam2_networks import goldens, official_weights
 from tiny_grounding import TinyMasa
 
 from masa_track import MasaTracker, load, registry
 from masa_track.cli.main import main
+from masa_track.contracts import Frame, Prompt
 from masa_track.errors import InputError
 from masa_track.evaluation import evaluate
+from masa_track.evaluation.jf import boundary_accuracy, region_similarity
 from masa_track.evaluation.proofs import COMBINED, PROOFS, Expected, Proof, compare, read_expected
+from masa_track.formats.davis import write_index_picture
+from masa_track.masklets.session import MaskletSession, SessionOptions
+from masa_track.masklets.weights import load_network
 from masa_track.registry import ModelSpec, register_model, spec_of
 
 NAMES = ("walk", "cross")
@@ -175,6 +181,22 @@ def test_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("r50  model r50 on the training sequences of MOT15")
 
 
+def test_scores_of_all_sequences_together_need_all_sequences(capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise nothing would be compared, and that would pass."""
+    assert main(["verify", "edgetam", "--data", "DAVIS", "--sequences", "dog,camel"]) == 2
+    assert "--sequences must be left out: what is known of edgetam" in capsys.readouterr().err
+    assert main(["verify", "edgetam", "--data", "nowhere"]) == 2
+    assert "https://davischallenge.org" in capsys.readouterr().err
+
+
+def test_the_known_results_of_masklets_are_readable() -> None:
+    for name, jf, count in (("edgetam", 0.877, 30), ("sam2.1-hiera-tiny", 0.765, 0)):
+        known = read_expected(PROOFS[name].expected)
+        assert len(known.items) == count
+        assert known.results[COMBINED] == {"jf": jf}
+        assert "jf" in known.combined_tolerance
+
+
 def test_tolerances() -> None:
     expected = Expected("a", {}, {"idf1": 0.02}, {"idf1": 0.01}, {"a": {"idf1": 0.9}, COMBINED: {"idf1": 0.9}})
     equal = [row.is_equal for row in compare(expected, {"a": {"idf1": 0.885}, COMBINED: {"idf1": 0.885}}, ["a"])]
@@ -227,3 +249,88 @@ def test_a_checkpoint_in_the_official_layout(tmp_path: Path, monkeypatch: pytest
     line = ["verify", "r50", "--data", str(tmp_path / "data"), "--expected", str(expected), "--device", "cpu"]
     assert main([*line, "--checkpoint", str(tmp_path / "good.pth")]) == 0
     assert main([*line, "--checkpoint", str(tmp_path / "other.pth")]) == 1
+
+
+def vos_data(root: Path, layout: str) -> None:
+    """Two sequences of two textured squares that move, with the masks of all frames."""
+    images, masks = {"davis": ("JPEGImages/480p", "Annotations/480p"), "sav": ("JPEGImages_24fps", "Annotations_6fps")}[
+        layout
+    ]
+    random = np.random.default_rng(0)
+    for name, step in (("slow", 2), ("fast", 6)):
+        for number in range(5):
+            picture = np.full((96, 128, 3), 120, np.uint8)
+            numbers = np.zeros((96, 128), np.uint8)
+            for k in (1, 2):
+                x, y = 10 + step * number, 10 + 44 * (k - 1)
+                picture[y : y + 30, x : x + 30] = random.integers(0, 255, 3) // 32 * 32
+                numbers[y : y + 30, x : x + 30] = k
+            (root / images / name).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / images / name / f"{number:05d}.png"), picture)
+            for k in (0, 1) if layout == "sav" else (None,):
+                folder = root / masks / name / ("" if k is None else f"{k:03d}")
+                folder.mkdir(parents=True, exist_ok=True)
+                write_index_picture(folder / f"{number:05d}.png", numbers if k is None else (numbers == k + 1) * 1)
+
+
+def jf_of(checkpoint: Path, root: Path, overlap: bool) -> dict[str, dict[str, float]]:
+    """J and F of all sequences by a session of its own, without the code under test."""
+    network = load_network("sam2.1-hiera-tiny", checkpoint, "cpu", side=128)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name in ("slow", "fast"):
+        session = MaskletSession(network, SessionOptions(overlap=overlap))
+        frames = [cv2.imread(str(p)) for p in sorted(root.glob(f"JPEG*/**/{name}/*.png"))]
+        x = 10 + {"slow": 2, "fast": 6}[name] * np.arange(5)
+        scores: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
+        for number, image in enumerate(frames):
+            truth = {}
+            for k in scores:
+                truth[k] = np.zeros((96, 128), bool)
+                truth[k][10 + 44 * (k - 1) : 40 + 44 * (k - 1), x[number] : x[number] + 30] = True
+            shown = session.propose(Frame(number + 1, 0.0, (128, 96), image=image))
+            for k in scores if number == 0 else ():
+                session.prompt(k, Prompt(mask=truth[k]))
+            session.commit()
+            if 0 < number < 4:
+                for k, mask in zip(shown.ids.tolist(), shown.masks, strict=True):
+                    mask = np.asarray(mask)
+                    scores[k].append((region_similarity(mask, truth[k]), boundary_accuracy(mask, truth[k])))
+        found[name] = [tuple(np.mean(values, axis=0)) for values in scores.values()]
+    every = {**found, COMBINED: [pair for pairs in found.values() for pair in pairs]}
+    return {name: {"jf": float(np.mean(pairs))} for name, pairs in every.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["davis", "sav"])
+def test_masklets_of_an_official_checkpoint(layout: str, tmp_path: Path) -> None:
+    """SAM 2.1 tiny by a .pt of official keys with random weights, on a small side; objects are visible."""
+    info = goldens("sam2.1_hiera_tiny_512")[1]
+    state = official_weights(info)
+    state["sam_mask_decoder.pred_obj_score_head.layers.2.bias"] += 100
+    torch.save({"model": state}, tmp_path / "good.pt")
+    torch.manual_seed(1)
+    other = {
+        k: torch.randn_like(v) * v.std() if "sam_mask_decoder" in k and v.ndim > 1 else v for k, v in state.items()
+    }
+    torch.save({"model": other}, tmp_path / "other.pt")
+    vos_data(tmp_path / "data", layout)
+    results = jf_of(tmp_path / "good.pt", tmp_path / "data", layout == "sav")
+    assert results[COMBINED]["jf"] > 0.02
+    tolerance = {"each": {"jf": 0.002}, "combined": {"jf": 0.002}}
+    settings = {"layout": layout, "overlap": layout == "sav", "side": 128}
+    together = {COMBINED: results[COMBINED]}
+    line = ["verify", "sam2.1-hiera-tiny", "--data", str(tmp_path / "data"), "--device", "cpu", "--expected"]
+    for name, known in (("each", results), ("together", together)):
+        content = {"origin": "a test", "settings": settings, "tolerance": tolerance, "results": known}
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    report = tmp_path / "report.json"
+    good, bad = ["--checkpoint", str(tmp_path / "good.pt")], ["--checkpoint", str(tmp_path / "other.pt")]
+    assert main([*line, str(tmp_path / "each.json"), *good, "--report", str(report)]) == 0
+    if layout == "sav":  # the rest is the same
+        return
+    assert main([*line, str(tmp_path / "together.json"), *good]) == 0
+    assert main([*line, str(tmp_path / "together.json"), *bad]) == 1
+    assert main([*line, str(report), *good]) == 0
+    content["settings"] = {**settings, "sequences": 3}
+    (tmp_path / "few.json").write_text(json.dumps(content))
+    assert main([*line, str(tmp_path / "few.json"), *good]) == 2

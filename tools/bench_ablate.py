@@ -171,7 +171,9 @@ UNIT = {"duplicate_iou", "distractor_iou_threshold", "clean_overlap", "_SUREST",
 UNIT |= {"_TRACK_FORGETS", "_VIDEO_FORGETS"}
 UNIT |= {"track_activation_threshold", "high_score_threshold", "object_score_threshold", "sure_score"}  # in 0..1
 # Private numbers that are no choice, or matter only without a prior (tools/bench_calibration.py chose those).
+# Those of mask_overlap matter only where detections and tracks have masks, see tools/bench_mask_evidence.py.
 NO_CHOICE = {
+    *("mask_overlap._BASE", "mask_overlap._SLOPE", "mask_overlap.MOST", "mask_overlap._SUREST"),
     *("cuts._RECOGNISED", "returns._DISTINCT"),
     *("fused._NEVER", "fused._SAME_ASPECT", "pairs.IMPOSSIBLE", "pairs._RECENT_SECONDS"),
     *("bumps._MOST_PAIRS", "fused._INTERVALS", "fused._FEWEST_INTERVALS"),

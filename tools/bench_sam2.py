@@ -2,8 +2,9 @@
 """Measures the speed and the memory of SAM 2's masklets: objects in batches against one by one.
 
 The weights are random unless a model is given: speed does not depend on them, masks do, and nothing is said of those.
-Each object has full memories (7) and pointers (16). Printed are the medians of ms a frame, of the image encoder and of
-all objects, and MB of memory.
+Each object has full memories (7) and, unless --warm is less than 17, full pointers (16), which cost little. Printed are
+the medians of ms a frame, of the image encoder and of all objects, and MB of memory; on a CPU ms of all its cores
+together, so that other programs on the computer make no difference.
 
     python tools/bench_sam2.py --side 512 --counts 1 4 16
     python tools/bench_sam2.py --model sam2.1_hiera_tiny.pt --device cuda --dtype bfloat16 --counts 1 4 16 64
@@ -44,20 +45,23 @@ def network(args: argparse.Namespace) -> Sam2Network:
 
 
 def seconds(device: torch.device) -> float:
-    """Now, once the device has done its work."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    """Now, once the device has done its work; of a CPU the time that this process has used."""
+    if device.type != "cuda":
+        return time.process_time()
+    torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
-def measure(net: Sam2Network, images: list[np.ndarray], count: int, batch: int, frames: int) -> tuple[float, float]:
+def measure(
+    net: Sam2Network, images: list[np.ndarray], count: int, batch: int, frames: int, warm: int
+) -> tuple[float, float]:
     """Median ms of all objects in a frame, without the image encoder, and MB of their memory."""
     session = MaskletSession(net, SessionOptions(batch=batch))
     shared = session.encode(images)
     height, width = images[0].shape[:2]
     corners = np.random.default_rng(0).uniform(0, [width / 2, height / 2], (count, 2))
     taken = []
-    for number in range(1, FULL + frames + 1):
+    for number in range(1, warm + frames + 1):
         frame, features = Frame(number, number / 25, (width, height)), shared[number % len(shared)]
         started = seconds(net.device)
         session.propose(frame, features)
@@ -65,7 +69,7 @@ def measure(net: Sam2Network, images: list[np.ndarray], count: int, batch: int, 
             for identity, corner in enumerate(corners):
                 session.prompt(identity, Prompt(box=np.concatenate([corner, corner + height / 4])))
         session.commit()
-        if number > FULL:
+        if number > warm:
             taken.append(1000 * (seconds(net.device) - started))
     return statistics.median(taken), session.memory_bytes() / 1e6
 
@@ -77,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--side", type=int, help="pixels of the network's input (default: the model's, 1024)")
     parser.add_argument("--counts", type=int, nargs="+", default=[1, 4, 16], help="numbers of objects (%(default)s)")
     parser.add_argument("--frames", type=int, default=5, help="that are measured (%(default)s)")
+    parser.add_argument("--warm", type=int, default=FULL, help="frames before these (%(default)s)")
     parser.add_argument("--device", help="cpu or cuda (default: the best there is)")
     parser.add_argument("--dtype", default="float32", help="float32, bfloat16 or float16 (%(default)s)")
     args = parser.parse_args(argv)
@@ -91,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"image encoder: {statistics.median(encoder):.1f} ms a frame")
     print("objects  one by one (ms)  in fours (ms)  all at once (ms)  memory (MB)")
     for count in tqdm(args.counts, desc="objects", leave=False):
-        results = [measure(net, images, count, batch, args.frames) for batch in (1, 4, count)]
+        results = [measure(net, images, count, batch, args.frames, args.warm) for batch in (1, 4, count)]
         times = "  ".join(f"{ms:14.1f}" for ms, _ in results)
         print(f"{count:7}  {times}  {results[0][1]:11.1f}")
 

@@ -340,7 +340,11 @@ def check_observation(given: Observation, dimension: int | None, needs_embedding
     if not np.isfinite(given.time):
         raise InputError(f"time must be finite seconds, got {given.time}")
     _check_camera(given.camera)
-    for name, pairs in (("hints", given.hints), ("forbidden", given.forbidden)):
+    for name, pairs in (
+        ("hints", given.hints),
+        ("mask_overlaps", given.mask_overlaps),
+        ("forbidden", given.forbidden),
+    ):
         for pair in pairs:
             if not 0 <= pair[0] < count:
                 raise InputError(f"{name} must name rows 0..{count - 1}, got row {pair[0]}")

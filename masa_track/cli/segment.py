@@ -93,6 +93,11 @@ def add_parser(commands: Any) -> None:
         "name that track --masklets takes (default: %(default)s)",
     )
     add(
+        "--refine-masks",
+        action="store_true",
+        help="move the borders of masks to edges of the picture: for coarse masks, not for flow",
+    )
+    add(
         "--reverse",
         action="store_true",
         help="also carry each object backwards from its first prompt to the first frame",
@@ -136,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
     frames = FrameRange(start, length if stop is None else min(stop, length), (source.width, source.height))
     prompts, changed_at = _prompts(args, frames, before if args.resume else None)
     _check_outputs(args, source, RESULTS)
-    propagator = open_propagator(args.masklets, args.device)
+    propagator = open_propagator(args.masklets, args.device, refine=args.refine_masks)
     folder = prepare_folder(args.out)
     with ExitStack() as opened:
         opened.enter_context(locked_folder(folder))
@@ -187,7 +192,12 @@ def _segment(
     job.info = replace(
         info_of(job),
         source=masked(args.source) if "://" in args.source else str(file.resolve()),
-        recipe={"masklets": args.masklets, "reverse": args.reverse, "prompts": prompts_to_json(prompts)},
+        recipe={
+            "masklets": args.masklets,
+            "reverse": args.reverse,
+            **({"refine_masks": True} if args.refine_masks else {}),
+            "prompts": prompts_to_json(prompts),
+        },
         inputs={} if status is None else {"SOURCE": [float(status.st_size), status.st_mtime]},
     )
     if args.resume and before is not None:

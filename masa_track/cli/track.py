@@ -19,8 +19,10 @@ from masa_track.cli.summary import summary
 from masa_track.detectors.phrases import is_list
 from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
+from masa_track.parts.scene import PARTS_BY
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
 from masa_track.registry import IDENTITIES, SAM3
+from masa_track.tracker import POOLS
 
 if TYPE_CHECKING:
     from masa_track.encoders.base import BaseEmbedder
@@ -44,6 +46,7 @@ DIR gets
   tracks.txt    MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1 (counted from 1)
   tracks.json   COCO-VID; with --masks also a segmentation (RLE) for each box
   tracks.csv    one row for each box
+  panoptic.json, panoptic/   with --stuff: things and stuff as COCO's panoptic pictures
 
 examples:
   masa-track track zoo.mp4 --out runs/zoo
@@ -54,6 +57,8 @@ examples:
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
   masa-track track zoo.mp4 --model r50 --out runs/everything
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
+  masa-track track zoo.mp4 --model gdino-swinb --text "person[head, hand]. dog[head]" --out runs/zoo
+  masa-track track zoo.mp4 --detections parts.json --text "person[head, hand]" --out runs/zoo
   masa-track track zoo.mp4 --masa-config masa_r50_plug_and_play.py --checkpoint masa_r50.pth --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
@@ -153,7 +158,32 @@ def add_parser(commands: Any) -> None:
         help='find what these phrases name, e.g. "a yellow minion. a dog", with --detector transformers:MODEL '
         "(Grounding DINO, OWL) or with --model gdino-swinb; the phrases become classes 0, 1, ... A list of names in "
         "place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a .json of "
-        "TAO, LVIS or COCO",
+        "TAO, LVIS or COCO. Parts stand in brackets, synonyms behind =, a score threshold behind a colon: "
+        '"person:0.4[head, left hand]. car=automobile"; or a .yaml file of things, parts and stuff. With parts, '
+        "--detections may be given, too: its classes must be called as the phrases, e.g. person head",
+    )
+    boxes.add_argument(
+        "--stuff",
+        metavar="NAMES",
+        help='also find stuff, names with commas between, e.g. "road, sky"; needs --stuff-model',
+    )
+    boxes.add_argument(
+        "--stuff-model",
+        metavar="MODEL",
+        help="the network that finds stuff: Mask2Former, OneFormer or EoMT, a folder or on the Hugging Face Hub",
+    )
+    boxes.add_argument(
+        "--clip",
+        metavar="MODEL",
+        help="CLIP or SigLIP, which compares names of stuff that the network of --stuff-model does not know with its "
+        "masks",
+    )
+    boxes.add_argument(
+        "--parts-by",
+        choices=PARTS_BY,
+        default=PARTS_BY[0],
+        help="with parts and --masks: a part is the mask in its box (boxes), the masks in its thing that vote for it "
+        "(votes), or the mask at points of its box (points) (default: %(default)s)",
     )
     add_exemplars(boxes)
     boxes.add_argument(
@@ -233,13 +263,25 @@ def add_parser(commands: Any) -> None:
         type=path_text,
         metavar="CHECKPOINT",
         help="add SAM's mask of each tracked box, with a checkpoint of segment-anything (sam_vit_b_01ec64.pth or a "
-        "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
+        "larger one), or with SAM or SAM 2 of transformers (transformers:facebook/sam2.1-hiera-tiny); masks are drawn "
+        "in video.mp4 and stored as RLE in tracks.json",
+    )
+    add(
+        "--pool",
+        choices=POOLS,
+        help="what embeddings are made of: all that is in the box or, where a detection has a mask, what is under it "
+        "(default: mask with nano, box with other models)",
     )
     add(
         "--masklets",
         metavar="NAME",
         help="carry a mask of each track from frame to frame, as evidence for its identity: flow (optical flow and "
         "colours, needs no weights)",
+    )
+    add(
+        "--refine-masks",
+        action="store_true",
+        help="with --masklets: move the borders of masks to edges of the picture: for coarse masks, not for flow",
     )
     add(
         "--detect-every",
@@ -458,6 +500,11 @@ def run(args: argparse.Namespace) -> int:
     frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames, may_hold=args.resume)
     if offline:
         check_read_twice(args.source)
+    hierarchy = recipe.hierarchy()
+    if hierarchy is not None and hierarchy.labels("stuff"):
+        for option, value in (("--resume", args.resume), ("--rotate", args.rotate), ("--offline, --post", offline)):
+            if value:
+                raise InputError(f"{option} is for tracking without stuff: leave out --stuff, or {option}")
     numbering = Numbering(args.first_frame, args.frame_base)
     if args.detections is None and (numbering.given or args.skip_bad_rows):
         raise InputError("--first-frame, --frame-base and --skip-bad-rows are for --detections: leave them out")
@@ -625,6 +672,10 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         value_range=args.range,
         deinterlace=args.deinterlace,
         text=args.text,
+        stuff=args.stuff,
+        stuff_model=args.stuff_model,
+        clip=args.clip,
+        parts_by=args.parts_by,
         exemplars=tuple(args.exemplar),
         negative_exemplars=tuple(args.negative_exemplar),
         identities=args.identities or ("both" if is_sam3(args.detector) else "masa"),
@@ -635,6 +686,8 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         masks=args.masks,
         masklets=args.masklets,
         detect_every=args.detect_every,
+        pool=args.pool,
+        refine_masks=args.refine_masks,
     )
 
 
@@ -753,7 +806,7 @@ def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, 
     for name in ("model", "checkpoint"):
         if getattr(args, name):
             yield f"--{name}", Path(getattr(args, name)).with_suffix(".prior.json")
-    if args.text is not None and is_list(args.text):
+    if args.text is not None and (is_list(args.text) or args.text.strip().endswith((".yaml", ".yml"))):
         yield "--text", Path(args.text)
     if args.detector is not None:
         _, _, model = args.detector.partition(":")
@@ -776,7 +829,8 @@ def check_boxes_from(args: argparse.Namespace) -> None:
     if args.classes is not None:
         args.classes = tuple(name.strip() for name in args.classes.split(","))
     takes_text = args.detector is not None and (args.detector.startswith("transformers:") or is_sam3(args.detector))
-    if len(given) > 1 and not (takes_text and args.detections is None):
+    may_name_parts = args.text is not None and args.detector is None  # of a file; the recipe's check asks for parts
+    if len(given) > 1 and not (takes_text and args.detections is None) and not may_name_parts:
         raise InputError(
             f"{' and '.join(given)} exclude each other: give one, or --text with --detector transformers:MODEL or sam3"
         )

@@ -21,7 +21,13 @@ r50: the authors' MASA-R50 gives the true boxes of nine sequences of MOT15 ident
 the authors' demo. Compared are IDF1 and HOTA with those of the authors' program as other people ran it.
 DIR is the folder train of MOT15: SEQUENCE/img1/*.jpg and SEQUENCE/gt/gt.txt.
 
+edgetam: J&F of EdgeTAM on DAVIS 2017 val, from the masks of the first frames, with that of its paper.
+DIR has JPEGImages/480p/NAME and Annotations/480p/NAME.
+
+sam2.1-hiera-tiny: J&F of SAM 2.1 tiny on SA-V test, with that of its authors' README. DIR is sav_test.
+
   masa-track verify
+  masa-track verify edgetam --data DAVIS
   masa-track verify r50 --data MOT15/train --report r50.md
   masa-track verify r50 --data MOT15/train --sequences TUD-Campus --checkpoint masa_r50.pth
 

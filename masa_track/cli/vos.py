@@ -67,6 +67,11 @@ def add_parser(commands: Any) -> None:
         help="what carries the masks from frame to frame, as for track --masklets (default: %(default)s)",
     )
     add(
+        "--refine-masks",
+        action="store_true",
+        help="move the borders of masks to edges of the picture: for coarse masks, not for flow",
+    )
+    add(
         "--sequences",
         metavar="NAMES",
         help="these sequences alone: names with commas between, or a file with a name a line (default: all)",
@@ -95,10 +100,13 @@ def run(args: argparse.Namespace) -> int:
     read = {folder.resolve() for one in sequences for folder in (one.masks, one.images)}
     if any(args.out.resolve() in (folder, *folder.parents) for folder in read):
         raise InputError(f"--out {args.out} holds pictures or masks that are read: name another folder")
-    propagator = open_propagator(args.masklets, args.device)
+    # SA-V has a picture of masks for each object, and its objects overlap: a person and her hand.
+    propagator = open_propagator(args.masklets, args.device, overlap=args.layout == "sav", refine=args.refine_masks)
     folder = prepare_folder(args.out)
     with locked_folder(folder):
         settings = {"layout": args.layout, "masklets": args.masklets, "interactive": args.interactive}
+        if args.refine_masks:
+            settings["refine_masks"] = True
         _check_settings(folder, settings, sequences)
         if args.interactive is not None:
             return _interactive(args, sequences, propagator, folder)

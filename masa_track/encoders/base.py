@@ -14,6 +14,7 @@ from masa_track.boxes import check_boxes
 from masa_track.contracts import Features
 from masa_track.encoders.preprocessing import check_images
 from masa_track.errors import InputError
+from masa_track.masks import as_mask
 from masa_track.registry import OWN, models_with
 
 
@@ -61,12 +62,13 @@ class BaseEmbedder(ABC):
             InputError: for a picture of another form.
         """
 
-    def embed(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def embed(self, frame: np.ndarray, boxes: np.ndarray, masks: Sequence[Any] | None = None) -> np.ndarray:
         """Embeddings of boxes.
 
         Args:
             frame: (H, W, 3) BGR uint8.
             boxes: (N, 4) xyxy pixels of the frame; they may reach beyond it.
+            masks: as for :meth:`embed_features`.
 
         Returns:
             (N, D) float32, not normalised. With no box, (0, D), and the network is not run.
@@ -74,7 +76,9 @@ class BaseEmbedder(ABC):
         Raises:
             InputError: for a frame or boxes of another form, NaN, or inverted boxes.
         """
-        return self.embed_batch([frame], [boxes])[0]
+        if masks is None or not len(boxes):
+            return self.embed_batch([frame], [boxes])[0]
+        return self.embed_features(self.encode([frame])[0], boxes, masks)
 
     def embed_batch(self, frames: Sequence[np.ndarray], boxes: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Embeddings of several frames' boxes, frames of one size in one pass of the backbone.
@@ -99,12 +103,15 @@ class BaseEmbedder(ABC):
             result[index] = self.embed_features(features, checked[index])
         return result
 
-    def embed_features(self, features: Features, boxes: np.ndarray) -> np.ndarray:
+    def embed_features(self, features: Features, boxes: np.ndarray, masks: Sequence[Any] | None = None) -> np.ndarray:
         """Embeddings of boxes of a picture that is encoded.
 
         Args:
             features: of the picture, by :meth:`encode`.
             boxes: (N, 4) xyxy pixels of the picture; they may reach beyond it.
+            masks: N masks (H, W) bool of the picture, or None: an object is embedded without its surroundings, which
+                are replaced in the feature maps by the mean of the features under its mask. Rows whose mask is None or
+                empty are embedded as without.
 
         Returns:
             (N, D) float32, as :meth:`embed` gives them.
@@ -116,7 +123,25 @@ class BaseEmbedder(ABC):
         boxes = check_boxes(boxes)
         if len(boxes) == 0:
             return np.empty((0, self.dimension), np.float32)
-        return self._embed(features, boxes)
+        if masks is None:
+            return self._embed(features, boxes)
+        if len(masks) != len(boxes):
+            raise InputError(f"masks must be one for each of {len(boxes)} boxes, got {len(masks)}")
+        found = np.empty((len(boxes), self.dimension), np.float32)
+        plain = []
+        for row, mask in enumerate(masks):
+            one = None if mask is None else self._embed_masked(features, boxes[row], as_mask(mask, features.size))
+            if one is None:
+                plain.append(row)
+            else:
+                found[row] = one
+        if plain:
+            found[plain] = self._embed(features, boxes[plain])
+        return found
+
+    @abstractmethod
+    def _embed_masked(self, features: Features, box: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+        """The embedding (D,) of a box (4,) under its mask (H, W) bool; None where the mask is empty there."""
 
     @abstractmethod
     def _embed(self, features: Features, boxes: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from masa_track.contracts import Features
 from masa_track.encoders.base import BaseEmbedder
+from masa_track.encoders.masked import filled, masked_window
 from masa_track.encoders.preprocessing import check_images, to_input, within_reach
 from masa_track.models.checkpoints import checksum
 from masa_track.models.devices import choose_device, choose_dtype
@@ -117,6 +118,22 @@ class Embedder(BaseEmbedder):
         scaled = within_reach(boxes, features.size) * encoded.factors  # float32 whatever the network computes in
         own = torch.from_numpy(np.asarray(scaled, np.float32)).to(self.device)
         return self.network.embed(self._levels(encoded), [own]).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def _embed_masked(self, features: Features, box: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+        encoded = cast(EncodedPicture, features.data)
+        height, width = encoded.image.shape[2:]
+        scaled = within_reach(box[None], features.size)[0] * encoded.factors
+        found = masked_window(mask, scaled, encoded.factors, (width, height))
+        if found is None:
+            return None
+
+        def as_level(weights: np.ndarray) -> Tensor:
+            return torch.from_numpy(weights).to(self.device, self.dtype)
+
+        levels = [filled(level, *found, width / level.shape[3], as_level) for level in self._levels(encoded)]
+        own = torch.from_numpy(np.asarray(scaled - np.tile(found[0][:2], 2), np.float32)[None]).to(self.device)
+        return self.network.embed(levels, [own])[0].float().cpu().numpy()
 
     @torch.inference_mode()
     def _detect(self, features: Features) -> tuple[np.ndarray, np.ndarray]:

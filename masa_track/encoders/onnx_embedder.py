@@ -21,6 +21,7 @@ from masa_track.association import AppearancePrior
 from masa_track.boxes import suppress
 from masa_track.contracts import Features
 from masa_track.encoders.base import BaseEmbedder
+from masa_track.encoders.masked import filled, masked_window
 from masa_track.encoders.preprocessing import check_images, to_input, within_reach
 from masa_track.errors import InputError
 from masa_track.onnx_session import open_session
@@ -166,7 +167,8 @@ class OnnxEmbedder(BaseEmbedder):
         picture, factors, inner = to_input(image, self.facts.preprocessing)
         names = [output.name for output in self._encoder.get_outputs()]
         levels = self._encoder.run(names, {"image": np.ascontiguousarray(picture)})
-        encoded = EncodedLevels(inner, factors, dict(zip(names, levels, strict=True)))
+        size = picture.shape[3], picture.shape[2]
+        encoded = EncodedLevels(inner, factors, dict(zip(names, levels, strict=True)), size)
         return Features(self.key, (image.shape[1], image.shape[0]), encoded)
 
     def _embed(self, features: Features, boxes: np.ndarray) -> np.ndarray:
@@ -174,6 +176,21 @@ class OnnxEmbedder(BaseEmbedder):
         scaled = np.asarray(within_reach(boxes, features.size) * encoded.factors, np.float32)
         (embeddings,) = _run(self._embed_session, {**encoded.levels, "boxes": scaled})
         return np.asarray(embeddings)
+
+    def _embed_masked(self, features: Features, box: np.ndarray, mask: np.ndarray) -> np.ndarray | None:
+        encoded: EncodedLevels = features.data
+        scaled = within_reach(box[None], features.size)[0] * encoded.factors
+        found = masked_window(mask, scaled, encoded.factors, encoded.input)
+        if found is None:
+            return None
+        width = encoded.input[0]
+        levels = {
+            name: filled(level, *found, width / level.shape[3], lambda weights: weights)
+            for name, level in encoded.levels.items()
+        }
+        own = np.asarray(scaled - np.tile(found[0][:2], 2), np.float32)[None]
+        (embeddings,) = _run(self._embed_session, {**levels, "boxes": own})
+        return np.asarray(embeddings)[0]
 
     def _detect(self, features: Features) -> tuple[np.ndarray, np.ndarray]:
         encoded: EncodedLevels = features.data
@@ -199,11 +216,13 @@ class EncodedLevels:
         size: (height, width) of the picture inside the input, pixels.
         factors: (4,) float32, from xyxy pixels of the picture to the input's.
         levels: (1, C, H', W') float32 by the names of the outputs.
+        input: (width, height) of the padded input, pixels.
     """
 
     size: tuple[int, int]
     factors: np.ndarray
     levels: dict[str, np.ndarray]
+    input: tuple[int, int]
 
 
 def choose(

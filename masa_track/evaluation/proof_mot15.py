@@ -21,7 +21,7 @@ from masa_track.video.sources import open_source
 MEASURES = ("idf1", "hota", "ass_a", "switches", "track_ids", "truth_boxes")
 
 
-def check(data: Path, names: Sequence[str]) -> None:
+def check(data: Path, names: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Raises InputError unless all sequences are there, with pictures in ``NAME/img1`` and with ``NAME/gt/gt.txt``."""
     lacking = [name for name in names if not (data / name / "gt" / "gt.txt").is_file() or not _has_frames(data / name)]
     if lacking:

@@ -33,11 +33,12 @@ class Proof:
 
     Attributes:
         name: for ``masa-track verify NAME``.
-        model: of the registry; its weights are downloaded where no file is given.
+        model: its name; its weights are downloaded where no file is given.
         data: what the data are and where they are published, for people who lack them.
         expected: a json file, see :func:`read_expected`.
-        check: ``module:function`` of (data folder, items); raises InputError where the data are not complete.
+        check: ``module:function`` of (data folder, items, settings); raises InputError where data are not complete.
         run: ``module:function`` of (loaded model, data folder, items, settings), which gives the :data:`Results`.
+        load: ``module:function`` of (model, checkpoint, device, settings), which gives :class:`Loaded`.
         needs: extras that it needs, of :data:`masa_track.registry.EXTRAS`.
     """
 
@@ -48,6 +49,26 @@ class Proof:
     check: str
     run: str
     needs: tuple[str, ...] = ()
+    load: str = "masa_track.evaluation.proofs:load_embedder"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model of a proof.
+
+    Attributes:
+        model: as its ``run`` takes it.
+        device: where it runs.
+        file: its weights.
+        origin: from where they are.
+        sha256: that they should have; None where it is not known.
+    """
+
+    model: Any
+    device: Any
+    file: Path
+    origin: str
+    sha256: str | None = None
 
 
 PROOFS: dict[str, Proof] = {
@@ -61,6 +82,26 @@ PROOFS: dict[str, Proof] = {
             check="masa_track.evaluation.proof_mot15:check",
             run="masa_track.evaluation.proof_mot15:run",
             needs=("torch", "eval"),
+        ),
+        Proof(
+            "edgetam",
+            model="edgetam",
+            data="DAVIS 2017 in 480p (https://davischallenge.org), the folder with JPEGImages and Annotations",
+            expected=Path(__file__).parent / "proof_edgetam_davis.json",
+            check="masa_track.pipeline.proof_vos:check",
+            run="masa_track.pipeline.proof_vos:run",
+            needs=("masklets",),
+            load="masa_track.pipeline.proof_vos:load",
+        ),
+        Proof(
+            "sam2.1-hiera-tiny",
+            model="sam2.1-hiera-tiny",
+            data="SA-V test (https://ai.meta.com/datasets/segment-anything-video-downloads), the folder sav_test",
+            expected=Path(__file__).parent / "proof_sam2.1_hiera_tiny_sav.json",
+            check="masa_track.pipeline.proof_vos:check",
+            run="masa_track.pipeline.proof_vos:run",
+            needs=("masklets",),
+            load="masa_track.pipeline.proof_vos:load",
         ),
     )
 }
@@ -259,28 +300,32 @@ def verify(
     for item in chosen:
         if item not in wanted.items:
             raise unknown_name("item in --sequences", item, wanted.items)
+    if not _compared(wanted, chosen):
+        raise InputError(
+            f"--sequences must be left out: what is known of {proof.name} are the scores of all "
+            f"{len(wanted.items) or 'sequences'} together"
+        )
     data = Path(data)
     try:
-        cast(Callable[..., None], resolve(proof.check))(data, chosen)
+        cast(Callable[..., None], resolve(proof.check))(data, chosen, wanted.settings)
     except InputError as error:
         raise InputError(f"{error}. The data are {proof.data}") from error
     check_installed(*proof.needs, purpose=f"to verify {proof.name}")
-    from masa_track.encoders.loading import load
     from masa_track.models.checkpoints import sha256
 
     started = time.perf_counter()
-    model = load(proof.model, device=device, checkpoint=checkpoint)
-    file = cast(Path, model.checkpoint)
-    digest = sha256(file)
-    found: Results = cast(Callable[..., Results], resolve(proof.run))(model, data, chosen, wanted.settings)
-    known = wanted.sha256 or spec_of(proof.model).sha256
+    loaded = cast(Callable[..., Loaded], resolve(proof.load))(proof.model, checkpoint, device, wanted.settings)
+    digest = sha256(loaded.file)
+    found: Results = cast(Callable[..., Results], resolve(proof.run))(loaded.model, data, chosen, wanted.settings)
+    rows = compare(wanted, found, chosen)
+    known = wanted.sha256 or loaded.sha256
     facts = {
         "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        "device": _device_name(model.device),
+        "device": _device_name(loaded.device),
         "precision": "float32",
         "checkpoint": {
-            "file": file.name,
-            "origin": "given by --checkpoint" if checkpoint is not None else _origin(proof),
+            "file": loaded.file.name,
+            "origin": "given by --checkpoint" if checkpoint is not None else loaded.origin,
             "sha256": digest,
             "sha256_is": "not known before" if known is None else "as known" if known == digest else "another one",
         },
@@ -288,7 +333,7 @@ def verify(
         "masa_track": __version__,
         "versions": _versions(),
     }
-    return Outcome(proof, wanted, compare(wanted, found, chosen), found, facts)
+    return Outcome(proof, wanted, rows, found, facts)
 
 
 def compare(expected: Expected, found: Results, items: Sequence[str]) -> list[Row]:
@@ -298,8 +343,7 @@ def compare(expected: Expected, found: Results, items: Sequence[str]) -> list[Ro
         InputError: the results lack a measure that is expected.
     """
     rows = []
-    complete = set(items) == set(expected.items) and COMBINED in expected.results
-    for item in [*items, *([COMBINED] if complete else [])]:
+    for item in _compared(expected, items):
         tolerance = expected.combined_tolerance if item == COMBINED else expected.tolerance
         for measure, value in expected.results[item].items():
             if measure not in found[item]:
@@ -308,9 +352,20 @@ def compare(expected: Expected, found: Results, items: Sequence[str]) -> list[Ro
     return rows
 
 
-def _origin(proof: Proof) -> str:
-    weights = spec_of(proof.model).weights
-    return f"https://huggingface.co/{weights.repository}" if isinstance(weights, HubFile) else "shipped"
+def _compared(expected: Expected, items: Sequence[str]) -> list[str]:
+    """Of the items, and of :data:`COMBINED` if these are all, those with measures."""
+    complete = set(items) == set(expected.items) and COMBINED in expected.results
+    return [item for item in [*items, *([COMBINED] if complete else [])] if expected.results[item]]
+
+
+def load_embedder(name: str, checkpoint: str | Path | None, device: str | None, settings: Mapping[str, Any]) -> Loaded:
+    """A model of the registry. Raises InputError if the checkpoint is not of it."""
+    from masa_track.encoders.loading import load
+
+    model = load(name, device=device, checkpoint=checkpoint)
+    spec = spec_of(name)
+    origin = f"https://huggingface.co/{spec.weights.repository}" if isinstance(spec.weights, HubFile) else "shipped"
+    return Loaded(model, model.device, cast(Path, model.checkpoint), origin, spec.sha256)
 
 
 def _device_name(device: Any) -> str:

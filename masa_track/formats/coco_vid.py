@@ -25,6 +25,7 @@ from masa_track.formats.rows import (
     class_name,
     confidences,
     marks,
+    part_fields,
     plain_text,
     row_names,
     track_ids,
@@ -239,6 +240,7 @@ class CocoVidWriter:
     cannot be written whole is in neither.
     Boxes that fill a gap have ``"filled": true``, smoothed ones ``"smoothed": true``. Beside the tracks, ``cuts`` lists
     the ``frame_id`` of first frames after a cut, and ``tentative`` has the boxes of tracks before they were confirmed.
+    Parts have ``parent_id`` (identity of what they belong to), ``part`` and ``phrase``; see :mod:`masa_track.parts`.
     ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``. An
     image's ``time``, where it is known, is in seconds since frame 1; its ``presence``, where there is one, has the
     probability that a phrase is in the frame, by phrase.
@@ -335,6 +337,7 @@ class CocoVidWriter:
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
         filled, smoothed = marks(rows, "filled").tolist(), marks(rows, "smoothed").tolist()
+        tree = part_fields(rows)
         masks = rows.data.get("segmentation")
         pieces = []
         boxes = np.asarray(rows.xyxy, dtype=np.float64).tolist()  # (N, 4) 0-based xyxy
@@ -353,6 +356,7 @@ class CocoVidWriter:
                 "area": round((x2 - x1) * (y2 - y1), 3),
                 "score": round(score, 4),
                 "iscrowd": 0,
+                **tree[row],
             }
             if filled[row]:
                 annotation["filled"] = True

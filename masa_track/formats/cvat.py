@@ -2,7 +2,8 @@
 
 A ``track`` has a ``box`` for each tracked frame, a keyframe; CVAT draws the frames between by itself. Where a track
 is not seen, a box that is ``outside`` ends it. A box that fills a gap is no keyframe: it is on the line that CVAT draws
-by itself. Frames count from 0. Masks are not in this format's tracks.
+by itself. Frames count from 0. Masks are not in this format's tracks. Of a part, ``parent_id``, ``part`` and ``phrase``
+are attributes.
 
 Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and .../xml_format/, CVAT 2.
 """
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,7 @@ from masa_track.errors import InputError
 from masa_track.formats.detection_file import Rows, Video
 from masa_track.formats.joining import Joined, Label, Numbering, join_images, join_numbers, match_names
 from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between
+from masa_track.formats.rows import PART_FIELDS
 from masa_track.formats.run import Run
 
 _SHAPES = {"polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton"}
@@ -36,15 +40,20 @@ def cvat_xml(run: Run) -> str:
     ET.SubElement(root, "version").text = "1.1"
     size = int(run.frames[-1])
     task = ET.SubElement(ET.SubElement(root, "meta"), "task")
-    facts = {"name": run.name, "size": size, "mode": "interpolation", "overlap": 0, "flipped": False}
-    for key, value in {**facts, "start_frame": 0, "stop_frame": size - 1}.items():
+    about = {"name": run.name, "size": size, "mode": "interpolation", "overlap": 0, "flipped": False}
+    for key, value in {**about, "start_frame": 0, "stop_frame": size - 1}.items():
         ET.SubElement(task, key).text = str(value)
     labels = ET.SubElement(task, "labels")
     used = {number for _, number, _ in run.tracks()}
     for name in dict.fromkeys(run.class_name(number) for number in sorted(used | set(run.class_names))):
         label = ET.SubElement(labels, "label")
         ET.SubElement(label, "name").text = name
-        ET.SubElement(label, "attributes")
+        attributes = ET.SubElement(label, "attributes")
+        for attribute in PART_FIELDS if run.tree else ():
+            entry = ET.SubElement(attributes, "attribute")
+            facts = {"name": attribute, "mutable": "True", "input_type": "text", "default_value": "", "values": ""}
+            for key, value in facts.items():
+                ET.SubElement(entry, key).text = value
     original = ET.SubElement(task, "original_size")
     ET.SubElement(original, "width").text = str(run.width)
     ET.SubElement(original, "height").text = str(run.height)
@@ -54,7 +63,8 @@ def cvat_xml(run: Run) -> str:
         for spell in run.spells(places):
             for place in spell:
                 on_line = bool(run.filled[place] and not run.smoothed[place])
-                _add_box(track, int(run.frames[run.rows[place]]), run.boxes[place], keyframe=not on_line)
+                tree = run.tree[place] if run.tree else {}
+                _add_box(track, int(run.frames[run.rows[place]]), run.boxes[place], keyframe=not on_line, tree=tree)
             after = int(run.rows[spell[-1]]) + 1
             if after < len(run.frames):  # else the track lasts as long as the run
                 _add_box(track, int(run.frames[after]), run.boxes[spell[-1]], outside=True)
@@ -62,10 +72,19 @@ def cvat_xml(run: Run) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_box(track: ET.Element, frame: int, box: np.ndarray, outside: bool = False, keyframe: bool = True) -> None:
+def _add_box(
+    track: ET.Element,
+    frame: int,
+    box: np.ndarray,
+    outside: bool = False,
+    keyframe: bool = True,
+    tree: Mapping[str, int | str] = MappingProxyType({}),
+) -> None:
     sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), (f"{value:.2f}" for value in box), strict=True))
     state = {"outside": str(int(outside)), "occluded": "0", "keyframe": str(int(keyframe)), "z_order": "0"}
-    ET.SubElement(track, "box", {"frame": str(frame - 1), **state, **sides})
+    element = ET.SubElement(track, "box", {"frame": str(frame - 1), **state, **sides})
+    for name, value in tree.items():
+        ET.SubElement(element, "attribute", name=name).text = str(value)
 
 
 def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows:

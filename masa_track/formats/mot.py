@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import supervision as sv
@@ -15,6 +16,7 @@ from masa_track.formats.detection_file import Rows
 from masa_track.formats.rows import (
     confidences,
     marks,
+    part_rows,
     track_ids,
     tracked_rows,
 )
@@ -119,7 +121,8 @@ def _short(line: str) -> str:
 class MotWriter:
     """MOTChallenge text: ``frame,id,left,top,width,height,confidence,-1,-1,state``, all of it counted from 1.
 
-    The state is -1 for a box as detected, 1 for one that fills a gap, and 2 for one that was smoothed.
+    The state is -1 for a box as detected, 1 for one that fills a gap, and 2 for one that was smoothed. Parts of things
+    are not written.
 
     Args:
         path: the file, e.g. ``tracks.txt``.
@@ -134,6 +137,7 @@ class MotWriter:
     def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
         """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`."""
         rows = tracked_rows(detections)
+        rows = cast(sv.Detections, rows[~part_rows(rows)])
         lines = []
         boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) 0-based xyxy
         states = np.where(marks(rows, "filled"), 1, np.where(marks(rows, "smoothed"), 2, -1)).tolist()

@@ -29,7 +29,7 @@ class IdentityOptions:
         views: embeddings that are remembered of each instance.
         view_frames: frames from one remembered embedding to the next.
         newborn_views: embeddings of a new masklet in as many of its first frames. Its identity is decided when its
-            first frame is given out. Newer masklets that have as many are then decided with it.
+            first frame is given out.
         memory_seconds: for which an instance that is away is remembered.
         most_away: instances that are away and remembered; those away longest are forgotten first.
         least_odds: nats that a pair must exceed.
@@ -73,6 +73,7 @@ class Newborn:
         masklet: its number.
         label: its phrase.
         since: time of its birth, seconds.
+        present: time when it was last in the picture, seconds.
         frame: count of frames at its birth.
         views: its embeddings so far, (D,) each.
     """
@@ -80,7 +81,8 @@ class Newborn:
     masklet: int
     label: int
     since: float
-    frame: int = 0
+    present: float
+    frame: int
     views: list[np.ndarray] = field(default_factory=list)
 
 
@@ -153,7 +155,7 @@ class InstanceMemory:
             among = self._evidence.log_odds(cosines[:, rows], np.full(len(rows), returns.LATE))
             self._alike = returns.learned(self._alike, self._labels[rows], among)
 
-    def decide(self, time: float, newborn: Sequence[Newborn]) -> list[int | None]:
+    def decide(self, time: float, newborn: Sequence[Newborn], waiting: Sequence[Newborn] = ()) -> list[int | None]:
         """Which remembered instance each new masklet is; None: it is a new one, and is remembered under its number.
 
         The assignment with the largest sum of log-odds is taken, ``min(appearance, a) + return_odds``, where a is the
@@ -163,15 +165,18 @@ class InstanceMemory:
 
         Args:
             time: seconds.
-            newborn: N masklets, all in the picture, each with a view.
+            newborn: N masklets, each with a view.
+            waiting: others whose identity is not decided yet; an instance that fits one of them as well is none of the
+                ``newborn``.
         """
         if not newborn:
             return []
-        embeddings = unit(np.array([unit(np.array(one.views)).mean(axis=0) for one in newborn]))
+        every = [*newborn, *waiting]
+        embeddings = unit(np.array([unit(np.array(one.views)).mean(axis=0) for one in every]))
         chosen: list[int | None] = [None] * len(newborn)
         if len(self) and self._gallery is not None:
             cosines = self._gallery.similarities(embeddings, self._centre())
-            labels, since = np.array([[one.label, one.since] for one in newborn]).T
+            labels, since = np.array([[one.label, one.since] for one in every]).T
             same_phrase = labels[:, None] == self._labels
             away = same_phrase & (self._present < since[:, None])
             late = np.full(len(self), returns.LATE)
@@ -179,8 +184,8 @@ class InstanceMemory:
             most = returns.most_appearance(np.array([self._alike.get(int(k), returns.ALIKE) for k in self._labels]))
             odds = np.where(away, np.minimum(looks, most) + self.options.return_odds, _NONE)
             taken, _ = most_evidence(odds, self.options.least_odds)
-            for n, k in enumerate(taken.tolist()):
-                others = away[:, k] & (np.arange(len(newborn)) != n)
+            for n, k in enumerate(taken[: len(newborn)].tolist()):
+                others = away[:, k] & (np.arange(len(every)) != n)
                 rivals = np.concatenate((np.delete(looks[n], k), looks[others, k]))
                 if k >= 0 and looks[n, k] - rivals.max(initial=_NONE) >= self.options.margin:
                     chosen[n] = int(self.ids[k])
@@ -193,11 +198,11 @@ class InstanceMemory:
                 assert self._gallery is not None
                 self._gallery = self._gallery.copy()
                 self._gallery.renew(np.array([row]), embeddings[n : n + 1])
-                self._present[row] = self._viewed[row] = time
+                self._present[row], self._viewed[row] = one.present, time
         return chosen
 
     def add(self, time: float, new: Newborn) -> None:
-        """Remembers a new instance, under the number of its masklet; it is in the picture and has a view."""
+        """Remembers a new instance with a view, under the number of its masklet."""
         view = unit(unit(np.array(new.views)).mean(axis=0))
         if self._gallery is None:
             self._gallery = Gallery(self.options.views, len(view))
@@ -208,7 +213,7 @@ class InstanceMemory:
         self._count += 1
         self.ids = np.append(self.ids, new.masklet)
         self._labels = np.append(self._labels, new.label)
-        self._present, self._viewed = np.append(self._present, time), np.append(self._viewed, time)
+        self._present, self._viewed = np.append(self._present, new.present), np.append(self._viewed, time)
 
     def forget(self, time: float, living: Sequence[int]) -> list[int]:
         """Forgets instances that were away too long, or too many; returns their identities.

@@ -117,11 +117,12 @@ def detections_of(
     presence: Sequence[float],
     size: tuple[int, int],
     identities: Mapping[int, int],
+    known: Collection[int] = (),
 ) -> sv.Detections:
     """The rows of a frame: of each phrase in order, its masklets in order of birth.
 
-    Of two masks of different phrases with an IoU above .7, the one of the higher score is kept, under its phrase;
-    ``data["phrases"]`` names both.
+    Of two masks of different phrases with an IoU above .7, one is kept, under its phrase: the one whose identity was
+    shown before, or else the one with the higher score. ``data["phrases"]`` names both phrases.
 
     Args:
         phrases: P names.
@@ -129,13 +130,15 @@ def detections_of(
         presence: (P,) of each phrase in this frame.
         size: (width, height).
         identities: the identity of each masklet; those left out have their own number.
+        known: identities that were shown before.
     """
     rows: list[tuple[int, Shown, Patch]] = []
     for index, group in enumerate(groups):
         rows += [(index, one, patch) for one, patch in zip(group, exclusive(group, size), strict=True)]
     names = [[phrases[index]] for index, _, _ in rows]
     dropped = set()
-    for worse, better in _doubles(rows):
+    order = [(identities.get(one.identity, one.identity) in known, one.masklet.score) for _, one, _ in rows]
+    for worse, better in _doubles(rows, order):
         names[better] += [name for name in names[worse] if name not in names[better]]
         dropped.add(worse)
     rows = [row for place, row in enumerate(rows) if place not in dropped]
@@ -156,14 +159,14 @@ def detections_of(
     )
 
 
-def _doubles(rows: Sequence[tuple[int, Shown, Patch]]) -> list[tuple[int, int]]:
-    """(worse, better) rows of different phrases that show one object."""
+def _doubles(rows: Sequence[tuple[int, Shown, Patch]], order: Sequence[tuple[bool, float]]) -> list[tuple[int, int]]:
+    """(worse, better) rows of different phrases that show one object; the better one has the larger ``order``."""
     pairs = []
-    for one, (index, first, patch) in enumerate(rows):
+    for one, (index, _, patch) in enumerate(rows):
         for two in range(one + 1, len(rows)):
-            other, second, rival = rows[two]
+            other, _, rival = rows[two]
             if other != index and _patch_iou(patch, rival) > _SAME:
-                better = one if first.masklet.score >= second.masklet.score else two
+                better = one if order[one] >= order[two] else two
                 pairs.append((one + two - better, better))
     return pairs
 

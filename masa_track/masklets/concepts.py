@@ -155,6 +155,7 @@ class ConceptTracker:
         self._identity: dict[int, int] = {}  # of masklets that took an old one
         self._before: dict[int, float] = {}  # by such a masklet: when the instance was in the picture before
         self._viewed: dict[int, int] = {}  # by identity: count of frames at its last view
+        self._ending: set[int] = set()  # identities that ended, but were shown in the last frame
         self._seen: dict[int, bool] = {}  # by identity that was given out: whether the last frame showed it
 
     def add_exemplar(self, exemplar: Exemplar) -> None:
@@ -252,7 +253,7 @@ class ConceptTracker:
         for one in self.unused():
             LOG.warning("the exemplar in frame %d was not used: the video ended at frame %d", one.frame, self._last)
         if self._instances is not None:
-            self._name(list(self._newborn.values()), self._time)
+            self._name_all()
         return self._given_out(0)
 
     def _detect(self, features: Features, phrase: str, due: tuple[np.ndarray, np.ndarray] | None) -> ConceptFrame:
@@ -284,7 +285,7 @@ class ConceptTracker:
         """All masklets end: their memory shows another scene. Returns their identities, where none come back."""
         ended = [i for logic in self._logics for i in logic.masklets]
         if self._instances is not None:
-            self._name(list(self._newborn.values()), self._time)
+            self._name_all()
             ended = self._unknown(self._instances, ended)
         self._propagator.reset()
         for logic in self._logics:
@@ -345,7 +346,7 @@ class ConceptTracker:
             return [identity for plan in plans for identity in (*plan.removed, *plan.ended)]
         gone = [own for plan in plans for own in self._taken_back(memory, plan)]
         for label, plan in enumerate(plans):
-            self._newborn |= {i: Newborn(i, label, frame.time, self._count) for i in plan.new}
+            self._newborn |= {i: Newborn(i, label, frame.time, frame.time, self._count) for i in plan.new}
             for identity in plan.ended:
                 self._newborn.pop(identity, None)
             gone += self._unknown(memory, plan.ended)
@@ -356,11 +357,12 @@ class ConceptTracker:
             if one.identity not in self._removed
         ]
         memory.present(frame.time, [self._own(one.identity) for _, one, _ in rows])
+        for _, one, _ in rows:
+            if one.identity in self._newborn:
+                self._newborn[one.identity].present = frame.time
         self._add_views(memory, frame, features, [(label, one) for label, one, clean in rows if clean])
         due = [i for i, one in self._newborn.items() if one.frame <= self._count - self.look_ahead]
-        if due:  # their first frame is given out now
-            enough = [i for i, one in self._newborn.items() if len(one.views) >= memory.options.newborn_views]
-            self._name([one for i, one in self._newborn.items() if i in {*due, *enough}], frame.time)
+        self._name([self._newborn[i] for i in due], frame.time)  # their first frame is given out now
         living = [self._own(identity) for logic in self._logics for identity in logic.masklets]
         gone += memory.forget(frame.time, living)
         self._forget()
@@ -390,14 +392,13 @@ class ConceptTracker:
         self, memory: InstanceMemory, frame: Frame, features: Features, rows: Sequence[tuple[int, Shown]]
     ) -> None:
         """Embeds masklets that can be seen well: newborn ones, and others every few frames."""
-        due, young = [], self.options.hot_start
+        due = []
         for label, one in rows:
-            returned = one.identity in self._before and self._count - one.masklet.first < young
             last = self._viewed.get(self._own(one.identity), -memory.options.view_frames)
             late = self._count - last >= memory.options.view_frames
             newborn = self._newborn.get(one.identity)
             few = newborn is not None and len(newborn.views) < memory.options.newborn_views
-            if few or (late and not returned):  # which may still be taken back
+            if few or late:
                 due.append((label, one))
         if not due:
             return
@@ -413,7 +414,9 @@ class ConceptTracker:
             elif identity in memory.ids:
                 known.append(place)
             else:  # it was not seen well before it was given out
-                memory.add(frame.time, Newborn(identity, label, frame.time, self._count, [embeddings[place]]))
+                memory.add(
+                    frame.time, Newborn(identity, label, frame.time, frame.time, self._count, [embeddings[place]])
+                )
             self._viewed[identity] = self._count
         memory.add_views(frame.time, [self._own(due[place][1].identity) for place in known], embeddings[known])
 
@@ -424,8 +427,9 @@ class ConceptTracker:
         for one in newborn:
             del self._newborn[one.masklet]
         newborn = [one for one in newborn if one.views]
+        waiting = [one for one in self._newborn.values() if len(one.views) >= memory.options.newborn_views]
         before = dict(zip(memory.ids.tolist(), memory.present_at().tolist(), strict=True))
-        chosen = memory.decide(time, newborn)
+        chosen = memory.decide(time, newborn, waiting)
         for one, identity in zip(newborn, chosen, strict=True):
             if identity is None:
                 continue
@@ -434,6 +438,11 @@ class ConceptTracker:
                     del logic.masklets[old]
                     self._propagator.forget(old)
             self._identity[one.masklet], self._before[one.masklet] = identity, before[identity]
+
+    def _name_all(self) -> None:
+        """Decides the identities of all newborn masklets, in the order of their births."""
+        for count in sorted({one.frame for one in self._newborn.values()}):
+            self._name([one for one in self._newborn.values() if one.frame == count], self._time)
 
     def _forget(self) -> None:
         """Forgets what is not needed any more: of masklets that neither live nor wait, and identities that ended."""
@@ -452,7 +461,7 @@ class ConceptTracker:
         while len(self._waiting) > keep:
             one = self._waiting.popleft()
             groups = [visible(group, one.number, self._removed, self.options) for group in one.shown]
-            found = detections_of(self.phrases, groups, one.presence, one.size, self._identity)
+            found = detections_of(self.phrases, groups, one.presence, one.size, self._identity, self._seen)
             results.append(FrameResult(one.frame, found, self._events(one, found), extras=one.extras))
         return results
 
@@ -467,10 +476,11 @@ class ConceptTracker:
         left = sorted(identity for identity, seen in self._seen.items() if seen and identity not in here)
         self._seen |= dict.fromkeys(left, False) | dict.fromkeys(here, True)
         events += [TrackEvent("lost", identity, *at) for identity in left]
-        for identity in one.ended:
-            if identity in self._seen and not self._seen[identity]:
+        self._ending |= set(one.ended)
+        for identity in sorted(self._ending - here):  # the last frame of one that was unmatched for long still shows it
+            if self._seen.pop(identity, None) is not None:
                 events.append(TrackEvent("ended", identity, *at))
-                del self._seen[identity]
+        self._ending &= here
         return events
 
 

@@ -14,6 +14,7 @@ from masa_track.encoders.preprocessing import check_frame
 from masa_track.errors import InputError
 from masa_track.masklets import appearance, motion
 from masa_track.masklets.cleanup import exclusive, guided_filter, owned_masks, without_small_pieces
+from masa_track.masklets.limits import free_memory
 from masa_track.masklets.prompts import check_prompt, masks_of_prompt
 from masa_track.masks import as_mask, compact_masks
 
@@ -228,6 +229,14 @@ class FlowPropagator:
         """Bytes of the memory of all objects and of the last picture: at 480p about 4 million an object."""
         picture = 0 if self._image is None else self._image.nbytes
         return picture + sum(memory.nbytes() for memory in self._memories.values())
+
+    def most_bytes_per_object(self) -> int:
+        """The most bytes that one object takes: while a frame is committed, its old memory and its new one."""
+        return 2 * max((memory.nbytes() for memory in self._memories.values()), default=0)
+
+    def free_bytes(self) -> int | None:
+        """Free memory of the computer; None where the system does not say it."""
+        return free_memory()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The memory as arrays of numbers, which need no unpickling. A proposed frame is not part of it."""

@@ -187,6 +187,17 @@ def first_prompts(prompts: Prompts) -> dict[int, int]:
     return first
 
 
+def most_at_once(prompts: Prompts) -> int:
+    """The most objects that are prompted and not removed at one time."""
+    alive: set[int] = set()
+    most = 0
+    for frame in sorted(prompts):
+        for identity, prompt in prompts[frame].items():
+            (alive.discard if prompt is None else alive.add)(identity)
+        most = max(most, len(alive))
+    return most
+
+
 def _entries_at(prompts: Prompts, frame: int) -> list[dict[str, Any]]:
     return prompts_to_json({frame: prompts[frame]}) if frame in prompts else []
 

@@ -13,7 +13,8 @@ import supervision as sv
 
 from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, MaskPropagator, Prompt, TrackEvent
 from masa_track.errors import InputError
-from masa_track.masklets.prompt_file import Prompts, first_prompts
+from masa_track.masklets.limits import ObjectLimit
+from masa_track.masklets.prompt_file import Prompts, first_prompts, most_at_once
 from masa_track.masklets.prompts import check_prompt
 from masa_track.masks import as_mask, compact_masks, decode_mask, encode_mask, mask_box
 
@@ -36,6 +37,7 @@ class PromptedTracker:
         on_candidates: is given identity, frame number and all candidate masks of each prompt; None: they are not made.
         one_by_one: the points of a prompt without box are given one after the other, as somebody clicks who sees the
             mask after each.
+        free_bytes: free memory, see :class:`~masa_track.masklets.limits.ObjectLimit`.
 
     Attributes:
         earlier: masks of frames before an object's first prompt, of a pass backwards; None: there was none.
@@ -50,7 +52,10 @@ class PromptedTracker:
         prompts: Prompts,
         on_candidates: Callable[[int, int, MaskletFrame], None] | None = None,
         one_by_one: bool = False,
+        free_bytes: int | None = None,
     ) -> None:
+        self._limit = ObjectLimit(propagator, "prompts", "segment the others in a further run", free_bytes)
+        self._most_at_once = most_at_once(prompts)
         self.propagator, self.prompts = propagator, prompts
         self.earlier: EarlierMasks | None = None
         self._on_candidates, self._one_by_one = on_candidates, one_by_one
@@ -70,9 +75,11 @@ class PromptedTracker:
             features: of the propagator's model, for the same frame.
 
         Raises:
-            InputError: the frame has no picture, or a prompt does not fit it; nothing has changed then.
+            InputError: the frame has no picture, a prompt does not fit it, or the memory does not hold all objects
+                that are prompted, in later frames too; nothing has changed then.
         """
         size = frame.picture.shape[1], frame.picture.shape[0]
+        self._limit.check(self._most_at_once, size)
         due = self.prompts.get(frame.number, {})
         checked = {i: check_prompt(prompt, size) for i, prompt in due.items() if prompt is not None}
         proposal = self.propagator.propose(replace(frame, number=self._count + 1), features)

@@ -26,6 +26,7 @@ from masa_track.masklets.entries import (
     with_logits,
     with_mask,
 )
+from masa_track.masklets.limits import free_memory
 from masa_track.masklets.memory import Entry, ObjectMemory, find_policy
 from masa_track.masklets.prompts import check_prompt
 from masa_track.masklets.sam2 import CLAMP, Decoded, Maps, Sam2Network
@@ -540,6 +541,11 @@ class MaskletSession:
             + (policy.pointer_frames + 1) * pointer
             + mask
         )
+
+    def free_bytes(self) -> int | None:
+        """Free memory of the GPU, or of the computer; None where the system does not say it."""
+        device = self.network.device
+        return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_memory()
 
     def reset(self) -> None:
         """Forgets everything, for another video."""

@@ -10,17 +10,15 @@ import numpy as np
 import supervision as sv
 
 from masa_track.association import TrackGallery
+from masa_track.association.evidence.mask_overlap import MOST, mask_log_odds
 from masa_track.boxes import box_iou
 from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, MaskPropagator, Prompt
 from masa_track.errors import InputError
+from masa_track.masklets.limits import ObjectLimit
 from masa_track.masks import compact_masks, mask_box
 from masa_track.tracker import MasaTracker
 
 OBSERVED_BY = "observed_by"  # in ``data``: "detector" or "masklet"
-# Log-odds that a detection and a masklet are one object: _BASE + _SLOPE x IoU of their boxes. Fitted by
-# `python tools/fit_masklets.py TUD-Campus PETS09-S2L1 --frames 40` (-3.06, 8.21).
-_BASE, _SLOPE = -3.1, 8.2
-_MOST = 4.0  # nats of a hint
 _NEAR = 0.1  # IoU below which a pair gets no hint, unless another masklet claims the detection
 _CLAIMS = 0.5  # IoU from which it does
 
@@ -36,6 +34,8 @@ class MaskletOptions:
         most_growth: a masklet whose area is more times that of the last frame with a detection is lost: it has
             swallowed a neighbour or the background.
         most_overlap: of two masks whose IoU is above, the one of the lower confidence is lost.
+        use_mask_overlap: where a detection has a mask of its own, the IoU of the masks is evidence, not that of the
+            boxes. Off: it made no identity better where it was measured (tools/bench_mask_evidence.py).
         reprompt_iou: a masklet whose box has a lower IoU with the box of its track's detection is prompted anew.
     """
 
@@ -44,6 +44,7 @@ class MaskletOptions:
     most_growth: float = 4.0
     most_overlap: float = 0.7
     reprompt_iou: float = 0.3
+    use_mask_overlap: bool = False
 
     def __post_init__(self) -> None:
         if not (np.isfinite(self.alone_seconds) and self.alone_seconds >= 0):
@@ -83,11 +84,20 @@ class MaskletTracker:
         tracker: gives the identities, by motion, appearance and these hints.
         propagator: carries the masks.
         options: when a masklet counts.
+        free_bytes: free memory, see :class:`~masa_track.masklets.limits.ObjectLimit`.
     """
 
     look_ahead = 0
 
-    def __init__(self, tracker: MasaTracker, propagator: MaskPropagator, options: MaskletOptions | None = None) -> None:
+    def __init__(
+        self,
+        tracker: MasaTracker,
+        propagator: MaskPropagator,
+        options: MaskletOptions | None = None,
+        free_bytes: int | None = None,
+    ) -> None:
+        fix = "track fewer objects (a higher score that starts a track, fewer classes), or leave masklets out"
+        self._limit = ObjectLimit(propagator, "detections", fix, free_bytes)
         self.tracker, self.propagator = tracker, propagator
         self.masklet_options = options or MaskletOptions()
         self.model = tracker.model
@@ -120,14 +130,16 @@ class MaskletTracker:
             ``detector`` or ``masklet``. Rows with an identity have a mask.
 
         Raises:
-            InputError: as :meth:`MasaTracker.update`; neither tracker nor masklets have changed then.
+            InputError: as :meth:`MasaTracker.update`, or the memory does not hold the masklets of the frames before;
+                neither tracker nor masklets have changed then.
         """
+        self._limit.check(len(self._known), (frame.picture.shape[1], frame.picture.shape[0]))
         proposal = self.propagator.propose(replace(frame, number=self._count + 1))  # whatever the stride
         alive = self._alive(proposal)
-        rows, hints, alone = self._evidence(frame, proposal, alive, detections)
+        rows, evidence, alone = self._evidence(frame, proposal, alive, detections)
         may_start = np.arange(len(rows)) < len(rows) - alone
         (result,) = self.tracker.step(
-            frame, rows, features=features, hints=hints, may_start=may_start, detector_ran=detections is not None
+            frame, rows, features=features, may_start=may_start, detector_ran=detections is not None, **evidence
         )
         found = result.detections
         found.data[OBSERVED_BY] = np.where(may_start, "detector", "masklet")
@@ -206,17 +218,21 @@ class MaskletTracker:
 
     def _evidence(
         self, frame: Frame, proposal: MaskletFrame, alive: np.ndarray, detections: sv.Detections | None
-    ) -> tuple[sv.Detections, list[tuple[int, int, float]], int]:
-        """The rows to associate, hints on them, and how many of the last rows are of masklets alone."""
+    ) -> tuple[sv.Detections, dict[str, list[Any]], int]:
+        """The rows to associate, ``hints`` and ``mask_overlaps``, and how many of the last rows are masklets alone."""
         given = sv.Detections.empty() if detections is None else detections
         boxes, confidence = mask_boxes(proposal), proposal.confidence
         overlap = box_iou(np.asarray(given.xyxy, np.float32).reshape(-1, 4), boxes)  # (N, K)
         overlap[:, ~alive] = 0
-        hints = []
+        by_mask = self._mask_overlap(given, proposal, overlap)
+        evidence: dict[str, list[Any]] = {"hints": [], "mask_overlaps": []}
         claimed = overlap.max(axis=1, initial=0) >= _CLAIMS
         for row, place in zip(*np.nonzero(alive[None] & ((overlap >= _NEAR) | claimed[:, None])), strict=True):
-            nats = hint_nats(float(overlap[row, place]), float(confidence[place]))
-            hints.append((int(row), int(proposal.ids[place]), nats))
+            pair, sure = (int(row), int(proposal.ids[place])), float(confidence[place])
+            if np.isnan(by_mask[row, place]):
+                evidence["hints"].append((*pair, mask_log_odds(float(overlap[row, place]), sure)))
+            else:
+                evidence["mask_overlaps"].append((*pair, float(by_mask[row, place]), sure))
         alone = []
         for place in np.flatnonzero(alive & (overlap.max(axis=0, initial=0) < self.masklet_options.reprompt_iou)):
             known = self._known[int(proposal.ids[place])]
@@ -229,8 +245,26 @@ class MaskletTracker:
             confidence[alone],
             np.array([self._known[int(i)].label for i in proposal.ids[alone]], np.int64),
         )
-        hints += [(len(given) + k, int(proposal.ids[place]), _MOST) for k, place in enumerate(alone)]
-        return rows, hints, len(alone)
+        evidence["hints"] += [(len(given) + k, int(proposal.ids[place]), MOST) for k, place in enumerate(alone)]
+        return rows, evidence, len(alone)
+
+    def _mask_overlap(self, given: sv.Detections, proposal: MaskletFrame, overlap: np.ndarray) -> np.ndarray:
+        """(N, K) IoU of the detections' own masks and the masklets'; NaN in rows without a mask.
+
+        ``overlap`` (N, K) are the IoUs of the boxes: where they are 0, so is that of the masks.
+        """
+        found = np.full(overlap.shape, np.nan)
+        if given.mask is None or not self.masklet_options.use_mask_overlap:
+            return found
+        carried = {place: np.asarray(proposal.masks[place], bool) for place in np.flatnonzero(overlap.any(axis=0))}
+        for row in range(len(given)):
+            own = np.asarray(given.mask[row], bool)
+            if own.any():
+                found[row] = 0
+                for place in np.flatnonzero(overlap[row]):
+                    union = np.count_nonzero(own | carried[place])
+                    found[row, place] = np.count_nonzero(own & carried[place]) / union
+        return found
 
     def _prompt(self, result: FrameResult, proposal: MaskletFrame, alive: np.ndarray, detected: np.ndarray) -> None:
         """Starts, ends and corrects masklets, writes their memory, and puts the masks into the result."""
@@ -278,17 +312,6 @@ class MaskletTracker:
                 changed[identity] = np.zeros(shape, bool)
         self.propagator.commit(changed)
         found.mask = compact_masks(masks) if len(masks) else None
-
-
-def hint_nats(overlap: float, confidence: float) -> float:
-    """Log-odds that a detection is a masklet's object: ``log(1 - c + c exp(a + b IoU))``, from -4 to 4 nats.
-
-    Args:
-        overlap: IoU of the detection's box and that of the masklet's mask.
-        confidence: c, the probability that the masklet is right, 0..1.
-    """
-    right = min(max(confidence, 0.0), 0.99)
-    return float(np.clip(np.log(1 - right + right * np.exp(_BASE + _SLOPE * overlap)), -_MOST, _MOST))
 
 
 def mask_boxes(proposal: MaskletFrame) -> np.ndarray:

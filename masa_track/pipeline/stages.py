@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from masa_track.contracts import Detector, Features, Frame, FrameResult, IdentitySource, ResultStage
     from masa_track.pipeline.job import Job
-    from masa_track.segmenters.sam import SamSegmenter
+    from masa_track.segmenters.base import Segmenter
 
 
 @dataclass
@@ -262,7 +262,7 @@ class MaskStage:
 
     look_ahead = 0
 
-    def __init__(self, segmenter: SamSegmenter) -> None:
+    def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
 
     def step(self, result: FrameResult) -> list[FrameResult]:

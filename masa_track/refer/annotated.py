@@ -111,6 +111,14 @@ class AnnotatedClips(FlippedClips):
             frames,
         )
 
+    def truth(self, sample: Sample) -> np.ndarray:
+        """(H, W) bool mask of a sample's object at the video's size, in the frame in the middle of the window."""
+        number = sample.numbers[self.window // 2]
+        masks = self._masks(sample.video, number, self._images(sample)[0].shape[:2])
+        if sample.instance not in masks:
+            raise InputError(f"object {sample.instance} of {sample.video} has no mask in frame {number}")
+        return masks[sample.instance]
+
     @abstractmethod
     def _find_samples(self) -> Iterable[Sample]:
         """All sentences and their windows."""

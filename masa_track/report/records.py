@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -22,6 +22,7 @@ SEEK_TOLERANCE = (
 SEEN_IDS = 2**23  # ids remembered one by one, a bit each: 1 MB at most
 THUMBNAIL = (168, 112)  # the box a crop is fitted into, width x height in pixels
 BETTER = 1.2  # a crop replaces the one before only when its score is this much higher
+BACKGROUND = 232  # grey around an object that is cut out by its mask
 CUT_BY_BORDER = 0.25  # what a crop's score is worth when the frame's border cuts it
 
 
@@ -45,6 +46,7 @@ class TrackRecord:
         thumbnail: its best crop as JPEG, or None.
         thumbnail_score: that crop's area in pixels times the confidence, less where the border cuts it.
         votes: of the majority vote.
+        parent: identity of the thing or part that it is a part of; -1: it is a thing.
     """
 
     track_id: int
@@ -61,6 +63,7 @@ class TrackRecord:
     thumbnail: bytes | None = None
     thumbnail_score: float = 0.0
     votes: int = 0
+    parent: int = -1
 
     def extend(self, index: int, frame_number: int, time: float | None, name: str, confidence: float) -> None:
         """Adds a box in the processed frame ``index``."""
@@ -149,7 +152,18 @@ class TrackRecords:
     def longest(self) -> list[TrackRecord]:
         """The records for the page, at most ``MAX_TRACKS``, by their first appearance."""
         kept = sorted(self.records.values(), key=lambda record: -record.boxes)[:MAX_TRACKS]
-        return sorted(kept, key=lambda record: (record.first_frame, record.track_id))
+        first = {record.track_id: (record.first_frame, record.track_id) for record in kept}
+
+        def place(record: TrackRecord) -> list[tuple[int, int]]:
+            """Where it stands: behind what it is a part of, as far as that is kept."""
+            path, parent, seen = [first[record.track_id]], record.parent, {record.track_id}
+            while parent in first and parent not in seen:
+                seen.add(parent)
+                path.append(first[parent])
+                parent = self.records[parent].parent
+            return path[::-1]
+
+        return sorted(kept, key=place)
 
     def lengths(self) -> tuple[float, float]:
         """The median and the mean number of boxes of all identities; 0 without any."""
@@ -268,7 +282,13 @@ class SeekTimes:
         return self._points if self._last is None else [*self._points, self._last]
 
 
-def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, float, float, float], score: float) -> bool:
+def consider_crop(
+    record: TrackRecord,
+    image: np.ndarray,
+    box: tuple[float, float, float, float],
+    score: float,
+    mask: Callable[[], np.ndarray] | None = None,
+) -> bool:
     """Makes the box's crop the record's thumbnail when it is clearly better: larger and surer, not cut by the border.
 
     Args:
@@ -276,6 +296,7 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
         image: the frame, (H, W, 3) uint8 BGR, without drawings.
         box: xyxy in its 0-based pixels, finite.
         score: the box's confidence.
+        mask: gives the object's (H, W) bool mask, which the crop is cut out by; None, or an empty one: the whole crop.
 
     Returns:
         Whether it became the thumbnail.
@@ -291,10 +312,16 @@ def consider_crop(record: TrackRecord, image: np.ndarray, box: tuple[float, floa
         return False
     margin = 0.08 * max(x2 - x1, y2 - y1)
     left, top = max(0, int(x1 - margin)), max(0, int(y1 - margin))
-    crop = image[top : min(height, int(y2 + margin) + 1), left : min(width, int(x2 + margin) + 1)]
+    window = np.s_[top : min(height, int(y2 + margin) + 1), left : min(width, int(x2 + margin) + 1)]
+    crop = image[window]
     scale = min(THUMBNAIL[0] / crop.shape[1], THUMBNAIL[1] / crop.shape[0], 4.0)
     size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
     small = cv2.resize(crop, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    shape = None if mask is None else mask()[window]
+    if shape is not None and shape.any():
+        how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        inside = cv2.resize(shape.astype(np.float32), size, interpolation=how)
+        small = np.rint(BACKGROUND + inside[..., None] * (small.astype(np.float32) - BACKGROUND)).astype(np.uint8)
     done, jpeg = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 80])
     if done:
         record.thumbnail, record.thumbnail_score = jpeg.tobytes(), value

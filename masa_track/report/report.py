@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import supervision as sv
 
 from masa_track.files import write_text
-from masa_track.formats.rows import ClassNames, confidences, row_names, tracked_rows
+from masa_track.formats.rows import ClassNames, confidences, part_fields, row_names, tracked_rows
 from masa_track.report.page import Run, render_page
 from masa_track.report.records import LiveCurve, SeekTimes, TrackRecords, consider_crop
 
@@ -72,11 +74,16 @@ class ReportBuilder:
         index = self._run.frames
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
+        parents = [int(one.get("parent_id", -1)) for one in part_fields(rows)]
         ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
-        for track_id, name, box, score in zip(ids, names, rows.xyxy.tolist(), confidences(rows).tolist(), strict=True):
+        scores, masks = confidences(rows).tolist(), rows.mask
+        columns = zip(ids, names, rows.xyxy.tolist(), scores, parents, strict=True)
+        for row, (track_id, name, box, score, parent) in enumerate(columns):
             record = self._tracks.get(track_id, name, frame_number, timestamp)
+            record.parent = parent
             record.extend(index, frame_number, timestamp, name, score)
-            new = image is not None and consider_crop(record, image, tuple(box), score)
+            mask = None if masks is None else partial(_mask_of, masks, row)
+            new = image is not None and consider_crop(record, image, tuple(box), score, mask)
             if new and self.on_thumbnail is not None:
                 self.on_thumbnail(track_id, record.thumbnail_score, record.thumbnail or b"")
         self._tracks.prune(index)
@@ -129,3 +136,8 @@ class ReportBuilder:
         run.identities = self.identities
         run.median_length, run.mean_length = self._tracks.lengths()
         write_text(path, render_page(run, self._tracks.longest(), self._curve.bins, self._curve.phrases))
+
+
+def _mask_of(masks: Any, row: int) -> np.ndarray:
+    """The (H, W) bool mask of a row, of a CompactMask or (N, H, W)."""
+    return np.asarray(masks[row], bool)

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from mmengine.runner import Runner
 
 from masa_track.errors import InputError, unknown_name
 from masa_track.files import prepare_folder
 from masa_track.training import hooks, order  # registers what configurations name
+from masa_track.training.model import TrainingModel
 from masa_track.training.runner import TrainingRunner
 from masa_track.training.validation import set_validation
 
@@ -48,14 +49,12 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     config.merge_from_dict(dict(options or {}))
     if for_mmdet(config):
         return config  # whose keys are other ones
-    kind = "TrainingModel" if config.model.get("type") is None else str(config.model.type)
-    if kind == "ReferTraining":
+    model: type = TrainingModel
+    if config.model.get("type") == "ReferTraining":
         from masa_track.training import refer
 
         refer.register_clips()
-    model = MODELS.get(kind)
-    if model is None:
-        raise unknown_name("type of model", kind, ("TrainingModel", "ReferTraining"))
+        model = refer.ReferTraining
     known = list(inspect.signature(model).parameters)
     for name in config.model:
         if name not in ("type", *known):

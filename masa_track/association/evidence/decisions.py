@@ -11,7 +11,7 @@ from masa_track.association.evidence.options import FusedOptions
 from masa_track.association.evidence.pairs import IMPOSSIBLE, Pairs, Seen, motion_term
 from masa_track.contracts import NEW_IDENTITY, NO_RUNNER_UP
 
-_TERMS = ("motion", "appearance", "absence", "hint")
+_TERMS = ("motion", "appearance", "absence", "hint", "mask")
 
 
 class Match(NamedTuple):
@@ -66,10 +66,12 @@ def outcome_of(
     motion = np.zeros(len(rows))
     if not match.cut:
         motion = motion_term(pairs.place[rows, columns], match.missing[pairs.columns[columns]], options)
-    hints = np.zeros(len(rows))
-    for position, identity, odds in seen.hints:
-        hints += np.where((rows == position) & (track_ids[pairs.columns[columns]] == identity), odds, 0)
-    terms = {"motion": motion, "appearance": appearance, "hint": hints}
+    own_ids = track_ids[pairs.columns[columns]]
+    terms = {"motion": motion, "appearance": appearance}
+    for name, given in (("hint", seen.hints), ("mask", seen.by_mask)):
+        terms[name] = np.zeros(len(rows))
+        for position, identity, odds in given:
+            terms[name] += np.where((rows == position) & (own_ids == identity), odds, 0)
     terms["absence"] = used[rows, columns] - sum(terms.values())
     for name, values in terms.items():
         outcome.terms[name][rows] = values

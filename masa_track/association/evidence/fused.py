@@ -19,6 +19,7 @@ from masa_track.association.evidence.appearance import (
 from masa_track.association.evidence.cuts import SAME_SCENE, log_odds_of_one_view, rearranged
 from masa_track.association.evidence.decisions import Match, outcome_of
 from masa_track.association.evidence.detection_probability import SAME_TIME
+from masa_track.association.evidence.mask_overlap import mask_log_odds
 from masa_track.association.evidence.memory import UNUSED, FusedMemory
 from masa_track.association.evidence.motion import entering
 from masa_track.association.evidence.options import FusedOptions
@@ -127,7 +128,8 @@ class FusedAssociator(Engine):
         if self.options.use_appearance and len(wanted):
             order = self._order(observation)
             boxes, scores = observation.boxes[order], observation.scores[order]
-            wanted[order] = (scores > self._high) | (coverage(boxes) < self.options.clean_overlap)
+            groups = None if observation.groups is None else observation.groups[order]
+            wanted[order] = (scores > self._high) | (coverage(boxes, groups) < self.options.clean_overlap)
         return wanted
 
     def view(self) -> TrackView:
@@ -252,7 +254,8 @@ class FusedAssociator(Engine):
             given = seen.embeddings[order]
             embedded = ~np.isnan(given[:, :1]).any(axis=1)
             embeddings = unit(given if embedded.all() else np.where(embedded[:, None], given, np.float32(0)))
-        position = {row: place for place, row in enumerate(order.tolist())} if seen.hints or seen.forbidden else {}
+        named = seen.hints or seen.mask_overlaps or seen.forbidden
+        position = {row: place for place, row in enumerate(order.tolist())} if named else {}
         pins, fixed = None, None
         if seen.pins is not None:
             pins, fixed = seen.pins[order], np.zeros(len(memory), bool)
@@ -267,11 +270,16 @@ class FusedAssociator(Engine):
             embedded,
             self._evidence.class_groups(seen.labels[order]),
             np.zeros(count, np.int64) if seen.groups is None else seen.groups[order],
-            coverage(boxes),
+            coverage(boxes, None if seen.groups is None else seen.groups[order]),
             np.ones(count, bool) if seen.may_start is None else seen.may_start[order],
             pins,
             fixed,
             tuple((position[row], identity, odds) for row, identity, odds in seen.hints if row in position),
+            tuple(
+                (position[row], identity, mask_log_odds(overlap, confidence))
+                for row, identity, overlap, confidence in seen.mask_overlaps
+                if row in position
+            ),
             tuple((position[row], identity) for row, identity in seen.forbidden if row in position),
             entering(boxes, state.extent),
             seen.scene_change is not None and seen.scene_change < SAME_SCENE,

@@ -52,6 +52,7 @@ class Seen(NamedTuple):
         pins: (N,) of the observation; None where nothing is pinned.
         fixed: (M,) bool, tracks that are pinned to a row; None where nothing is pinned.
         hints, forbidden: of the observation, with positions among the N instead of rows.
+        by_mask: (position, identity, nats) of the observation's overlaps of masks.
         entering: (N,) of :func:`~masa_track.association.evidence.motion.entering`.
         same_scene: the background is that of the frame before, so this is no cut to another scene.
         now: seconds.
@@ -73,6 +74,7 @@ class Seen(NamedTuple):
     pins: np.ndarray | None
     fixed: np.ndarray | None
     hints: tuple[tuple[int, int, float], ...]
+    by_mask: tuple[tuple[int, int, float], ...]
     forbidden: tuple[tuple[int, int], ...]
     entering: np.ndarray
     same_scene: bool
@@ -171,8 +173,9 @@ class Evidence:
                 count = asking.sum()
                 wanted = (odds[asking] > options.match_odds).any(axis=0)
                 asking |= (got >= 0) & wanted[got]
-        hinted = {identity for _, identity, _ in seen.hints}
-        asking |= np.isin(strong, [position for position, _, _ in seen.hints])
+        hints = seen.hints + seen.by_mask
+        hinted = {identity for _, identity, _ in hints}
+        asking |= np.isin(strong, [position for position, _, _ in hints])
         if not asking.any():
             return pairs
         asked = self.pairs(state, _rows_of(seen, strong[asking]), missing, older)
@@ -343,14 +346,14 @@ class Evidence:
         odds: np.ndarray,
         appearance_only: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The three log-odds (N, T) with hints added, and very small where a pair must not be."""
+        """The three log-odds (N, T) with hints and masks added, and very small where a pair must not be."""
         impossible = seen.groups[:, None] != memory.groups[columns]
         if seen.classes is not None:
             of_tracks = self.class_groups(memory.classes[columns])
             impossible = impossible | (seen.classes[:, None] != of_tracks)
-        if seen.hints:
+        if seen.hints or seen.by_mask:
             odds, appearance_only = odds.copy(), appearance_only.copy()
-            for position, identity, more in seen.hints:
+            for position, identity, more in seen.hints + seen.by_mask:
                 own = memory.ids[columns] == identity
                 odds[position, own] += more
                 appearance_only[position, own] += more
@@ -412,5 +415,6 @@ def _rows_of(seen: Seen, rows: np.ndarray) -> Seen:
         covered=seen.covered[rows],
         pins=None if seen.pins is None else seen.pins[rows],
         hints=(),
+        by_mask=(),
         forbidden=(),
     )
