@@ -130,8 +130,8 @@ def add_parser(commands: Any) -> None:
         help="a detector: 'nanodet' (the default; COCO's classes), 'own' (the detection head of --model: any object, "
         "without a name), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
         "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'sam3' (what --text names "
-        "or --exemplar shows, with masks; it needs a GPU and weights that Meta gives on request; sam3:FOLDER for weights "
-        "in a folder)",
+        "or --exemplar shows, with masks; it needs a GPU and weights that Meta gives on request; sam3:FOLDER for "
+        "weights in a folder)",
     )
     boxes.add_argument(
         "--classes",
@@ -158,9 +158,9 @@ def add_parser(commands: Any) -> None:
         "--text",
         metavar="PHRASES",
         help='find what these phrases name, e.g. "a yellow minion. a dog", with --detector transformers:MODEL '
-        "(Grounding DINO, OWL), --detector sam3 or --model gdino-swinb; the phrases become classes 0, 1, ... A list of names in "
-        "place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a .json of "
-        "TAO, LVIS or COCO. Parts stand in brackets, synonyms behind =, a score threshold behind a colon: "
+        "(Grounding DINO, OWL), --detector sam3 or --model gdino-swinb; the phrases become classes 0, 1, ... A list of "
+        "names in place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a "
+        ".json of TAO, LVIS or COCO. Parts stand in brackets, synonyms behind =, a score threshold behind a colon: "
         '"person:0.4[head, left hand]. car=automobile"; or a .yaml file of things, parts and stuff. With parts, '
         "--detections may be given, too: its classes must be called as the phrases, e.g. person head",
     )
@@ -191,15 +191,15 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--identities",
         choices=IDENTITIES,
-        help="with --detector sam3: whose identities: masa (MASA associates what SAM 3 detects in each frame), sam3 (SAM 3 "
-        "carries masks from frame to frame; what returns is new), or both (the same, but what returns is recognised by "
-        "its appearance) (default: both)",
+        help="with --detector sam3: whose identities: masa (MASA associates what SAM 3 detects in each frame), sam3 "
+        "(SAM 3 carries masks from frame to frame; what returns is new), or both (the same, but what returns is "
+        "recognised by its appearance) (default: both)",
     )
     boxes.add_argument(
         "--semantic",
         action="store_true",
-        help="with --detector sam3 and --identities sam3 or both: also write where each phrase is, whatever the instance, as grey pictures "
-        "DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the probability of each pixel",
+        help="with --detector sam3 and --identities sam3 or both: also write where each phrase is, whatever the "
+        "instance, as grey pictures DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the probability of a pixel",
     )
     add(
         "--model",
