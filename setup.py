@@ -18,6 +18,7 @@ CORE = [
     "onnxruntime>=1.20",  # networks; 1.23 is the last for Python 3.10
     "pillow>=9.4",  # pictures with a palette
     "supervision>=0.27",  # Detections, annotators, CSV sink
+    "pyyaml>=5.3",  # the data.yaml of YOLO's labels; supervision needs it, too
     "opencv-python>=4.8",  # images, cameras, background subtraction
     "av>=12.3",  # video in and out
     "pillow>=9.2",  # heads of images, pages and animations

@@ -74,14 +74,16 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, overlap: float, most: int) -
     return np.array(kept, np.int64)
 
 
-def coverage(boxes: np.ndarray) -> np.ndarray:
-    """(N,) the largest part of each of (N, 4) xyxy boxes that one other covers, 0..1."""
+def coverage(boxes: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """(N,) the largest part of each of (N, 4) xyxy boxes that one other, of the same of (N,) groups, covers, 0..1."""
     if len(boxes) < 2:
         return np.zeros(len(boxes))
     low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
     shared = np.maximum(high - low, 0).prod(axis=2)
     np.fill_diagonal(shared, 0)
+    if groups is not None:  # those of different groups are not in one picture
+        shared[groups[:, None] != groups] = 0
     areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-6)
     return np.asarray(np.minimum(shared.max(axis=1) / areas, 1))
 

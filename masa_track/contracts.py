@@ -122,6 +122,9 @@ class Decision:
     margin: float
 
 
+MOST_TENTATIVE = 300  # frames; a tentative track is detected in each frame, and mostly confirmed after two to five
+
+
 @dataclass(frozen=True)
 class TrackEvent:
     """What happened to a track.
@@ -134,7 +137,7 @@ class TrackEvent:
         time: seconds.
         other: the other identity of a merge or a split; else -1.
         earlier: of a ``born`` track, (frame number, row) of the detections that it took before, while it was tentative,
-            oldest first.
+            oldest first; of the last :data:`MOST_TENTATIVE` frames.
     """
 
     kind: Literal["born", "lost", "found", "ended", "cut", "merged", "split"]
@@ -387,6 +390,9 @@ class Detector(Protocol):
 
 class IdentitySource(Protocol):
     """Gives the frames of a source identities: :class:`masa_track.MasaTracker`, or a model that segments by a phrase.
+
+    One with ``state_dict`` and ``load_state_dict`` can go on with a run that was stopped. Where results come late, the
+    frames after the last result are given to :meth:`step` again then, for their pictures; they are not tracked again.
 
     Attributes:
         look_ahead: frames by which results come late; 0: each comes with its frame.
@@ -668,6 +674,14 @@ class ConceptModel(Protocol):
             boxes: (n, 4) xyxy pixels, n >= 1.
             positive: (n,) bool.
         """
+        ...
+
+    def exemplars_to_arrays(self, exemplars: Any) -> dict[str, np.ndarray]:
+        """What :meth:`encode_exemplars` gave, as arrays by name."""
+        ...
+
+    def exemplars_of_arrays(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        """The inverse of :meth:`exemplars_to_arrays`; raises LookupError, TypeError or ValueError where it fails."""
         ...
 
     def detect(

@@ -18,6 +18,7 @@ from masa_track.association import AppearancePrior, TrackGallery, current_names,
 from masa_track.association.engine import Decisions, no_decisions
 from masa_track.checks import check_finite, check_labels, check_scores
 from masa_track.contracts import (
+    MOST_TENTATIVE,
     Decision,
     Embedder,
     Embeds,
@@ -44,7 +45,6 @@ LOG = logging.getLogger("masa_track")
 _WEAK_FRAMES = 10  # the first with boxes; if none of those may start a track, that is said
 _ODD_GAPS = 3  # consecutive gaps between timestamps that are hardly seconds; then that is said
 _LONG_GAP = 8.0  # seconds; milliseconds of a video of 125 or fewer frames a second are further apart
-_MOST_TENTATIVE = 300  # frames; a tentative track is detected in each frame, and mostly confirmed after two to five
 _SHORT_GAP = 0.0009  # seconds; nearer than this are only videos of more than 1,000 frames a second
 
 
@@ -164,7 +164,7 @@ class MasaTracker:
         self._decisions: Sequence[Decision] = ()
         self._events: list[TrackEvent] = []
         self._observation: Observation | None = None
-        self._numbers: deque[tuple[int, int]] = deque(maxlen=_MOST_TENTATIVE)
+        self._numbers: deque[tuple[int, int]] = deque(maxlen=MOST_TENTATIVE)
         self._units_told = False
         self._best_score, self._weak_frames = 0.0, 0
 
@@ -437,7 +437,7 @@ class MasaTracker:
         self.phrases = phrases
         self._best_score, self._weak_frames, self._units_told = best, weak, told
         self._decisions, self._events, self._observation = (), [], None
-        self._numbers = deque(((call, number) for call, number in numbers.tolist()), maxlen=_MOST_TENTATIVE)
+        self._numbers = deque(((call, number) for call, number in numbers.tolist()), maxlen=MOST_TENTATIVE)
 
     def _chosen(self, detections: sv.Detections, labels: np.ndarray) -> np.ndarray:
         """The rows, ascending, of the classes that are tracked.

@@ -5,6 +5,7 @@ A picture's first pixel holds the frame's number, so that the model knows what i
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,6 +110,12 @@ class World:
 
     def encode_exemplars(self, features: Features, boxes: np.ndarray, positive: np.ndarray) -> Any:
         return features.data, boxes.tolist(), positive.tolist()
+
+    def exemplars_to_arrays(self, exemplars: Any) -> dict[str, np.ndarray]:
+        return {"json": np.array(json.dumps(exemplars))}
+
+    def exemplars_of_arrays(self, arrays: Mapping[str, np.ndarray]) -> Any:
+        return tuple(json.loads(str(arrays["json"])))
 
     def detect(
         self,
@@ -218,10 +225,17 @@ class Follower:
         return 1000 * len(self._thing)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        raise NotImplementedError
+        masks = [first for _, first, _ in self._thing.values()]
+        numbers = [[identity, thing, last] for identity, (thing, _, last) in self._thing.items()]
+        return {
+            "numbers": np.array(numbers, np.int64).reshape(-1, 3),
+            "masks": np.array(masks, bool).reshape(-1, SIDE, SIDE),
+        }
 
     def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
-        raise NotImplementedError
+        self.reset()
+        for (identity, thing, last), mask in zip(state["numbers"].tolist(), state["masks"], strict=True):
+            self._thing[identity] = thing, mask, last
 
 
 @dataclass

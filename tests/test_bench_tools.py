@@ -7,11 +7,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from masa_track.errors import InputError
 from masa_track.evaluation import score_sequences
+from masa_track.parts.hierarchy import parse_hierarchy
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
 
@@ -409,3 +411,29 @@ def test_appearance_mends_returns_of_concepts(tool: Any) -> None:
     assert counted[False]["appearances"] == sum(len(parts) for parts in shown)
     assert counted[False]["new"] == counted[False]["returns"] > 2
     assert counted[True]["new"] + counted[True]["wrong"] < counted[False]["new"] / 2
+
+
+@pytest.mark.slow
+def test_parts_of_pasted_persons(tool: Any, tmp_path: Path) -> None:
+    """Two drawn persons who pass each other: a memory keeps identities that overlap alone loses."""
+    bench = tool("bench_parts")
+    tree = parse_hierarchy("person[head, shoe]")
+    mask = np.ones((200, 80), bool)
+    head, shoe = np.zeros_like(mask), np.zeros_like(mask)
+    head[:50, 20:60], shoe[170:, 10:50] = True, True
+    persons = [
+        bench.Person(np.full((200, 80, 3), 60 * k + 60, np.uint8), mask, [(1, head), (2, shoe)]) for k in range(2)
+    ]
+    rng = np.random.default_rng(0)
+    shots = bench.film(persons, np.zeros((bench.HEIGHT, bench.WIDTH, 3), np.uint8), 40, rng)
+    scores = {}
+    for name in ("masks, frame to frame (no memory)", "PartTracker, masks"):
+        results = bench.METHODS[name](tree, shots)
+        scores[name] = bench.scored(shots, results)
+    tracked = scores["PartTracker, masks"]
+    assert tracked.consistency > 0.95
+    assert tracked.switches < scores["masks, frame to frame (no memory)"].switches / 4
+    bench.draw(tmp_path / "tree.png", tree, shots, results)
+    tool("draw_parts").main(str(tmp_path / "parts.png"))
+    for name in ("tree.png", "parts.png"):
+        assert cv2.imread(str(tmp_path / name)) is not None

@@ -619,12 +619,17 @@ def come_and_go() -> World:
 
 
 def held_by(value: Any, seen: set[int]) -> np.ndarray:
-    """(2,) entries of containers, and bytes of arrays, that a value holds."""
+    """(2,) entries of containers, and bytes of arrays and tensors, that a value holds."""
     if id(value) in seen or isinstance(value, World | Looks | str):
         return np.zeros(2)
     seen.add(id(value))
     if isinstance(value, np.ndarray):
         return np.array([0, value.nbytes])
+    if hasattr(value, "untyped_storage"):  # a tensor; several may share what they hold
+        storage = value.untyped_storage()
+        new = storage.data_ptr() not in seen
+        seen.add(storage.data_ptr())
+        return np.array([0, storage.nbytes() * new])
     if isinstance(value, dict):
         parts: list[Any] = [*value.values()]
     elif isinstance(value, list | tuple | set | deque):

@@ -38,6 +38,8 @@ OTHERS_FILES = (
     "MOT17/train",
     "training/label_02",
     "DAVIS/Annotations/480p",
+    "vipseg_val.json",
+    "parts_truth.json",
 )  # not ours to have
 LIBRARIES = ("transformers:", "ultralytics:", "torchvision:", "mmdet:", "fasterrcnn_")
 
@@ -216,7 +218,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def only_parsed(args: argparse.Namespace) -> bool:
     """Whether a command needs what a test does not have: a download, a library, a camera, somebody's files, minutes."""
-    if args.command in ("demo", "convert", "tune", "verify", "vos"):
+    if args.command in ("demo", "convert", "find", "tune", "verify", "vos"):
         return True
     if args.command in ("models", "recover", "segment"):
         return False

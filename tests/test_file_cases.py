@@ -312,6 +312,25 @@ def test_animations(tmp_path, name):
     assert list(source.frame_times()) == pytest.approx(times, abs=1e-3)
 
 
+def test_the_default_image_of_a_png_is_no_frame(tmp_path):
+    pictures = [Image.fromarray(picture(n)[:, :, ::-1]) for n in range(1, 5)]
+    options = {"duration": [40, 200, 40], "default_image": True}
+    pictures[0].save(tmp_path / "a.png", save_all=True, append_images=pictures[1:], **options)
+    source = open_source(tmp_path / "a.png")
+    assert read(source) == ([(1, 2), (2, 3), (3, 4)], [])
+    assert [frame.time for frame in source.frames()] == pytest.approx([0, 0.04, 0.24])
+
+
+def test_pages_of_another_size_are_left_out_and_named(tmp_path):
+    pages = [Image.fromarray(picture(n)) for n in range(1, 4)]
+    small = [page.resize((40, 24)) for page in pages]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=[small[0], pages[1], small[1], pages[2]])
+    source = open_source(tmp_path / "a.tif")
+    assert read(source) == ([(1, 1), (2, 2), (3, 3)], [])
+    assert source.file_names == ["a-0001.tif", "a-0003.tif", "a-0005.tif"]
+    assert "a.tif: 2 of its 5 pages are left out: they are of another size" in source.remarks[0]
+
+
 # Formats of images
 
 
@@ -388,6 +407,8 @@ def test_printf_patterns(tmp_path):
     write_images(folder, (3,), form="other{:04d}_a")
     assert read(open_source(f"{folder}/shot%04d_a.png"))[0] == [(1, 9), (2, 10), (3, 11), (4, 100)]
     assert read(open_source(f"{folder}/shot%d_a.png"))[0] == [(1, 9), (2, 10), (3, 11), (4, 100)]
+    write_images(tmp_path / "g", (5, 6), form="100%d_{:03d}")
+    assert read(open_source(f"{tmp_path}/g/100%%d_%03d.png"))[0] == [(1, 5), (2, 6)]
     with pytest.raises(InputError, match="matches no file; check the folder and the number of digits"):
         open_source(f"{folder}/shot%06d_a.png")
 
@@ -423,6 +444,27 @@ def test_thermal_pictures(tmp_path):
 def test_pixels_without_a_range_are_read_with_one(tmp_path):
     cv2.imwrite(str(tmp_path / "1.tif"), picture(9).astype(np.float32) / 255)
     assert read(open_source(tmp_path, reading=Reading(value_range=(0, 1))))[0] == [(1, 9)]
+
+
+def test_pages_of_floating_point_need_a_range(tmp_path):
+    cv2.imwritemulti(str(tmp_path / "a.tif"), [picture(n)[:, :, 0].astype(np.float32) / 255 for n in (1, 2)])
+    with pytest.raises(InputError, match=r"has float32 pixels, .* give --range LOW,HIGH"):
+        open_source(tmp_path / "a.tif")
+    assert read(open_source(tmp_path / "a.tif", reading=Reading(value_range=(0, 1))))[0] == [(1, 1), (2, 2)]
+
+
+def test_pages_of_32_bits_with_small_values(tmp_path):
+    pages = [Image.fromarray(picture(n)[:, :, 0].astype(np.int32) * 16) for n in (1, 2)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    source = open_source(tmp_path / "a.tif")
+    assert "0 is black and 4095 is white" in source.remarks[0]
+    assert np.abs(next(iter(source.frames())).image.astype(int) - picture(1)[:, :, :1]).max() <= 1
+
+
+def test_12_bits_among_pictures_of_8(tmp_path):
+    for n in range(1, 5):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), picture(n) if n == 1 else picture(n).astype(np.uint16) * 16)
+    assert read(open_source(tmp_path))[0] == [(n, n) for n in range(1, 5)]
 
 
 def test_a_video_of_16_bits(tmp_path):

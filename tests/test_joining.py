@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 import supervision as sv
 
+from masa_track.cli.eval import early_tracks
 from masa_track.contracts import Frame, FrameResult
 from masa_track.errors import InputError
 from masa_track.evaluation.metrics import measure
+from masa_track.evaluation.pairs import parse_sequences
 from masa_track.formats.detection_file import DetectionFile
 from masa_track.formats.detections import read_detections
 from masa_track.formats.joining import Numbering, join_classes, match_names, numbers_in
@@ -107,6 +109,45 @@ def test_names_fit_by_stem(tmp_path, pattern):
     content = coco([{"file_name": pattern.format(i, i)} for i in numbers], [i - 11 for i in numbers])
     found = read_detections(written(tmp_path / "d.json", content), video(names=files(range(11, 15))))
     check(found, {i - 10: i - 11 for i in numbers})
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("b/fu\u0308r {}.jpg", "für {}.png"),  # accents in two forms
+        ("my%20clip_{}.jpg", "my clip_{}.jpg"),
+        ("IMG_{}.JPG", "img_{}.png"),
+    ],
+)
+def test_names_that_are_written_in_another_way(tmp_path, ours, theirs):
+    letters = "abcdefgh"  # no numbers that could join them
+    images = [{"file_name": ours.format(letters[i])} for i in (2, 0, 5)]
+    path = written(tmp_path / "d.json", coco(images, (2, 0, 5)))
+    check(read_detections(path, video(names=[theirs.format(one) for one in letters])), {3: 2, 1: 0, 6: 5})
+
+
+def test_the_number_is_not_in_what_roboflow_adds(tmp_path):
+    names = [f"video_mp4-{i + 1:04d}_jpg.rf.{i * 7919 % 97:04d}c0ffee{20 - i}.jpg" for i in range(8)]
+    path = written(tmp_path / "d.json", coco([{"file_name": name} for name in names], range(8)))
+    check(read_detections(path, video()), {i + 1: i for i in range(8)})
+
+
+def test_sizes_of_images_as_text(tmp_path):
+    images = [{"file_name": f"{i:06d}.jpg", "width": "96", "height": "72"} for i in range(1, 4)]
+    path = written(tmp_path / "d.json", coco(images, range(3), scale=0.5))
+    found = read_detections(path, video())
+    check(found, {i + 1: i for i in range(3)})
+    assert "boxes are scaled by 2 and 2" in found.notes[-1]
+
+
+def test_the_video_of_a_file_by_its_name_in_another_case(tmp_path):
+    content = coco(
+        [{"file_name": f"{i:03d}.jpg", "video_id": 1 + i // 3, "frame_id": i % 3} for i in range(6)], range(6)
+    )
+    for name in ("train/Video.mp4", "VIDEO"):
+        videos = [{"id": 1, "name": "other"}, {"id": 2, "name": name}]
+        path = written(tmp_path / "d.json", {**content, "videos": videos})
+        check(read_detections(path, video(names=files(range(3, 6), "{:03d}.jpg"))), {1: 3, 2: 4, 3: 5})
 
 
 def test_images_of_half_size_are_scaled(tmp_path):
@@ -318,6 +359,64 @@ def test_truth_that_lists_some_frames(tmp_path, truth, tracks):
     assert scores.teta.overall.cls_a == 1
 
 
+def run_of_a_video(count: int) -> dict[str, Any]:
+    """Tracks of a run on a video: names that our source gives its frames."""
+    images = [{"file_name": f"{i + 1:06d}.jpg", "frame_id": i} for i in range(count)]
+    return coco_vid(images, range(count), {1: "car", 2: "bus"})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "base", "key"),
+    [
+        ("img_{:04d}.jpg", 0, None),
+        ("img_{:04d}.jpg", 0, "frame_id"),
+        ("f{}.png", 1, None),
+        ("f{}.png", 1, "frame_index"),
+    ],
+)
+@pytest.mark.parametrize("pictures", [range(12), range(0, 12, 2)])
+def test_truth_of_images_and_a_run_on_their_video(tmp_path, pattern, base, key, pictures):
+    images = [{"file_name": pattern.format(i + base), **({key: i} if key else {})} for i in pictures]
+    gt = written(tmp_path / "gt.json", coco_vid(images, pictures, {1: "car", 2: "bus"}))
+    scores = measure(gt, written(tmp_path / "t.json", run_of_a_video(12)))
+    assert scores.evaluation.combined.hota == pytest.approx(1)
+    assert scores.evaluation.combined.frames == len(pictures)
+
+
+def test_truth_that_begins_late_and_a_run_on_the_video(tmp_path):
+    images = [{"file_name": f"img_{i:04d}.jpg"} for i in (4, 6, 8)]
+    gt = written(tmp_path / "gt.json", coco_vid(images, (4, 6, 8), {1: "car", 2: "bus"}))
+    tracks = written(tmp_path / "t.json", run_of_a_video(12))
+    with pytest.raises(InputError, match=r"'img_0004.jpg' of GT is frame 4 .* and frame 5 if .*--frame-base 0 or 1"):
+        measure(gt, tracks)
+    for numbering in (Numbering(base=0), Numbering(first=0)):
+        assert measure(gt, tracks, numbering=numbering).evaluation.combined.hota == pytest.approx(1)
+    assert measure(gt, tracks, numbering=Numbering(base=1)).evaluation.combined.hota < 0.9
+    assert measure(gt, written(tmp_path / "t.json", run_of_a_video(8))).evaluation.combined.hota < 0.9, (
+        "frame 9 is not there"
+    )
+
+
+def test_tracks_on_images_of_another_size(tmp_path):
+    content = run_of_a_video(6)
+    for image in content["images"]:
+        image |= {"width": 192, "height": 144}
+    gt = written(tmp_path / "gt.json", content)
+    half = json.loads(gt.read_text())
+    for image in half["images"]:
+        image |= {"width": 96, "height": 72}
+    for entry in half["annotations"]:
+        entry["bbox"] = [side / 2 for side in entry["bbox"]]
+    scores = measure(gt, written(tmp_path / "t.json", half))
+    assert scores.evaluation.combined.hota == pytest.approx(1)
+    assert "6 images of" in scores.notes[0]
+    assert "boxes are scaled, e.g. by 2 and 2" in scores.notes[0]
+    for image in half["images"]:
+        image |= {"width": 144, "height": 192}
+    with pytest.raises(InputError, match="one of them is turned"):
+        measure(gt, written(tmp_path / "t.json", half))
+
+
 def test_files_that_cannot_be_joined(tmp_path):
     gt = coco_vid([{"file_name": f"a{i:03d}.jpg", "frame_id": i - 5} for i in (5, 6, 7)], (5, 6, 7), {1: "car"})
     tracks = coco_vid([{"file_name": f"b{i:03d}.jpg", "frame_id": i} for i in range(9)], range(9), {1: "car"})
@@ -327,6 +426,7 @@ def test_files_that_cannot_be_joined(tmp_path):
 
 def test_classes_are_joined_by_name():
     assert join_classes({1: "car", 2: "bus"}, {0: " Car", 1: "dog", 2: "bus"}) == {0: 1, 1: 3, 2: 2}
+    assert join_classes({3: "Traffic light"}, {0: "traffic_light"}) == {0: 3}
     assert join_classes({1: "car"}, {1: "class 1"}) == {}, "no name is shared: ids are the same"
 
 
@@ -358,6 +458,31 @@ def truth_of(frames: dict[int, int]) -> str:
         for frame, picture in frames.items()
         for thing, (x1, y1, x2, y2) in enumerate(things(picture))
     )
+
+
+def test_text_with_a_header_is_scored(tmp_path):
+    rows = truth_of({i + 1: i for i in range(6)})
+    for header in ("frame,id,bb_left,bb_top,bb_width,bb_height,conf,x,y,z", 'Frame;"Id";X;Y;W;H'):
+        gt = written(tmp_path / "gt.txt", f"\n{header}\r\n{rows}")
+        assert measure(gt, written(tmp_path / "t.txt", f"{header}\n{rows}")).evaluation.combined.mota == 1
+    with pytest.raises(InputError, match="line 1: frame must be a number, got 'frame'"):
+        measure(gt, written(tmp_path / "t.txt", f"frame,id,x1,y1,x2,y2\n{rows}"))
+
+
+def test_tracks_before_the_truth_are_counted(tmp_path):
+    gt = written(tmp_path / "gt.txt", truth_of({i + 1: i for i in range(6, 12)}))
+    tracks = written(tmp_path / "t.txt", truth_of({i + 1: i for i in range(12)}))
+    assert measure(gt, tracks).boxes_before == {tmp_path.name: 12}
+    assert measure(gt, gt).boxes_before == {tmp_path.name: 0}
+    assert early_tracks({"a": 1200, "b": 0})[0].startswith("note: 1,200 boxes of a are before GT's first frame")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["name\nA\nB 1\n", "Name\r\nA,6\r\n\r\nB 1\r\n", "\ufeff# mine\nA empty 000000 000154\nB 1\n", '"A"\n"B 1"\n'],
+)
+def test_seqmaps(tmp_path, text):
+    assert parse_sequences(str(written(tmp_path / "seqmap.txt", text))) == ["A", "B 1"]
 
 
 def test_a_run_on_images_that_begin_at_11_is_scored_by_their_names(tmp_path):

@@ -41,7 +41,7 @@ from masa_track.runs.demo_steps import STEPS
 from masa_track.tracker import MasaTracker
 from masa_track.video.sources import Source, open_source
 
-RESULTS = set(ALL_RESULTS) - {"counts.csv"}
+RESULTS = set(ALL_RESULTS) - {"counts.csv", "panoptic.json"}
 
 
 def walk(frames: list[int], step: float = 2.0) -> np.ndarray:

@@ -56,6 +56,7 @@ TORCH = {"torch", "torchvision", "timm", "transformers", "safetensors"}
 TORCH_FILES = {
     *("encoders/embedder.py", "encoders/export.py"),
     *("detectors/coco.py", "detectors/grounded.py", "detectors/huggingface.py", "detectors/mm.py"),
+    "parts/models.py",
     *(
         f"refer/{name}.py"
         for name in (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -101,6 +103,54 @@ def test_npy(tmp_path):
         read_detections(tmp_path / "d.npy", video())
 
 
+def test_npy_with_nan(tmp_path):
+    table = np.array([[f, -1, 11, 61, 30, 40, np.nan if f == 2 else 0.5] for f in (1, 2, 3)])
+    np.save(tmp_path / "d.npy", table)
+    with pytest.raises(InputError, match="row 1: holds NaN"):
+        read_detections(tmp_path / "d.npy", video())
+    found = read_detections(tmp_path / "d.npy", video(), skip_bad_rows=True)
+    assert found.frames.tolist() == [1, 3]
+    assert "1 row skipped, the first is row 1" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "encode",
+    [
+        lambda text: text.replace("\n", "\r\n").encode("utf-8-sig"),
+        lambda text: text.replace("\n", "\r").encode(),
+        lambda text: text.encode("utf-16"),
+        lambda text: gzip.compress(text.encode()),
+    ],
+)
+def test_other_encodings_of_text(tmp_path, encode):
+    path = tmp_path / "det.txt"
+    path.write_bytes(encode(mot(list(PICTURES.items()))))
+    check(read_detections(path, video()), PICTURES)
+
+
+def test_a_gzip_file_that_is_cut_short(tmp_path):
+    path = tmp_path / "det.txt.gz"
+    path.write_bytes(gzip.compress(mot(list(PICTURES.items())).encode())[:60])
+    with pytest.raises(InputError, match="is not a whole gzip file"):
+        read_detections(path, video())
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "visdrone"),
+    [
+        ("val.txt", "1,4,0,0", True),
+        ("uav0000013_00000_v.txt", "0.9,4,-1,-1", True),
+        ("boxmot.txt", "0.9,4,-1,-1", False),
+        ("uav.txt", "0.9,0,0,0", False),
+    ],
+)
+def test_visdrone_without_occlusion(tmp_path, name, end, visdrone):
+    found = read_detections(written(tmp_path / name, f"1,1,10,60,30,40,{end}\n"), video())
+    assert found.at(1).xyxy[0].tolist() == ([10, 60, 40, 100] if visdrone else [9, 59, 39, 99])
+    assert found.class_names.get(4) == ("car" if visdrone else None)
+    assert any("VisDrone" in note for note in found.notes) == visdrone
+
+
 # Named columns
 
 
@@ -183,6 +233,53 @@ def test_other_names_of_columns(tmp_path):
         read_detections(path, video())
 
 
+def test_a_column_without_a_name_is_no_score(tmp_path):
+    text = ",frame,x1,y1,x2,y2\n" + "".join(f"{i + 7},1,10,60,{40 + i},100\n" for i in range(3))  # as of pandas
+    found = read_detections(written(tmp_path / "d.csv", text), video())
+    assert found.scores.tolist() == [1, 1, 1]
+    assert found.class_ids.tolist() == [0, 0, 0]
+    assert found.class_names == {}
+
+
+def test_names_of_classes_in_a_column_called_class(tmp_path):
+    text = "frame,xmin,ymin,xmax,ymax,confidence,{}\n1,10,60,40,100,0.5,{}\n1,150,110,180,134,0.5,{}\n"
+    for columns, rows, names in (
+        ("class", ("car", "bus"), {0: "car", 1: "bus"}),
+        ("class,name", ("7,car", "2,bus"), {7: "car", 2: "bus"}),
+        ("class", ("7", "2"), {}),
+    ):
+        found = read_detections(written(tmp_path / "d.csv", text.format(columns, *rows)), video())
+        assert found.class_names == names
+        assert found.class_ids.tolist() == (list(names) or [7, 2])
+
+
+def test_rows_with_names_and_sizes_of_images(tmp_path):
+    text = "filename,width,height,class,xmin,ymin,xmax,ymax\n" + "".join(
+        f"img {i + 5}.jpg,96,72,car,{','.join(str(side / 2) for side in box)}\n" for i in (1, 0) for box in things(i)
+    )
+    found = read_detections(written(tmp_path / "d.csv", text), video(names=files(range(5, 9), "img {}.jpg")))
+    check(found, {1: 0, 2: 1})
+    assert "4 rows are of images of another size, and scaled" in found.notes[-1]
+    turned = text.replace("96,72", "144,192")
+    with pytest.raises(InputError, match="line 2: frame, sides, score and class must be numbers"):
+        read_detections(written(tmp_path / "d.csv", turned), video(names=files(range(5, 9), "img {}.jpg")))
+
+
+def test_json_rows_with_left_and_top(tmp_path):
+    rows = [
+        {"Frame": i, "Left": a, "Top": b, "Width": c - a, "Height": d - b} for i in range(6) for a, b, c, d in things(i)
+    ]
+    check(read_detections(written(tmp_path / "d.json", rows), video()), PICTURES)
+
+
+def test_decimal_commas_under_a_header(tmp_path):
+    text = "frame;x_min;y_min;x_max;y_max;confidence;class_name\n1;10,5;60;40,25;100;0,75;a,b\n"
+    found = read_detections(written(tmp_path / "d.csv", text), video())
+    assert found.at(1).xyxy.tolist() == [[10.5, 60, 40.25, 100]]
+    assert found.scores.tolist() == [0.75]
+    assert found.class_names == {0: "a,b"}
+
+
 # YOLO
 
 
@@ -250,6 +347,67 @@ def test_yolo_tracks_and_polygons(tmp_path):
         read_detections(tmp_path, video())
 
 
+BOX, QUAD = "0.25 0.5 0.25 0.5", "0.125 0.25 0.375 0.25 0.375 0.75 0.125 0.75"
+POSE = " ".join(["0.3 0.3 2"] * 17)
+
+
+@pytest.mark.parametrize(
+    ("rows", "scores"),
+    [
+        ([f"0 {BOX} 0.5", f"0 {BOX} 1"], [0.5, 1]),
+        ([f"0 {BOX} 1", f"0 {BOX} 2"], [1, 1]),  # identities
+        ([f"0 {BOX} 0.5 0", f"0 {BOX} 1 1"], [0.5, 1]),  # an identity of 0
+        ([f"0 {QUAD}", f"0 {QUAD} 0.25 0.5"], [1, 1]),
+        ([f"0 {QUAD} 0.5", f"0 {QUAD} 0.25 0.5 0.75"], [0.5, 0.75]),
+        ([f"0 {QUAD} 0.5 1", f"0 {QUAD} 0.25 0.5 0.75 2"], [0.5, 0.75]),
+        ([f"0 {BOX} {POSE}", f"0 {BOX} {POSE}"], [1, 1]),
+        ([f"0 {BOX} {POSE} 0.5", f"0 {BOX} {POSE} 0.75"], [0.5, 0.75]),
+        ([f"0 {BOX} {POSE.replace('2', '0.9')} 0.5 1", f"0 {BOX} {POSE} 0.75 2"], [0.5, 0.75]),
+        ([f"0 {BOX} 0.3 0.3 2 0.4 0.4 1 0.5"] * 3, [0.5] * 3),
+    ],
+)
+def test_yolo_rows_are_known_by_the_folder(tmp_path, rows, scores):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "video_1.txt").write_text("\r\n".join(rows))
+    for folder in (tmp_path / "labels", tmp_path):
+        found = read_detections(folder, video())
+        assert found.boxes == pytest.approx(np.array([[24, 36, 72, 108]] * len(rows)), abs=0.01)
+        assert found.scores.tolist() == scores
+
+
+def test_yolo_poses_without_a_shape_are_refused(tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "video_1.txt").write_text(f"0 {BOX}{' 0.2 0.5' * 4}\n" * 3)
+    with pytest.raises(InputError, match=r"each of its 3 rows has 13 values, .* put a data.yaml .* kpt_shape"):
+        read_detections(tmp_path / "labels", video())
+    (tmp_path / "data.yaml").write_text("kpt_shape: [4, 2]\nnames: {0: cat}\n")
+    found = read_detections(tmp_path / "labels", video())
+    assert found.at(1).xyxy.tolist() == [[24, 36, 72, 108]] * 3
+    assert found.class_names == {0: "cat"}
+    (tmp_path / "data.yaml").write_text("kpt_shape: [6, 3]\n")
+    with pytest.raises(InputError, match="rows must have 5 values and 18 of points"):
+        read_detections(tmp_path / "labels", video())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "names: ['car', \"person, sitting\"]\n",
+        "names:\n\n  # classes\n  0: car  # a\n  1: person, sitting\n",
+        "names: [\n car,\n 'person, sitting'\n]\nnc: 2\n",
+        '"names": {"0": "car", "1": "person, sitting"}\n',
+    ],
+)
+def test_yolo_names_of_yaml(tmp_path, text):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "video_1.txt").write_text(f"1 {BOX}")
+    (tmp_path / "data.yaml").write_text(text)
+    assert read_detections(tmp_path / "labels", video()).class_names == {0: "car", 1: "person, sitting"}
+    (tmp_path / "data.yaml").write_text("names: [")
+    with pytest.raises(InputError, match=r"data\.yaml is no yaml"):
+        read_detections(tmp_path / "labels", video())
+
+
 # Annotation tools
 
 
@@ -289,6 +447,72 @@ def test_cvat_video(tmp_path):
     assert found.at(1).xyxy[0].tolist() == [5, 60, 20, 100], "scaled"
 
 
+def cvat_task(frames: list[int], head: str) -> str:
+    """As CVAT's exporter writes it: a box in each frame of the task, by the frame's number in the video."""
+    boxes = "".join(
+        f'<box frame="{frame}" outside="0" keyframe="{int(i % 2 == 0)}" xtl="{10 + 3 * i}" ytl="60" xbr="{40 + 3 * i}" '
+        'ybr="100"/>'
+        for i, frame in enumerate(frames)
+    )
+    end = f'<box frame="{2 * frames[-1] - frames[-2]}" outside="1" xtl="1" ytl="1" xbr="2" ybr="2"/>'
+    return f'<annotations><meta>{head}</meta><track id="0" label="car">{boxes}{end}</track></annotations>'
+
+
+@pytest.mark.parametrize(
+    "meta", ["<task>{}</task>", "<job>{}</job>", "<project><tasks><task>{}</task></tasks></project>"]
+)
+def test_cvat_frames_are_those_of_the_video(tmp_path, meta):
+    facts = "<start_frame>4</start_frame><stop_frame>19</stop_frame><frame_filter>step=3</frame_filter>"
+    text = cvat_task([4, 7, 10], meta.format(facts))
+    found = read_detections(written(tmp_path / "a.xml", text), video())
+    assert found.frames.tolist() == [5, 8, 11]
+    assert found.boxes[:, 0].tolist() == [10, 13, 16]
+    counted = cvat_task([0, 1, 2], meta.format(facts))
+    assert read_detections(written(tmp_path / "a.xml", counted), video()).frames.tolist() == [5, 8, 11]
+    images = '<image id="7" name="frame_000007"><box label="car" xtl="10" ytl="60" xbr="40" ybr="100"/></image>'
+    text = f"<annotations><meta>{meta.format(facts)}</meta>{images}</annotations>"
+    assert read_detections(written(tmp_path / "a.xml", text), video()).frames.tolist() == [8]
+
+
+def test_a_project_of_several_cvat_tasks_is_refused(tmp_path):
+    two = "<project><tasks><task><name>a</name></task><task><name>b</name></task></tasks></project>"
+    with pytest.raises(InputError, match=r"holds 2 tasks of a project \(a, b\): export the task of this video"):
+        read_detections(written(tmp_path / "a.xml", cvat_task([0, 1], two)), video())
+
+
+def test_turned_boxes(tmp_path):
+    box = '<box label="car" xtl="80" ytl="60" xbr="120" ybr="80" rotation="{}"/>'
+    image = '<annotations><image id="0" name="frame_000000">' + box + "</image></annotations>"
+    for turn, sides in ((90, [90, 50, 110, 90]), (180, [80, 60, 120, 80]), (45, [78.787, 48.787, 121.213, 91.213])):
+        found = read_detections(written(tmp_path / "a.xml", image.format(turn)), video())
+        assert found.boxes[0] == pytest.approx(sides, abs=1e-3), "about the centre"
+    place = {"x": 80 / 1.92, "y": 60 / 1.44, "width": 40 / 1.92, "height": 20 / 1.44, "rotation": 90}
+    value = {"sequence": [{"frame": 1, "enabled": False, **place}], "videolabels": ["car"]}
+    task = {"data": {"video": "v.mp4"}, "annotations": [{"id": 1, "result": [{"id": "a", "value": value}]}]}
+    found = read_detections(written(tmp_path / "d.json", task), video())
+    assert found.boxes[0] == pytest.approx([60, 60, 80, 100], abs=1e-3), "about the left upper corner"
+    assert found.class_names == {0: "car"}
+
+
+def test_one_annotation_of_a_label_studio_task(tmp_path):
+    def annotation(number, x, **facts):
+        keyframe = {"frame": 1, "enabled": False, "x": x, "y": 10, "width": 20, "height": 20}
+        value = {"sequence": [keyframe], "labels": ["car"]}
+        return {"id": number, "result": [{"id": "a", "value": value}], **facts}
+
+    task = {"data": {"video": "/data/upload/1/0a1b2c3d-Video.mp4"}}
+    for given, left in (
+        ([annotation(1, 10), annotation(2, 50)], 96),
+        ([annotation(1, 10, ground_truth=True), annotation(2, 50)], 19.2),
+        ([annotation(1, 10), annotation(2, 50, was_cancelled=True)], 19.2),
+    ):
+        other = {"data": {"video": "other.mp4"}, "annotations": given[:1]}
+        path = written(tmp_path / "d.json", [other, {**task, "annotations": given}])
+        found = read_detections(path, video())
+        assert found.boxes[:, 0].tolist() == pytest.approx([left])
+        assert ("of 2 annotations of the task" in "".join(found.notes)) == ("was_cancelled" not in given[1])
+
+
 def test_cvat_track_that_does_not_end(tmp_path):
     text = CVAT.format(start=0, stop=9, step="", width=192).replace(
         'frame="6" keyframe="1" outside="1"', 'frame="6" outside="0"'
@@ -306,6 +530,12 @@ def test_cvat_images(tmp_path):
     )
     path = written(tmp_path / "a.xml", f"<annotations><version>1.1</version>{images}</annotations>")
     check(read_detections(path, video(names=files(range(11, 17)))), {1: 0, 4: 3, 6: 5})
+    with pytest.raises(InputError, match="its image 1 is frame 14 of video if the numbers in file names"):
+        read_detections(path, video())
+    check(read_detections(path, video(), Numbering(base=0)), {1: 0, 4: 3, 6: 5})
+    plain = images.replace("a/0000", "cat-").replace(".png", "")
+    plain = re.sub(r"cat-(\d)(\d)", lambda found: "cat" + "ab"[int(found[1])] + "xyzuvwrst"[int(found[2])], plain)
+    path = written(tmp_path / "a.xml", f"<annotations><version>1.1</version>{plain}</annotations>")
     check(read_detections(path, video()), {1: 0, 4: 3, 6: 5})
 
 

@@ -12,12 +12,13 @@ import pytest
 import supervision as sv
 
 from masa_track.cli.main import main
-from masa_track.contracts import Frame, FrameResult, Observation
+from masa_track.contracts import Features, Frame, FrameResult, Observation
 from masa_track.detectors.phrases import TextPrompt
+from masa_track.errors import InputError
 from masa_track.formats.mot import MotWriter
 from masa_track.formats.tracks import TrackWriters
 from masa_track.refer.answers import answers
-from masa_track.refer.detected import DetectorReferrer, open_referrer
+from masa_track.refer.detected import LOWEST_SCORE, ConceptText, DetectorReferrer, open_referrer
 from masa_track.refer.sources import read_scene
 from masa_track.refer.watching import watch
 from masa_track.runs.store import RunInfo, create_store
@@ -229,9 +230,92 @@ def test_a_video_that_ends_before_its_tracks(tmp_path: Path, pictures: Path) -> 
     assert session.answer(0)[0] == 7
 
 
-def test_unknown_referrers() -> None:
-    with pytest.raises(ValueError, match="unknown referrer 'owlv'"):
-        open_referrer("owlv")
+class Windows:
+    """A referrer that keeps the frames of its windows."""
+
+    window, stride_seconds, threshold = 4, 0.1, 0.3
+
+    def __init__(self) -> None:
+        self.seen: list[list[int]] = []
+
+    def open(self, sentences: Sequence[str]) -> Windows:
+        return self
+
+    def add(self, frames: Sequence[Frame], tracks: Sequence[sv.Detections]) -> None:
+        assert [len(one) for one in tracks] == [len(boxes_at(frame.number)) for frame in frames]
+        self.seen.append([frame.number for frame in frames])
+
+    def scores(self) -> dict[int, np.ndarray]:
+        return {}
+
+    def answer(self, sentence: int) -> tuple[int | None, float]:
+        return None, 0.0
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [
+        (9, [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 8], [6, 7, 8, 9]]),
+        (8, [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 8]]),
+        (4, [[1, 2, 3, 4]]),
+        (3, [[1, 2, 3]]),
+    ],
+)
+def test_windows_overlap_by_half(tmp_path: Path, pictures: Path, count: int, expected: list[list[int]]) -> None:
+    """The last window ends with the video; a video shorter than a window is one window."""
+    for number in range(count + 1, COUNT + 1):
+        (pictures / f"{number:06d}.png").unlink()
+    referrer = Windows()
+    watch(read_scene(stored(tmp_path / "run", "")), open_source(str(pictures)), referrer, ["the red one"])
+    assert referrer.seen == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("owlv", "unknown referrer 'owlv'"), ("gone.safetensors", "--referrer gone.safetensors is not there")],
+)
+def test_unknown_referrers(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str) -> None:
+    """They are reported also where the video of the run is gone."""
+    with pytest.raises(InputError, match=said):
+        open_referrer(name)
+    run = stored(tmp_path / "run", str(tmp_path / "gone.mp4"))
+    assert main(["refer", "--run", str(run), "the red one", "--referrer", name]) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_sam3_as_referrer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of weights is read; scores are those of the boxes that overlap a track's, and each picture is encoded
+    once for all sentences. The weights are random."""
+    pytest.importorskip("transformers")
+    from sam3_networks import save_folder
+
+    referrer = open_referrer(f"sam3:{save_folder(tmp_path / 'sam3')}", "cpu")
+    assert isinstance(referrer, DetectorReferrer)
+    detector = referrer.detector
+    assert isinstance(detector, ConceptText)
+    image = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+    detector.look_for(TextPrompt(("red car",), ("red car",)))
+    (found,) = detector.detect([image])
+    direct = detector.model.detect(detector.model.encode([image])[0], "red car", least_score=LOWEST_SCORE)
+    np.testing.assert_array_equal(found.xyxy, direct.boxes)
+    assert len(found)
+    encoded = []
+    encode = detector.model.encode
+
+    def counted(images: Sequence[np.ndarray]) -> list[Features]:
+        encoded.append(len(images))
+        return encode(images)
+
+    monkeypatch.setattr(detector.model, "encode", counted)
+    session = referrer.open(["red car", "dog " * 40])
+    best = int(np.argmax(direct.scores))
+    tracks = sv.Detections(found.xyxy[[best]], tracker_id=np.array([5]))
+    session.add([Frame(1, 0.0, (160, 120), image=image)], [tracks])
+    assert encoded == []  # the picture before is the same one
+    session.add([Frame(2, 0.1, (160, 120), image=image.copy())], [tracks])
+    assert encoded == [1]
+    assert session.scores()[5][0] == pytest.approx(float(direct.scores[best]))
 
 
 @pytest.fixture

@@ -99,6 +99,44 @@ def test_recovered_runs_have_presence(weights: Path, source: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("identities", ["sam3", "both"])
+def test_a_run_is_resumed(identities: str, weights: Path, source: Path, tmp_path: Path) -> None:
+    """With the networks' own memory, and with exemplars before and after the frame from which it goes on."""
+    arguments = ["--detector", f"sam3:{weights}", "--text", "red car", "--identities", identities]
+    arguments += ["--exemplar", "2:18,20,48,50", "--negative-exemplar", "7:66,60,92,80", "--set", "birth_score=0.5"]
+    assert track(source, tmp_path / "whole", *arguments) == 0
+    assert track(source, tmp_path / "run", *arguments, "--max-frames", 5) == 0
+    assert len(result(tmp_path / "run")["images"]) == 5
+    assert track(source, tmp_path / "run", *arguments, "--resume") == 0
+    found, whole = result(tmp_path / "run"), result(tmp_path / "whole")
+    assert found["annotations"]
+    assert found == whole
+
+
+@pytest.mark.slow
+def test_semantic_maps(weights: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """One for each phrase and frame; those of an earlier run are removed, and other files are left."""
+    out, maps = tmp_path / "run", tmp_path / "run" / "semantic"
+    arguments = ["--detector", f"sam3:{weights}", "--text", "red car. dog"]
+    assert track(source, out, *arguments, "--semantic", "--max-frames", 3) == 0
+    assert str(maps) in capsys.readouterr().out
+    names = {f"{number:06d}-{phrase}.png" for number in (1, 2, 3) for phrase in (0, 1)}
+    assert {path.name for path in maps.iterdir()} == names | {"phrases.json"}
+    assert json.loads((maps / "phrases.json").read_text()) == {"0": "red car", "1": "dog"}
+    pictures = [cv2.imread(str(maps / name), cv2.IMREAD_UNCHANGED) for name in sorted(names)]
+    assert all(one.shape == (96, 128) and one.dtype == np.uint8 and np.ptp(one) > 0 for one in pictures)
+    assert (pictures[0] != pictures[1]).any()
+    (maps / "notes.txt").write_text("mine")
+    assert track(source, out, *arguments, "--max-frames", 1) == 0
+    assert [path.name for path in maps.iterdir()] == ["notes.txt"]
+    (maps / "notes.txt").unlink()
+    maps.rmdir()
+    maps.write_text("mine")
+    assert track(source, out, *arguments, "--semantic") == 2
+    assert "which is a file: remove it" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_detect(weights: Path, source: Path, tmp_path: Path) -> None:
     arguments = ["--device", "cpu", "--detector", f"sam3:{weights}", "--text", "red car", "--exemplar", "1:10,20,40,50"]
     assert main(["detect", str(source), "--out", str(tmp_path / "found"), *arguments]) == 0
@@ -165,8 +203,14 @@ WRONG = {
     r"option of --identities.*did you mean 'birth_score'": [
         *("--detector", "sam3", "--text", "a dog", "--set", "birth_scores=0.5"),
     ],
+    r"--semantic needs --detector sam3": ["--semantic"],
+    r"--semantic is for --identities sam3 and both": [
+        *("--detector", "sam3", "--text", "a dog", "--identities", "masa", "--semantic"),
+    ],
     r"--rotate needs --identities masa": ["--detector", "sam3", "--text", "a dog", "--rotate", "1h"],
-    r"--resume with --detector sam3": ["--detector", "sam3", "--text", "a dog", "--resume"],
+    r"--resume with --identities masa needs a run without exemplars": [
+        *("--detector", "sam3", "--exemplar", "1:1,2,3,4", "--identities", "masa", "--resume"),
+    ],
     r"no such folder: nowhere": ["--detector", "sam3:nowhere", "--text", "a dog"],
     r"exclude each other": ["--detector", "sam3", "--detections", "a.txt"],
 }
@@ -188,6 +232,26 @@ def test_a_cpu_must_be_asked_for(source: Path, tmp_path: Path, capsys: pytest.Ca
         arguments = [command, str(source), "--out", str(tmp_path / "run"), "--detector", "sam3", "--text", "a dog"]
         assert main(arguments) == 2
         assert "only with --device cpu" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("device", [[], ["--device", "cpu"]])
+def test_without_weights_the_first_message_says_how_to_obtain_them(
+    device: list[str], source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Before a model is loaded, and before there is a folder of results."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for command in ("track", "detect"):
+        arguments = [command, str(source), "--out", str(tmp_path / "run"), "--detector", "sam3", "--text", "car"]
+        assert main([*arguments, *device]) == 2
+        said = capsys.readouterr().err
+        assert re.search(
+            r"sam3:FOLDER, with config\.json, tokenizer\.json, model\.safetensors of https://\S+/sam3 in", said
+        )
+        assert "accept the SAM License on that page. After `hf auth login` they are downloaded" in said
+        assert "loading" not in said
     assert not (tmp_path / "run").exists()
 
 

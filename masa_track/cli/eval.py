@@ -53,12 +53,19 @@ With --metrics refer, GT and TRACKS hold what sentences select, each sample a pi
 IoU .5 to .9, overall and mean IoU, mAP and J&F. They are COCO json with one annotation an image (segmentation or
 bbox) and a list of COCO results with scores, or folders VIDEO/EXPRESSION/FRAME.png, as Refer-YouTube-VOS has them.
 
+With --metrics panoptic, GT and TRACKS are json of panoptic maps as of COCO or VIPSeg, with the pictures in the folder
+of the same name, or folders with panoptic.json, as of `masa-track track --stuff`: PQ, VPQ over windows of 1 to 4
+frames, STQ, mIoU. Folders of PNG without json are label maps, whose values are class numbers (255: none): mIoU.
+With --metrics parts, both are tracks.json, or folders with it, whose parts have parent_id: AP of parts, share of parts
+whose parent is right, switches of identities. --per-class adds a table of classes.
+
 examples:
   masa-track track TUD-Campus/img1 --out runs/campus
   masa-track eval TUD-Campus runs/campus
   masa-track eval bdd_val.json runs/bdd --metrics teta,hota
   masa-track eval MOT17/train my_results --json scores.json
   masa-track eval DAVIS/Annotations/480p runs/vos --metrics jf
+  masa-track eval vipseg_val.json runs/road --metrics panoptic --per-class
   masa-track eval MOT17/train trackers/mine --sequences MOT17-02-FRCNN,MOT17-04-FRCNN
   masa-track eval TUD-Campus/gt/gt.txt tracks.txt --stride 10    # every 10th frame of both"""
 
@@ -82,7 +89,8 @@ def add_parser(commands: Any) -> None:
         "--metrics",
         default="hota,clear,idf1",
         metavar="NAMES",
-        help="any of hota, clear, idf1, teta, separated by commas, or jf for masks, or refer (default: %(default)s)",
+        help="any of hota, clear, idf1, teta, separated by commas; or jf for masks, refer for what sentences select, "
+        "panoptic for panoptic or label maps, parts for parts of things (default: %(default)s)",
     )
     parser.add_argument(
         "--exhaustive",
@@ -126,13 +134,14 @@ def add_parser(commands: Any) -> None:
         type=int,
         metavar="N",
         help="TRACKS is a run on images, and GT, text, has the numbers in their names, the first of which is N "
-        "(default: it is found out)",
+        "(default: it is found out). In json, N is the number in the name of GT's image of the run's first frame",
     )
     parser.add_argument(
         "--frame-base",
         type=int,
-        metavar="1",
-        help="TRACKS is a run on images, and GT, text, counts them one by one from 1 (default: it is found out)",
+        metavar="N",
+        help="TRACKS is a run on images, and GT, text, counts them one by one from 1 (default: it is found out). In "
+        "json, 0 or 1: from which number the names of GT's images count the frames of a run on a video",
     )
     parser.add_argument("--json", type=path_text, metavar="FILE", help="also write the scores, not rounded, to FILE")
     parser.set_defaults(run=run)
@@ -156,13 +165,15 @@ def run(args: argparse.Namespace) -> int:
     metrics = [name.strip().lower() for name in args.metrics.split(",") if name.strip()]
     if "jf" in metrics or "refer" in metrics:
         return _run_masks(args, metrics, sequences)
+    if {"panoptic", "parts"} & set(metrics):
+        return _run_segments(args, metrics, sequences)
     if args.json is not None:
         _check_json(args.json, args.gt, args.tracks, args.rules, sequences)
     from masa_track.evaluation.metrics import measure
     from masa_track.evaluation.table import format_classes, format_table, format_teta
     from masa_track.formats.joining import Numbering
 
-    if args.frame_base not in (None, 1):
+    if args.frame_base not in (None, 1) and not args.gt.lower().endswith(".json"):
         raise InputError(f"--frame-base must be 1, as MOT text counts frames from 1, got {args.frame_base}")
 
     measured = measure(
@@ -186,7 +197,8 @@ def run(args: argparse.Namespace) -> int:
     if measured.teta is not None:
         parts.append(format_teta(measured.teta, measured.class_names, measured.exhaustive))
     print("\n\n".join(parts))
-    for note in (*measured.notes, *rule_notes(measured.rules), *short_tracks(measured.last_frames)):
+    ends = [*short_tracks(measured.last_frames), *early_tracks(measured.boxes_before)]
+    for note in (*measured.notes, *rule_notes(measured.rules), *ends):
         print(note, file=sys.stderr)
     if args.json is not None:
         _write_json(args.json, measured.as_dict())
@@ -197,32 +209,64 @@ def _run_masks(args: argparse.Namespace, metrics: list[str], sequences: Sequence
     """Scores folders of masks, or what sentences selected."""
     from masa_track.evaluation.davis import evaluate_masks
     from masa_track.evaluation.refer import evaluate_referring
-    from masa_track.files import check_file, check_overwriting
 
     kind = "refer" if "refer" in metrics else "jf"
     if metrics != [kind]:
         raise InputError(f"--metrics {kind} is for masks and stands alone, got {args.metrics}: score the others apart")
     if kind == "refer" and sequences is not None:
         raise InputError("--sequences is not for --metrics refer, which scores all of GT: leave it out")
-    for option, given in (
-        ("--stride", args.stride != 1),
-        ("--iou", args.iou != 0.5),
-        ("--rules", args.rules != "auto"),
-        ("--exhaustive", args.exhaustive is not None),
-        ("--per-class", args.per_class),
-        ("--first-frame", args.first_frame is not None),
-        ("--frame-base", args.frame_base is not None),
-    ):
-        if given:
-            raise InputError(f"{option} is not for --metrics {kind}, whose rules are fixed: leave it out")
-    if args.json is not None:
-        check_file(args.json, "--json")
-        check_overwriting([("--json", args.json)], [("GT", args.gt), ("TRACKS", args.tracks)])
+    if args.per_class:
+        raise InputError(f"--per-class is not for --metrics {kind}, whose rules are fixed: leave it out")
+    _check_fixed(args, kind)
     referring = evaluate_referring(args.gt, args.tracks) if kind == "refer" else None
     evaluation = referring or evaluate_masks(args.gt, args.tracks, sequences)
     print(evaluation.table())
     if args.json is not None:
         _write_json(args.json, evaluation.as_dict())
+    return 0
+
+
+def _check_fixed(args: argparse.Namespace, metric: str) -> None:
+    """Refuses options that a metric with fixed rules does not have, and checks the place of the json."""
+    from masa_track.files import check_file, check_overwriting
+
+    for option, given in (
+        ("--stride", args.stride != 1),
+        ("--iou", args.iou != 0.5),
+        ("--rules", args.rules != "auto"),
+        ("--exhaustive", args.exhaustive is not None),
+        ("--first-frame", args.first_frame is not None),
+        ("--frame-base", args.frame_base is not None),
+    ):
+        if given:
+            raise InputError(f"{option} is not for --metrics {metric}, whose rules are fixed: leave it out")
+    if args.json is not None:
+        from masa_track.formats.panoptic import JSON_NAME
+
+        check_file(args.json, "--json")
+        read = [(name, Path(place)) for name, place in (("GT", args.gt), ("TRACKS", args.tracks))]
+        inside = [(name, place / file) for name, place in read for file in ("tracks.json", JSON_NAME)]
+        check_overwriting([("--json", args.json)], [*read, *inside])
+
+
+def _run_segments(args: argparse.Namespace, metrics: list[str], sequences: Sequence[str] | None) -> int:
+    """Scores panoptic maps, label maps or parts."""
+    from masa_track.evaluation.segments import PartEvaluation, SegmentScores, evaluate_panoptic, evaluate_parts
+
+    if len(metrics) > 1:
+        raise InputError(f"--metrics {metrics[0]} stands alone, got {args.metrics}: score the others apart")
+    _check_fixed(args, metrics[0])
+    if metrics[0] == "parts":
+        if sequences is not None:
+            raise InputError("--sequences is not for --metrics parts, which scores one run: leave it out")
+        scores: PartEvaluation | SegmentScores = evaluate_parts(args.gt, args.tracks)
+    else:
+        scores = evaluate_panoptic(args.gt, args.tracks, sequences)
+    print(scores.table(args.per_class))
+    for note in getattr(scores, "notes", ()):
+        print(note, file=sys.stderr)
+    if args.json is not None:
+        _write_json(args.json, scores.as_dict())
     return 0
 
 
@@ -268,6 +312,20 @@ def short_tracks(last_frames: Mapping[str, tuple[int, int]]) -> list[str]:
         f"If only {found} frames were tracked, shorten GT to them, or track the whole video"
         for name, (found, truth) in last_frames.items()
         if 0 < found < 0.9 * truth
+    ]
+
+
+def early_tracks(boxes_before: Mapping[str, int]) -> list[str]:
+    """A note for each sequence with tracks before its truth begins, as where the truth is of the second half.
+
+    Args:
+        boxes_before: by sequence, boxes of tracks before the first frame with truth.
+    """
+    return [
+        f"note: {count:,} boxes of {name} are before GT's first frame, and count as false positives. If GT is of a "
+        "part of the video, remove the other frames from TRACKS"
+        for name, count in boxes_before.items()
+        if count
     ]
 
 

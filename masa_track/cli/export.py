@@ -206,7 +206,7 @@ def export_stream(folder: Path, form: str, out: Path) -> int:
     info, frames = stream_run(folder)
     identities, boxes = SeenIds(), 0
     try:
-        writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, info.class_names)
+        writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, info.class_names, parts=info.parts)
         try:
             for result in tqdm(frames, unit="frame", dynamic_ncols=True, desc=info.name):
                 writer.write(result.frame.number, result.frame.name, result.detections, result.frame.time)
@@ -253,7 +253,7 @@ def _copy(run: Run, form: str, out: Path) -> None:
     from masa_track.formats.writer import TrackWriter
 
     changed = bool(run.filled.any() or run.smoothed.any())
-    writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, run.class_names, changed)
+    writer: TrackWriter = MotWriter(out) if form == "mot" else CsvWriter(out, run.class_names, changed, bool(run.tree))
     try:
         for i, (frame, name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
             writer.write(frame, name, run.detections(i), float(run.times[i]))

@@ -48,6 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
         detect,
         eval,
         export,
+        find,
         models,
         proposals,
         recover,
@@ -68,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"masa-track {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    first = (track, detect, segment, vos, refer, recover, eval, export, demo)
+    first = (track, detect, segment, vos, refer, recover, eval, export, find, demo)
     for module in (*first, models, convert, proposals, tune, verify):
         module.add_parser(commands)
     return parser

@@ -58,8 +58,8 @@ def add_parser(commands: Any) -> None:
     add(
         "--referrer",
         metavar="NAME",
-        help="a model for what the grammar does not understand: grounding-dino, owlv2, transformers:MODEL or a file "
-        "of MTTR's weights",
+        help="a model for what the grammar does not understand: grounding-dino, owlv2, transformers:MODEL, "
+        "sam3:FOLDER or a file of MTTR's weights",
     )
     add("--video", metavar="SOURCE", help="pictures for --referrer (default: the source of the run)")
     add(
@@ -165,11 +165,12 @@ def _lines(file: Path | None) -> list[str]:
 
 def _scores(args: argparse.Namespace, scene: Scene, texts: Sequence[str]) -> Mapping[int, np.ndarray] | None:
     """The referrer's scores by track; None where the video is gone, so that the grammar answers alone."""
-    from masa_track.refer.detected import open_referrer
+    from masa_track.refer.detected import check_referrer, open_referrer
     from masa_track.refer.sources import video_of
     from masa_track.refer.watching import watch
     from masa_track.video.sources import open_source
 
+    check_referrer(args.referrer)
     name = args.video or video_of(args.tracks)
     if name is None:
         raise InputError("--referrer needs pictures, and the run does not name its video: add --video SOURCE")

@@ -19,6 +19,7 @@ from masa_track.cli.summary import summary
 from masa_track.detectors.phrases import is_list
 from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
+from masa_track.parts.scene import PARTS_BY
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
 from masa_track.registry import IDENTITIES, SAM3
 from masa_track.tracker import POOLS
@@ -45,6 +46,8 @@ DIR gets
   tracks.txt    MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1 (counted from 1)
   tracks.json   COCO-VID; with --masks also a segmentation (RLE) for each box
   tracks.csv    one row for each box
+  semantic/     with --semantic: a grey picture for each frame and phrase
+  panoptic.json, panoptic/   with --stuff: things and stuff as COCO's panoptic pictures
 
 examples:
   masa-track track zoo.mp4 --out runs/zoo
@@ -55,6 +58,8 @@ examples:
   masa-track track "shots/*.png" --detections boxes.json --preset demo --out runs/shots
   masa-track track zoo.mp4 --model r50 --out runs/everything
   masa-track track zoo.mp4 --model gdino-swinb --text "a yellow minion. a dog" --out runs/zoo
+  masa-track track zoo.mp4 --model gdino-swinb --text "person[head, hand]. dog[head]" --out runs/zoo
+  masa-track track zoo.mp4 --detections parts.json --text "person[head, hand]" --out runs/zoo
   masa-track track zoo.mp4 --masa-config masa_r50_plug_and_play.py --checkpoint masa_r50.pth --out runs/zoo
   masa-track track street.mp4 --detector motion --masks sam_vit_b_01ec64.pth --out runs/street
   masa-track track zoo.mp4 --detector transformers:google/owlv2-base-patch16-ensemble --text "a dog" --out runs/zoo
@@ -125,7 +130,8 @@ def add_parser(commands: Any) -> None:
         help="a detector: 'nanodet' (the default; COCO's classes), 'own' (the detection head of --model: any object, "
         "without a name), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
         "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'sam3' (what --text names "
-        "or --exemplar shows, with masks; sam3:FOLDER for weights in a folder)",
+        "or --exemplar shows, with masks; it needs a GPU and weights that Meta gives on request; sam3:FOLDER for "
+        "weights in a folder)",
     )
     boxes.add_argument(
         "--classes",
@@ -152,16 +158,48 @@ def add_parser(commands: Any) -> None:
         "--text",
         metavar="PHRASES",
         help='find what these phrases name, e.g. "a yellow minion. a dog", with --detector transformers:MODEL '
-        "(Grounding DINO, OWL) or with --model gdino-swinb; the phrases become classes 0, 1, ... A list of names in "
-        "place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a .json of "
-        "TAO, LVIS or COCO",
+        "(Grounding DINO, OWL), --detector sam3 or --model gdino-swinb; the phrases become classes 0, 1, ... A list of "
+        "names in place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a "
+        ".json of TAO, LVIS or COCO. Parts stand in brackets, synonyms behind =, a score threshold behind a colon: "
+        '"person:0.4[head, left hand]. car=automobile"; or a .yaml file of things, parts and stuff. With parts, '
+        "--detections may be given, too: its classes must be called as the phrases, e.g. person head",
+    )
+    boxes.add_argument(
+        "--stuff",
+        metavar="NAMES",
+        help='also find stuff, names with commas between, e.g. "road, sky"; needs --stuff-model',
+    )
+    boxes.add_argument(
+        "--stuff-model",
+        metavar="MODEL",
+        help="the network that finds stuff: Mask2Former, OneFormer or EoMT, a folder or on the Hugging Face Hub",
+    )
+    boxes.add_argument(
+        "--clip",
+        metavar="MODEL",
+        help="CLIP or SigLIP, which compares names of stuff that the network of --stuff-model does not know with its "
+        "masks",
+    )
+    boxes.add_argument(
+        "--parts-by",
+        choices=PARTS_BY,
+        default=PARTS_BY[0],
+        help="with parts and --masks: a part is the mask in its box (boxes), the masks in its thing that vote for it "
+        "(votes), or the mask at points of its box (points) (default: %(default)s)",
     )
     add_exemplars(boxes)
     boxes.add_argument(
         "--identities",
         choices=IDENTITIES,
-        help="with --detector sam3: identities of MASA (it associates what SAM 3 detects in each frame), of sam3 (its "
-        "masklets, without appearance), or of both (its masklets; MASA recognises what returns) (default: both)",
+        help="with --detector sam3: whose identities: masa (MASA associates what SAM 3 detects in each frame), sam3 "
+        "(SAM 3 carries masks from frame to frame; what returns is new), or both (the same, but what returns is "
+        "recognised by its appearance) (default: both)",
+    )
+    boxes.add_argument(
+        "--semantic",
+        action="store_true",
+        help="with --detector sam3 and --identities sam3 or both: also write where each phrase is, whatever the "
+        "instance, as grey pictures DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the probability of a pixel",
     )
     add(
         "--model",
@@ -234,7 +272,8 @@ def add_parser(commands: Any) -> None:
         type=path_text,
         metavar="CHECKPOINT",
         help="add SAM's mask of each tracked box, with a checkpoint of segment-anything (sam_vit_b_01ec64.pth or a "
-        "larger one); masks are drawn in video.mp4 and stored as RLE in tracks.json",
+        "larger one), or with SAM or SAM 2 of transformers (transformers:facebook/sam2.1-hiera-tiny); masks are drawn "
+        "in video.mp4 and stored as RLE in tracks.json",
     )
     add(
         "--pool",
@@ -425,6 +464,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.pipeline.counting import Counter, parse_line, parse_zone
     from masa_track.pipeline.http_view import HttpView, parse_http
     from masa_track.pipeline.rotation import last_part
+    from masa_track.pipeline.semantic_maps import FOLDER as SEMANTIC
     from masa_track.pipeline.status import status_of
     from masa_track.pipeline.window import Window, check_display
     from masa_track.runs.demo_steps import parse_steps
@@ -470,6 +510,11 @@ def run(args: argparse.Namespace) -> int:
     frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames, may_hold=args.resume)
     if offline:
         check_read_twice(args.source)
+    hierarchy = recipe.hierarchy()
+    if hierarchy is not None and hierarchy.labels("stuff"):
+        for option, value in (("--resume", args.resume), ("--rotate", args.rotate), ("--offline, --post", offline)):
+            if value:
+                raise InputError(f"{option} is for tracking without stuff: leave out --stuff, or {option}")
     numbering = Numbering(args.first_frame, args.frame_base)
     if args.detections is None and (numbering.given or args.skip_bad_rows):
         raise InputError("--first-frame, --frame-base and --skip-bad-rows are for --detections: leave them out")
@@ -574,6 +619,8 @@ def run(args: argparse.Namespace) -> int:
     print(
         summary(outcome, folder if rotate is None else last_part(folder), job.track_activation_threshold, args.detector)
     )
+    if recipe.semantic and outcome.frames:
+        print(f"maps      {folder / SEMANTIC}")
     if frame_folder is not None and outcome.frames:
         print(f"frames    {frame_folder.path}")
     return 1 if failed or not outcome.frames else 130 if outcome.interrupted else 0
@@ -637,10 +684,15 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         value_range=args.range,
         deinterlace=args.deinterlace,
         text=args.text,
+        stuff=args.stuff,
+        stuff_model=args.stuff_model,
+        clip=args.clip,
+        parts_by=args.parts_by,
         exemplars=tuple(args.exemplar),
         negative_exemplars=tuple(args.negative_exemplar),
         identities=args.identities or ("both" if is_sam3(args.detector) else "masa"),
         truncate=args.truncate,
+        semantic=args.semantic,
         classes=args.classes,
         min_score=args.min_score,
         nms=args.nms,
@@ -665,9 +717,10 @@ def check_concepts(args: argparse.Namespace, recipe: TrackRecipe) -> None:
     """
     from masa_track.masklets.sam3_weights import check_sam3
 
-    if args.resume and (recipe.identities != "masa" or recipe.exemplars or recipe.negative_exemplars):
+    if args.resume and recipe.identities == "masa" and (recipe.exemplars or recipe.negative_exemplars):
         raise InputError(
-            "--resume with --detector sam3 needs --identities masa and no exemplars: other states are not stored"
+            "--resume with --identities masa needs a run without exemplars: what they showed is not stored; use "
+            "--identities sam3 or both, or track SOURCE anew"
         )
     for option, given in (("--gallery", args.gallery), ("--show-lost", args.show_lost), ("--rotate", args.rotate)):
         if given and recipe.identities != "masa":
@@ -736,6 +789,7 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
         InputError: a result would overwrite a file that is read or another result, or its place cannot be written.
     """
     from masa_track.files import check_file, check_overwriting
+    from masa_track.pipeline.semantic_maps import FOLDER
     from masa_track.pipeline.sinks import RESULTS
 
     for name in RESULTS:
@@ -743,6 +797,10 @@ def check_outputs(args: argparse.Namespace, source: Source) -> None:
             raise InputError(
                 f"--out {args.out} holds {name}, which is not a regular file: remove it, or name another folder"
             )
+    if args.semantic and (args.out / FOLDER).exists() and not (args.out / FOLDER).is_dir():
+        raise InputError(
+            f"--semantic writes into the folder {args.out / FOLDER}, which is a file: remove it, or name another --out"
+        )
     if args.gallery is not None:
         if args.preset != "default" or args.gallery.suffix != ".npz":
             raise InputError(
@@ -767,7 +825,7 @@ def files_read(args: argparse.Namespace, source: Source) -> Iterator[tuple[str, 
     for name in ("model", "checkpoint"):
         if getattr(args, name):
             yield f"--{name}", Path(getattr(args, name)).with_suffix(".prior.json")
-    if args.text is not None and is_list(args.text):
+    if args.text is not None and (is_list(args.text) or args.text.strip().endswith((".yaml", ".yml"))):
         yield "--text", Path(args.text)
     if args.detector is not None:
         _, _, model = args.detector.partition(":")
@@ -790,7 +848,8 @@ def check_boxes_from(args: argparse.Namespace) -> None:
     if args.classes is not None:
         args.classes = tuple(name.strip() for name in args.classes.split(","))
     takes_text = args.detector is not None and (args.detector.startswith("transformers:") or is_sam3(args.detector))
-    if len(given) > 1 and not (takes_text and args.detections is None):
+    may_name_parts = args.text is not None and args.detector is None  # of a file; the recipe's check asks for parts
+    if len(given) > 1 and not (takes_text and args.detections is None) and not may_name_parts:
         raise InputError(
             f"{' and '.join(given)} exclude each other: give one, or --text with --detector transformers:MODEL or sam3"
         )

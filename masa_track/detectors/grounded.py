@@ -77,6 +77,7 @@ class TextDetector(FeatureDetector):
         self.threshold = threshold
         prompt = read_prompt(text)
         self.class_names = dict(enumerate(prompt.names))
+        self.tokenizer = tokenizer
         self.groups = text_groups(tokenizer, prompt.phrases, embedder.device)
         self.given = GivenMaps()
         detector: Any = network.eval().requires_grad_(False)

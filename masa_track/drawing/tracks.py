@@ -1,7 +1,8 @@
-"""Draws the tracks of a frame: masks, boxes, labels and traces. Boxes that fill a gap and lost tracks are dashed."""
+"""Draws the tracks of a frame: masks, boxes, labels, traces and the tree of parts. Filled and lost boxes are dashed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 import cv2
@@ -10,7 +11,16 @@ import supervision as sv
 
 from masa_track.drawing.colours import COLOR_BY, TRACK_COLORS
 from masa_track.errors import InputError, unknown_name
-from masa_track.formats.rows import ClassNames, class_ids, confidences, marks, row_names, track_ids, tracked_rows
+from masa_track.formats.rows import (
+    ClassNames,
+    class_ids,
+    confidences,
+    marks,
+    part_rows,
+    row_names,
+    track_ids,
+    tracked_rows,
+)
 
 MASK_OPACITY = 0.45  # what is below a mask can still be told
 WIDEST_LINE = 1000  # pixels
@@ -111,12 +121,19 @@ class TrackDrawer:
         trace = self._traces.trace  # supervision prunes by frames that held a track; forget by elapsed frames
         recent = trace.frame_id > trace.current_frame_id - self._trace_frames
         trace.frame_id, trace.xy, trace.tracker_id = trace.frame_id[recent], trace.xy[recent], trace.tracker_id[recent]
-        if len(rows) and rows.mask is not None:
-            self._masks.annotate(picture, rows)
-        self._traces.annotate(picture, rows)
+        things = cast(sv.Detections, rows[~part_rows(rows)])
+        if len(things) and things.mask is not None:
+            self._masks.annotate(picture, things)
+        self._traces.annotate(picture, things)
         if len(rows) == 0:
             return
 
+        parts = part_rows(rows)
+        if parts.any():
+            self._draw_parts(picture, rows, parts)
+            rows = cast(sv.Detections, rows[~parts])
+            if len(rows) == 0:
+                return
         numbers = self._color_numbers(rows)
         filled = marks(rows, "filled")
         self._boxes.annotate(picture, cast(sv.Detections, rows[~filled]))
@@ -130,6 +147,53 @@ class TrackDrawer:
             labels = [f"#{i} {name}" for i, name in zip(track_ids(rows), names, strict=True)]
         rows.xyxy = self._label_places(rows.xyxy, labels, width)
         self._labels.annotate(picture, rows, labels=labels)
+
+    def _draw_parts(self, picture: np.ndarray, rows: sv.Detections, parts: np.ndarray) -> None:
+        """Draws parts in a light shade of the colour of their thing, with a line to what they belong to."""
+        place_of = {identity: row for row, identity in enumerate(track_ids(rows))}
+        parents = [int(identity) for identity in rows.data.get("parent_id", np.full(len(rows), -1))]
+        numbers = self._color_numbers(rows)
+        boxes = rows.xyxy.astype(int)
+        names = [str(name) for name in rows.data["part"]]
+        line, font = max(1, self._line // 2), (cv2.FONT_HERSHEY_SIMPLEX, self._text_scale)
+        for row in np.flatnonzero(parts).tolist():
+            top = row
+            for _ in range(len(rows)):  # up to the thing
+                above = place_of.get(parents[top])
+                if above is None:
+                    break
+                top = above
+            color = tuple(int(255 - 0.6 * (255 - value)) for value in self._palette.by_idx(numbers[top]).as_bgr())
+            x1, y1, x2, y2 = boxes[row].tolist()
+            cv2.rectangle(picture, (x1, y1), (x2, y2), color, line)
+            above = place_of.get(parents[row])
+            if above is not None:
+                middles = [tuple(((boxes[i, :2] + boxes[i, 2:]) // 2).tolist()) for i in (row, above)]
+                cv2.line(picture, middles[0], middles[1], color, line, cv2.LINE_AA)
+            below = (x1 + line, y2 - 2 * line)
+            cv2.putText(picture, names[row], below, *font, (0, 0, 0), line + 2, cv2.LINE_AA)
+            cv2.putText(picture, names[row], below, *font, color, line, cv2.LINE_AA)
+
+    def draw_stuff(self, picture: np.ndarray, numbers: np.ndarray, names: Mapping[int, str]) -> np.ndarray:
+        """A picture with stuff tinted and named.
+
+        Args:
+            picture: (H, W, 3) uint8 BGR; it is not altered.
+            numbers: (H, W) int, number of the segment of each pixel.
+            names: of the segments that are stuff, by number.
+        """
+        drawn = picture.copy()
+        font = (cv2.FONT_HERSHEY_SIMPLEX, 0.8 * self._text_scale)
+        for number, name in names.items():
+            mask = numbers == number
+            if not mask.any():
+                continue
+            color = np.array(self._palette.by_idx(number).as_bgr())
+            drawn[mask] = (0.75 * picture[mask] + 0.25 * color).astype(np.uint8)
+            inside = cv2.distanceTransform(np.pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 3)
+            y, x = np.unravel_index(int(inside.argmax()), inside.shape)
+            cv2.putText(drawn, name, (int(x) - 20, int(y)), *font, (255, 255, 255), 1, cv2.LINE_AA)
+        return drawn
 
     def _write_corner(self, picture: np.ndarray, text: str) -> None:
         """Writes white text on black into the upper left corner."""

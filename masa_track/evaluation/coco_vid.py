@@ -14,7 +14,7 @@ from masa_track.boxes import box_iou
 from masa_track.errors import InputError
 from masa_track.evaluation.pairs import chosen
 from masa_track.evaluation.teta import ClassTracks
-from masa_track.formats.joining import Label, join_classes, join_files, numbers_in
+from masa_track.formats.joining import Label, Numbering, join_classes, join_files, numbers_in
 from masa_track.formats.json_file import MAX_FRAME, is_finite, is_key, objects, parse_json, shown, whole
 
 IGNORED = 0.5  # the part of a box inside a crowd from which it is not scored, as BDD100K and the TETA authors do
@@ -31,7 +31,6 @@ class ClassVideos:
         exhaustive: whether the truth claims to hold all objects of its classes: TAO's lists of classes that are not
             exhaustive say it does not.
         notes: for the user, on how files were joined.
-        notes: for the user, on how files were joined.
     """
 
     pairs: dict[str, tuple[ClassTracks, ClassTracks]]
@@ -40,7 +39,9 @@ class ClassVideos:
     notes: tuple[str, ...] = ()
 
 
-def read_class_videos(gt: str | Path, tracks: str | Path, sequences: Sequence[str] | None = None) -> ClassVideos:
+def read_class_videos(
+    gt: str | Path, tracks: str | Path, sequences: Sequence[str] | None = None, numbering: Numbering | None = None
+) -> ClassVideos:
     """Reads COCO-VID or TAO json truth, and the tracks of its videos.
 
     Truth is a dict of videos, images (``video_id`` and ``frame_id`` or ``frame_index``, or none and in order),
@@ -55,11 +56,12 @@ def read_class_videos(gt: str | Path, tracks: str | Path, sequences: Sequence[st
             ``masa-track track`` writes), or for several videos a folder with ``NAME.json`` or ``NAME/tracks.json``.
             Their images are the truth's by :func:`~masa_track.formats.joining.join_files`, their classes by name.
         sequences: names of the videos to be scored; None: all of ``gt``.
+        numbering: how names of the truth's images number the frames of a run on a video; None: it is found out.
 
     Raises:
         InputError: a file cannot be read or breaks one of these rules, with its entry; or a video has no tracks.
     """
-    truth = _File(Path(gt), "GT")
+    truth = _File(Path(gt), "GT", numbering=numbering)
     if not truth.videos:
         raise InputError(f"GT must be COCO-VID or TAO json with videos and images, but {gt} has none")
     names = chosen(truth.videos.values(), sequences)
@@ -138,7 +140,7 @@ def _video_of(truth: _File, video_id: Any, file: _File, theirs: Any = None) -> C
     theirs = next(iter(file.videos)) if theirs is None else theirs
     rows = file.rows(theirs)[0]
     listed, frames = truth.labels(video_id), truth.frames(video_id)
-    joined = join_files(listed, file.labels(theirs), file.path)
+    joined = join_files(listed, file.labels(theirs), file.path, truth.numbering)
     if listed and len(rows) and not any(place is not None for place in joined):
         truth.notes.append(
             f"note: no image of {file.path} is one of {truth.videos[video_id]!r} of GT, by name or frame_id: all truth "
@@ -154,7 +156,37 @@ def _video_of(truth: _File, video_id: Any, file: _File, theirs: Any = None) -> C
     if unknown:
         truth.notes.append(f"note: classes of {file.path} that GT does not have: {', '.join(unknown[:5])}")
     keep = to > 0
-    return ClassTracks(to[keep], rows.ids[keep], ids[keep], rows.boxes[keep])
+    factors = _factors(truth, video_id, file, theirs, number)
+    scale = np.array([[*factors.get(frame, (1, 1))] * 2 for frame in rows.frames[keep].tolist()]).reshape(-1, 4)
+    return ClassTracks(to[keep], rows.ids[keep], ids[keep], rows.boxes[keep] * scale)
+
+
+def _factors(
+    truth: _File, video_id: Any, file: _File, theirs: Any, number: Mapping[int, int]
+) -> dict[int, tuple[float, float]]:
+    """By frame of the tracks, by what x and y are multiplied where the truth has its image in another size.
+
+    Raises:
+        InputError: one of them is turned.
+    """
+    factors = {}
+    for frame, frame_of_truth in number.items():
+        wanted, given = truth.sizes.get((video_id, frame_of_truth)), file.sizes.get((theirs, frame))
+        if wanted is None or given is None or wanted == given:
+            continue
+        if wanted == given[::-1]:
+            raise InputError(
+                f"{file.path}: its images are {given[0]}x{given[1]}, and those of GT {wanted[0]}x{wanted[1]}: one of "
+                "them is turned; give boxes of upright pictures"
+            )
+        factors[frame] = (wanted[0] / given[0], wanted[1] / given[1])
+    if factors:
+        x, y = next(iter(factors.values()))
+        truth.notes.append(
+            f"note: {len(factors)} images of {file.path} are of another size than in GT: boxes are scaled, e.g. by "
+            f"{x:.4g} and {y:.4g}"
+        )
+    return factors
 
 
 @dataclass
@@ -169,6 +201,8 @@ class _File:
     exhaustive: bool = True
     is_list: bool = False
     notes: list[str] = field(default_factory=list)
+    numbering: Numbering | None = None
+    sizes: dict[tuple[Any, int], tuple[Any, Any]] = field(default_factory=dict)  # by video and frame from 1
 
     def __post_init__(self) -> None:
         try:
@@ -255,6 +289,9 @@ class _File:
                 self._frames.setdefault(owner, []).append(number + 1)
                 self._labels.setdefault(owner, []).append(Label(names[count], frame))
                 self._images[_key(image, place)] = (owner, number + 1)
+                size: tuple[Any, Any] = image.get("width"), image.get("height")
+                if all(is_finite(side) and side > 0 for side in size):
+                    self.sizes[owner, number + 1] = size
 
     def _add(self, entry: Mapping[str, Any], place: str, seen: set[tuple[Any, int, int]]) -> None:
         image = entry.get("image_id")

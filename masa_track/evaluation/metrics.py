@@ -31,6 +31,7 @@ class Measured:
         exhaustive: how TETA took the truth.
         rules: by sequence of text, the rules that were applied (never auto), and how many boxes of tracks they removed.
         last_frames: by sequence, the last frame that has a track (0 without any), and the last with truth.
+        boxes_before: by sequence of text, how many boxes of tracks lie before the first frame with truth.
         notes: for the user, on how files were joined.
         classes: the same as ``evaluation`` for each class of the truth, if asked for.
     """
@@ -44,6 +45,7 @@ class Measured:
     rules: dict[str, tuple[str, int]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     classes: dict[int, Evaluation] = field(default_factory=dict)
+    boxes_before: dict[str, int] = field(default_factory=dict)
 
     def class_name(self, number: int) -> str:
         """What a class is called."""
@@ -127,8 +129,9 @@ def measure(
         sequences: names of those to be scored; None: all of ``gt``.
         per_class: score each class of the truth for itself, too. In text, column 8 of both files is the class, and no
             rules are applied.
-        numbering: for text, how the truth numbers the images of a run, see
-            :func:`~masa_track.evaluation.run_frames.in_frames_of`; None: it is found out.
+        numbering: how the truth numbers the images of a run, see
+            :func:`~masa_track.evaluation.run_frames.in_frames_of` for text, and for json
+            :func:`~masa_track.formats.joining.join_files`; None: it is found out.
 
     Raises:
         InputError: an unknown metric, an argument out of range, or a file that is missing or broken.
@@ -143,7 +146,7 @@ def measure(
     if Path(gt).suffix.lower() == ".json":
         if rules not in ("auto", "none"):
             raise InputError(f"--rules {rules} is for text, but GT is json, which names its ignored regions itself")
-        videos = read_class_videos(gt, tracks, sequences)
+        videos = read_class_videos(gt, tracks, sequences, numbering)
     elif per_class:
         if rules not in ("auto", "none"):
             raise InputError(f"--per-class takes all classes, but --rules {rules} scores one: leave one of them out")
@@ -171,7 +174,14 @@ def measure(
     ends = {
         name: (int(found.frames.max(initial=0)), int(truth.frames.max())) for name, (truth, found) in with_truth.items()
     }
-    return Measured(tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied, videos.notes, by_class)
+    before = {
+        name: int((found.frames < truth.frames.min()).sum())
+        for name, (truth, found) in with_truth.items()
+        if Path(gt).suffix.lower() != ".json"
+    }
+    return Measured(
+        tuple(metrics), evaluation, teta, videos.class_names, full, ends, applied, videos.notes, by_class, before
+    )
 
 
 def named_scores(evaluation: Evaluation | None, teta: TetaResult | None, metrics: Sequence[str]) -> dict[str, float]:

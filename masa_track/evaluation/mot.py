@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,12 +180,23 @@ def at_line(path: Path, number: int) -> Iterator[None]:
 
 
 def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1.
+    """The lines that are not blank, with their numbers from 1; without a header of MOTChallenge's columns.
 
     Raises:
         InputError: the file cannot be read or is no text.
     """
-    yield from ((number, line) for number, line in enumerate(_lines(path), start=1) if line.strip())
+    header = True
+    for number, line in enumerate(_lines(path), start=1):
+        if line.strip() and not (header and _is_header(line)):
+            yield number, line
+        header = header and not line.strip()
+
+
+def _is_header(line: str) -> bool:
+    names = [field.strip('"').lower() for field in _fields_of(line)[:6]]
+    sides = {("left", "top", "width", "height"), ("x", "y", "w", "h"), ("x", "y", "width", "height")}
+    bare = tuple(re.sub(r"^(bb|bbox)_", "", name) for name in names[2:])
+    return names[:1] in (["frame"], ["frame_id"], ["frameid"]) and bare in sides
 
 
 def _lines(path: Path) -> Iterable[str]:

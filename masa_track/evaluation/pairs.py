@@ -31,7 +31,8 @@ class Pair:
 def parse_sequences(text: str) -> list[str]:
     """Names of sequences: with commas between, or in a file, a seqmap of TrackEval.
 
-    In a file each line begins with a name; a first line ``name`` is a header.
+    In a file each line begins with a name, up to a comma, or is KITTI's ``NAME empty FIRST LAST``; a first line
+    ``name`` is a header, and lines with ``#`` are comments.
 
     Raises:
         InputError: there is no name, or a name is twice.
@@ -42,8 +43,9 @@ def parse_sequences(text: str) -> list[str]:
             lines = Path(text).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"--sequences {text} is no text file of names: {error}") from error
-        names = [re.split(r"[\s,]", line.strip(), maxsplit=1)[0] for line in lines if line.strip()]
-        names = names[1:] if names[:1] == ["name"] else names
+        names = [re.split(r"[,;]|\s+empty\s+[0-9]+\s", line, maxsplit=1)[0].strip(' \t"') for line in lines]
+        names = [name for name in names if name and not name.startswith("#")]
+        names = names[1:] if [name.lower() for name in names[:1]] == ["name"] else names
     if not names or not all(names):
         raise InputError(f"--sequences must be names with commas between, or a file with a name a line, got {text!r}")
     twice = next((name for name in names if names.count(name) > 1), None)

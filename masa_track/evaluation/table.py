@@ -60,7 +60,7 @@ def format_table(evaluation: Evaluation, metrics: Sequence[str] = ("hota", "clea
     step = evaluation.stride
     which = "every frame" if step == 1 else f"frames 1, {1 + step}, {1 + 2 * step}, ..."
     note = f"{which}; MOTA, IDF1 and counts at IoU {evaluation.iou:g}, HOTA over IoU .05 to .95"
-    return "\n".join([*_aligned(rows), "", note])
+    return "\n".join([*aligned(rows), "", note])
 
 
 def format_classes(classes: Mapping[str, Evaluation], metrics: Sequence[str] = ("hota", "clear", "idf1")) -> str:
@@ -80,7 +80,7 @@ def format_classes(classes: Mapping[str, Evaluation], metrics: Sequence[str] = (
         values = [getattr(one, field) for one in every]
         mean.append(f"{sum(values) / len(values):.3f}" if isinstance(values[0], float) else str(sum(values)))
     rows.append(["MEAN", *mean])
-    return "\n".join([*_aligned(rows), "", "all sequences; MEAN is the mean of the classes, counts are summed"])
+    return "\n".join([*aligned(rows), "", "all sequences; MEAN is the mean of the classes, counts are summed"])
 
 
 def format_teta(
@@ -100,10 +100,11 @@ def format_teta(
     rows += [_row(name.upper(), scores, TETA_COLUMNS) for name, scores in (groups or {}).items()]
     rows.append(_row("OVERALL", result.overall, TETA_COLUMNS))
     note = "TETA over IoU 0 to .95, its ClsA .5 to .95; OVERALL is the mean of the classes; truth taken as "
-    return "\n".join([*_aligned(rows), "", note + ("exhaustive" if exhaustive else "not exhaustive")])
+    return "\n".join([*aligned(rows), "", note + ("exhaustive" if exhaustive else "not exhaustive")])
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """The cells as lines whose columns are aligned: the first to the left, the others to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
         "  ".join(

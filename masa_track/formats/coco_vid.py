@@ -25,6 +25,7 @@ from masa_track.formats.rows import (
     class_name,
     confidences,
     marks,
+    part_fields,
     plain_text,
     row_names,
     track_ids,
@@ -149,7 +150,9 @@ def _own_images(path: Path, content: dict[str, Any], video: Video) -> list[dict[
         return images
     listed_videos = _dicts(path, content.get("videos", []), "videos")
     called = {v["id"]: str(v.get("name")) for v in listed_videos if is_key(v.get("id"))}
-    wanted = [v for v in videos if video.name in (called.get(v), PurePosixPath(called.get(v, "")).stem)]
+    wanted = [v for v in videos if called.get(v) == video.name]
+    asked = video.name.casefold()
+    wanted = wanted or [v for v in videos if asked == PurePosixPath(called.get(v, "")).stem.casefold()]
     if len(wanted) != 1:
         listed = ", ".join(called.get(v, str(v)) for v in videos[:5])
         raise InputError(
@@ -197,7 +200,7 @@ def _sizes(path: Path, own: list[dict[str, Any]], video: Video) -> dict[Any, tup
     """
     factors = {}
     for image in own:
-        size: tuple[Any, Any] = image.get("width"), image.get("height")
+        size: tuple[Any, Any] = _side(image.get("width")), _side(image.get("height"))
         if not all(is_number(side) and 0 < side < MAX_FRAME for side in size) or size == (video.width, video.height):
             continue
         if video.width != video.height and size == (video.height, video.width):
@@ -207,6 +210,11 @@ def _sizes(path: Path, own: list[dict[str, Any]], video: Video) -> dict[Any, tup
             )
         factors[image.get("id")] = video.width / size[0], video.height / size[1]
     return factors
+
+
+def _side(value: Any) -> Any:
+    """A width or height; also one that is written as text."""
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
 
 
 def _size(own: list[dict[str, Any]], sizes: dict[Any, tuple[float, float]]) -> tuple[Any, tuple[float, float]]:
@@ -239,6 +247,7 @@ class CocoVidWriter:
     cannot be written whole is in neither.
     Boxes that fill a gap have ``"filled": true``, smoothed ones ``"smoothed": true``. Beside the tracks, ``cuts`` lists
     the ``frame_id`` of first frames after a cut, and ``tentative`` has the boxes of tracks before they were confirmed.
+    Parts have ``parent_id`` (identity of what they belong to), ``part`` and ``phrase``; see :mod:`masa_track.parts`.
     ``frame_id`` counts from 0, the image's ``id`` is the frame's number from 1, ``category_id`` is the ``class_id``. An
     image's ``time``, where it is known, is in seconds since frame 1; its ``presence``, where there is one, has the
     probability that a phrase is in the frame, by phrase.
@@ -335,6 +344,7 @@ class CocoVidWriter:
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
         filled, smoothed = marks(rows, "filled").tolist(), marks(rows, "smoothed").tolist()
+        tree = part_fields(rows)
         masks = rows.data.get("segmentation")
         pieces = []
         boxes = np.asarray(rows.xyxy, dtype=np.float64).tolist()  # (N, 4) 0-based xyxy
@@ -353,6 +363,7 @@ class CocoVidWriter:
                 "area": round((x2 - x1) * (y2 - y1), 3),
                 "score": round(score, 4),
                 "iscrowd": 0,
+                **tree[row],
             }
             if filled[row]:
                 annotation["filled"] = True

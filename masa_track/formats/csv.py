@@ -11,7 +11,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.files import PartFile
-from masa_track.formats.rows import ClassNames, marks, row_names, tracked_rows
+from masa_track.formats.rows import PART_FIELDS, ClassNames, marks, part_fields, row_names, tracked_rows
 from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # also in full width
@@ -34,12 +34,15 @@ class CsvWriter:
         path: the file, e.g. ``tracks.csv``.
         class_names: the names by class id.
         finished: add the columns ``filled`` and ``smoothed``, 0 or 1: boxes that fill a gap, and those smoothed.
+        parts: add the columns ``parent_id`` (empty for none), ``part`` and ``phrase``; see :mod:`masa_track.parts`.
     """
 
-    def __init__(self, path: str | Path, class_names: ClassNames = None, finished: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, class_names: ClassNames = None, finished: bool = False, parts: bool = False
+    ) -> None:
         self.file = PartFile(path)
         self._class_names = class_names
-        self._finished = finished
+        self._finished, self._parts = finished, parts
         self._columns: list[str] = sv.CSVSink.parse_field_names(
             self._named(sv.Detections.empty()), {"frame": 0, "time": 0.0}
         )
@@ -59,7 +62,12 @@ class CsvWriter:
         rows = tracked_rows(detections)
         names = [spreadsheet_text(name) for name in row_names(rows, self._class_names)]
         states = {name: marks(rows, name).astype(int) for name in ("filled", "smoothed")} if self._finished else {}
-        rows.data = {"class_name": np.array(names, dtype=object), **states}
+        tree: dict[str, np.ndarray] = {}
+        if self._parts:
+            fields = part_fields(rows)
+            for name in PART_FIELDS:
+                tree[name] = np.array([spreadsheet_text(str(one.get(name, ""))) for one in fields], dtype=object)
+        rows.data = {"class_name": np.array(names, dtype=object), **states, **tree}
         return rows
 
     def _append(self, rows: list[dict[str, object]]) -> None:

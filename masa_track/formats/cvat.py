@@ -2,7 +2,8 @@
 
 A ``track`` has a ``box`` for each tracked frame, a keyframe; CVAT draws the frames between by itself. Where a track
 is not seen, a box that is ``outside`` ends it. A box that fills a gap is no keyframe: it is on the line that CVAT draws
-by itself. Frames count from 0. Masks are not in this format's tracks.
+by itself. Frames count from 0. Masks are not in this format's tracks. Of a part, ``parent_id``, ``part`` and ``phrase``
+are attributes.
 
 Source: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and .../xml_format/, CVAT 2.
 """
@@ -11,15 +12,18 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.formats.detection_file import Rows, Video
-from masa_track.formats.joining import Joined, Label, Numbering, join_images, join_numbers, match_names
-from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between
+from masa_track.formats.joining import Joined, Label, Numbering, join_images, join_numbers, match_names, numbers_in
+from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between, turned_box
+from masa_track.formats.rows import PART_FIELDS
 from masa_track.formats.run import Run
 
 _SHAPES = {"polygon", "polyline", "points", "mask", "ellipse", "cuboid", "skeleton"}
@@ -36,15 +40,20 @@ def cvat_xml(run: Run) -> str:
     ET.SubElement(root, "version").text = "1.1"
     size = int(run.frames[-1])
     task = ET.SubElement(ET.SubElement(root, "meta"), "task")
-    facts = {"name": run.name, "size": size, "mode": "interpolation", "overlap": 0, "flipped": False}
-    for key, value in {**facts, "start_frame": 0, "stop_frame": size - 1}.items():
+    about = {"name": run.name, "size": size, "mode": "interpolation", "overlap": 0, "flipped": False}
+    for key, value in {**about, "start_frame": 0, "stop_frame": size - 1}.items():
         ET.SubElement(task, key).text = str(value)
     labels = ET.SubElement(task, "labels")
     used = {number for _, number, _ in run.tracks()}
     for name in dict.fromkeys(run.class_name(number) for number in sorted(used | set(run.class_names))):
         label = ET.SubElement(labels, "label")
         ET.SubElement(label, "name").text = name
-        ET.SubElement(label, "attributes")
+        attributes = ET.SubElement(label, "attributes")
+        for attribute in PART_FIELDS if run.tree else ():
+            entry = ET.SubElement(attributes, "attribute")
+            facts = {"name": attribute, "mutable": "True", "input_type": "text", "default_value": "", "values": ""}
+            for key, value in facts.items():
+                ET.SubElement(entry, key).text = value
     original = ET.SubElement(task, "original_size")
     ET.SubElement(original, "width").text = str(run.width)
     ET.SubElement(original, "height").text = str(run.height)
@@ -54,7 +63,8 @@ def cvat_xml(run: Run) -> str:
         for spell in run.spells(places):
             for place in spell:
                 on_line = bool(run.filled[place] and not run.smoothed[place])
-                _add_box(track, int(run.frames[run.rows[place]]), run.boxes[place], keyframe=not on_line)
+                tree = run.tree[place] if run.tree else {}
+                _add_box(track, int(run.frames[run.rows[place]]), run.boxes[place], keyframe=not on_line, tree=tree)
             after = int(run.rows[spell[-1]]) + 1
             if after < len(run.frames):  # else the track lasts as long as the run
                 _add_box(track, int(run.frames[after]), run.boxes[spell[-1]], outside=True)
@@ -62,20 +72,30 @@ def cvat_xml(run: Run) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _add_box(track: ET.Element, frame: int, box: np.ndarray, outside: bool = False, keyframe: bool = True) -> None:
+def _add_box(
+    track: ET.Element,
+    frame: int,
+    box: np.ndarray,
+    outside: bool = False,
+    keyframe: bool = True,
+    tree: Mapping[str, int | str] = MappingProxyType({}),
+) -> None:
     sides = dict(zip(("xtl", "ytl", "xbr", "ybr"), (f"{value:.2f}" for value in box), strict=True))
     state = {"outside": str(int(outside)), "occluded": "0", "keyframe": str(int(keyframe)), "z_order": "0"}
-    ET.SubElement(track, "box", {"frame": str(frame - 1), **state, **sides})
+    element = ET.SubElement(track, "box", {"frame": str(frame - 1), **state, **sides})
+    for name, value in tree.items():
+        ET.SubElement(element, "attribute", name=name).text = str(value)
 
 
 def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows:
     """The boxes of "CVAT for video 1.1" or "CVAT for images 1.1".
 
-    A task of a part of a video counts from its ``start_frame``, which is applied. Boxes of a task of another size are
-    scaled.
+    CVAT writes the frame numbers of the video, also in a task of a part of it, or of every n-th frame. A file whose
+    numbers are not frames of its task counts them one by one from ``start_frame``. Boxes of a task of another size are
+    scaled; the upright box around a rotated one is taken.
 
     Raises:
-        InputError: it is no such xml, or a box has another form.
+        InputError: it is no such xml, is of several tasks, or a box has another form.
     """
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise InputError(f"{path}: an xml of CVAT has no document type: remove it")
@@ -92,33 +112,35 @@ def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows
     scale = np.ones(2)
     if size is not None:
         scale = _scale(path, size.findtext("width"), size.findtext("height"), video)
-    start, stop = _whole_text(path, root, "start_frame") or 0, _whole_text(path, root, "stop_frame")
-    step = int(found_step[1]) if (found_step := _STEP.search(root.findtext("./meta/task/frame_filter") or "")) else 1
-    last = -1 if stop is None else (stop - start) // step
-    found: list[tuple[np.ndarray, str, str]] = []  # xyxy, class, place
-    frames: list[int] = []
+    task = _task(path, root)
+    start, stop = _whole_text(path, task, "start_frame") or 0, _whole_text(path, task, "stop_frame")
+    step = int(found_step[1]) if (found_step := _STEP.search(task.findtext("frame_filter") or "")) else 1
+    images = list(root.iter("image"))
+    ids = [_frame(path, "image", image, "id") for image in images]
+    tracks: list[tuple[str, str, list[Keyframe]]] = []  # place, class, boxes
     for track in root.iter("track"):
         place = f"track {track.get('id')}"
         keyframes = []
         for box in track.iter("box"):
             seen = _attribute(path, place, box, "outside", "0") == 0
             keyframes.append(Keyframe(_frame(path, place, box, "frame"), _sides(path, place, box), seen, seen))
+        tracks.append((place, track.get("label") or "", keyframes))
+    written = [*ids, *(keyframe.frame for _, _, keyframes in tracks for keyframe in keyframes)]
+    counted = any(number < start or (number - start) % step for number in written)
+    last = -1 if stop is None else (stop - start) // step if counted else stop
+    found: list[tuple[np.ndarray, str, str]] = []  # xyxy, class, place
+    frames: list[int] = []
+    for place, name, keyframes in tracks:
         for frame, sides in boxes_between(keyframes, last):
-            frames.append(frame * step + start)
-            found.append((np.array(sides) * [*scale, *scale], track.get("label") or "", place))
+            if counted or (frame - start) % step == 0:
+                frames.append(frame * step + start if counted else frame)
+                found.append((np.array(sides) * [*scale, *scale], name, place))
     if found:
         joined = join_numbers(frames, video, numbering, path, base=0)
         frames = joined.frames
     else:
-        images = list(root.iter("image"))
-        names_of = [image.get("name") or "" for image in images]
-        if video.file_names and not numbering.given and match_names(names_of, video.file_names):
-            joined = join_images([Label(name) for name in names_of], video, numbering, path)
-        elif images:
-            ids = [_frame(path, "image", image, "id") * step + start for image in images]
-            joined = join_numbers(ids, video, numbering, path, base=0)
-        else:
-            joined = Joined([])
+        ids = [number * step + start for number in ids] if counted else ids
+        joined = _joined_images(path, [image.get("name") or "" for image in images], ids, video, numbering)
         for image, number in zip(images, joined.frames, strict=True):
             scale = _scale(path, image.get("width"), image.get("height"), video)
             for box in image.iter("box"):
@@ -147,6 +169,33 @@ def read_cvat(path: Path, text: str, video: Video, numbering: Numbering) -> Rows
     ).in_video(path)
 
 
+def _joined_images(path: Path, names: list[str], ids: list[int], video: Video, numbering: Numbering) -> Joined:
+    """The frame of each image: by its name and its id, which counts the images of the task from 0."""
+    if not ids:
+        return Joined([])
+    if video.file_names and not numbering.given and match_names(names, video.file_names):
+        return join_images([Label(name) for name in names], video, numbering, path)
+    of_video = all(re.fullmatch(r"frame_[0-9]{6,}", name) for name in names)
+    if of_video or numbering.given or numbers_in(names) is None:
+        return join_numbers(ids, video, numbering, path, base=0)
+    return join_images([Label(*one) for one in zip(names, ids, strict=True)], video, numbering, path)
+
+
+def _task(path: Path, root: ET.Element) -> ET.Element:
+    """What the file says of its task.
+
+    Raises:
+        InputError: it holds several tasks, each of which counts its own frames.
+    """
+    tasks = [*root.iterfind("./meta/task"), *root.iterfind("./meta/job"), *root.iterfind("./meta/project/tasks/task")]
+    if len(tasks) > 1:
+        listed = ", ".join((task.findtext("name") or "?").strip() for task in tasks[:5])
+        raise InputError(
+            f"{path} holds {len(tasks)} tasks of a project ({listed}): export the task of this video alone"
+        )
+    return tasks[0] if tasks else ET.Element("task")
+
+
 def _scale(path: Path, width: Any, height: Any, video: Video) -> np.ndarray:
     """(2,) by what x and y are multiplied to be of the video."""
     try:
@@ -163,7 +212,9 @@ def _scale(path: Path, width: Any, height: Any, video: Video) -> np.ndarray:
 
 
 def _sides(path: Path, place: str, box: ET.Element) -> tuple[float, ...]:
-    return tuple(_attribute(path, place, box, name) for name in ("xtl", "ytl", "xbr", "ybr"))
+    x1, y1, x2, y2 = (_attribute(path, place, box, name) for name in ("xtl", "ytl", "xbr", "ybr"))
+    turn = _attribute(path, place, box, "rotation", "0")
+    return turned_box((x1, y1, x2, y2), turn, ((x1 + x2) / 2, (y1 + y2) / 2))
 
 
 def _frame(path: Path, place: str, element: ET.Element, name: str) -> int:
@@ -184,8 +235,8 @@ def _attribute(path: Path, place: str, element: ET.Element, name: str, default: 
     raise InputError(f"{path}, {place}: {name} must be a number, got {text[:60]!r}; fix it")
 
 
-def _whole_text(path: Path, root: ET.Element, name: str) -> int | None:
-    text = root.findtext(f"./meta/task/{name}")
+def _whole_text(path: Path, task: ET.Element, name: str) -> int | None:
+    text = task.findtext(name)
     if text is None or not text.strip():
         return None
     if not (text.strip().isdecimal() and len(text.strip()) < 8):

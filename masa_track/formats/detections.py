@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -42,7 +44,7 @@ def read_detections(
     ``det.txt``, ``gt.txt`` or a tracker's results. Where the ids are not all -1, rows with confidence 0 are those
     MOTChallenge ignores, and left out. Columns are separated by commas, semicolons, tabs or blanks. The eighth column
     is the class if it is a whole number of at least 1 in every row, or of at least 0 and not all the same; otherwise
-    (-1, or MOT15's world coordinates) the class is 0.
+    (-1, or MOT15's world coordinates) the class is 0. Text may be compressed by gzip, and in UTF-16.
 
     COCO json is a bare list of results (``image_id`` is the 1-based frame number, 0-based if any is 0; or the name of
     an image), or a dict of images, annotations and categories. Boxes are 0-based xywh; crowd annotations are left out.
@@ -96,7 +98,11 @@ def _read(path: Path, video: Video, numbering: Numbering, bad: BadRows) -> Rows:
     if data.startswith(b"\x93NUMPY"):
         return _joined_rows(path, _read_npy(path), video, numbering, bad)
     try:
-        text = data.decode("utf-8-sig")
+        if data.startswith(b"\x1f\x8b"):
+            data = gzip.decompress(data)
+        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path} is not a whole gzip file ({error}): compress it anew") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text: give MOTChallenge text, COCO json or npz") from error
     if "\0" in text:
@@ -140,7 +146,8 @@ def _joined_rows(path: Path, rows: Rows, video: Video, numbering: Numbering, bad
         bad.add(rows.place(i), f"frames are whole numbers from {base}, got {rows.frames[i]:g}")
     rows = rows.only(valid)
     joined = join_numbers(rows.frames.astype(np.int64).tolist(), video, numbering, path, base)
-    return replace(rows, frames=np.array(joined.frames, np.float64), notes=joined.notes).in_video(path)
+    notes = (*rows.notes, *joined.notes)
+    return replace(rows, frames=np.array(joined.frames, np.float64), notes=notes).in_video(path)
 
 
 def _read_npy(path: Path) -> Rows:

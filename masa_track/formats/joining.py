@@ -7,10 +7,12 @@ Each of these gives a reading. Readings that leave the video are dropped; where 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from masa_track.errors import InputError
 
@@ -76,8 +78,8 @@ Readings = dict[str, list[int]]  # what was read, and the frame of each label
 
 
 def file_part(name: object) -> str:
-    """The last part of a file name, whatever its slashes."""
-    return PurePosixPath(str(name).replace("\\", "/")).name
+    """The last part of a file name, whatever its slashes; accents in one form, ``%20`` as the blank that it means."""
+    return PurePosixPath(unicodedata.normalize("NFC", unquote(str(name))).replace("\\", "/")).name
 
 
 def match_names(names: Sequence[str], targets: Sequence[str]) -> list[int | None] | None:
@@ -120,7 +122,7 @@ def _bare_stem(name: str) -> str:
 
 def numbers_in(names: Sequence[str]) -> list[int] | None:
     """The number in each name: the last group of digits that differs from name to name; None where there is none."""
-    groups = [re.findall(r"[0-9]+", PurePosixPath(file_part(name)).stem) for name in names]
+    groups = [re.findall(r"[0-9]+", _bare_stem(name)) for name in names]
     for back in range(1, min(map(len, groups), default=0) + 1):
         column = [int(group[-back]) for group in groups]
         if len(set(column)) == len(column):
@@ -235,13 +237,19 @@ def _base_of(numbers: Sequence[int], video: Video, path: Any) -> int:
     )
 
 
-def join_files(truth: Sequence[Label], other: Sequence[Label], path: Any) -> list[int | None]:
+def join_files(
+    truth: Sequence[Label], other: Sequence[Label], path: Any, numbering: Numbering | None = None
+) -> list[int | None]:
     """The image of the truth of each image of another file of the same video.
+
+    A run on a video calls its frames ``000001.jpg`` and so on. Names of the truth that count from 0 are joined with
+    these by the frame that they count.
 
     Args:
         truth: N images.
         other: M images.
         path: of the other file, for messages.
+        numbering: how the names of the truth number the frames of such a run; None: it is found out.
 
     Returns:
         M places from 0, None where the truth has no such image.
@@ -253,19 +261,19 @@ def join_files(truth: Sequence[Label], other: Sequence[Label], path: Any) -> lis
     if places is not None:
         return places
     found: dict[str, list[int | None]] = {}
+    numbers = numbers_in([one.name for one in truth])
     columns = [
-        (
-            "the numbers in file names",
-            numbers_in([one.name for one in truth]),
-            numbers_in([one.name for one in other]),
-        ),
+        ("the numbers in file names", numbers, numbers_in([one.name for one in other])),
         ("frame_id", _frame_ids(truth), _frame_ids(other)),
     ]
+    base = _base_in_names(truth, numbers, other, path, numbering or Numbering()) if numbers else None
     for what, theirs, ours in columns:
         if theirs is None or ours is None or not theirs or not ours:
             continue
         lows = [min(theirs), min(ours)]
-        bases = [low if low < 2 else None for low in lows] if what == "frame_id" else [0, 0]
+        bases: list[int | None] = [low if low < 2 else None for low in lows]
+        if what != "frame_id":
+            bases = [0, 0] if base is None else [base, 1]
         first, second = (base if base is not None else next((b for b in bases if b is not None), 0) for base in bases)
         place = {number - first: i for i, number in enumerate(theirs)}
         one = [place.get(number - second) for number in ours]
@@ -283,13 +291,42 @@ def join_files(truth: Sequence[Label], other: Sequence[Label], path: Any) -> lis
     return [None] * len(other)
 
 
+def _base_in_names(
+    truth: Sequence[Label], numbers: Sequence[int], other: Sequence[Label], path: Any, numbering: Numbering
+) -> int | None:
+    """From which number the names of the truth count the frames of a run on a video; None: the other is no such run.
+
+    Raises:
+        InputError: nothing tells.
+    """
+    generated = all(one.frame is not None and one.name == f"{one.frame + 1:06d}.jpg" for one in other)
+    if not (other and generated):
+        return None
+    if numbering.given:
+        return numbering.base if numbering.first is None else numbering.first
+    ids = _frame_ids(truth)
+    steps = {number - frame for number, frame in zip(numbers, ids, strict=True)} if ids and min(ids) == 0 else set()
+    if len(steps) == 1 and steps <= {0, 1}:
+        return steps.pop()
+    if min(numbers) < 2:
+        return min(numbers)
+    listed = {one.frame for one in other}
+    whole = [base for base in (1, 0) if all(number - base in listed for number in numbers)]
+    if len(whole) != 2 or ids:
+        return whole[0] if whole else 1
+    raise InputError(
+        f"{path}: {truth[0].name!r} of GT is frame {numbers[0]} of the run if the numbers in its file names count from "
+        f"1, and frame {numbers[0] + 1} if they count from 0: give --frame-base 0 or 1"
+    )
+
+
 def join_classes(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int, int]:
     """The class id in ``ours`` of each class of another file, by name; those of an unknown name get ids of their own.
 
     Where no name is shared, as between names and ``class 1``, ids are taken as the same.
     """
-    ids = {name.strip().casefold(): number for number, name in ours.items()}
-    joined = {number: ids.get(name.strip().casefold()) for number, name in theirs.items()}
+    ids = {_class_key(name): number for number, name in ours.items()}
+    joined = {number: ids.get(_class_key(name)) for number, name in theirs.items()}
     if all(number is None for number in joined.values()):
         return {}
     free = max((*ours, *theirs)) + 1
@@ -298,6 +335,11 @@ def join_classes(ours: Mapping[int, str], theirs: Mapping[int, str]) -> dict[int
         result[number] = free if target is None else target
         free += target is None
     return result
+
+
+def _class_key(name: str) -> str:
+    """``traffic light`` of ``Traffic_Light``."""
+    return re.sub(r"[\s_-]+", " ", name).strip().casefold()
 
 
 def _frame_ids(labels: Sequence[Label]) -> list[int] | None:

@@ -16,7 +16,7 @@ import supervision as sv
 from masa_track.contracts import CountEvent, TrackEvent
 from masa_track.errors import InputError
 from masa_track.files import lock_file
-from masa_track.formats.rows import ClassNames, class_ids, confidences, row_names, tracked_rows
+from masa_track.formats.rows import ClassNames, class_ids, confidences, part_fields, row_names, tracked_rows
 
 
 class JsonLinesWriter:
@@ -93,7 +93,10 @@ class JsonLinesWriter:
         rows = tracked_rows(detections)
         ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
         names = row_names(rows, self._class_names)
-        columns = zip(ids, class_ids(rows).tolist(), names, confidences(rows).tolist(), rows.xyxy.tolist(), strict=True)
+        tree = part_fields(rows)
+        columns = zip(
+            ids, class_ids(rows).tolist(), names, confidences(rows).tolist(), rows.xyxy.tolist(), tree, strict=True
+        )
         tracks = [
             {
                 "id": track_id,
@@ -101,8 +104,9 @@ class JsonLinesWriter:
                 "class": name,
                 "score": round(score, 4),
                 "box": [round(side, 2) for side in box],
+                **tree,
             }
-            for track_id, number, name, score, box in columns
+            for track_id, number, name, score, box, tree in columns
         ]
         self._append([{"frame": frame_number, "time": round(seconds, 4), "tracks": tracks}])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -23,6 +24,24 @@ class Keyframe(NamedTuple):
     box: tuple[float, ...]
     shown: bool
     goes_on: bool
+
+
+def turned_box(xyxy: Sequence[float], degrees: float, pivot: tuple[float, float]) -> tuple[float, ...]:
+    """The upright box around a box that is turned clockwise about a point.
+
+    Args:
+        xyxy: the box before it is turned, in pixels.
+        degrees: the angle.
+        pivot: the point, x and y in pixels.
+    """
+    if not degrees % 360:
+        return tuple(xyxy)
+    x1, y1, x2, y2 = xyxy
+    cos, sin = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    corners = [(x - pivot[0], y - pivot[1]) for x in (x1, x2) for y in (y1, y2)]
+    across = [pivot[0] + x * cos - y * sin for x, y in corners]
+    down = [pivot[1] + x * sin + y * cos for x, y in corners]
+    return min(across), min(down), max(across), max(down)
 
 
 def boxes_between(keyframes: Sequence[Keyframe], last: int) -> Iterator[tuple[int, tuple[float, ...]]]:

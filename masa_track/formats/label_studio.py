@@ -9,8 +9,10 @@ Source: https://labelstud.io/tags/videorectangle and https://labelstud.io/guide/
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -21,7 +23,7 @@ from masa_track.errors import InputError
 from masa_track.formats.detection_file import Rows, Video
 from masa_track.formats.joining import Numbering, join_numbers
 from masa_track.formats.json_file import is_finite, whole
-from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between
+from masa_track.formats.keyframes import MOST_FRAMES, Keyframe, boxes_between, turned_box
 from masa_track.formats.run import Run
 
 
@@ -96,13 +98,14 @@ def is_label_studio(content: Any) -> bool:
 def read_label_studio(path: Path, content: Any, video: Video, numbering: Numbering) -> Rows:
     """The boxes of a task: its annotations, or else its predictions.
 
-    Frames between keyframes are interpolated, as Label Studio shows them.
+    Frames between keyframes are interpolated, as Label Studio shows them. The upright box around a rotated one is
+    taken.
 
     Raises:
         InputError: no task or several are of this video, or a box has another form.
     """
     task = _task_of(path, content if isinstance(content, list) else [content], video)
-    done = [one for one in task.get("annotations") or task.get("predictions") or () if isinstance(one, dict)]
+    done, notes = _annotations(path, task)
     names: dict[str, int] = {}
     rows: list[tuple[int, tuple[float, ...], int, str]] = []
     others = 0
@@ -114,7 +117,8 @@ def read_label_studio(path: Path, content: Any, video: Video, numbering: Numberi
                 others += 1  # not a box of a video
                 continue
             place = f"result {result.get('id')}"
-            label = next(iter(value.get("labels") or ()), "object")
+            labels = (value[key] for key in value if key.lower().endswith("labels") and value[key])  # of any name
+            label = next(iter(next(labels, ["object"])))
             number = names.setdefault(str(label), len(names))
             last = whole(value, "framesCount", f"{path}, {place}", MOST_FRAMES) if "framesCount" in value else 0
             keyframes = [_keyframe(f"{path}, {place}", entry, video) for entry in sequence]
@@ -123,7 +127,7 @@ def read_label_studio(path: Path, content: Any, video: Video, numbering: Numberi
         raise InputError(f"{path} holds no boxes of a video: Label Studio's videorectangle results are needed")
     xyxy = np.array([row[1] for row in rows], np.float64)
     joined = join_numbers([row[0] for row in rows], video, numbering, path)
-    notes = joined.notes
+    notes = (*notes, *joined.notes)
     if others:
         notes = (*notes, f"{path}: {others} results that are no boxes of a video are left out")
     return Rows(
@@ -142,10 +146,32 @@ def _task_of(path: Path, tasks: list[Any], video: Video) -> dict[str, Any]:
         raise InputError(f"{path}: each task of Label Studio must be an object with data")
     if len(tasks) == 1:
         return dict(tasks[0])
-    named = [task for task in tasks if any(PurePosixPath(str(one)).stem == video.name for one in task["data"].values())]
+    named = [task for task in tasks if any(_is_of(video.name, str(one)) for one in task["data"].values())]
     if len(named) != 1:
         raise InputError(f"{path} holds {len(tasks)} tasks, {len(named)} of them of {video.name}: give one task")
     return dict(named[0])
+
+
+def _is_of(video: str, address: str) -> bool:
+    """Whether an address is of the video; Label Studio puts eight digits and a hyphen before the names of uploads."""
+    stem = PurePosixPath(unquote(address)).stem.casefold()
+    return video.casefold() in (stem, re.sub(r"^[0-9a-f]{8}-", "", stem))
+
+
+def _annotations(path: Path, task: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """The annotation of a task, or else its prediction; of several, the ground truth or the last; and a note on that.
+
+    Annotations that were cancelled are left out.
+    """
+    for key in ("annotations", "predictions"):
+        given = [one for one in task.get(key) or () if isinstance(one, dict)]
+        done = [one for one in given if not one.get("was_cancelled") and one.get("result")]
+        if len(done) > 1:
+            done = [next((one for one in done if one.get("ground_truth")), done[-1])]
+            return done, (f"{path}: of {len(given)} {key} of the task, that with id {done[0].get('id')} is taken",)
+        if done:
+            return done, ()
+    return [], ()
 
 
 def _keyframe(place: str, entry: Any, video: Video) -> Keyframe:
@@ -153,5 +179,7 @@ def _keyframe(place: str, entry: Any, video: Video) -> Keyframe:
         raise InputError(f"{place}: a keyframe must have x, y, width and height in per cent, got {str(entry)[:60]}")
     left, top = entry["x"] * video.width / 100, entry["y"] * video.height / 100
     right, bottom = left + entry["width"] * video.width / 100, top + entry["height"] * video.height / 100
+    turn: Any = entry.get("rotation")
+    box = turned_box((left, top, right, bottom), turn if is_finite(turn) else 0, (left, top))
     goes_on = entry.get("enabled") is not False
-    return Keyframe(whole(entry, "frame", place, MOST_FRAMES), (left, top, right, bottom), True, goes_on)
+    return Keyframe(whole(entry, "frame", place, MOST_FRAMES), box, True, goes_on)

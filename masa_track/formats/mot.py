@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import supervision as sv
@@ -15,6 +17,7 @@ from masa_track.formats.detection_file import Rows
 from masa_track.formats.rows import (
     confidences,
     marks,
+    part_rows,
     track_ids,
     tracked_rows,
 )
@@ -57,15 +60,16 @@ def read_mot_detections(path: Path, text: str, bad: BadRows) -> Rows:
 def mot_table(path: Path, table: np.ndarray, place: Callable[[int], str]) -> Rows:
     """The rows of a table (N, 6 or more) float64 of MOTChallenge's columns.
 
-    Ten columns with truncation and occlusion at the end are VisDrone's: their pixels count from 0, and classes have
-    its names.
+    Ten columns with a class of 0 to 11, and truncation and occlusion at the end, are VisDrone's: their pixels count
+    from 0, and classes have its names. Results have -1 at the end, as others have: they are VisDrone's in files called
+    ``uav0000013_00000_v.txt`` and the like.
 
     Raises:
         InputError: all rows are to be ignored.
     """
     columns = table.shape[1]
     scores = table[:, 6] if columns > 6 else np.ones(len(table))
-    visdrone = columns == 10 and _is_visdrone(table)
+    visdrone = columns == 10 and _is_visdrone(path, table)
     keep = np.ones(len(table), bool)
     if (table[:, 1] != -1).any():
         keep = scores != 0
@@ -82,14 +86,19 @@ def mot_table(path: Path, table: np.ndarray, place: Callable[[int], str]) -> Row
         if whole and len(eighth) and (eighth.min() >= 1 or eighth.min() < eighth.max()):
             classes = eighth
     names = dict(enumerate(VISDRONE)) if visdrone else {}
+    notes = (f"{path}: read as VisDrone's rows: pixels count from 0",) if visdrone else ()
     boxes = table[:, 2:6] - ([0, 0, 0, 0] if visdrone else [1, 1, 0, 0])
-    return Rows(table[:, 0], boxes, scores, classes, lambda i: place(int(places[i])), names)
+    return Rows(table[:, 0], boxes, scores, classes, lambda i: place(int(places[i])), names, notes=notes)
 
 
-def _is_visdrone(table: np.ndarray) -> bool:
+def _is_visdrone(path: Path, table: np.ndarray) -> bool:
     category, truncation, occlusion = table[:, 7], table[:, 8], table[:, 9]
-    fits = np.isin(category, range(12)) & np.isin(truncation, (0, 1)) & np.isin(occlusion, (0, 1, 2))
-    return bool(fits.all() and (occlusion.any() or truncation.any()))
+    if not np.isin(category, range(12)).all():
+        return False
+    if re.match(r"uav[0-9]{7}_", path.name):
+        return True
+    fits = np.isin(table[:, 6], (0, 1)) & np.isin(truncation, (0, 1)) & np.isin(occlusion, (0, 1, 2))
+    return bool(len(table) and fits.all() and category.any())
 
 
 def _parse_lines(lines: Sequence[str], separator: str | None, bad: BadRows) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +128,8 @@ def _short(line: str) -> str:
 class MotWriter:
     """MOTChallenge text: ``frame,id,left,top,width,height,confidence,-1,-1,state``, all of it counted from 1.
 
-    The state is -1 for a box as detected, 1 for one that fills a gap, and 2 for one that was smoothed.
+    The state is -1 for a box as detected, 1 for one that fills a gap, and 2 for one that was smoothed. Parts of things
+    are not written.
 
     Args:
         path: the file, e.g. ``tracks.txt``.
@@ -134,6 +144,7 @@ class MotWriter:
     def write(self, frame_number: int, file_name: str, detections: sv.Detections, time: float | None = None) -> None:
         """Adds one frame; see :class:`~masa_track.formats.writer.TrackWriter`."""
         rows = tracked_rows(detections)
+        rows = cast(sv.Detections, rows[~part_rows(rows)])
         lines = []
         boxes = np.asarray(rows.xyxy, dtype=np.float64)  # (N, 4) 0-based xyxy
         states = np.where(marks(rows, "filled"), 1, np.where(marks(rows, "smoothed"), 2, -1)).tolist()

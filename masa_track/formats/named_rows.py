@@ -26,18 +26,23 @@ _FRAME = (
     "frame_no",
     "frame_num",
     "frame_idx",
+    "frameid",
     "image",
     "file_name",
+    "filename",
+    "image_name",
+    "image_path",
+    "path",
 )
 _CORNERS = (("x_min", "y_min", "x_max", "y_max"), ("xmin", "ymin", "xmax", "ymax"), ("x1", "y1", "x2", "y2"))
 _SIZES = (
     ("left", "top", "width", "height"),
-    ("x", "y", "width", "height"),
     ("bb_left", "bb_top", "bb_width", "bb_height"),
     ("bbox_left", "bbox_top", "bbox_width", "bbox_height"),
 )
 _FROM_1 = ("bb_left", "bbox_left")  # MOTChallenge's names, whose pixels and frames count from 1
-_SCORE, _CLASS, _NAME = ("confidence", "score", "conf"), ("class_id", "category_id", "class"), ("class_name", "label")
+_SCORE = ("confidence", "score", "conf")
+_CLASS, _NAME = ("class_id", "category_id", "classid", "class"), ("class_name", "label", "name", "class")
 
 
 def is_named(rows: Any) -> bool:
@@ -46,7 +51,7 @@ def is_named(rows: Any) -> bool:
         isinstance(rows, list)
         and bool(rows)
         and isinstance(rows[0], dict)
-        and any(set(sides) <= set(rows[0]) for sides in _CORNERS)
+        and any(set(sides) <= {str(key).lower() for key in rows[0]} for sides in (*_CORNERS, *_SIZES))
     )
 
 
@@ -75,20 +80,26 @@ def read_named(
             f"left, top, width, height), got the columns {', '.join(list(columns)[:12])}"
         )
     score_key, class_key, name_key = (
-        next((key for key in keys if key in columns), "") for keys in (_SCORE, _CLASS, _NAME)
+        next((key for key in keys if key in columns), "(none)") for keys in (_SCORE, _CLASS, _NAME)
     )
+    if class_key == "class" and any(not _is_number(row.get("class")) for _, row in keyed):
+        class_key = "(none)"  # they are names
+    if name_key == "class" and class_key == "class":
+        name_key = "(none)"
     table: list[list[float]] = []
     frames: list[int | str] = []
     places: list[str] = []
     names: dict[int, str] = {}
     by_name: dict[str, int] = {}
+    scaled = 0
     for place, row in keyed:
         try:
             frame: int | str = _frame(row[frame_key])
             values = [_number(row.get(key)) for key in sides]
-            score = _number(row[score_key]) if row.get(score_key) not in (None, "", "None") else 1.0
-            name = str(row.get(name_key) or "").removeprefix("'")
-            number = int(_number(row[class_key])) if row.get(class_key) not in (None, "", "None") else -1
+            score = 1.0 if _is_empty(row, score_key) else _number(row[score_key])
+            name = "" if _is_empty(row, name_key) else str(row[name_key]).strip().removeprefix("'")
+            number = -1 if _is_empty(row, class_key) else int(_number(row[class_key]))
+            scale = _scale(row, video) if sides in _CORNERS else (1.0, 1.0)
         except (KeyError, ValueError, TypeError):
             bad.add(place, f"frame, sides, score and class must be numbers, got {str(dict(row))[:100]}")
             continue
@@ -99,11 +110,17 @@ def read_named(
         if sides[0] in _FROM_1:
             values[:2] = values[0] - 1, values[1] - 1
         size = values[2:] if sides in _SIZES else [values[2] - values[0], values[3] - values[1]]
+        if scale != (1.0, 1.0):
+            values[:2], size = [values[0] * scale[0], values[1] * scale[1]], [size[0] * scale[0], size[1] * scale[1]]
+            scaled += 1
         table.append([*values[:2], *size, score, number])
         frames.append(frame)
         places.append(place)
     array = np.array(table, np.float64).reshape(-1, 6)
     joined = _joined(path, frames, _counts_from_1(columns, frame_key, sides), video, numbering)
+    notes = joined.notes
+    if scaled:
+        notes = (*notes, f"{path}: {scaled} rows are of images of another size, and scaled to the video's")
     rows = Rows(
         np.array(joined.frames, np.float64),
         array[:, :4],
@@ -111,7 +128,7 @@ def read_named(
         array[:, 5],
         places.__getitem__,
         names,
-        notes=joined.notes,
+        notes=notes,
     )
     return rows.in_video(path)
 
@@ -146,6 +163,28 @@ def _frame(value: Any) -> int | str:
     if number != math.floor(number) or number < 0:
         raise ValueError
     return int(number)
+
+
+def _is_empty(row: Mapping[str, Any], key: str) -> bool:
+    """Whether the row has nothing under a key."""
+    return row.get(key) in (None, "", "None", "nan")
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        return value in (None, "", "None") or math.isfinite(_number(value))
+    except (ValueError, TypeError):
+        return False
+
+
+def _scale(row: Mapping[str, Any], video: Video) -> tuple[float, float]:
+    """By what x and y are multiplied: corners may stand with the image's ``width`` and ``height``."""
+    if _is_empty(row, "width") or _is_empty(row, "height"):
+        return 1.0, 1.0
+    width, height = _number(row["width"]), _number(row["height"])
+    if min(width, height) <= 0 or (width, height) == (video.height, video.width) != (video.width, video.height):
+        raise ValueError
+    return video.width / width, video.height / height
 
 
 def _number(value: Any) -> float:

@@ -12,6 +12,8 @@ ClassNames = Mapping[int, str] | Sequence[str] | None
 # Not allowed in XML 1.0 (https://www.w3.org/TR/xml/#charsets); UTF-8 cannot hold the surrogates either.
 _NO_TEXT = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _DATA = {"class_name": object, "filled": bool, "smoothed": bool, "segmentation": object}  # of a row, that are written
+_DATA |= {"parent_id": np.int64, "part": object, "phrase": object}
+PART_FIELDS = ("parent_id", "part", "phrase")
 
 
 def tracked_rows(detections: sv.Detections) -> sv.Detections:
@@ -25,7 +27,9 @@ def tracked_rows(detections: sv.Detections) -> sv.Detections:
     Returns:
         The M <= N rows kept, in their order: ``xyxy`` (M, 4) in 0-based pixels, ``tracker_id`` (M,) int64,
         ``confidence``, ``class_id`` and ``mask`` as given or None, and of ``data`` the ``class_name``, the marks
-        ``filled`` and ``smoothed`` and the ``segmentation`` (masks as run lengths), where they were given.
+        ``filled`` and ``smoothed``, the ``segmentation`` (masks as run lengths), ``parent_id`` (identity of the thing
+        or part that a part belongs to; -1: none), ``part`` (name of the part in it; empty for things) and ``phrase``
+        (the phrase that found it), where they were given.
     """
     if detections.tracker_id is None or len(detections) == 0:
         return sv.Detections(xyxy=np.zeros((0, 4), np.float32), tracker_id=np.zeros(0, np.int64))
@@ -49,6 +53,24 @@ def tracked_rows(detections: sv.Detections) -> sv.Detections:
 def marks(detections: sv.Detections, name: str) -> np.ndarray:
     """(N,) bool, rows that are marked as ``filled`` or ``smoothed``; see :mod:`masa_track.association.offline`."""
     return np.asarray(detections.data.get(name, np.zeros(len(detections))), bool)
+
+
+def part_rows(detections: sv.Detections) -> np.ndarray:
+    """(N,) bool, rows that are parts of things."""
+    parts = detections.data.get("part") if detections.data else None
+    return np.zeros(len(detections), bool) if parts is None else np.array([bool(name) for name in parts], bool)
+
+
+def part_fields(detections: sv.Detections) -> list[dict[str, int | str]]:
+    """For each row ``parent_id``, ``part`` and ``phrase``, as far as it has them, for json."""
+    fields: list[dict[str, int | str]] = [{} for _ in range(len(detections))]
+    for name in PART_FIELDS:
+        for field, value in zip(fields, (detections.data or {}).get(name, ()), strict=False):
+            if name == "parent_id" and value >= 0:
+                field[name] = int(value)
+            elif name != "parent_id" and value:
+                field[name] = plain_text(value)
+    return fields
 
 
 def confidences(detections: sv.Detections) -> np.ndarray:

@@ -43,6 +43,8 @@ class Run:
         filled: (N,) bool, boxes that fill a gap.
         smoothed: (N,) bool, boxes that were smoothed.
         cuts: (C,) int64, first frames after a cut.
+        tree: of each box its ``parent_id``, ``part`` and ``phrase``, as far as it has them, see
+            :func:`~masa_track.formats.rows.part_fields`; empty where no box has one.
         presence: of each frame, the probability that a phrase is in it, by phrase; empty where no frame has any.
     """
 
@@ -64,6 +66,15 @@ class Run:
     smoothed: np.ndarray
     cuts: np.ndarray
     masks: tuple[Rle | None, ...] = ()
+    tree: tuple[dict[str, int | str], ...] = ()
+
+    @property
+    def parent_ids(self) -> np.ndarray:
+        """(N,) int64, the identity of what each box's object is a part of; -1 for things."""
+        if not self.tree:
+            return np.full(len(self.ids), -1, np.int64)
+        return np.array([one.get("parent_id", -1) for one in self.tree], np.int64)
+
     presence: tuple[Mapping[str, float], ...] = ()
 
     def tracks(self) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -90,6 +101,10 @@ class Run:
             masks = np.empty(len(rows), object)
             masks[:] = [mask and {**mask, "counts": mask["counts"].decode("ascii")} for mask in self.masks[here]]
             rows.data["segmentation"] = masks
+        if self.tree:
+            tree = self.tree[here]
+            rows.data["parent_id"] = np.array([one.get("parent_id", -1) for one in tree], np.int64)
+            rows.data |= {name: np.array([one.get(name, "") for one in tree], object) for name in ("part", "phrase")}
         return rows
 
     def class_name(self, number: int) -> str:
@@ -149,6 +164,7 @@ def read_run(path: str | Path, online: bool = False, births: bool = False) -> Ru
             masks=_masks(
                 [entry.get("segmentation") for entry in entries], (int(video["height"]), int(video["width"])), file
             ),
+            tree=_tree(entries),
             presence=_presence(images),
         )
     except InputError:
@@ -201,6 +217,17 @@ def _masks(segmentations: list[Any], size: tuple[int, int], file: Path) -> tuple
             raise InputError(f"{file}, annotations[{i}]: the runs of its segmentation do not fill its size")
         masks.append(rle)
     return tuple(masks) if any(mask is not None for mask in masks) else ()
+
+
+def _tree(entries: list[Any]) -> tuple[dict[str, int | str], ...]:
+    """Of each annotation what it says of the tree of parts; empty where none does."""
+    tree: list[dict[str, int | str]] = []
+    for entry in entries:
+        field: dict[str, int | str] = {}
+        if "parent_id" in entry:
+            field["parent_id"] = whole(entry, "parent_id", "an annotation")
+        tree.append(field | {name: plain_text(entry[name]) for name in ("part", "phrase") if name in entry})
+    return tuple(tree) if any(tree) else ()
 
 
 def _check(run: Run) -> None:

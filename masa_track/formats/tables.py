@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from masa_track.errors import InputError
+
+_DECIMAL_COMMA = re.compile(r"^(\s*[-+]?[0-9]+),([0-9]+\s*)$")
 
 
 class BadRows:
@@ -72,7 +75,10 @@ def has_header(text: str) -> bool:
 
 
 def header_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """The rows under a header, by the names of its columns in lower case, with the numbers of their lines."""
+    """The rows under a header, by the names of its columns in lower case, with the numbers of their lines.
+
+    With semicolons, a comma in a number is a decimal point.
+    """
     separator = separator_of(next((line for _, line in numbered_lines(text)), "")) or " "
     reader = csv.reader(lines_of(text), delimiter=separator, skipinitialspace=True)
     names: list[str] = []
@@ -82,4 +88,6 @@ def header_rows(text: str) -> Iterator[tuple[int, dict[str, str]]]:
         if not names:
             names = [field.strip().lower() for field in row]
         else:
+            if separator == ";":
+                row = [_DECIMAL_COMMA.sub(r"\1.\2", field) for field in row]
             yield reader.line_num, dict(zip(names, row, strict=False))

@@ -43,8 +43,9 @@ def tao_annotations(runs: list[Run]) -> dict[str, Any]:
         for i, (frame, file_name) in enumerate(zip(run.frames.tolist(), run.file_names, strict=True)):
             image = {"id": first + i, "video_id": video_id, "file_name": file_name, "license": 0, **size}
             content["images"].append({**image, "video": run.name, "frame_index": frame - 1})
+        number_of = {own_id: len(content["tracks"]) + i for i, (own_id, _, _) in enumerate(run.tracks(), 1)}
         for own_id, category, places in run.tracks():
-            track_id = len(content["tracks"]) + 1
+            track_id = number_of[own_id]
             track = {"id": track_id, "category_id": category, "video_id": video_id}
             content["tracks"].append({**track, "own_id": own_id})
             for place in places.tolist():
@@ -62,6 +63,7 @@ def tao_annotations(runs: list[Run]) -> dict[str, Any]:
                         "iscrowd": 0,
                         **({"filled": True} if run.filled[place] else {}),
                         **({"smoothed": True} if run.smoothed[place] else {}),
+                        **_tree(run, place, number_of),
                         **_mask(run, place, with_area=True),
                     }
                 )
@@ -141,6 +143,13 @@ def _rows(run: Run, places: list[int], where: list[int | None]) -> Iterator[tupl
         image_id = where[int(run.rows[place])]
         if image_id is not None:
             yield image_id, place
+
+
+def _tree(run: Run, place: int, number_of: Mapping[int, int]) -> dict[str, Any]:
+    """Of a part: ``parent_id``, the track of what it belongs to (where that has one), ``part`` and ``phrase``."""
+    fields: dict[str, Any] = dict(run.tree[place]) if run.tree else {}
+    parent = number_of.get(fields.pop("parent_id", -1))
+    return fields if parent is None else {"parent_id": parent, **fields}
 
 
 def _mask(run: Run, place: int, with_area: bool = False) -> dict[str, Any]:

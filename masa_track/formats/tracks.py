@@ -30,6 +30,7 @@ class TrackWriters:
         class_names: the names by class id.
         finished: the tracks are finished ones: ``tracks.csv`` marks boxes that were filled in or smoothed.
         online: write ``online.json`` alone, in the form of ``tracks.json``, for tracks that are yet to be finished.
+        parts: some tracks are parts of others: ``tracks.csv`` says of which, ``tracks.txt`` leaves them out.
 
     Raises:
         OSError: a file cannot be opened; none is left behind.
@@ -45,6 +46,7 @@ class TrackWriters:
         class_names: ClassNames = None,
         finished: bool = False,
         online: bool = False,
+        parts: bool = False,
     ) -> None:
         folder = Path(folder)
         json = folder / ("online.json" if online else "tracks.json")
@@ -56,7 +58,7 @@ class TrackWriters:
             self._json = CocoVidWriter(json, video_name, width, height, fps, class_names)
             self._writers.append(self._json)
             if not online:
-                self._writers.append(CsvWriter(folder / "tracks.csv", class_names, finished))
+                self._writers.append(CsvWriter(folder / "tracks.csv", class_names, finished, parts))
         except BaseException:
             self.abandon()
             raise

@@ -6,14 +6,14 @@ new masklet; here it gets its old identity.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from masa_track.association.evidence import returns
 from masa_track.association.evidence.appearance import AppearancePrior, Observed, appearance_evidence
-from masa_track.association.evidence.state import COMMON_TRUST
+from masa_track.association.evidence.state import COMMON_TRUST, learned_arrays, learned_of
 from masa_track.association.gallery import Gallery, unit
 from masa_track.association.matching import most_evidence
 from masa_track.errors import InputError
@@ -239,6 +239,40 @@ class InstanceMemory:
             self.ids, self._labels = self.ids[kept], self._labels[kept]
             self._present, self._viewed = self._present[kept], self._viewed[kept]
         return gone
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """What is known of the instances, as arrays."""
+        names = ("ids", "_labels", "_present", "_viewed", "_sum")
+        state = {name.removeprefix("_"): getattr(self, name).copy() for name in names}
+        state |= {f"evidence.{name}": value for name, value in learned_arrays(self._evidence).items()}
+        if self._gallery is not None:
+            state |= {f"gallery.{name}": value for name, value in self._gallery.state_dict().items()}
+        alike = np.array(list(self._alike.items()), np.float64).reshape(-1, 2)
+        return state | {"alike": alike, "count": np.array(self._count)}
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a state of :meth:`state_dict`.
+
+        Raises:
+            LookupError, ValueError, TypeError: where that does not fit; nothing has changed then.
+        """
+
+        def part(name: str) -> dict[str, np.ndarray]:
+            return {key[len(name) + 1 :]: value for key, value in state.items() if key.startswith(f"{name}.")}
+
+        views = part("gallery")
+        gallery = Gallery.of_state(views) if views else None
+        ids = np.array(state["ids"], np.int64)
+        columns = [
+            np.array(state[name], kind) for name, kind in (("labels", int), ("present", float), ("viewed", float))
+        ]
+        if any(column.shape != ids.shape for column in columns) or len(ids) != (0 if gallery is None else len(gallery)):
+            raise ValueError("ids, labels, times and gallery of instances have other lengths")
+        alike = {int(label): float(odds) for label, odds in np.asarray(state["alike"])}
+        evidence = learned_of(part("evidence"), appearance_evidence(self._prior, self.options.most_odds))
+        self._count, self._sum = int(state["count"]), np.array(state["sum"], np.float64)
+        self._evidence, self._gallery, self._alike, self.ids = evidence, gallery, alike, ids
+        self._labels, self._present, self._viewed = columns
 
     def _row(self, identity: int) -> int:
         return int(np.flatnonzero(self.ids == identity)[0])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import supervision as sv
 
+from masa_track.contracts import Frame
 from masa_track.masklets.concept_logic import Masklet, Plan
 from masa_track.masklets.concept_options import ConceptOptions
 from masa_track.masklets.mask_logits import Patch, cropped_masks, owned, scaled_patch
@@ -47,6 +48,33 @@ class Shown:
         shape = rows.stop - rows.start, columns.stop - columns.start
         bits = np.unpackbits(self.bits, count=shape[0] * shape[1]).reshape(shape)
         return Patch(self.place, bits)
+
+
+@dataclass
+class Waiting:
+    """A frame that was not given out.
+
+    Attributes:
+        frame: of the source.
+        number: as the logic counts.
+        size: (width, height) of its picture.
+        shown: its masklets, by phrase.
+        presence: of each phrase.
+        extras: of its result.
+        cut: whether it is the first one after a cut.
+        ended: identities that end in it.
+        again: whether its picture is missing, as the run was resumed after it: the source is to give it again.
+    """
+
+    frame: Frame
+    number: int
+    size: tuple[int, int]
+    shown: list[list[Shown]]
+    presence: list[float]
+    extras: dict[str, Any]
+    cut: bool
+    ended: list[int]
+    again: bool = False
 
 
 def shown_in(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,7 @@ from masa_track.contracts import (
     TrackEvent,
 )
 from masa_track.errors import InputError
+from masa_track.masklets import concept_state as states
 from masa_track.masklets.concept_exemplars import (
     Exemplars,
     check_contradictions,
@@ -36,7 +38,7 @@ from masa_track.masklets.concept_exemplars import (
 from masa_track.masklets.concept_identities import IdentityOptions, InstanceMemory, Newborn
 from masa_track.masklets.concept_logic import ConceptLogic, Instances, Plan
 from masa_track.masklets.concept_options import ConceptOptions
-from masa_track.masklets.concept_output import Shown, detections_of, shown_in, visible
+from masa_track.masklets.concept_output import Shown, Waiting, detections_of, shown_in, visible
 from masa_track.masklets.mask_logits import prompt_mask
 from masa_track.tracker import embed_boxes
 
@@ -45,21 +47,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 EXEMPLAR = "exemplar"  # the phrase that is shown where exemplars are given alone
+_PAIRS = ("identity", "before", "viewed", "seen")  # dictionaries of a state
 _CLEAN_SCORE, _CLEAN_IOU, _CLEAN_COVERAGE = 0.7, 0.5, 0.5  # of a masklet whose embedding is remembered
-
-
-@dataclass
-class _Waiting:
-    """A frame that was not given out."""
-
-    frame: Frame
-    number: int
-    size: tuple[int, int]
-    shown: list[list[Shown]]  # by phrase
-    presence: list[float]
-    extras: dict[str, Any]
-    cut: bool
-    ended: list[int]
 
 
 class ConceptTracker:
@@ -147,9 +136,10 @@ class ConceptTracker:
         if self._instances is not None:
             self._instances.reset()
         self._count, self._last, self._time = 0, 0, 0.0  # frames so far, number and time of the last one
+        self._resumed_at = 0  # number of the last frame before a run was resumed
         self._thumbnail: Thumbnail | None = None
         self._boxes = np.zeros((0, 4))  # of masklets in the last frame
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._removed: set[int] = set()  # masklets that were taken back, as long as a waiting frame may show them
         self._newborn: dict[int, Newborn] = {}
         self._identity: dict[int, int] = {}  # of masklets that took an old one
@@ -210,10 +200,18 @@ class ConceptTracker:
             the detection in the frame, NaN where there is none. ``extras``: ``presence`` by phrase, ``semantic``, and
             ``cost``: seconds by stage, ``objects`` and ``memory_bytes``.
 
+        After :meth:`load_state_dict`, the frames that were not given out are to come again, for their pictures; they
+        are not tracked again.
+
         Raises:
-            InputError: the frame has no picture, or an exemplar does not fit it; nothing has changed then.
+            InputError: the frame has no picture, or an exemplar does not fit it; or the run was resumed after it, and
+                it was not used before. Nothing has changed then.
         """
         image = frame.picture
+        if self._resumed_at >= frame.number:
+            self._come_again(frame)
+            return []
+        self._waiting = deque(one for one in self._waiting if not one.again)  # the others cannot be read any more
         size = image.shape[1], image.shape[0]
         due = {phrase: known.at(frame.number, size) for phrase, known in self._exemplars.items()}
         clock = _Clock()
@@ -244,7 +242,7 @@ class ConceptTracker:
             extras["semantic"] = {phrase: one.semantic for phrase, one in zip(self.phrases, found, strict=True)}
         objects, held = sum(len(logic.masklets) for logic in self._logics), self._propagator.memory_bytes()
         extras["cost"] = {**clock.seconds, "objects": objects, "memory_bytes": held}
-        self._waiting.append(_Waiting(frame, self._count, size, shown, presence, extras, cut, over + ended))
+        self._waiting.append(Waiting(frame, self._count, size, shown, presence, extras, cut, over + ended))
         self._count, self._last, self._time = self._count + 1, frame.number, frame.time
         return self._given_out(self.look_ahead)
 
@@ -255,6 +253,112 @@ class ConceptTracker:
         if self._instances is not None:
             self._name_all()
         return self._given_out(0)
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The state after the last frame, as arrays of numbers and text, without pictures.
+
+        The frames that were not given out are part of it. Masks of the memory take up to
+        :meth:`MaskPropagator.most_bytes_per_object` of each masklet.
+        """
+        masklets = {one.identity: one.masklet for wait in self._waiting for group in wait.shown for one in group}
+        masklets |= {identity: one for logic in self._logics for identity, one in logic.masklets.items()}
+        state = {
+            "about": np.array(self._about()),
+            "living": states.text([list(logic.masklets) for logic in self._logics]),
+            "masklets": states.masklets_to_array(masklets),
+            "numbers": states.text([self._count, self._last, self._time, self._born]),
+            "removed": states.text(sorted(self._removed)),
+            "ending": states.text(sorted(self._ending)),
+            "boxes": self._boxes.copy(),
+            **{name: states.text(list(getattr(self, f"_{name}").items())) for name in _PAIRS},
+            **states.named("propagator", self._propagator.state_dict()),
+            **states.named("waiting", states.waiting_to_arrays(self._waiting)),
+            **states.named("newborn", states.newborn_to_arrays(self._newborn.values())),
+        }
+        known = [self._exemplars[phrase] for phrase in self.phrases]
+        coming = [[frame, *_told(one)] for each in known for frame, due in each.coming.items() for one in due]
+        state["coming"] = states.text(coming)
+        state["positive"] = states.text([each.positive for each in known])
+        carried = states.exemplars_to_arrays([each.carried for each in known], self.model.exemplars_to_arrays)
+        state |= states.named("carried", carried)
+        if self._thumbnail is not None:
+            state |= states.named("thumbnail", self._thumbnail._asdict())
+        if self._instances is not None:
+            state |= states.named("instances", self._instances.state_dict())
+        return state
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Goes on from a state of :meth:`state_dict`, of a tracker with the same arguments.
+
+        The source is to give the frames that were not given out again, see :meth:`step`.
+
+        Raises:
+            InputError: the state does not fit; nothing has changed then.
+        """
+        about = str(np.asarray(state.get("about", "")))
+        if about != self._about():
+            raise InputError(f"the state is of a tracker with {about or 'nothing'}, not with {self._about()}")
+        before = dict(vars(self))
+        try:
+            with states.reading_state():
+                self._load(state)
+        except InputError:
+            vars(self).update(before)
+            raise
+
+    def _load(self, state: Mapping[str, np.ndarray]) -> None:
+        def pairs(name: str) -> dict[int, Any]:
+            return dict(map(tuple, states.value_of(state, name)))
+
+        self._propagator = self.model.propagator()
+        self._propagator.load_state_dict(states.part(state, "propagator"))
+        masklets = states.masklets_of(state, "masklets")
+        living = states.value_of(state, "living")
+        self._logics = [ConceptLogic(self.options, self._next) for _ in self.phrases]
+        for logic, ids in zip(self._logics, living, strict=True):
+            logic.masklets = {identity: masklets[identity] for identity in ids}
+        self._waiting = deque(states.waiting_of(states.part(state, "waiting"), masklets))
+        self._newborn = states.newborn_of(states.part(state, "newborn"))
+        self._removed, self._ending = set(states.value_of(state, "removed")), set(states.value_of(state, "ending"))
+        for name in _PAIRS:
+            setattr(self, f"_{name}", pairs(name))
+        self._boxes = np.array(state["boxes"], np.float64).reshape(-1, 4)
+        carried = states.exemplars_of(states.part(state, "carried"), self.model.exemplars_of_arrays)
+        positive = states.value_of(state, "positive")
+        self._exemplars = {
+            phrase: Exemplars({}, tokens, shown)
+            for phrase, tokens, shown in zip(self.phrases, carried, positive, strict=True)
+        }
+        for frame, phrase, box, shown in states.value_of(state, "coming"):
+            one = Exemplar(np.array(box, np.float32), positive=shown, frame=frame, phrase=phrase)
+            self._exemplars[phrase].coming.setdefault(frame, []).append(one)
+        cells = states.part(state, "thumbnail")
+        self._thumbnail = None
+        if cells:
+            from masa_track.video.scene_change import Thumbnail
+
+            self._thumbnail = Thumbnail(np.array(cells["grey"], np.float32), np.array(cells["background"], bool))
+        self._count, self._last, self._time, self._born = states.value_of(state, "numbers")
+        self._resumed_at = self._last
+        if self._instances is not None:
+            self._instances.load_state_dict(states.part(state, "instances"))  # the last one: it changes by itself
+
+    def _about(self) -> str:
+        """What a state must agree in: model, embedder, phrases and options."""
+        options = {"logic": asdict(self.options), "look_ahead": self.look_ahead, "cut_change": self.cut_change}
+        if self._instances is not None:
+            options["identities"] = asdict(self._instances.options)
+            options["embedder"] = str(getattr(self.embedder, "key", type(self.embedder).__name__))
+        about = {"model": self.model.key, "phrases": self.phrases, "semantic": self.semantic, **options}
+        return json.dumps(about, sort_keys=True)
+
+    def _come_again(self, frame: Frame) -> None:
+        """Takes the picture of a frame that was tracked before the run was resumed."""
+        for one in self._waiting:
+            if one.frame.number == frame.number:
+                one.frame, one.again = frame, False
+                return
+        raise InputError(f"frame {frame.number} was not used before the run was resumed after frame {self._resumed_at}")
 
     def _detect(self, features: Features, phrase: str, due: tuple[np.ndarray, np.ndarray] | None) -> ConceptFrame:
         boxes, positive = due or (None, None)
@@ -458,14 +562,14 @@ class ConceptTracker:
     def _given_out(self, keep: int) -> list[FrameResult]:
         """The results of all waiting frames but the last ``keep`` ones."""
         results = []
-        while len(self._waiting) > keep:
+        while len(self._waiting) > keep and not self._waiting[0].again:
             one = self._waiting.popleft()
             groups = [visible(group, one.number, self._removed, self.options) for group in one.shown]
             found = detections_of(self.phrases, groups, one.presence, one.size, self._identity, self._seen)
             results.append(FrameResult(one.frame, found, self._events(one, found), extras=one.extras))
         return results
 
-    def _events(self, one: _Waiting, found: sv.Detections) -> list[TrackEvent]:
+    def _events(self, one: Waiting, found: sv.Detections) -> list[TrackEvent]:
         """What happened to identities since the result before."""
         assert found.tracker_id is not None
         here, at = set(found.tracker_id.tolist()), (one.frame.number, one.frame.time)
@@ -490,6 +594,11 @@ def _clean(plan: Plan, group: Sequence[Shown], presence: float) -> np.ndarray:
     scores = presence * np.array([one.local_score for one in group], np.float64)
     overlap = np.array([plan.best.get(one.identity, (0, 1.0))[1] for one in group], np.float64)
     return (scores >= _CLEAN_SCORE) & (overlap >= _CLEAN_IOU) & (coverage(boxes) <= _CLEAN_COVERAGE)
+
+
+def _told(exemplar: Exemplar) -> tuple[str | None, list[float], bool]:
+    """Phrase, box and whether it is positive."""
+    return exemplar.phrase, np.asarray(exemplar.box, np.float32).tolist(), exemplar.positive
 
 
 class _Clock:

@@ -9,7 +9,7 @@ Source: Carion et al., SAM 3: Segment Anything with Concepts, 2025.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -167,6 +167,18 @@ class Sam3Network:
         """
         given, labels = self._exemplars(features, boxes, positive)
         return self._geometry(self._vision_of(features), given, labels, torch.ones_like(labels, dtype=torch.bool))
+
+    def exemplars_to_arrays(self, exemplars: tuple[Tensor, Tensor]) -> dict[str, np.ndarray]:
+        """What :meth:`encode_exemplars` gave, as arrays by name."""
+        tokens, mask = exemplars
+        return {"tokens": tokens.float().cpu().numpy(), "mask": mask.cpu().numpy()}
+
+    def exemplars_of_arrays(self, arrays: Mapping[str, np.ndarray]) -> tuple[Tensor, Tensor]:
+        """The inverse of :meth:`exemplars_to_arrays`; raises LookupError, TypeError or ValueError where it fails."""
+        tokens, mask = np.array(arrays["tokens"], np.float32), np.array(arrays["mask"], bool)
+        if tokens.ndim != 3 or tokens.shape[:2] != mask.shape:
+            raise ValueError(f"tokens of exemplars have shapes {tokens.shape} and {mask.shape}")
+        return torch.from_numpy(tokens).to(self.device), torch.from_numpy(mask).to(self.device)
 
     def _geometry(self, vision: Any, boxes: Tensor, labels: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The geometry encoder, in float32: pooling of boxes knows no bfloat16.

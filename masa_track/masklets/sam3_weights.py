@@ -12,12 +12,16 @@ from masa_track.errors import InputError, first_line, missing_extra
 from masa_track.masklets.sam2_keys import identify
 from masa_track.masklets.sam3 import MAX_TOKENS, Sam3Network
 from masa_track.masklets.weights import folder_kind, read_folder
-from masa_track.models.checkpoints import download, read_checkpoint
+from masa_track.models.checkpoints import check_download, download, read_checkpoint
 from masa_track.models.devices import choose_device, mixed_precision
 from masa_track.registry import HubFile, check_installed
 
 WEIGHTS = "facebook/sam3"
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
+_USAGE = (
+    f"--detector sam3:FOLDER, with {', '.join(FILES)} of https://huggingface.co/{WEIGHTS} in it. The weights are "
+    "gated: accept the SAM License on that page. After `hf auth login` they are downloaded when first used (3.4 GB)"
+)
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 _PICTURES_ALONE = {"sam3": "Sam3Model", "sam3_lite_text": "Sam3LiteTextModel"}
 _KINDS = {"sam3_video": "Sam3VideoModel", **_PICTURES_ALONE}
@@ -31,8 +35,8 @@ def check_sam3(name: str = "", device: str | None = None) -> None:
         device: where it is to run.
 
     Raises:
-        InputError: an extra is missing, there is no such folder, a file is given in place of a folder, or there is no
-            GPU and ``device`` does not say ``cpu``.
+        InputError: an extra is missing, there is no such folder, a file is given in place of a folder, there is no GPU
+            and ``device`` does not say ``cpu``, or the weights are not here and cannot be downloaded.
     """
     check_installed("sam3", purpose="for SAM 3")
     place = Path(name or WEIGHTS)
@@ -42,11 +46,15 @@ def check_sam3(name: str = "", device: str | None = None) -> None:
         raise InputError(
             f"no such folder: {name}; SAM 3 is read from a folder with {', '.join(FILES)}, or from {WEIGHTS}"
         )
+    lacking = None if place.is_dir() else _lacking(name or WEIGHTS)
     if device is None and choose_device(None).type == "cpu":
         raise InputError(
             "SAM 3 has 860 million parameters: on a CPU a frame takes about a minute and 5 GB of memory (estimated), "
             "so that it runs there only with --device cpu; this machine has no GPU that torch can use"
+            + ("" if lacking is None else f". Its weights are not here either; give {_USAGE}")
         )
+    if lacking is not None:
+        check_download("sam3", lacking, "sam3", _USAGE)  # before anything else is loaded
 
 
 def load_sam3(
@@ -95,15 +103,16 @@ def load_sam3(
     return Sam3Network(detector.to(chosen), tokenizer, "sam3", propagation, precision, truncate)
 
 
+def _lacking(repository: str) -> HubFile | None:
+    """The first file of a repository that is not in the Hugging Face cache."""
+    return next((one for one in (HubFile(repository, file) for file in FILES) if one.local() is None), None)
+
+
 def _fetch(repository: str) -> Path:
     """The folder of a repository's files in the Hugging Face cache; they are downloaded unless they are there."""
-    usage = (
-        f"--detector sam3:FOLDER, with {', '.join(FILES)} in it. The weights are gated: accept the SAM License on that "
-        "page, and run `hf auth login` before they can be downloaded"
-    )
     for file in FILES:
         wanted = HubFile(repository, file)
-        path = wanted.local() or download("sam3", wanted, "sam3", usage)
+        path = wanted.local() or download("sam3", wanted, "sam3", _USAGE)
     return path.parent
 
 

@@ -74,26 +74,41 @@ def download(name: str, weights: HubFile, extra: str, usage: str) -> Path:
     Raises:
         InputError: the file is not to be had, or huggingface_hub is not installed.
     """
-    repository, file = weights.repository, weights.file
-    by_hand = (
-        f"download {file} from https://huggingface.co/{repository} on a machine with a network and give its path: "
-        f"{usage}"
-    )
+    check_download(name, weights, extra, usage)
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError
+
     try:
-        from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
-        from huggingface_hub.errors import HfHubHTTPError
+        return Path(hf_hub_download(weights.repository, weights.file))
+    except (OSError, HfHubHTTPError) as error:
+        raise _not_fetched(name, weights, usage, str(error)) from error
+
+
+def check_download(name: str, weights: HubFile, extra: str, usage: str) -> None:
+    """Asks the hub for a file, without downloading it. Arguments and errors as of :func:`download`."""
+    try:
+        from huggingface_hub import get_hf_file_metadata, hf_hub_url
     except ImportError as error:
+        by_hand = _by_hand(weights, usage)
         raise InputError(f"{missing_extra('huggingface-hub', extra, f'to fetch {name!r}')}; or {by_hand}") from error
     try:
-        try:
-            # Asked once: without a network hf_hub_download would go on trying for 25 s, which tells nobody more.
-            get_hf_file_metadata(hf_hub_url(repository, file), timeout=HUB_TIMEOUT_SECONDS)
-        except Exception as error:  # of requests, httpx or httpx2, whichever the installed hub uses
-            raise OSError(str(error) or type(error).__name__) from error
-        return Path(hf_hub_download(repository, file))
-    except (OSError, HfHubHTTPError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{file} of {name!r} could not be fetched ({reason}): {by_hand}") from error
+        # Asked once: without a network hf_hub_download would go on trying for 25 s, which tells nobody more.
+        get_hf_file_metadata(hf_hub_url(weights.repository, weights.file), timeout=HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # of requests, httpx or httpx2, whichever the installed hub uses
+        raise _not_fetched(name, weights, usage, str(error) or type(error).__name__) from error
+
+
+def _by_hand(weights: HubFile, usage: str) -> str:
+    """How to download a file by hand."""
+    return (
+        f"download {weights.file} from https://huggingface.co/{weights.repository} on a machine with a network and "
+        f"give its path: {usage}"
+    )
+
+
+def _not_fetched(name: str, weights: HubFile, usage: str, reason: str) -> InputError:
+    first = reason.splitlines()[0]
+    return InputError(f"{weights.file} of {name!r} could not be fetched ({first}): {_by_hand(weights, usage)}")
 
 
 def read_checkpoint(path: str | Path, content: Any = None) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""Things, their parts, and stuff: named by text, merged into one map, parts assigned to things. numpy only so far.
+"""Things, their parts, and stuff: named by text, found by networks, merged into one map, with identities over time.
 
-Source: Wang et al., Hierarchical Open-vocabulary Universal Image Segmentation (HIPIE), NeurIPS 2023.
+Only ``models.py`` imports torch. Source: Wang et al., Hierarchical Open-vocabulary Universal Image Segmentation,
+HIPIE, NeurIPS 2023.
 """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from masa_track.pipeline.window import Window
     from masa_track.runs.resume import Resumed
     from masa_track.runs.store import RunInfo
-    from masa_track.segmenters.sam import SamSegmenter
+    from masa_track.segmenters.base import Segmenter
     from masa_track.tracker import MasaTracker
     from masa_track.video.frame_folder import FrameFolder
     from masa_track.video.sources import Source
@@ -88,7 +88,7 @@ class Job:
     stride: int = 1
     max_frames: int | None = None
     facts: dict[str, object] = field(default_factory=dict)
-    segmenter: SamSegmenter | None = None
+    segmenter: Segmenter | None = None
     lines: JsonLinesWriter | None = None
     track_activation_threshold: float = 0.0
     offline: bool = False

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
 SNAPSHOT_SECONDS = 10.0  # between states of the tracker in the record
+_USUAL_STATE, _MOST_STATE = 40 * 2**20, 512 * 2**20  # bytes up to which a state is kept so often, and at all
 _FAULTY_SETUP = 10  # frames: if none of so many can be used, that is the fault of the setup, not of the frames
 _LIVE_BUFFER = 1000  # frames of a live source that wait at most; mostly their age and bytes decide
 _LIVE_ITEMS = 1  # of a live source that wait between two stages: what waits gets old
@@ -157,20 +158,26 @@ def _run(
         hand_over = sinks.take if writer is None else writer.put
         opened.callback(_close_all, frames, seen)
         state_at, part_from = time.monotonic(), None  # of the last state; seconds of the part's first frame
-        every = SNAPSHOT_SECONDS if job.snapshot_seconds is None else job.snapshot_seconds
+        every = pause = SNAPSHOT_SECONDS if job.snapshot_seconds is None else job.snapshot_seconds
         number = faults = 0
         dropped = outcome.dropped  # in earlier sessions
         first_fault: InputError | None = None
         durations: deque[float] = deque(maxlen=_FPS_FRAMES)
+        ending = stopped_at_state = False  # no further frame is taken; and a state was kept of where it stopped
+        settled = True  # the tracker's state goes with the last frame
+
+        def ended() -> bool:
+            return ending
+
         try:
-            for item in identified(seen, job.tracker, stages):
+            for item in identified(seen, job.tracker, stages, ended):
                 if sinks.stopped:
                     break
                 if isinstance(item, Broken):
                     hand_over(item)
                     if stop.asked:
-                        outcome.interrupted = True
-                        break
+                        outcome.interrupted = ending = True
+                        continue
                     faults += item.fault is not None
                     first_fault = first_fault or item.fault
                     if first_fault is not None and faults == _FAULTY_SETUP and not number and job.resumed is None:
@@ -187,38 +194,56 @@ def _run(
                 hand_over(item)
                 part_from = item.result.frame.time if part_from is None else part_from
                 ends_part = job.rotate is not None and item.result.frame.time - part_from >= job.rotate
-                if ends_part or time.monotonic() - state_at >= every:
+                asked = stop.asked or (job.window is not None and job.window.closed)  # before another frame is tracked
+                due = ends_part or asked or time.monotonic() - state_at >= pause
+                if due and item.settled and not ending:
                     outcome.seconds = time.perf_counter() - begun
-                    _snapshot(job, number, hand_over, ends_part)
-                    state_at = time.monotonic()
+                    pause = every * _snapshot(job, number, sinks, hand_over, ends_part)
+                    state_at, stopped_at_state = time.monotonic(), asked
                     part_from = None if ends_part else part_from
                 bar.set_postfix(tracks=tracks, refresh=False)
                 bar.update()
+                settled = item.settled
                 del item
-                if stop.asked or (job.window is not None and job.window.closed):  # before another frame is tracked
-                    outcome.interrupted = True
-                    break
-            if number and not sinks.stopped:
+                if asked:
+                    outcome.interrupted = ending = True
+            if number and settled and not stopped_at_state and not sinks.stopped:
                 outcome.seconds = time.perf_counter() - begun
-                _snapshot(job, number, hand_over)
+                _snapshot(job, number, sinks, hand_over)
         finally:
             stop.finishing = True
             if writer is not None:
                 writer.close()
 
 
-def _snapshot(job: Job, number: int, hand_over: Callable[[Any], None], ends_part: bool = False) -> None:
-    """Keeps the tracker's state after a frame, where it has one and no result is due."""
+def _snapshot(
+    job: Job, number: int, sinks: Sinks | PartSinks, hand_over: Callable[[Any], None], ends_part: bool = False
+) -> float:
+    """Keeps the tracker's state after a frame, where it has one and no stage holds results back.
+
+    Returns:
+        How many times as long as usual the next state should wait: large states are kept more seldom.
+    """
     tracker = job.tracker
-    if hasattr(tracker, "state_dict") and not tracker.look_ahead and not any(s.look_ahead for s in job.stages):
-        hand_over(Snapshot(number, with_names("tracker", tracker.state_dict()), ends_part))
+    if not hasattr(tracker, "state_dict") or any(stage.look_ahead for stage in job.stages):
+        return 1.0
+    state = tracker.state_dict()
+    size = sum(np.asarray(value).nbytes for value in state.values())
+    if size > _MOST_STATE:
+        sinks.say(
+            f"the state after frame {number} is not kept: it has {size / 2**20:,.0f} MiB; --resume begins earlier"
+        )
+    else:
+        hand_over(Snapshot(number, with_names("tracker", state), ends_part))
+    return max(1.0, size / _USUAL_STATE)
 
 
 def _restore(job: Job, resumed: Resumed) -> None:
     """Gives the tracker and the counter the states that they had, before any file is touched.
 
     Raises:
-        InputError: a state is not of this tracker, or of other lines and zones.
+        InputError: a state is not of this tracker, or of other lines and zones; or the tracker cannot go on with a live
+            source.
     """
     counter, counted = job.counter, resumed.json("counter")
     if resumed.state and (counter is None) != (counted is None):
@@ -226,6 +251,11 @@ def _restore(job: Job, resumed: Resumed) -> None:
         raise InputError(
             f"--resume needs the lines and zones of the run that it goes on with: it {had}, this one {has}: give the "
             "same --line and --zone again, or name another folder"
+        )
+    if job.source.live and not hasattr(job.tracker, "reserve"):
+        raise InputError(
+            "--resume of a live source needs --identities masa: "
+            f"{type(job.tracker).__name__} needs frames that are gone"
         )
     if resumed.state:
         if not hasattr(job.tracker, "load_state_dict"):
@@ -241,13 +271,8 @@ def _go_on_live(job: Job, resumed: Resumed, sinks: Sinks | PartSinks) -> tuple[i
     Returns:
         The number of the first frame to track, and the seconds by which its frames are later than the source says, as
         its clock begins anew.
-
-    Raises:
-        InputError: the tracker cannot keep identities from being given twice.
     """
     store, tracker = sinks.store, cast(Any, job.tracker)
-    if not hasattr(tracker, "reserve"):
-        raise InputError(f"--resume of a live source needs a tracker that can reserve identities: {tracker!r} cannot")
     tracker.reserve(store.last_identity())  # of tracks that are younger than the state
     if job.counter is not None:
         for result in store.results(resumed.state_at + 1):

@@ -11,6 +11,7 @@ from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_optio
 from masa_track.detectors.phrases import read_prompt
 from masa_track.detectors.selection import Selection, chosen_classes
 from masa_track.errors import InputError, unknown_name
+from masa_track.masks import mask_api
 from masa_track.pipeline.network import chosen_dtype, is_for, set_network
 from masa_track.registry import IDENTITIES, OWN, SAM3, check_installed
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from masa_track.contracts import ConceptModel, Detector, Exemplar, Frame
     from masa_track.encoders.base import BaseEmbedder
     from masa_track.masklets.concept_options import ConceptOptions
+    from masa_track.parts.hierarchy import Hierarchy
     from masa_track.pipeline.job import Job
-    from masa_track.segmenters.sam import SamSegmenter
+    from masa_track.pipeline.scenes import SceneModels
+    from masa_track.segmenters.base import Segmenter
     from masa_track.video.sources import Source
 
 
@@ -65,10 +68,15 @@ class TrackRecipe:
         negative_exemplars: boxes that show what it does not look for.
         identities: whose identities a run with ``sam3`` has: those of ``masa``, of ``sam3``, or of ``both``.
         truncate: cut phrases that are too long for ``sam3``.
+        semantic: make the semantic maps of ``sam3``.
         classes: names of the classes that are tracked; None: the detector's default.
         min_score: score below which boxes are left out.
         nms: IoU above which one of two boxes is left out; None: none is.
-        masks: checkpoint of a segmenter; None: no masks.
+        stuff: names of stuff, ``"road, sky"``; None: none.
+        stuff_model: finds stuff: a model of transformers.
+        clip: compares names of stuff that the model does not know with its masks: CLIP or SigLIP of transformers.
+        parts_by: how parts get masks, one of :data:`masa_track.parts.scene.PARTS_BY`.
+        masks: checkpoint of a segmenter, or ``transformers:MODEL``; None: no masks.
         masklets: name of a propagator; None: identities without masklets.
         detect_every: the detector runs in every frame of this number, masklets alone in the others.
         pool: ``box`` or ``mask``, what embeddings are made of; None: as :class:`MasaTracker` has it.
@@ -97,9 +105,14 @@ class TrackRecipe:
     negative_exemplars: tuple[str, ...] = ()
     identities: str = "masa"
     truncate: bool = False
+    semantic: bool = False
     classes: tuple[str, ...] | None = None
     min_score: float = 0.0
     nms: float | None = None
+    stuff: str | None = None
+    stuff_model: str | None = None
+    clip: str | None = None
+    parts_by: str = "boxes"
     masks: str | None = None
     masklets: str | None = None
     detect_every: int = 1
@@ -167,10 +180,12 @@ class TrackRecipe:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
         self._check_concepts()
         if self.masks is not None:
-            check_installed("sam", purpose="for --masks")
+            library = "transformers" if self.masks.startswith("transformers:") else "sam"
+            check_installed(library, purpose="for --masks")
+            mask_api()  # files hold masks as run lengths
+        hierarchy = self.hierarchy()
         if self.masklets is not None:
             from masa_track.masklets.loading import check_propagator
-            from masa_track.masks import mask_api
 
             check_propagator(self.masklets)
             mask_api("masklets")  # files hold masks as run lengths
@@ -182,9 +197,13 @@ class TrackRecipe:
             raise InputError("--refine-masks needs --masklets, whose masks it refines: add it")
         if self.detect_every > 1 and self.masklets is None:
             raise InputError("--detect-every needs --masklets, which carry tracks in the frames between: add it")
-        if self.text is not None:
+        if self.text is not None and hierarchy is None:
+            if self.detections is not None:
+                raise InputError(
+                    "--detections and --text exclude each other: give one, or name parts in --text, e.g. person[head]"
+                )
             read_prompt(self.text)
-        if self.text is not None and self.detector is None:
+        if self.text is not None and self.detector is None and self.detections is None:
             check_installed("gdino", purpose="for --text")
         if self.prior is not None:
             AppearancePrior.load(self.prior)
@@ -207,6 +226,7 @@ class TrackRecipe:
                 ("--exemplar", self.exemplars),
                 ("--negative-exemplar", self.negative_exemplars),
                 ("--truncate", self.truncate),
+                ("--semantic", self.semantic),
                 ("--identities", self.identities != "masa"),
             ):
                 if given:
@@ -216,6 +236,8 @@ class TrackRecipe:
         if self.masks is not None or self.masklets is not None:
             raise InputError("--detector sam3 makes masks itself: leave --masks and --masklets out")
         if self.identities == "masa":
+            if self.semantic:
+                raise InputError("--semantic is for --identities sam3 and both, got masa: leave one of them out")
             return
         concept_options(self.options)
         for option, set_here in (
@@ -244,16 +266,31 @@ class TrackRecipe:
         from masa_track.encoders.loading import load
 
         dtype = chosen_dtype(self.precision, device)
-        segmenter = None
+        segmenter, hierarchy = None, self.hierarchy()
         if self.masks is not None:
-            from masa_track.segmenters.sam import SamSegmenter
+            from masa_track.pipeline.scenes import open_segmenter
 
-            segmenter = SamSegmenter(self.masks, device)
+            segmenter = open_segmenter(self.masks, device)
         model = load(self.model, device=device, checkpoint=self.checkpoint, dtype=dtype)
         set_network(model, self.network)
+        if hierarchy is not None:
+            from masa_track.pipeline.scenes import open_scene
+
+            scene, boxes = open_scene(self, hierarchy, model, device, segmenter)
+            return Pipeline(self, model, boxes, scene=scene)  # its detector makes the masks
         concepts = None if self.sam3 is None else self._load_concepts(device)
         boxes = None if self.detections is not None or concepts is not None else self.open_boxes(model, device)
         return Pipeline(self, model, boxes, segmenter, concepts)
+
+    def hierarchy(self) -> Hierarchy | None:
+        """Things, parts and stuff, where there are parts, synonyms, thresholds of phrases or stuff; else None.
+
+        Raises:
+            InputError: text or stuff is not of the form that they must have, or an option needs another one.
+        """
+        from masa_track.pipeline.scenes import hierarchy_of
+
+        return hierarchy_of(self)
 
     def _load_concepts(self, device: str | None) -> ConceptModel:
         """SAM 3, with its propagator unless MASA's identities are asked for."""
@@ -312,13 +349,15 @@ class Pipeline:
         boxes: the detector; None: boxes come from a file.
         segmenter: None for no masks.
         concepts: SAM 3, for a recipe with it.
+        scene: finds things, parts and stuff; None for a recipe without them.
     """
 
     recipe: TrackRecipe
     model: BaseEmbedder
     boxes: Boxes | None
-    segmenter: SamSegmenter | None = None
+    segmenter: Segmenter | None = None
     concepts: ConceptModel | None = None
+    scene: SceneModels | None = None
 
     def job(self, source: Source, folder: Path, boxes: Boxes | None = None, **options: Any) -> Job:
         """A video to track.
@@ -343,6 +382,8 @@ class Pipeline:
             given = recipe.concept_boxes(self.concepts)
         if given is None:
             raise InputError(f"boxes must be those of {recipe.detections}, got None")
+        if self.scene is not None and boxes is not None:
+            given = self.scene.boxes(boxes)
         select = Selection(min_score=recipe.min_score, nms=recipe.nms)
         if recipe.classes is not None and recipe.detector != "nanodet":
             select = replace(select, classes=chosen_classes(list(recipe.classes), given.class_names))
@@ -352,12 +393,20 @@ class Pipeline:
             own.setdefault("fps", source.fps)  # memory is counted in the source's frames, whatever the stride
         if threshold is not None:
             own.setdefault("track_activation_threshold", threshold)
+        start_score = own.get("track_activation_threshold", any_options_of(recipe.preset).track_activation_threshold)
         if recipe.class_groups is not None:
             own["class_groups"] = class_groups(recipe.class_groups, given.class_names)
         elif recipe.detector == "nanodet" and recipe.preset == "default":
             from masa_track.detectors.nanodet import CLASS_GROUPS
 
             own.setdefault("class_groups", CLASS_GROUPS)
+        if self.scene is not None:
+            from masa_track.parts.scene import SceneTracker, thing_classes
+
+            nodes = self.scene.hierarchy.nodes
+            own["classes"] = thing_classes(self.scene.hierarchy)
+            lower = [one.threshold for one in nodes if one.kind == "thing" and one.threshold is not None]
+            own["track_activation_threshold"] = min([start_score, *lower])
         tracker: Any = MasaTracker(
             self.model,
             recipe.preset,
@@ -366,6 +415,9 @@ class Pipeline:
             pool=recipe.pool,
             **own,
         )
+        if self.scene is not None:
+            tracker = SceneTracker(tracker, self.scene.hierarchy, start_score, own.get("use_appearance", True))
+            own.pop("classes")
         if recipe.masklets is not None:
             from masa_track.masklets.loading import open_propagator
             from masa_track.masklets.tracking import MaskletTracker
@@ -401,7 +453,9 @@ class Pipeline:
         phrases, exemplars = self.recipe.concepts()
         chosen = concept_options(self.recipe.options)
         embedder = self.model if self.recipe.identities == "both" else None
-        tracker = ConceptTracker(model, phrases or None, exemplars, options=chosen, embedder=embedder)
+        tracker = ConceptTracker(
+            model, phrases or None, exemplars, options=chosen, embedder=embedder, semantic=self.recipe.semantic
+        )
         return Job(
             source,
             lambda frame: sv.Detections.empty(),
@@ -434,6 +488,8 @@ class Pipeline:
             "classes": None if recipe.classes is None else ", ".join(recipe.classes),
             "lowest score": recipe.min_score or None,
             "duplicates removed": None if recipe.nms is None else f"IoU above {recipe.nms}",
+            "stuff": recipe.stuff and f"{recipe.stuff!r} by {recipe.stuff_model}",
+            "parts by": recipe.parts_by if self.scene is not None and recipe.masks else None,
             "masks by": recipe.masks,
             "masklets by": recipe.masklets,
             "embeddings of": recipe.pool,

@@ -18,9 +18,13 @@ from tqdm import tqdm
 
 from masa_track.contracts import Frame, FrameResult
 from masa_track.formats.jsonl import JsonLinesWriter
+from masa_track.formats.panoptic import JSON_NAME, remove_pictures
 from masa_track.formats.tracks import TrackWriters
+from masa_track.parts.scene import PANOPTIC, SceneTracker
 from masa_track.pipeline.counting import Counter, CountsWriter
 from masa_track.pipeline.job import Job, Outcome
+from masa_track.pipeline.scenes import PanopticSink, stuff_of
+from masa_track.pipeline.semantic_maps import SemanticMaps
 from masa_track.pipeline.stages import Broken, Done
 from masa_track.pipeline.tentative import TentativeRows
 from masa_track.report.report import RESULT_FILES, ReportBuilder
@@ -34,6 +38,7 @@ RESULTS = (
     "report.html",
     *RESULT_FILES,
     "counts.csv",
+    JSON_NAME,
     STORE_NAME,
     "online.json",
 )  # in the order in which they are listed
@@ -140,7 +145,7 @@ class TrackFilesSink:
 
     def __init__(self, folder: Path, info: RunInfo, online: bool = False, finished: bool = False) -> None:
         about = info.name, *info.size, info.fps, info.class_names
-        self.writers = TrackWriters(folder, *about, finished=finished, online=online)
+        self.writers = TrackWriters(folder, *about, finished=finished, online=online, parts=info.parts)
         self._tentative = TentativeRows()
 
     def write(self, result: FrameResult) -> None:
@@ -248,13 +253,18 @@ class DrawnSink:
 
     def __init__(self, job: Job, targets: Sequence[DrawnTarget]) -> None:
         self._drawer, self._targets, self._counter = job.drawer(), targets, job.counter
+        self._names = job.class_names
 
     def write(self, result: FrameResult) -> None:
         """See :class:`Sink`."""
         if result.frame.image is None or not self._targets:
             return
         corner = str(result.extras.get("corner", ""))
-        drawing = self._drawer.draw(result.frame.image, result.detections, result.extras.get("lost"), corner)
+        picture, panoptic = result.frame.image, result.extras.get(PANOPTIC)
+        if panoptic is not None:
+            stuff = {n: self._names.get(one.label, "") for n, one in panoptic.segments.items() if one.identity < 0}
+            picture = self._drawer.draw_stuff(picture, panoptic.numbers, stuff)
+        drawing = self._drawer.draw(picture, result.detections, result.extras.get("lost"), corner)
         if self._counter is not None:
             self._counter.draw(drawing)
         for target in self._targets:
@@ -320,10 +330,15 @@ class Sinks:
             if job.frame_folder is not None and not job.offline:
                 targets.append(job.frame_folder)
             targets += [target for target in (job.view, job.window) if target is not None]
-            self._sinks: list[Sink] = [self._record, self._tracks, DrawnSink(job, targets)]
+            maps = SemanticMaps(job.folder, goes_on=job.resumed is not None)
+            self._sinks: list[Sink] = [self._record, self._tracks, maps, DrawnSink(job, targets)]
             self._lines = None if job.lines is None else LinesSink(job.lines, outcome, self.say)
             if self._lines is not None:
                 self._sinks.insert(0, self._lines)
+            if (hierarchy := stuff_of(job.tracker)) is not None:
+                panoptic = PanopticSink(job.folder, info, hierarchy)
+                self._files.append(panoptic)
+                self._sinks.append(panoptic)
             if job.resumed is not None:
                 self._replay(job.resumed)
         except BaseException:
@@ -514,6 +529,8 @@ def close_files(
             if name != STORE_NAME and folder / name not in outcome.files:
                 with suppress(OSError):
                     (folder / name).unlink(missing_ok=True)
+                    if name == JSON_NAME:
+                        remove_pictures(folder)
 
 
 def write_report(
@@ -562,4 +579,5 @@ def info_of(job: Job) -> RunInfo:
         started=time.time(),
         version=__version__,
         facts={str(name): str(value) for name, value in job.facts.items()},
+        parts=isinstance(job.tracker, SceneTracker),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from masa_track.contracts import Detector, Features, Frame, FrameResult, IdentitySource, ResultStage
     from masa_track.pipeline.job import Job
-    from masa_track.segmenters.sam import SamSegmenter
+    from masa_track.segmenters.base import Segmenter
 
 
 @dataclass
@@ -74,6 +74,7 @@ class Done:
         arrived: when the frame came, by ``time.monotonic``.
         taken: when the detector took it.
         seconds: of detector and tracker.
+        settled: whether the tracker has given no result after this one, so that its state goes with this frame.
     """
 
     result: FrameResult
@@ -81,6 +82,7 @@ class Done:
     arrived: float
     taken: float
     seconds: float
+    settled: bool = True
 
 
 def decoded(job: Job, start: int, most: int | None, later: float = 0.0) -> Iterator[Decoded | Broken]:
@@ -195,7 +197,10 @@ def detect(
 
 
 def identified(
-    seen: Iterator[Seen | Broken], tracker: IdentitySource, stages: Sequence[ResultStage] = ()
+    seen: Iterator[Seen | Broken],
+    tracker: IdentitySource,
+    stages: Sequence[ResultStage] = (),
+    ending: Callable[[], bool] = lambda: False,
 ) -> Iterator[Done | Broken]:
     """The frames with identities, and with what the stages add, in order.
 
@@ -203,13 +208,14 @@ def identified(
         seen: frames with boxes.
         tracker: gives the identities; its results may come late.
         stages: add to the results; theirs may come late, too.
+        ending: whether no further frame is to be taken; the results that are due come then.
     """
     # By number of the frames whose results are due: boxes left out, times, seconds of the detector, presence.
     given: dict[int, tuple[int, tuple[float, float], float, Mapping[str, float] | None]] = {}
     begun = 0.0
 
     def done(results: list[FrameResult | Broken]) -> Iterator[Done | Broken]:
-        for result in results:
+        for place, result in enumerate(results, 1):
             if isinstance(result, Broken):
                 given.pop(result.number)
                 yield result
@@ -217,11 +223,14 @@ def identified(
             left_out, (arrived, taken), seconds, presence = given.pop(result.frame.number)
             if presence:
                 result.extras = {"presence": presence, **result.extras}
-            yield Done(result, left_out, arrived, taken, seconds + time.perf_counter() - begun)
+            spent = seconds + time.perf_counter() - begun
+            yield Done(result, left_out, arrived, taken, spent, place == len(results))
 
     for item in seen:
         if isinstance(item, Broken):
             yield item
+            if ending():
+                break
             continue
         begun = time.perf_counter()
         frame = item.decoded.frame
@@ -232,9 +241,13 @@ def identified(
         except InputError as error:
             del given[frame.number]
             yield Broken(frame.number, str(error), error)
+            if ending():
+                break
             continue
         yield from done(_through(stages, results))
         del item, frame, results
+        if ending():
+            break
     begun = time.perf_counter()
     yield from done(_through(stages, tracker.finish(), at_end=True))
 
@@ -262,7 +275,7 @@ class MaskStage:
 
     look_ahead = 0
 
-    def __init__(self, segmenter: SamSegmenter) -> None:
+    def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
 
     def step(self, result: FrameResult) -> list[FrameResult]:

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import supervision as sv
 
-from masa_track.contracts import TrackEvent
+from masa_track.contracts import MOST_TENTATIVE, TrackEvent
 from masa_track.formats.tracks import TrackWriters
-
-_MOST_FRAMES = 300  # a tentative track must be detected in each frame, and is mostly confirmed after two to five
 
 
 class TentativeRows:
-    """Keeps the boxes without identity of the last 300 frames: no pictures, and masks as run lengths."""
+    """Keeps the boxes without identity of the last frames: no pictures, and masks as run lengths."""
 
     def __init__(self) -> None:
         self._frames: dict[int, tuple[np.ndarray, sv.Detections]] = {}  # by number, the oldest first
@@ -33,7 +31,7 @@ class TentativeRows:
         if "segmentation" in tracked.data:
             kept.data["segmentation"] = np.asarray(tracked.data["segmentation"], object)[rows]
         self._frames[frame_number] = rows, kept
-        if len(self._frames) > _MOST_FRAMES:
+        if len(self._frames) > MOST_TENTATIVE:
             del self._frames[next(iter(self._frames))]
 
     def write(self, writers: TrackWriters, events: Sequence[TrackEvent]) -> None:

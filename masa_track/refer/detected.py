@@ -20,6 +20,8 @@ from masa_track.registry import check_installed
 if TYPE_CHECKING:
     import supervision as sv
 
+    from masa_track.contracts import ConceptModel, Features
+
 DETECTORS = {"grounding-dino": "IDEA-Research/grounding-dino-base", "owlv2": "google/owlv2-base-patch16-ensemble"}
 MTTR_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
 LOWEST_SCORE = 0.02  # boxes that score less are left out
@@ -36,6 +38,40 @@ class LooksForText(Protocol):
     def detect(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
         """The boxes of (H, W, 3) BGR uint8 pictures."""
         ...
+
+
+class ConceptText:
+    """SAM 3 as a detector of one text at a time; the picture is encoded once for all texts.
+
+    Args:
+        model: finds the instances.
+    """
+
+    def __init__(self, model: ConceptModel) -> None:
+        self.model = model
+        self._text = ""
+        self._encoded: tuple[np.ndarray, Features] | None = None
+
+    def look_for(self, prompt: TextPrompt) -> None:
+        """Sets what is looked for.
+
+        Raises:
+            InputError: the model cannot take the text.
+        """
+        (self._text,) = prompt.phrases
+        self.model.check_phrase(self._text)
+
+    def detect(self, images: Sequence[np.ndarray]) -> list[sv.Detections]:
+        """The boxes of (H, W, 3) BGR uint8 pictures."""
+        import supervision as sv
+
+        results = []
+        for image in images:
+            if self._encoded is None or self._encoded[0] is not image:
+                self._encoded = image, self.model.encode([image])[0]
+            found = self.model.detect(self._encoded[1], self._text, least_score=LOWEST_SCORE)
+            results.append(sv.Detections(found.boxes.reshape(-1, 4), confidence=found.scores))
+        return results
 
 
 class DetectorReferrer:
@@ -63,6 +99,8 @@ class _Session:
         # A full stop would end the phrase.
         plain = [re.sub(r"[.?!]+", " ", sentence).strip().lower() for sentence in sentences]
         self.prompts = [TextPrompt((text,), (text,)) for text in plain]
+        for prompt in self.prompts:
+            detector.look_for(prompt)  # a text that it cannot take is named before any work
         self.votes = Votes(len(sentences), threshold)
 
     def add(self, frames: Sequence[Frame], tracks: Sequence[sv.Detections]) -> None:
@@ -88,14 +126,37 @@ class _Session:
         return self.votes.answer(sentence)
 
 
+def check_referrer(name: str) -> tuple[str, str]:
+    """The kind of a referrer, ``mttr``, ``sam3`` or ``transformers``, and its weights.
+
+    Args:
+        name: see :func:`open_referrer`.
+
+    Raises:
+        InputError: for an unknown name, or a file that is not there.
+    """
+    library, _, model = name.partition(":")
+    if library == "sam3":
+        return library, model
+    if library == "transformers" and model:
+        return library, model
+    if name in DETECTORS:
+        return "transformers", DETECTORS[name]
+    if Path(name).suffix in MTTR_SUFFIXES:
+        if not Path(name).is_file():
+            raise InputError(f"--referrer {name} is not there: name a file of MTTR's weights")
+        return "mttr", name
+    raise unknown_name("referrer", name, [*DETECTORS, "transformers:MODEL", "sam3:FOLDER", "FILE.safetensors"])
+
+
 def open_referrer(
     name: str, device: str | None = None, threshold: float = MODEL_THRESHOLD, tokenizer: Path | None = None
 ) -> Referrer:
     """The referrer of a name.
 
     Args:
-        name: ``grounding-dino``, ``owlv2``, ``transformers:MODEL`` for another detector of these kinds, or a file of
-            MTTR's weights.
+        name: ``grounding-dino``, ``owlv2``, ``transformers:MODEL`` for another detector of these kinds,
+            ``sam3:FOLDER`` or ``sam3`` for SAM 3, or a file of MTTR's weights.
         device: where it runs.
         threshold: score below which no track is meant.
         tokenizer: of MTTR, its file or folder; None: beside the weights.
@@ -103,15 +164,14 @@ def open_referrer(
     Raises:
         InputError: for an unknown name, a library that is not installed, or weights that cannot be had.
     """
-    library, _, model = name.partition(":")
-    if Path(name).suffix in MTTR_SUFFIXES:
-        return _mttr(Path(name), device, threshold, tokenizer)
-    if library == "transformers" and model:
-        weights = model
-    elif name in DETECTORS:
-        weights = DETECTORS[name]
-    else:
-        raise unknown_name("referrer", name, [*DETECTORS, "transformers:MODEL", "FILE.safetensors"])
+    library, weights = check_referrer(name)
+    if library == "mttr":
+        return _mttr(Path(weights), device, threshold, tokenizer)
+    if library == "sam3":
+        from masa_track.masklets.sam3_weights import load_sam3
+
+        # A sentence may be longer than the 30 tokens that SAM 3 takes: the rest of it is left out.
+        return DetectorReferrer(ConceptText(load_sam3(weights, device, truncate=True, tracks=False)), threshold)
     check_installed("transformers", purpose=f"for --referrer {name}")
     from masa_track.detectors.huggingface import GROUNDED, QUERIED, TransformersDetector
 

@@ -14,6 +14,7 @@ from functools import cache
 
 from masa_track.errors import InputError
 from masa_track.refer import words
+from masa_track.refer.wordings import plain_wording
 
 MOST_WORDS = 512
 MOST_DEPTH = 6
@@ -27,8 +28,9 @@ class When:
     Attributes:
         kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
             ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds;
-            ``just_before`` and ``just_after``: 3 s on that side.
-        values: numbers of frames, or seconds.
+            ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
+            percentage to another; ``before_end``: that long before its last frame.
+        values: numbers of frames, seconds, or percentages.
         seconds: whether the values are seconds.
     """
 
@@ -128,24 +130,6 @@ def check_sentence(text: str) -> str:
 _TOKEN = re.compile(
     r"\d+(?::\d+)+(?:\.\d+)?|\d+(?:\.\d+)?(?:st|nd|rd|th)?(?![\w])|[a-z\u00e0-\u024f]+|\d+|,|[^\s\w]", re.I
 )
-_CONTRACTIONS = (
-    (r"[\u2018\u2019]", "'"),
-    (r"\bcan't\b", "can not"),
-    (r"\bwon't\b", "will not"),
-    (r"n't\b", " not"),
-    (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
-    (r"'(re|ve|d|ll)\b", r" "),
-    (r"'s\b", " "),
-    (r"\bwhich of\b", "of"),
-    (r"\bdirection of\b", "towards"),
-    (r"[-\u2010-\u2015/]", " "),
-    (
-        r"\b(who|that|which|whoever|has|have|had|and|just|already) left\b(?! (of|side|edge|hand|half|to right))",
-        r"\1 leave",
-    ),
-    (r"\b(cent)er\b", r"\1re"),
-)
-_MASS = r"the (?:picture|frame|image|screen|view|scene|shot|video|clip|camera view|field of view)"
 
 
 @dataclass(frozen=True)
@@ -160,9 +144,7 @@ class Token:
 
 def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
     """The words of a sentence in base form."""
-    plain = text.lower()
-    for pattern, by in _CONTRACTIONS:
-        plain = re.sub(pattern, by, plain)
+    plain = plain_wording(text)
     tokens = []
     names = [name.lower() for name in class_names]
     for word in _TOKEN.findall(plain):
@@ -265,7 +247,7 @@ class Parser:
             if (when := self.when()) is not None:
                 self._timed(phrase, fresh, when)
                 continue
-            if self.take(r"(?:out )?of(?: all)?(?= (?:the|those|these))") is not None:
+            if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))") is not None:
                 phrase.terms += self._group(bool(ordinal))
                 continue
             if named and (passive := self._object_clause()) is not None:
@@ -287,10 +269,20 @@ class Parser:
                 continue
             if self.take(r"with(?= the (?:\w+est|most|least) )"):
                 continue
+            if found := self.take(r"not an? (\w+)(?= |$)"):
+                if found[1] in words.NOUNS or found[1] in self.class_names:
+                    phrase.terms.append(Term("class", found[1], negated=True))
+                    continue
+                self.place -= found[0].count(" ")
+                self.negated = True
+                continue
             if self.take(r"not|never|no longer"):
                 self.negated = True
                 continue
             verb = token.form in ("ing", "ed") or clause or self._follows("to") or (not inner and not named)
+            verb = verb or (
+                bool(phrase.terms) and (self._follows("and") or self._follows("then"))
+            )  # "to enter and then leave"
             if inner and token.form in FINITE and not verb and named and token.base not in ("park", "face"):
                 break
             self.pending = ordinal
@@ -306,8 +298,8 @@ class Parser:
                 if found[2] == "first" and clause and self.token.form in FINITE and not phrase.terms:
                     continue  # "who first walks left"
                 number = int(found[1]) if found[1] else words.ORDINALS[found[2]]
-                if (found[2] == "second" and self.take("(to|from)? ?last") is not None) or number == -2:
-                    number = -2
+                if number > 1 and self.take("last(?! (?:frame|second))") is not None:
+                    number = -number
                 ordinal = self._ranked_before(phrase, fresh, number) if clause and named else number
                 continue
             if (found := self.take("|".join(words.COUNTS) + r"|\d+")) is not None:
@@ -323,6 +315,11 @@ class Parser:
             fresh = None
         if ordinal:
             self._settle(phrase, ordinal)
+        if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
+            phrase.terms = [_side_rank(term) for term in phrase.terms]
+        moment = all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms)
+        if moment and phrase.when is not None and phrase.when.kind == "after" and phrase.when.seconds:
+            phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
         self.depth -= 1
         self.phrase = outer
         return phrase
@@ -340,8 +337,9 @@ class Parser:
             and fresh.when is None
         ):
             fresh.when = when
-        elif (when.kind == "whole" and phrase.when is not None) or when.kind == "whole":
-            phrase.terms.append(Term("visible", when=when))
+        elif when.kind == "whole":
+            if fresh is None or fresh.kind != "rank":  # "the biggest of the whole video" need not be there throughout
+                phrase.terms.append(Term("visible", when=when))
         elif phrase.when is None:
             phrase.when = when
         else:
@@ -383,13 +381,13 @@ class Parser:
         self.failed.add(before[0])
         return None
 
-    def state(self) -> tuple[int, int, int, bool, bool]:
+    def state(self) -> tuple[int, int, int, bool, bool, bool]:
         """What :meth:`restore` needs."""
-        return self.place, len(self.unparsed), len(self.skipped), self.unclear_reference, self.gendered
+        return self.place, len(self.unparsed), len(self.skipped), self.unclear_reference, self.gendered, self.negated
 
-    def restore(self, state: tuple[int, int, int, bool, bool]) -> None:
+    def restore(self, state: tuple[int, int, int, bool, bool, bool]) -> None:
         """Goes back to where an attempt began."""
-        self.place, unparsed, skipped, self.unclear_reference, self.gendered = state
+        self.place, unparsed, skipped, self.unclear_reference, self.gendered, self.negated = state
         del self.unparsed[unparsed:], self.skipped[skipped:]
 
     def _term(self, phrase: Phrase, verb: bool) -> Term | None:
@@ -437,6 +435,10 @@ class Parser:
             if term.kind == "event" and not term.rank:
                 term.rank = ordinal
                 return
+        for place, term in enumerate(phrase.terms):
+            if (ranked := _side_rank(term)) is not term:  # "the second one on the left"
+                phrase.terms[place] = replace(ranked, rank=ordinal * ranked.rank)
+                return
         if any(term.kind == "visible" for term in phrase.terms) and ordinal == -1:
             phrase.terms.append(Term("rank", "last", rank=1))
             return
@@ -474,6 +476,13 @@ class Parser:
         else:
             self.unparsed.append(token.text)
             self.unclear_reference |= self.depth > 1
+
+
+def _side_rank(term: Term) -> Term:
+    """On the left or right, of several: the leftmost or rightmost."""
+    if (term.kind, term.name) != ("region", "side") or term.side not in ("left", "right") or term.negated:
+        return term
+    return Term("rank", "x", rank=1 if term.side == "right" else -1)
 
 
 def parse(text: str, class_names: Sequence[str] = ()) -> Sentence:

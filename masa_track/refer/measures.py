@@ -39,7 +39,8 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         scene: the tracks.
         name: ``x``, ``y``, ``near`` (lower edge), ``area``, ``height``, ``width``, ``duration`` (frames), ``speed``,
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
-            ``front`` (the same, or ``near`` without one), ``middle`` (how near to the middle of the others),
+            ``centre`` (how near to the middle of the picture), ``front`` (the same as ``line``, or ``near`` without
+            one), ``middle`` (how near to the middle of the others),
             ``isolation`` (distance to the nearest other).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
@@ -55,6 +56,9 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         known = [value for value in x.values() if np.isfinite(value)]
         middle = float(np.median(known)) if len(known) > 2 else scene.size[0] / 2
         return {place: -abs(value - middle) for place, value in x.items()}
+    if name == "centre":
+        middle_of_picture = np.asarray(scene.size) / 2
+        return {place: -float(np.hypot(*(_centre(tracks[place], span) - middle_of_picture))) for place in chosen}
     if name == "isolation":
         return {place: _isolation(scene, place, span) for place in chosen}
     return {place: _single(scene, tracks[place], name, span) for place in chosen}
@@ -146,7 +150,7 @@ def event_frame(
         scene: the tracks.
         track: the track.
         name: of the event.
-        side: of the picture where it happens; empty: anywhere.
+        side: of the picture where it happens; empty: anywhere; ``inside``: not at a border.
         span: the moment that ``just_entered`` and ``about_to_leave`` are close to.
         latest: the last of several such frames, else the first.
         within: only these frames count.
@@ -156,7 +160,9 @@ def event_frame(
         gaps = np.flatnonzero(np.diff(frames) > max(3 * scene.step, 0.4 * scene.fps))
         return float(frames[gaps[0] + 1]) if len(gaps) else None
     found = _crossings(scene, track, name)
-    if side:
+    if side == "inside":
+        found = [row for row in found if not edges_touched(scene, track.boxes[row]) and frames[row] > scene.first]
+    elif side:
         found = [row for row in found if side in edges_touched(scene, track.boxes[row])]
         if name == "appear":
             found = [row for row in found if frames[row] > scene.first]
@@ -356,7 +362,15 @@ def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float
     return seconds if seconds >= 1 else 0.0
 
 
+def _lasts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """Whether it is in view for more than a number of frames or seconds; for less of rank -1."""
+    assert term.when is not None  # the rule gives it the length
+    limit = term.when.values[0] * (scene.fps if term.when.seconds else 1)
+    return float(term.rank * (len(track.frames) * scene.step - limit) > 0)
+
+
 TESTS: dict[str, Test] = {
+    "lasts": _lasts,
     "visible": _visible,
     "gone": _gone,
     "moves": _moves,

@@ -12,7 +12,7 @@ from masa_track.refer.geometry import Scene, Span, growth
 from masa_track.refer.grammar import Phrase, Term, When
 from masa_track.refer.words import ANY_NOUNS, meanings
 
-_MOMENTS = ("at", "around", "start", "end", "middle")
+_MOMENTS = ("at", "around", "start", "end", "middle", "percent", "before_end")
 Strengths = dict[int, float]  # by the track's place in the scene; tracks that do not fit are not in it
 
 
@@ -44,6 +44,12 @@ def span_of(scene: Scene, when: When | None) -> Span | None:
     }
     if when.kind in spans:
         return spans[when.kind]
+    if when.kind in ("percent", "part"):
+        ends = [float(scene.nearest(first + value / 100 * (last - first))) for value in when.values]
+        return Span(ends[0], ends[-1], when.kind == "percent")
+    if when.kind == "before_end":
+        moment = float(scene.nearest(last - when.values[0] * (scene.fps if when.seconds else 1)))
+        return Span(moment, moment, True)
     if when.kind == "opening":
         return Span(first, first + when.values[0] * scene.fps)
     if when.kind == "closing":
@@ -120,17 +126,22 @@ class Resolver:
                 ranks.append((term, {}))
                 continue
             fits = self.fits(term, list(scores), when, span)
-            if term.negated:
+            if term.negated and not (term.rank and term.kind in ("event", "relation")):
                 scores = {place: score for place, score in scores.items() if place not in fits}
                 continue
             if term.rank and term.kind in ("event", "relation"):
                 ranks.append((term, fits))
-                scores = {place: score for place, score in scores.items() if place in fits}
+                if not term.negated:
+                    scores = {place: score for place, score in scores.items() if place in fits}
                 continue
             best = max(fits.values(), default=1.0) or 1.0
             scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
         for term, fits in ranks:
-            scores = self.ranked(term, scores, fits, span)
+            order = self.ranked(term, scores, fits, span)
+            if term.negated:  # "not the tallest": any other
+                first = max(order, key=order.__getitem__, default=None)
+                order = {place: score for place, score in scores.items() if place != first}
+            scores = order
         if not scores:
             return []
         top = max(scores.values()) or 1.0
@@ -147,10 +158,10 @@ class Resolver:
             values = measures.measure(self.scene, term.name, places, span)
             rank, unit = term.rank, measures.unit_of(self.scene, term.name)
         elif term.kind == "event":
-            values = {place: fits[place] for place in places}
+            values = {place: fits[place] for place in places if place in fits}
             rank, unit = -term.rank, 4 * self.scene.step
         else:
-            values = {place: fits[place] for place in places}
+            values = {place: fits[place] for place in places if place in fits}
             rank, unit = term.rank, 0.0
         values = {place: value for place, value in values.items() if np.isfinite(value)}
         order = sorted(values, key=lambda place: -values[place])
@@ -168,6 +179,8 @@ class Resolver:
         if term.kind == "among":
             group = {one.place for phrase in term.phrases for one in self.resolve(phrase, when)}
             return {place: 1.0 for place in candidates if place in group}
+        if term.kind == "class":
+            return dict.fromkeys(set(candidates).intersection(self.of_class(term.name)), 1.0)
         if term.kind == "relation":
             return self._relation(term, candidates, when, span)
         if term.kind == "compare":

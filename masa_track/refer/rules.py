@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from masa_track.refer.grammar import Parser, Phrase, Term, When
-from masa_track.refer.words import NOUNS
+from masa_track.refer.words import COUNTS, NOUNS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
 
@@ -70,6 +70,13 @@ def _clock(found: re.Match[str]) -> When:
     return When("at", (seconds,), True)
 
 
+def _part(found: re.Match[str]) -> When:
+    """ "in the last third of the clip"."""
+    share = 100 / {"third": 3, "quarter": 4}[found["part"]]
+    start = {"first": 0.0, "opening": 0.0, "second": share, "middle": share, "last": 100 - share, "final": 100 - share}
+    return When("part", (start[found["nth"]], start[found["nth"]] + share))
+
+
 def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
     start = r"(?:begin|start|first frame|opening frame|very first frame|outset)"
     end = r"(?:end|last frame|final frame|very last frame|finish)"
@@ -79,18 +86,27 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
             rf"(?:the )?(?:very )?(?:{end}|last)(?: of {VIDEO})?",
             _time("whole"),
         ),
-        (rf"throughout(?: {VIDEO})?|all the time|(?:for |during |in )?the (?:whole|entire|full) (?:time|video|clip|film|sequence)"
+        (rf"throughout(?: {VIDEO})?|all the time|all along|(?:for |during |in |over |across |of |throughout )?the (?:whole|entire|full) (?:time|video|clip|film|sequence|recording|footage)"
          rf"|in (?:every|each|all) (?:single )?frames?|(?:for|in) all of {VIDEO}|all through {VIDEO}", _time("whole")),
         (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
          rf"|(?:when|as|where) {VIDEO} (?:start|begin|open)|at first|initially|to (?:begin|start) with|in frame one", _time("start")),
         (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where) {VIDEO} (?:end|stop|finish|be over)|finally", _time("end")),
         (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
          rf" of {VIDEO}", _time("middle")),
-        (rf"(?:in|during) the first half(?: of {VIDEO})?", _time("first_half")),
-        (rf"(?:in|during) the (?:second|last|latter) half(?: of {VIDEO})?", _time("second_half")),
+        (rf"(?:after|since) (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
+        (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
+        (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
+        (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter) of {VIDEO}", _part),
+        (rf"(?:at |about |around |roughly )*(?:the )?{_N} percent(?: of the way)?(?: (?:in|into|through))?(?: {VIDEO})?", _time("percent")),
+        (rf"(?:at )?{_N} frames? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end")),
+        (rf"(?:at )?{_N} seconds? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end", True)),
     ]  # fmt: skip
     for unit, seconds in ((r"(?:frame|frames)", False), (r"(?:seconds?|s|sec|secs)", True)):
-        number = rf"(?:the )?{unit} (?:number |no )?{_N}" if not seconds else rf"(?:second {_N}|{_N} {unit})"
+        number = (
+            rf"(?:the )?{unit} (?:number |no )?{_N}(?: mark)?"
+            if not seconds
+            else rf"(?:(?:the )?second {_N}|(?:the )?{_N} {unit}(?: mark)?)"
+        )
         both = rf"(?:the )?{unit} {_N} (?:and|to|till|until|through)(?: the)?(?: {unit})? {_N}"
         if seconds:
             both = rf"(?:the )?(?:{unit} )?{_N} (?:and|to|till|until) {_N} {unit}"
@@ -105,7 +121,7 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
             (rf"(?:just|shortly|right|soon|immediately) after {number}", _time("just_after", seconds)),
             (rf"(?:before|until|till|up to|by|prior to|earlier than) {number}", _time("before", seconds)),
             (rf"(?:after|since|past|later than) {number}(?: on| onwards?)?|from {number} (?:on|onwards?|onward)", _time("after", seconds)),
-            (rf"(?:(?:at|in|on|from|during) )?{number}(?: in| into {VIDEO})?", _time("at", seconds)),
+            (rf"(?:(?:at|in|on|from|during) )?{number}(?: (?:into|in to) {VIDEO}| into it| in| later| have (?:pass|elapse|go by))?", _time("at", seconds)),
         ]  # fmt: skip
     found += [
         (rf"(?:at|in|on) the {_N}(?:st|nd|rd|th) frame", _time("at")),
@@ -164,19 +180,34 @@ def _moves(parser: Parser, found: re.Match[str]) -> Term:
     return Term("moves", side=side)
 
 
+_EDGES = r"(?:(?:at|from|on|in|by|through|near) )?(?:the|an|a|any|one of the) (?:edges?|borders?|sides?)"
+_INSIDE = (
+    r"(?:(?:right )?(?:in|from|at) the (?:middle|centre)(?: of the (?:picture|frame|image|screen|view|scene|photo))?(?! of)"
+    rf"(?:(?: ,)? (?:rather than|instead of|and not|not) {_EDGES})?|away from {_EDGES})"
+)
+
+
 def _event(name: str) -> Make:
     """An event, at a side or before or after another object's."""
 
     def make(parser: Parser, found: re.Match[str]) -> Term:
         side = side_of(found)
+        if parser.take(_INSIDE):
+            side = "inside"
         if not side and (
             where := parser.take(
                 rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
             )
+            or parser.take(
+                rf"(?:of )?the {_SIDE}(?: hand)? (?:side|edge|border){OF_PICTURE}(?! of)"
+            )  # "goes off the left edge"
+            or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the))")  # "exits left"
         ):
             side = side_of(where)
         before = parser.state()
-        if later := parser.take(rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )"):
+        if later := parser.take(
+            rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )(?! (?:{VIDEO}|the (?:very )?(?:start|begin)))"
+        ):
             phrase = parser.noun_phrase(stop=",|and")
             if _names(parser, phrase):
                 return Term("ordered", name, side, 1 if later["when"] == "after" else -1, [phrase])
@@ -223,6 +254,12 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
 _OPPOSITE = {"left": "right", "right": "left"}
 
 
+def _lasts(parser: Parser, found: re.Match[str]) -> Term:
+    """ "for less than 2 seconds"."""
+    when = When("at", (float(found["length"]),), found["unit"].startswith("second"))
+    return Term("lasts", rank=1 if found["more"] else -1, when=when)
+
+
 def _covered(parser: Parser, found: re.Match[str]) -> Term:
     """ "hidden at frame 9": by whomever."""
     return Term("relation", "covered_by", phrases=[Phrase("object", other=True, plural=True)])
@@ -264,19 +301,32 @@ def _compare_side(parser: Parser, found: re.Match[str]) -> Term:
 
 
 def _side_relation(parser: Parser, found: re.Match[str]) -> Term | None:
-    return to_phrase("relation", f"{side_of(found)}_of")(parser, found)
+    """ "left of", and "two to the left of"."""
+    return to_phrase("relation", f"{side_of(found)}_of", _count(found))(parser, found)
+
+
+def _count(found: re.Match[str]) -> int:
+    """ "two to the left of": the second by distance; 0 without a number."""
+    count = found["count"]
+    return 0 if count is None else COUNTS[count] if count in COUNTS else int(count)
+
+
+def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "two behind the leader"."""
+    return to_phrase("relation", "ahead_in_line" if found["ahead"] else "behind_in_line", _count(found))(parser, found)
 
 
 _SUPERLATIVES = [
     ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?|(?:farthest|furthest) up", "y", -1),
     ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
-    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration)|briefest|most briefly)", "duration", -1),
+    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
-    (r"(?:for )?(?:the )?longest(?: time| track| in view| visible)?", "duration", 1),
+    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("most distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:to|left|right|from|over|on)(?: |$))", "near", -1),
-    ("nearest|closest|nearer|closer", "near", 1), ("middle|central", "middle", 1),
-    ("(?:most )?isolated|loneliest|most alone", "isolation", 1),
+    ("(?:front|fore)most", "near", 1), ("(?:most|more) distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time)|largest number of frames", "duration", 1),
+    ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle|central", "middle", 1),
+    ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
 ]  # fmt: skip
 
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
@@ -286,29 +336,32 @@ PLACES = [
     Rule(rf"far {_SIDE}(?! of)", _extreme),
     Rule(rf"(?P<side>left|right)(?: hand)?(?= (?:{'|'.join([*NOUNS, 'one', 'thing', 'object'])})(?: |$))", _extreme),
     Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
-    Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE} than", _compare_side),
-    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
+    Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
+    Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
+    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
     Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
     Rule(rf"(?:(?:farthest|furthest)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
-    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail) of {LINE}", term("rank", "line", -1)),
+    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
     Rule(rf"in {LINE}", _in_line),
     Rule(rf"(?:in|at|near|on) the (?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|area))?{OF_PICTURE}", _region),
     Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
     Rule(rf"{_MIDDLE}(?: of {LINE})?", term("rank", "middle", 1)),
+    Rule(rf"(?:nearest|closest)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
     Rule(r"(?:nearest|closest)(?: to)?(?= \w)", to_phrase("relation", "near")),
     Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
 ]  # fmt: skip
 
 RELATIONS = [
-    Rule(rf"{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
+    Rule(rf"(?:(?P<count>{'|'.join(COUNTS)}|\d+)(?: along| over| down)? )?{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"neighbou?r of", to_phrase("relation", "near")),
     Rule(r"(?:in )?between", _between),
-    Rule(r"(?:directly|just|immediately|right|close|closely) behind", to_phrase("relation", "behind_in_line")),
+    Rule(rf"(?P<count>{'|'.join(COUNTS)}|\d+) (?:directly )?(?:behind|(?P<ahead>ahead of|in front of))", _line_relation),
+    Rule(r"(?:directly|just|immediately|right|close|closely|straight) behind", to_phrase("relation", "behind_in_line")),
     Rule(r"behind", to_phrase("relation", "behind")),
     Rule(rf"in front of {US}", term("visible")),
     Rule(rf"ahead of {US}|up ahead|ahead(?! of)|the same way as us|the same way as our car", term("moves", "ahead")),
@@ -316,17 +369,19 @@ RELATIONS = [
     Rule(r"in front of", to_phrase("relation", "front")),
     Rule(r"in front(?! of)|(?:in|at) the lead", term("rank", "front", 1)),
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
-    Rule(rf"{ADVERB}(?:above|over|higher (?:up )?than)", to_phrase("relation", "top_of")),
-    Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?than)", to_phrase("relation", "bottom_of")),
+    Rule(rf"{ADVERB}(?:above|over|higher (?:up )?(?:in {PICTURE} )?than)", to_phrase("relation", "top_of")),
+    Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?(?:in {PICTURE} )?than)", to_phrase("relation", "bottom_of")),
     Rule(r"(?P<more>taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|farther|further|longer|wider|narrower|thinner|more slowly|more quickly)"
-         r"(?: away)?(?: to the camera)? than", _compare),
+         r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
 ]  # fmt: skip
 
 _COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal)"
 _PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|encounter|come across|bump into|brush past|intersect(?: with)?)"
 
 VERBS = [
+    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once|$)", term("gone"), True),
     Rule(rf"{_PASS} {US}|{GO} past(?! \w)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
+    Rule(r"(?:walk|go|ride|run|move|travel|stand) (?:right|just|directly|immediately) in front of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
     Rule(r"(?:pass|cross) (?:right |just |directly )?behind", to_phrase("relation", "passes_behind"), True),
     Rule(_PASS, to_phrase("relation", "passes"), True),
@@ -334,8 +389,10 @@ VERBS = [
     Rule(r"(?:be )?overtake by", to_phrase("relation", "overtaken_by"), True),
     Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
     Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER} (?:by|behind)", to_phrase("relation", "covered_by"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
     Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
+    Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}", term("rank", "area", 1), True),
+    Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
@@ -351,7 +408,6 @@ VERBS = [
     Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
     # Events.
-    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already )?go(?= at| before| in)", term("gone"), True),
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
     Rule(rf"{GO} into (?:view|sight|shot)|appear|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
@@ -359,6 +415,7 @@ VERBS = [
     Rule(rf"(?:{GO}|cut) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
     Rule(rf"(?:leave|exit|depart|vanish|disappear|drop out)(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
     # Turning, stopping, staying.
+    Rule(r"(?:for )?(?:(?P<more>over|more than|at least|longer than)|less than|under|at most|shorter than|fewer than|not even) (?P<length>\d+(?:\.\d+)?) (?P<unit>frames?|seconds?)(?: long)?", _lasts),
     Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
     Rule(rf"{GO} back(?: again)?(?: a (?:bit|little))? {TOWARDS}", lambda parser, found: Term("back", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"{GO} back(?: again)?", term("turns"), True),
@@ -379,7 +436,7 @@ VERBS = [
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most)(?: (?:time|while|period))?", term("rank", "duration", 1), True),
@@ -390,7 +447,7 @@ VERBS = [
 ]  # fmt: skip
 
 _SUPERLATIVE_RULES = [
-    Rule(rf"(?:(?:look|appear|seem|be|get|become|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?", term("rank", measure, sign))
+    Rule(rf"(?:(?:look|appear|seem|be|get|become|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?(?! than)", term("rank", measure, sign))
     for pattern, measure, sign in _SUPERLATIVES
 ]  # fmt: skip
 

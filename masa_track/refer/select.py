@@ -17,6 +17,7 @@ from masa_track.refer.data import normalised
 from masa_track.refer.model import Mttr
 from masa_track.refer.resizing import DEFAULT_SIDES, clip_tensor, resized_size, to_rgb
 from masa_track.refer.tokens import Encode, token_rows
+from masa_track.refer.votes import Votes
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -69,8 +70,7 @@ class MttrSession:
         self._ids = token_rows(self.sentences, referrer.encode, positions).to(referrer.device)
         with torch.inference_mode():
             self._words = referrer.network.encode_words(self._ids)
-        self._votes: dict[int, np.ndarray] = {}  # sums over frames
-        self._frames: dict[int, int] = {}
+        self._votes = Votes(len(self.sentences), referrer.threshold, referrer.window)
 
     @torch.inference_mode()
     def add(self, frames: Sequence[Frame], tracks: Sequence[sv.Detections]) -> None:
@@ -91,6 +91,7 @@ class MttrSession:
         size = resized_size((height, width), *self.referrer.sides)
         maps = network.encode_video(normalised(clip_tensor(images, size).to(self.referrer.device))[None])
         places = _places(tracks)
+        votes = {identity: np.zeros(len(self.sentences)) for identity in places}
         for s in range(len(self.sentences)):
             row, length = slice(s, s + 1), int((self._ids[s] != 1).sum())
             output = network.segment(maps, self._words[row, :length], self._ids[row, :length])
@@ -103,11 +104,8 @@ class MttrSession:
             meant = output.scores[:, 0].mean(0).cpu().numpy()  # (N,)
             for identity, rows in places.items():
                 overlaps = [box_iou(tracks[t].xyxy[[i]].astype(float), boxes[t])[0] for t, i in rows]
-                vote = float((np.mean(overlaps, axis=0) * meant).max())
-                votes = self._votes.setdefault(identity, np.zeros(len(self.sentences)))
-                votes[s] += vote * len(rows)
-        for identity, rows in places.items():
-            self._frames[identity] = self._frames.get(identity, 0) + len(rows)
+                votes[identity][s] = float((np.mean(overlaps, axis=0) * meant).max())
+        self._votes.add(votes, {identity: len(rows) for identity, rows in places.items()})
 
     def scores(self) -> Mapping[int, np.ndarray]:
         """(S,) scores in 0..1 by identity.
@@ -116,18 +114,11 @@ class MttrSession:
         times the probability that the sentence means the object, for the best object of each window. A track that
         lived for fewer frames than a window has less.
         """
-        return {
-            identity: votes / self._frames[identity] * min(1.0, self._frames[identity] / self.referrer.window)
-            for identity, votes in self._votes.items()
-        }
+        return self._votes.scores()
 
     def answer(self, sentence: int) -> tuple[int | None, float]:
         """The identity that a sentence means, None below the threshold; and its score less that of the second."""
-        ranked = sorted(((float(v[sentence]), -k) for k, v in self.scores().items()), reverse=True)
-        if not ranked:
-            return None, 0.0
-        margin = ranked[0][0] - (ranked[1][0] if len(ranked) > 1 else 0.0)
-        return (-ranked[0][1] if ranked[0][0] >= self.referrer.threshold else None), margin
+        return self._votes.answer(sentence)
 
 
 def _places(tracks: Sequence[sv.Detections]) -> dict[int, list[tuple[int, int]]]:

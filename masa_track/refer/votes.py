@@ -16,10 +16,11 @@ class Votes:
     Args:
         sentences: S, how many.
         threshold: score below which no track is meant.
+        shortest: frames; a track with less scores less, so that a blink does not win. None: a tenth of the longest.
     """
 
-    def __init__(self, sentences: int, threshold: float = MODEL_THRESHOLD) -> None:
-        self.count, self.threshold = sentences, threshold
+    def __init__(self, sentences: int, threshold: float = MODEL_THRESHOLD, shortest: float | None = None) -> None:
+        self.count, self.threshold, self.shortest = sentences, threshold, shortest
         self._sums: dict[int, np.ndarray] = {}
         self._weights: dict[int, float] = {}
         self._most = 0.0
@@ -45,13 +46,10 @@ class Votes:
         self._most = max(self._weights.values(), default=0.0)
 
     def scores(self) -> dict[int, np.ndarray]:
-        """(S,) mean score of each track.
-
-        A track that was there for less than a tenth of the time of the longest one scores less, so that a blink does
-        not win.
-        """
+        """(S,) mean score of each track."""
+        shortest = self._most / 10 if self.shortest is None else self.shortest
         return {
-            identity: total / self._weights[identity] * min(1.0, 10 * self._weights[identity] / self._most)
+            identity: total / self._weights[identity] * min(1.0, self._weights[identity] / shortest)
             for identity, total in self._sums.items()
             if self._weights[identity] > 0
         }

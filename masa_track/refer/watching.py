@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -19,7 +20,10 @@ def watch(
     sentences: Sequence[str],
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> ReferrerSession:
-    """Shows a referrer the video, window by window; one window is in memory at a time.
+    """Shows a referrer the video in windows that overlap by half; one window is in memory at a time.
+
+    What happens at the border of two windows is so in the middle of another. A window is full where the video is long
+    enough; its last one ends with it.
 
     Args:
         scene: the tracks.
@@ -32,19 +36,24 @@ def watch(
     apart = max(1, round(referrer.stride_seconds * scene.fps / scene.step))  # in tracked frames
     wanted = scene.frames[::apart].tolist()
     seen = _by_frame(scene, set(wanted))
-    window: list[Frame] = []
-    done = 0
+    window: deque[Frame] = deque(maxlen=referrer.window)
+    step = max(1, referrer.window // 2)
+    done = fresh = 0  # frames, and those that no window had
+
+    def add() -> None:
+        session.add(list(window), [seen[one.number] for one in window])
+        progress(done, len(wanted))
+
     for frame in source.frames(stop=wanted[-1]):
         if frame.number not in seen:
             continue
         window.append(frame)
-        done += 1
-        if len(window) == referrer.window or done == len(wanted):
-            session.add(window, [seen[one.number] for one in window])
-            window = []
-            progress(done, len(wanted))
-    if window:  # the video ended before its tracks
-        session.add(window, [seen[one.number] for one in window])
+        done, fresh = done + 1, fresh + 1
+        if len(window) == referrer.window and fresh >= step:
+            add()
+            fresh = 0
+    if fresh:
+        add()
     return session
 
 

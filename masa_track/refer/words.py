@@ -19,7 +19,7 @@ VERBS = _words(
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
     "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
     "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer"
+    "bring swerve veer take fill occupy traverse look"
 )
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
@@ -30,6 +30,7 @@ IRREGULAR = {
     "made": "make", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
     "shrank": "shrink", "sped": "speed", "spent": "spend", "cut": "cut", "seen": "see", "saw": "see", "caught": "catch",
     "sat": "sit", "swam": "swim", "flew": "fly", "found": "find", "brought": "bring",
+    "travelling": "travel", "travelled": "travel", "took": "take", "taken": "take",
 }  # fmt: skip
 _PARTICIPLES = {"gone", "ridden", "driven", "overtaken", "hidden", "shown", "seen", "done", "been", "grown", "caught"}
 
@@ -63,13 +64,13 @@ NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.it
     word: frozenset({word}) for word in ANIMALS if word not in ("animal", "bird", "bear", "fly")
 }
 # Nouns that say nothing of the class.
-ANY_NOUNS = frozenset(_words("one ones thing object track figure target"))
+ANY_NOUNS = frozenset(_words("one ones thing object track figure target mover"))
 # A man or a woman is a person for the grammar; which of them it is, only pictures tell.
 GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid"))
 
 ORDINALS = {
     "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
-    "tenth": 10, "eleventh": 11, "twelfth": 12, "last": -1, "final": -1, "penultimate": -2,
+    "tenth": 10, "eleventh": 11, "twelfth": 12, "last": -1, "final": -1, "penultimate": -2, "earliest": 1, "latest": -1,
 }  # fmt: skip
 COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2}
 
@@ -83,9 +84,9 @@ FILLERS = frozenset(
         "get got make start begin keep end finish become partly partially nearly almost directly straight "
         "shortly soon later before after during when where can could will we us our you your my if any anyone "
         "ahead all each every over across single whole entire picture frame image screen view scene video "
-        "clip camera position place spot frames side person's alone himself herself itself walk go move stand "
-        "come stay remain stop see appear most lone sole particular identify locate name id number group line "
-        "row feet box height size area speed else direction whose"
+        "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
+        "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
+        "line row feet box bounding located positioned situated placed height size area speed else direction whose"
     )
 )
 

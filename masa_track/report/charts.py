@@ -180,9 +180,11 @@ def timeline_svg(records: Sequence[TrackRecord], axis: Axis) -> tuple[str, str]:
     for place, record in enumerate(records):
         top, middle = place * row, place * row + row / 2
         color, name = track_color(record.track_id), escape(record.name)
-        labels.append(
-            f'<a href="#track-{record.track_id}"><text x="100%" dx="-10" y="{middle:.1f}">#{record.track_id}</text></a>'
-        )
+        label = f"#{record.track_id}"
+        if record.parent >= 0:
+            label, color = f"&#8627; {escape(record.name.split()[-1])}", f"{track_color(record.parent)}99"
+            name += f" of #{record.parent}"
+        labels.append(f'<a href="#track-{record.track_id}"><text x="100%" dx="-10" y="{middle:.1f}">{label}</text></a>')
         story = f"#{record.track_id} {name}\n{axis.when(record.first_frame, record.last_frame)}\n{_boxes(record.boxes)}"
         x1, x2 = axis.percent(record.first_frame - 0.5), axis.percent(record.last_frame + 0.5)
         gaps = f'<line class="gap" x1="{x1:.2f}%" x2="{x2:.2f}%" y1="{middle:.1f}" y2="{middle:.1f}"/>'

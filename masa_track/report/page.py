@@ -247,6 +247,7 @@ def _card(record: TrackRecord) -> str:
         picture = f'<img alt="#{record.track_id}" src="data:image/jpeg;base64,{data}">'
     else:
         picture = "no picture"
+    name = record.name + (f" of #{record.parent}" if record.parent >= 0 else "")
     frames = f"{record.first_frame}&ndash;{record.last_frame}"
     frames = f"frame {record.first_frame}" if record.first_frame == record.last_frame else f"frames {frames}"
     times = "&nbsp;"
@@ -256,7 +257,7 @@ def _card(record: TrackRecord) -> str:
     return (
         f'<article class="card" id="track-{record.track_id}" style="--c:{track_color(record.track_id)}">'
         f'<div class="pic">{picture}</div><div class="text">'
-        f'<h3>#{record.track_id} <span title="{escape(record.name)}">{escape(record.name)}</span></h3>'
+        f'<h3>#{record.track_id} <span title="{escape(name)}">{escape(name)}</span></h3>'
         f"{frames}<br>{times}<br>{_plural(record.boxes, 'box', 'boxes')} &middot; confidence {confidence:.2f}"
         "</div></article>"
     )

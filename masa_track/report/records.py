@@ -46,6 +46,7 @@ class TrackRecord:
         thumbnail: its best crop as JPEG, or None.
         thumbnail_score: that crop's area in pixels times the confidence, less where the border cuts it.
         votes: of the majority vote.
+        parent: identity of the thing or part that it is a part of; -1: it is a thing.
     """
 
     track_id: int
@@ -62,6 +63,7 @@ class TrackRecord:
     thumbnail: bytes | None = None
     thumbnail_score: float = 0.0
     votes: int = 0
+    parent: int = -1
 
     def extend(self, index: int, frame_number: int, time: float | None, name: str, confidence: float) -> None:
         """Adds a box in the processed frame ``index``."""
@@ -150,7 +152,18 @@ class TrackRecords:
     def longest(self) -> list[TrackRecord]:
         """The records for the page, at most ``MAX_TRACKS``, by their first appearance."""
         kept = sorted(self.records.values(), key=lambda record: -record.boxes)[:MAX_TRACKS]
-        return sorted(kept, key=lambda record: (record.first_frame, record.track_id))
+        first = {record.track_id: (record.first_frame, record.track_id) for record in kept}
+
+        def place(record: TrackRecord) -> list[tuple[int, int]]:
+            """Where it stands: behind what it is a part of, as far as that is kept."""
+            path, parent, seen = [first[record.track_id]], record.parent, {record.track_id}
+            while parent in first and parent not in seen:
+                seen.add(parent)
+                path.append(first[parent])
+                parent = self.records[parent].parent
+            return path[::-1]
+
+        return sorted(kept, key=place)
 
     def lengths(self) -> tuple[float, float]:
         """The median and the mean number of boxes of all identities; 0 without any."""

@@ -11,7 +11,7 @@ import numpy as np
 import supervision as sv
 
 from masa_track.files import write_text
-from masa_track.formats.rows import ClassNames, confidences, row_names, tracked_rows
+from masa_track.formats.rows import ClassNames, confidences, part_fields, row_names, tracked_rows
 from masa_track.report.page import Run, render_page
 from masa_track.report.records import LiveCurve, SeekTimes, TrackRecords, consider_crop
 
@@ -74,10 +74,13 @@ class ReportBuilder:
         index = self._run.frames
         rows = tracked_rows(detections)
         names = row_names(rows, self._class_names)
+        parents = [int(one.get("parent_id", -1)) for one in part_fields(rows)]
         ids = [] if rows.tracker_id is None else rows.tracker_id.tolist()
         scores, masks = confidences(rows).tolist(), rows.mask
-        for row, (track_id, name, box, score) in enumerate(zip(ids, names, rows.xyxy.tolist(), scores, strict=True)):
+        columns = zip(ids, names, rows.xyxy.tolist(), scores, parents, strict=True)
+        for row, (track_id, name, box, score, parent) in enumerate(columns):
             record = self._tracks.get(track_id, name, frame_number, timestamp)
+            record.parent = parent
             record.extend(index, frame_number, timestamp, name, score)
             mask = None if masks is None else partial(_mask_of, masks, row)
             new = image is not None and consider_crop(record, image, tuple(box), score, mask)

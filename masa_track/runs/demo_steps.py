@@ -65,6 +65,7 @@ def demo_run(run: Run, steps: Sequence[str] = STEPS) -> Run:
             **{name: getattr(run, name)[kept] for name in ("rows", "ids", "classes", "boxes", "scores")},
             **{name: getattr(run, name)[kept] for name in ("filled", "smoothed")},
             masks=tuple(run.masks[row] for row in kept.tolist()) if run.masks else run.masks,
+            tree=tuple(run.tree[row] for row in kept.tolist()) if run.tree else (),
         )
     parts = _parts(run.rows, run.ids)
     if "boxes" in steps:

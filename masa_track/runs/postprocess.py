@@ -71,6 +71,7 @@ def _changed(
         boxes=np.round(boxes, 3),  # as tracks.json has them
         scores=run.scores[source],
         masks=masks,
+        tree=tuple(run.tree[row] for row in source.tolist()) if run.tree else (),
         filled=filled,
         smoothed=smoothed,
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from masa_track.contracts import FrameResult
+from masa_track.contracts import MOST_TENTATIVE, FrameResult
 from masa_track.errors import InputError
-from masa_track.formats.rows import class_ids, confidences, tracked_rows
+from masa_track.formats.rows import class_ids, confidences, part_fields, tracked_rows
 from masa_track.formats.run import Run
 from masa_track.runs.store import STORE_NAME, RunInfo, open_store, parts_of_run
 
@@ -60,6 +60,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
     names: list[str] = []
     columns: list[tuple[np.ndarray, ...]] = []  # place, id, class, box, score of a frame's rows
     masks: list[dict[str, object] | None] = []
+    tree: list[dict[str, int | str]] = []
     cuts: list[int] = []
     presence: list[Mapping[str, float]] = []
     total = 0
@@ -74,8 +75,9 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         ids = np.zeros(0, np.int64) if rows.tracker_id is None else rows.tracker_id
         columns.append((np.full(len(ids), place), ids, class_ids(rows), np.asarray(rows.xyxy), confidences(rows)))
         masks.extend(rows.data.get("segmentation", [None] * len(ids)))
+        tree.extend(part_fields(rows))
         rows_before[frame.number] = place, result
-        if len(rows_before) > 300:
+        if len(rows_before) > MOST_TENTATIVE:
             del rows_before[next(iter(rows_before))]
         for event in result.events:
             if event.kind == "cut":
@@ -94,6 +96,7 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
                         )
                     )
                     masks.append(one.data["segmentation"][row] if "segmentation" in one.data else None)
+                    tree.append(part_fields(one)[row])
         total += len(ids)
         if total > MOST_ROWS:
             raise InputError(
@@ -128,5 +131,6 @@ def run_of_record(folder: Path, births: bool = False) -> Run:
         smoothed=np.zeros(count, bool),
         cuts=np.array(cuts, np.int64),
         masks=tuple(rles[i] for i in order) if any(mask is not None for mask in rles) else (),
+        tree=tuple(tree[i] for i in order) if any(tree) else (),
         presence=tuple(presence) if any(presence) else (),
     )

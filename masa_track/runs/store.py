@@ -78,6 +78,7 @@ class RunInfo:
         finished: empty while the run goes on or if it was killed; ``whole`` when the source had ended, ``stopped``
             when the run was.
         facts: settings by name, for the report.
+        parts: whether tracks may be parts of others.
     """
 
     source: str
@@ -97,6 +98,7 @@ class RunInfo:
     version: str = ""
     finished: str = ""
     facts: dict[str, str] = field(default_factory=dict)
+    parts: bool = False
 
 
 class RunStore:

@@ -5,25 +5,21 @@ Source: Kirillov et al., Segment Anything, ICCV 2023.
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from masa_track.boxes import check_boxes
 from masa_track.encoders.preprocessing import check_frame
+from masa_track.segmenters.base import Segmenter
 from masa_track.segmenters.sam_checkpoint import load_sam
-
-if TYPE_CHECKING:
-    import supervision as sv
 
 _MOST_BOXES = 64  # a pass of the decoder: some 25 MB a box with the published 256 channels
 _MOST_PIXELS = 2**26  # of the float32 masks of a pass, before they become bool: 256 MB
 
 
-class SamSegmenter:
+class SamSegmenter(Segmenter):
     """SAM's mask for each box of a frame. Nothing of a frame is kept for the next.
 
     Args:
@@ -39,6 +35,34 @@ class SamSegmenter:
         from segment_anything import SamPredictor
 
         self._predictor = SamPredictor(sam)
+
+    def segment_points(self, frame: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """(3 P, H, W) bool masks at (P, 2) points, x and y in pixels of the frame: three of each point.
+
+        Raises:
+            InputError: for a frame of another form.
+        """
+        check_frame(frame)
+        height, width = frame.shape[:2]
+        found = [np.zeros((0, height, width), bool)]
+        predictor = self._predictor
+        side = predictor.transform.target_length
+        step = max(1, min(_MOST_BOXES, _MOST_PIXELS // max(height * width, side * side)) // 3)
+        try:
+            if len(points):
+                predictor.set_image(np.ascontiguousarray(frame[..., ::-1]))
+            for start in range(0, len(points), step):
+                own = np.asarray(points[start : start + step], np.float32)
+                prompts = torch.as_tensor(predictor.transform.apply_coords(own, (height, width)), dtype=torch.float32)
+                masks, _, _ = predictor.predict_torch(
+                    point_coords=prompts[:, None].to(predictor.device),
+                    point_labels=torch.ones((len(own), 1), dtype=torch.int, device=predictor.device),
+                    multimask_output=True,
+                )  # (n, 3, H, W) bool
+                found.append(masks.flatten(0, 1).cpu().numpy())
+        finally:
+            predictor.reset_image()
+        return np.concatenate(found)
 
     def segment(self, frame: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """The masks of boxes.
@@ -80,17 +104,3 @@ class SamSegmenter:
         finally:
             predictor.reset_image()  # frees the maps before the next frame's backbone runs
         return masks
-
-    def add_masks(self, tracked: sv.Detections, frame: np.ndarray) -> sv.Detections:
-        """The same rows with ``mask`` (N, H, W) bool, all False where a row has no identity.
-
-        Args:
-            tracked: what :meth:`masa_track.MasaTracker.update` gave; it is not changed.
-            frame: (H, W, 3) BGR uint8.
-        """
-        ids = np.full(len(tracked), -1) if tracked.tracker_id is None else np.asarray(tracked.tracker_id)
-        rows = np.flatnonzero(ids >= 0)
-        result = copy.copy(tracked)
-        result.mask = np.zeros((len(tracked), *frame.shape[:2]), bool)
-        result.mask[rows] = self.segment(frame, np.asarray(tracked.xyxy)[rows])
-        return result

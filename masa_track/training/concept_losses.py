@@ -75,8 +75,8 @@ def concept_loss(
     - ``score``: sigmoid focal loss (gamma 2, alpha .25) of the queries of pictures with instances, divided by the
       number of instances in the batch.
     - ``box``, ``giou``: L1 distance and 1 - generalised IoU of the query of each instance, the mean over instances.
-    - ``mask``, ``dice``: focal loss, the mean over pixels, and 1 - (2 |A B| + 1) / (|A| + |B| + 1), the mean over
-      instances.
+    - ``mask``, ``dice``: focal loss, the mean over pixels, and ``1 - (2 |A B| + 1) / (|A| + |B| + 1)``, the mean
+      over instances.
     - ``total``: their weighted sum.
 
     Args:

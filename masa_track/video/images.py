@@ -69,16 +69,16 @@ class ImageSource(Source):
         self.remarks: list[str] = []
         looked = [look_at(path) for path in self.paths]
         self._pictures = [
-            Picture(path, path.name, None if look.pages == 1 else page)
-            if look.pages == 1
+            Picture(path, path.name)
+            if look.pages == (0,)
             else Picture(path, f"{path.stem}-{page + 1:04d}{path.suffix}", page)
             for path, look in zip(self.paths, looked, strict=True)
-            for page in range(look.pages)
+            for page in look.pages
         ]
         self._scale = reading.value_range
         self._times: list[float] | None = None
-        if len(self.paths) == 1 and looked[0].pages > 1 and fps is None:
-            self._times = _animation_times(self.paths[0])
+        if len(self.paths) == 1 and len(looked[0].pages) > 1 and fps is None:
+            self._times = _animation_times(self.paths[0], looked[0].pages)
         if self._times is not None:
             fps = (len(self._times) - 1) / self._times[-1] if self._times[-1] > 0 else None
         self.fps = float(fps or DEFAULT_FPS)
@@ -88,13 +88,19 @@ class ImageSource(Source):
         sizes = Counter({size: 0 for size in (look.size for look in looked) if size})
         for look in looked:
             if look.size:
-                sizes[look.size] += look.pages
+                sizes[look.size] += len(look.pages)
         self._find_size(shown, sizes)
-        stacks = [(path, look) for path, look in zip(self.paths, looked, strict=True) if look.claimed > look.pages]
+        stacks = [(path, look) for path, look in zip(self.paths, looked, strict=True) if look.claimed > look.held]
         for path, look in stacks[:3]:
             self.remarks.append(
-                f"{path.name} says that it holds {look.claimed} pictures, and {look.pages} can be read: save it anew "
+                f"{path.name} says that it holds {look.claimed} pictures, and {look.held} can be read: save it anew "
                 "as a TIFF of pages"
+            )
+        left = [(path, look) for path, look in zip(self.paths, looked, strict=True) if look.held > len(look.pages)]
+        for path, look in left[:3]:
+            self.remarks.append(
+                f"{path.name}: {look.held - len(look.pages)} of its {look.held} pages are left out: they are of "
+                "another size than the first, or no part of the animation"
             )
         others = [(size, count) for size, count in sizes.most_common() if size != (self.width, self.height)]
         if others:
@@ -138,9 +144,10 @@ class ImageSource(Source):
         for picture in self._pictures[::step][:SAMPLES]:
             with suppress(BrokenImageError):
                 image = _decoded(picture)
-                if image.dtype != np.uint16:
+                if image.dtype not in (np.uint8, np.uint16):
                     return
-                deep.append(image)
+                if image.dtype == np.uint16:
+                    deep.append(image)
         self._scale = find_range(deep)
         if self._scale is not None:
             low, high = self._scale
@@ -198,12 +205,14 @@ class Look(NamedTuple):
 
     Attributes:
         size: width and height as shown, in pixels; None where it cannot be read.
-        pages: number of pictures of this size.
+        pages: places in the file, from 0, of the pictures of this size.
+        held: number of pictures in the file.
         claimed: number of pictures by the note of ImageJ, which may store them without pages.
     """
 
     size: tuple[int, int] | None
-    pages: int = 1
+    pages: tuple[int, ...] = (0,)
+    held: int = 1
     claimed: int = 1
 
 
@@ -218,7 +227,10 @@ def look_at(path: Path) -> Look:
                     5, 9
                 ):
                     size = size[::-1]
-                pages = getattr(image, "n_frames", 1) if image.format in _STACKS else 1
+                held = getattr(image, "n_frames", 1) if image.format in _STACKS else 1
+                pages = tuple(range(held))
+                if held > 1 and image.info.get("default_image"):  # of a PNG, for readers without animations
+                    pages = pages[1:]
                 claimed = 1
                 if image.format == "TIFF":
                     note = re.match(
@@ -226,7 +238,7 @@ def look_at(path: Path) -> Look:
                     )
                     claimed = int(note[1]) if note else 1
                     pages = _same_pages(image, pages)  # others are previews
-                return Look(size, max(1, pages), claimed)
+                return Look(size, pages or (0,), held, claimed)
     except Exception:
         return Look(None)
 
@@ -238,22 +250,23 @@ _ORIENTATION = 0x0112  # the EXIF tag: 5 to 8 exchange width and height
 _DESCRIPTION = 0x010E  # TIFF's ImageDescription
 
 
-def _same_pages(image: Any, pages: int) -> int:
-    """How many pages follow the first one with its size."""
+def _same_pages(image: Any, pages: tuple[int, ...]) -> tuple[int, ...]:
+    """The pages that have the size of the first."""
     size = image.size
-    for page in range(1, pages):
+    same = []
+    for page in pages:
         image.seek(page)
-        if image.size != size:
-            return page
-    return pages
+        if image.size == size:
+            same.append(page)
+    return tuple(same)
 
 
-def _animation_times(path: Path) -> list[float] | None:
+def _animation_times(path: Path, pages: Sequence[int]) -> list[float] | None:
     """Seconds of each picture of an animation; None for a stack, which has no times."""
     times = [0.0]
     try:
         with Image.open(path) as image:
-            for page in range(getattr(image, "n_frames", 1)):
+            for page in pages:
                 image.seek(page)
                 image.load()
                 times.append(times[-1] + float(image.info.get("duration") or 0) / 1000)
@@ -319,6 +332,11 @@ def _by_pil(picture: Picture) -> np.ndarray | None:
     try:
         with Image.open(picture.path) as image:
             image.seek(picture.page or 0)
+            if image.mode in ("F", "I") or image.mode.startswith("I;"):  # PIL would cut off what is above 255
+                grey = np.asarray(image)
+                if grey.dtype.kind != "f" and grey.min() >= 0 and grey.max() < 2**16:
+                    grey = grey.astype(np.uint16)
+                return np.repeat(grey[:, :, None], 3, axis=2)
             return np.ascontiguousarray(np.asarray(image.convert("RGB"))[:, :, ::-1])
     except (OSError, ValueError, EOFError, SyntaxError):
         return None
@@ -402,7 +420,7 @@ def _with_literal_folders(pattern: str) -> str:
     return pattern
 
 
-_NUMBER = re.compile(r"%(0?[0-9]{0,2})d")
+_NUMBER = re.compile(r"(?<!%)%(0?[0-9]{0,2})d")  # %% is a % of the name
 
 
 def is_numbered(text: str) -> bool:
@@ -422,7 +440,8 @@ def open_numbered(pattern: str, fps: float | None, reading: Reading = AS_IT_IS) 
     assert match is not None
     width = int(match[1] or 0)
     digits = f"[0-9]{{{width},}}" if match[1].startswith("0") and width else "[0-9]+"
-    name = re.compile(re.escape(path.name[: match.start()]) + f"({digits})" + re.escape(path.name[match.end() :]))
+    before, after = (part.replace("%%", "%") for part in (path.name[: match.start()], path.name[match.end() :]))
+    name = re.compile(re.escape(before) + f"({digits})" + re.escape(after))
     held = path.parent.iterdir() if path.parent.is_dir() else ()
     found = [(int(number[1]), one) for one in held if (number := name.fullmatch(one.name)) and one.is_file()]
     if not found:

@@ -128,7 +128,8 @@ class FusedAssociator(Engine):
         if self.options.use_appearance and len(wanted):
             order = self._order(observation)
             boxes, scores = observation.boxes[order], observation.scores[order]
-            wanted[order] = (scores > self._high) | (coverage(boxes) < self.options.clean_overlap)
+            groups = None if observation.groups is None else observation.groups[order]
+            wanted[order] = (scores > self._high) | (coverage(boxes, groups) < self.options.clean_overlap)
         return wanted
 
     def view(self) -> TrackView:
@@ -269,7 +270,7 @@ class FusedAssociator(Engine):
             embedded,
             self._evidence.class_groups(seen.labels[order]),
             np.zeros(count, np.int64) if seen.groups is None else seen.groups[order],
-            coverage(boxes),
+            coverage(boxes, None if seen.groups is None else seen.groups[order]),
             np.ones(count, bool) if seen.may_start is None else seen.may_start[order],
             pins,
             fixed,

@@ -85,7 +85,7 @@ def state_arrays(state: State) -> dict[str, Any]:
     """The state as arrays by name; None for what is not there."""
     arrays: dict[str, Any] = {name: getattr(state, name) for name in _NUMBERS}
     parts: dict[str, Mapping[str, Any]] = {
-        "appearance": {name: getattr(state.appearance, name) for name in _arrays_of(state.appearance)},
+        "appearance": learned_arrays(state.appearance),
         "detection_probability": state.detection_probability.state_dict(),
         "alike": {"labels": np.array(list(state.alike), np.int64), "odds": np.array(list(state.alike.values()))},
         "before_cut": {} if state.before_cut is None else vars(state.before_cut),
@@ -112,17 +112,10 @@ def state_of(
         length = len(name) + 1
         return {key[length:]: value for key, value in arrays.items() if key.startswith(f"{name}.")}
 
-    learned = {
-        name: np.array(value, getattr(fresh, name).dtype)
-        for name, value in part("appearance").items()
-        if name in _arrays_of(fresh)
-    }
-    if learned.keys() != set(_arrays_of(fresh)):
-        raise LookupError("what was learned of appearance is missing")
     memory = part("memory")
     numbers = {name: arrays[name] for name in _NUMBERS if name in arrays}
     return State(
-        appearance=replace(fresh, **cast(Any, learned)),
+        appearance=learned_of(part("appearance"), fresh),
         detection_probability=DetectionProbability.of_state(part("detection_probability")),
         memory=FusedMemory.of_state(memory, shown) if memory else None,
         next_id=int(arrays["next_id"]),
@@ -151,6 +144,27 @@ def _before_cut(arrays: Mapping[str, np.ndarray]) -> BeforeCut | None:
     covariances = np.array(arrays["covariances"], np.float64).reshape(count, len(FACTORS), 3, 4)
     predictions = np.array(arrays["predictions"], np.float64).reshape(count, len(FACTORS))
     return BeforeCut(float(arrays["at"]), float(arrays["cut_at"]), ids, filters, covariances, predictions)
+
+
+def learned_arrays(evidence: FittedEvidence | LearnedEvidence) -> dict[str, np.ndarray]:
+    """What was learned of appearance in a video, by name."""
+    return {name: getattr(evidence, name) for name in _arrays_of(evidence)}
+
+
+def learned_of(
+    arrays: Mapping[str, np.ndarray], fresh: FittedEvidence | LearnedEvidence
+) -> FittedEvidence | LearnedEvidence:
+    """The evidence of :func:`learned_arrays`; raises LookupError, ValueError or TypeError where they do not fit.
+
+    Args:
+        arrays: by name.
+        fresh: the evidence of one that has seen nothing.
+    """
+    names = _arrays_of(fresh)
+    learned = {name: np.array(arrays[name], getattr(fresh, name).dtype) for name in names if name in arrays}
+    if learned.keys() != set(names):
+        raise LookupError("what was learned of appearance is missing")
+    return replace(fresh, **cast(Any, learned))
 
 
 def _arrays_of(evidence: FittedEvidence | LearnedEvidence) -> list[str]:

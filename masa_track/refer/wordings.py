@@ -1,0 +1,271 @@
+"""Other wordings of a sentence, brought to the one that the grammar reads: contractions, numbers, word orders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+_UNITS = {name: number for number, name in enumerate(
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen".split(), 1)}  # fmt: skip
+_TENS = {name: 10 * n for n, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
+_IN_WORDS = (
+    rf"(?:(?:{'|'.join(_UNITS)}) hundred(?: and)?(?: |\b))?(?:(?:{'|'.join(_TENS)})(?: (?:{'|'.join(_UNITS)}))?"
+    rf"|{'|'.join(_UNITS)}|hundred)"
+)
+_NTH = {name: n for n, name in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1)}
+_PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
+_SHARE = rf"(?P<count>an?|one|two|three|four|\d) (?P<part>{'|'.join(_PARTS)})s?"
+_PAST = r"(?= (?:long|in|into|later|before|after|has|have|mark|from)\b| ?,|$)"  # after "a second", where it is a time
+_SUPERLATIVE = r"nearest|closest|farthest|furthest"
+_NOBODY = r"(?:nobody|no ?one|no (?:other )?(?:person|one|cyclist|car|pedestrian|vehicle|bus)|nothing|none)(?: else)?"
+_HIM = r"(?:him|her|them|it|himself|herself)(?: at all)?"
+_GOES = r"(?:is|that is|are|was|being|to be seen|walks?|walking|stands?|standing|goes|going|moves?|moving|rides?|riding|comes?|coming|follows?|following)"
+_WITHOUT = rf"\b(?:(?:that|who|which) )?(?:(?:has|have|having|with|there is) )?{_NOBODY} (?:{_GOES} )*"
+_ENDS = r"(?= (?:at|in|on|when|around|by|and)\b| ?,|$)"
+_IN_VIEW = r"(?:in|on) (?:view|sight|shot|frame|screen)|(?:in|on) the (?:picture|frame|image|screen|scene|view)|visible|there|present|around"
+
+_CONTRACTIONS = (
+    (r"[\u2018\u2019]", "'"),
+    (r"\bcan't\b", "can not"),
+    (r"\bwon't\b", "will not"),
+    (r"n't\b", " not"),
+    (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
+    (r"'(re|ve|d|ll|m)\b", r" "),
+    (r"'s\b", " "),
+    (r"\bwhich of\b", "of"),
+    (r"\bdirection of\b", "towards"),
+    (r"[-\u2010-\u2015/]", " "),
+    (
+        r"\b(who|that|which|whoever|has|have|had|and|just|already) left\b(?! (of|side|edge|hand|half|to right))",
+        r"\1 leave",
+    ),
+    (r"\b(cent)er\b", r"\1re"),
+)
+
+
+def _nth(found: re.Match[str]) -> str:
+    number = _UNITS.get(found[1]) or int(found[1])
+    return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number, 'th')}"
+
+
+_ORDINAL = r"(?:first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|last|\d+(?:st|nd|rd|th))"
+_SIDE_TO_LINE = {"ahead": "", "front": "", "behind": "last "}
+
+
+def _counted(found: re.Match[str]) -> str:
+    """ "with two people on their left": third from the left."""
+    number = (_UNITS.get(found["count"]) or int(found["count"])) + 1
+    nth = next((name for name, value in _NTH.items() if value == number), f"{number}th")
+    if found["side"]:
+        return f"{nth} from the {found['side']}"
+    return f"{nth} {_SIDE_TO_LINE[found['order'].split()[-1]]}in the line"
+
+
+_ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
+    (
+        r"^(?:please )?(?:(?:could|can|would|will) you (?:please )?)?(?:(?:show|find|give|tell) me|find|show|i (?:am )?(?:look|looking) for|i want"
+        r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark) (?=\w)",
+        "",
+    ),
+    (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
+    (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
+    (
+        rf"\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) from (?:the )?(left|right)(?: side| edge)?"
+        rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
+        r"the \3 \4 from the \1\2",
+    ),
+    (rf"\bin (?:the )?({_ORDINAL}) (?:place|position)\b(?! (?:from|behind|on))", r"\1 in the line"),
+    (
+        rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(_UNITS)}|\d+) (?:other |more )?"
+        rf"(?:people|persons?|others?|walkers?|cyclists?|pedestrians?|cars?) (?:walking )?(?:(?:on|to) (?:the|his|her|their|its) (?P<side>left|right)"
+        rf"(?: side)?(?: of {_HIM})?|(?P<order>ahead|in front|behind)(?: of)?(?: {_HIM})?){_ENDS}",
+        _counted,
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
+        "farthest right",
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
+        "farthest left",
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}",
+        "at the head of the line",
+    ),
+    (
+        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
+        "at the end of the line",
+    ),
+    (
+        rf"\b(?:without anyone|without anybody|with {_NOBODY}|has {_NOBODY}) (?:near(?:by)?|close(?: by)?|next to|around|beside)(?: to)?(?: {_HIM})?{_ENDS}",
+        "most isolated",
+    ),
+    (
+        r"\b(?:ends? up|ending up|finish(?:es)?|winds? up) (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        "at the end ",
+    ),
+    (
+        r"\b(?:starts?|starting|begins?)(?: out| off)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        "at the start ",
+    ),
+    (r"\bnext (?=after\b)", ""),
+    (
+        r"\bbefore (?:anyone|anybody|everyone|everybody|all the others|any of the others)(?: else)?(?: does| do)?\b",
+        "first",
+    ),
+    (
+        r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first\b|(?<=\bright )first\b",
+        "",
+    ),
+    (r"\band (?:then )?(?:back )?(?:out|off) (?=(?:on|of|at|through|to)\b)", "and goes out "),
+    (r"\b(\w+er) and \1\b", r"\1"),
+    (r"\bin our direction\b", "towards us"),
+    (r"\bhead(?:s|ing)? (?=the (?:line|queue|row|procession|group)\b)", "leading "),
+    (r"\b(?:lags?|lagging|trails?|trailing) behind\b(?! (?:the|him|her|them|all|every))", "at the end of the line"),
+    (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),
+    (r"\bthe (?:front runner|leading (?:person|one|man|woman|walker|figure))\b", "the leader"),
+    (r"\bwhose head is\b", "who is"),
+    (r"\bat the (?:greatest|largest|longest|biggest) distance from\b", "farthest from"),
+    (r"\bat the (?:smallest|shortest|least) distance (?:from|to)\b", "nearest to"),
+    (r"\b(?:accompanying|in the company of|together with|walking along with|walking with)\b", "next to"),
+    (r"\bmost recently\b", "last"),
+    (
+        r"\b(?:straight|right|just|directly|immediately|next) after (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        "directly behind ",
+    ),
+    (
+        r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        "directly ahead of ",
+    ),
+    (r"\bon the (left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))", r"\1most of "),
+    (
+        r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)",
+        r"after \1",
+    ),
+    (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
+    (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\bafter\b)", "first"),
+    (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
+    (r"\b(left|right)(?: hand)? neighbou?r of\b", r"one immediately \1 of"),
+    (r"\bneighbou?r (?=(?:to|on) the (?:left|right) of\b)", "one immediately "),
+    (
+        r"\b(?:flanked by|sandwiched between|framed by|enclosed by|surrounded by|half ?way between|midway between)",
+        "between",
+    ),
+    (
+        r"\bmak(?:e|es|ing) (?:their|his|her|its) way\b|\bon (?:their|his|her|its|the) way(?= (?:to|out|in|towards?)\b)",
+        "walking",
+    ),
+    (
+        r"\b(?:(?:is|are|was|were|has|have|being) )?(?:(?:already|now) )?gone(?= (?:at|by|before|when|around)\b| in frame| ?,|$)",
+        "is gone",
+    ),
+    (r"\b(at|in) both (the \w+(?: frame)?|frame \d+) and (the \w+(?: frame)?|(?:frame )?\d+)", r"\1 \2 and \1 \3"),
+    (r"\b(?:the )?(?:last frame but one|(?:penultimate|second last) frame)", "1 frame before the end"),
+    (r"\b(in|during|within|for) the (first|opening|last|final|closing) second\b(?= ?,|$)", r"\1 the \2 1 seconds"),
+    (
+        r"\b(in|during|within|for) the (first|opening|last|final|closing) (?:few|couple of) seconds",
+        r"\1 the \2 3 seconds",
+    ),
+    (r"\b(?:at |around |by )?the half ?way (?:mark|point)\b", "at the midpoint of the video"),
+    # "the nearest person to the camera": the person nearest to the camera.
+    (
+        rf"\b({_SUPERLATIVE}) (?!(?:away|back|off|up|over|down|in)\b)(\w+) (to|from) (?=the\b|a\b|an\b|us\b|me\b|him\b|her\b|our\b)",
+        r"\2 \1 \3 ",
+    ),
+    (r"\b(farthest|furthest) (\w+) (?=(?:left|right)\b)", r"\2 \1 "),
+    # "isn't there any more": is gone.
+    (rf"\b(?:is|are|was|were) (?:not (?:{_IN_VIEW}) (?:any ?more|any longer)|no longer (?:{_IN_VIEW}))", "is gone"),
+    (rf"\b(?:is|are|was|were) not (?:any ?more|any longer) (?:{_IN_VIEW})", "is gone"),
+    # "with nobody on their right", "nobody walks ahead of".
+    (
+        rf"{_WITHOUT}(?:further |any further )?(?:(?:on|to|at) )?(?:(?:the|his|her|their|its) )?(left|right)(?: hand)?(?: side)?"
+        rf"(?: of {_HIM})?{_ENDS}",
+        r"farthest \1",
+    ),
+    (
+        rf"{_WITHOUT}(?:directly )?(?:ahead(?: of)?|in front(?: of)?|before)(?: {_HIM})?{_ENDS}",
+        "at the head of the line",
+    ),
+    (rf"{_WITHOUT}(?:directly )?(?:behind|after)(?: {_HIM})?{_ENDS}", "at the end of the line"),
+    (rf"\b(?:that |who |whom )?{_NOBODY} (?:is )?(?:follows?|following)\b", "at the end of the line"),
+    # "third from last", "next to last", "last but two".
+    (r"\bnext to last\b|\blast but one\b", "penultimate"),
+    (r"\blast but two\b|\bantepenultimate\b", "third last"),
+    (
+        rf"\b({'|'.join(_NTH)}|\d+(?:st|nd|rd|th)) (?:from|to|from the|to the) (?:very )?last\b(?! (?:frame|second|moment))",
+        r"\1 last",
+    ),
+    # "the people who ...: the first one", said as arrivals and departures.
+    (
+        r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|addition)\b",
+        "newest one",
+    ),
+    (r"\b(arrivals?|newcomers?|entrants?)\b", "one to enter"),
+    (r"\b(departures?|leavers?)\b", "one to leave"),
+    (
+        r"\b(two|three|four|\d) (?:places|positions|spots|people|persons) (?=(?:(?:to the |on the )?(?:left|right) of|behind|ahead|in front)\b)",
+        r"\1 ",
+    ),
+)
+
+
+def _number(words: str) -> int:
+    total = 0
+    for word in words.split():
+        if word == "hundred":
+            total = max(total, 1) * 100
+        total += _UNITS.get(word, 0) + _TENS.get(word, 0)
+    return total
+
+
+def _with_digits(plain: str) -> str:
+    """Times and frames in digits, minutes in seconds, and shares of the video in percent."""
+    plain = re.sub(r"\bhalf (?:a|an|of a) (?=second|minute)", "0.5 ", plain)
+    plain = re.sub(r"\b(?:a couple of|a pair of) (?=seconds|frames)", "2 ", plain)
+    plain = re.sub(rf"\b(?:an?|one)(?= second(?: mark)?{_PAST}| minute\b)", "1", plain)
+    count = re.compile(rf"\b({_IN_WORDS})(?= (?:seconds?|secs?|minutes?|frames?|more seconds)\b)")
+    plain = count.sub(lambda found: str(_number(found[1])) if found[1] != "one" else found[1], plain)
+    plain = re.sub(
+        rf"\b(frames? (?:number )?)({_IN_WORDS})\b(?: (and|to) ({_IN_WORDS})\b)?",
+        lambda f: f"{f[1]}{_number(f[2])}" + (f" {f[3]} {_number(f[4])}" if f[4] else ""),
+        plain,
+    )
+    plain = re.sub(
+        rf"\b(?:the )?({'|'.join(_NTH)}) (frame|second)(?= |$|,)(?! (?:half|person|one))",
+        lambda f: f"{f[2]} {_NTH[f[1]]}" if f[1] not in ("first", "second") else f[0],
+        plain,
+    )
+    plain = re.sub(r"\b(?:the )?(\d+)(?:st|nd|rd|th) second\b", r"second \1", plain)
+
+    def seconds(found: re.Match[str]) -> str:
+        more = 30 if found["half"] else float(found["seconds"] or 0)
+        return f"{60 * float(found['minutes']) + more:g} seconds"
+
+    plain = re.sub(
+        r"\b(?P<minutes>\d+(?:\.\d+)?) minutes?(?:(?P<half> and a half)| (?:and )?(?P<seconds>\d+(?:\.\d+)?) seconds?)?\b",
+        seconds,
+        plain,
+    )
+    plain = re.sub(
+        rf"\b{_SHARE} (?=of the way\b|(?:in|into|through)(?: the (?:video|clip|film|sequence)| ?,|$))",
+        lambda found: f"{100 * (_UNITS.get(found['count'], 1)) / _PARTS[found['part']]:g} percent ",
+        plain,
+    )
+    return re.sub(r"(\d) ?%", r"\1 percent", plain)
+
+
+def plain_wording(text: str) -> str:
+    """A sentence in lower case and in the wording that the grammar reads.
+
+    Args:
+        text: e.g. ``"Half a minute in, who's the nearest person to us?"``.
+    """
+    plain = re.sub(r"[?!.]+$", "", text.lower().strip())
+    for pattern, by in _CONTRACTIONS:
+        plain = re.sub(pattern, by, plain)
+    plain = " ".join(_with_digits(" ".join(plain.split())).split())
+    for order, other in _ORDERS:
+        plain = re.sub(order, other, plain)
+    return " ".join(plain.split())
