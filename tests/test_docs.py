@@ -41,7 +41,7 @@ OTHERS_FILES = (
     "vipseg_val.json",
     "parts_truth.json",
 )  # not ours to have
-LIBRARIES = ("transformers:", "ultralytics:", "torchvision:", "mmdet:", "fasterrcnn_")
+LIBRARIES = ("sam3", "transformers:", "ultralytics:", "torchvision:", "mmdet:", "fasterrcnn_")
 
 
 @dataclass(frozen=True)
