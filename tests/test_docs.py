@@ -230,6 +230,8 @@ def only_parsed(args: argparse.Namespace) -> bool:
         return args.gt in OTHERS_FILES
     if args.command == "export":
         return args.format == "tao-results"
+    if args.command == "detect":
+        return args.text is not None or (args.detector or "").startswith(LIBRARIES)
     if args.masa_config is not None:
         return True
     elsewhere = "://" in args.source or args.source.isdigit() or args.source in OTHERS_FILES
