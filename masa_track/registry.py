@@ -104,6 +104,9 @@ class PartOf:
     own_prefix: str
 
 
+POOLS = ("box", "mask")  # what an embedding is made of: all that is in a box, or what is under a mask
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """What is known of one model.
@@ -131,11 +134,13 @@ class ModelSpec:
             :data:`GROUNDING_DINO` (text prompts).
         signature: tensors (key, shape) by which the authors' ``.pth`` is told from others. The network renames the
             keys of such a file in ``load_official_state_dict``. Empty for a model without such files.
+        pool: ``mask`` where embeddings of what is under a detection's mask were measured to keep identities better than
+            those of its box; else ``box``.
         part_of: another model's file that holds the tensors as well.
         old_names: names that the model had before; they still work.
 
     Raises:
-        InputError: for a name, builder, extra, detector or checksum of another form.
+        InputError: for a name, builder, extra, detector, pool or checksum of another form.
     """
 
     name: str
@@ -155,6 +160,7 @@ class ModelSpec:
     fold: bool = False
     detectors: tuple[str, ...] = ()
     signature: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    pool: str = "box"
     part_of: PartOf | None = None
     old_names: tuple[str, ...] = ()
 
@@ -169,6 +175,8 @@ class ModelSpec:
         for detector in self.detectors:
             if detector not in (OWN, GROUNDING_DINO):
                 raise unknown_name(f"detector in detectors of {self.name!r}", detector, (OWN, GROUNDING_DINO))
+        if self.pool not in POOLS:
+            raise InputError(f"pool of {self.name!r} must be one of {', '.join(POOLS)}, got {self.pool!r}")
         for field in ("sha256", "onnx_sha256"):
             digits = getattr(self, field)
             if digits is not None and not re.fullmatch("[0-9a-f]{64}", digits):
@@ -350,6 +358,7 @@ for _spec in (
         dimension=2096,
         prior=_WEIGHTS / "nano.prior.json",
         fold=True,
+        pool="mask",
         detectors=(OWN,),
     ),
     ModelSpec(

@@ -31,6 +31,7 @@ from masa_track.contracts import (
 )
 from masa_track.encoders.base import BaseEmbedder
 from masa_track.errors import InputError
+from masa_track.registry import POOLS, find_model
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from masa_track.video.scene_change import Thumbnail
 
 
-POOLS = ("box", "mask")
 LOG = logging.getLogger("masa_track")
 _WEAK_FRAMES = 10  # the first with boxes; if none of those may start a track, that is said
 _ODD_GAPS = 3  # consecutive gaps between timestamps that are hardly seconds; then that is said
@@ -89,8 +89,8 @@ class MasaTracker:
         classes: the classes to track, by number or by name; None tracks all. Names are those in the detections' own
             ``data["class_name"]``, compared without case. Rows of other classes are returned without an identity.
         pool: what an embedding is made of: ``box``, all that is in the box; ``mask``, what is under the detection's
-            mask, where it has one. ``mask`` needs a model of :func:`masa_track.load`. None: ``mask`` for ``nano``,
-            with which it was measured to help, ``box`` for other models.
+            mask, where it has one. ``mask`` needs a model of :func:`masa_track.load`. None: as the model's
+            ``ModelSpec.pool`` has it: ``mask`` for ``nano``, with which it was measured to help.
         **overrides: options of the preset, :class:`~masa_track.association.FusedOptions` for ``default``, e.g.
             ``memory_seconds=60``, else :class:`~masa_track.association.AssociationOptions`. The one to set for your
             detector is ``track_activation_threshold``, the score from which its boxes start tracks.
@@ -142,7 +142,8 @@ class MasaTracker:
         ours = self.model if isinstance(self.model, BaseEmbedder) else None
         if pool == "mask" and ours is None:
             raise InputError(f"pool='mask' needs a model of masa_track.load, got {type(model).__name__}: take 'box'")
-        self._pool = pool or ("mask" if ours is not None and ours.name == "nano" else "box")
+        spec = None if ours is None else find_model(ours.name)
+        self._pool = pool or (POOLS[0] if spec is None else spec.pool)
         if prior is not None:
             prior.check(getattr(self.model, "name", None), getattr(self.model, "dimension", None))
         self._associator = open_associator(preset, prior or getattr(self.model, "prior", None), **overrides)

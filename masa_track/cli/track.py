@@ -21,8 +21,7 @@ from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
 from masa_track.parts.scene import PARTS_BY
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
-from masa_track.registry import IDENTITIES, SAM3
-from masa_track.tracker import POOLS
+from masa_track.registry import IDENTITIES, POOLS, SAM3
 
 if TYPE_CHECKING:
     from masa_track.encoders.base import BaseEmbedder

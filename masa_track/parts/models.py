@@ -72,7 +72,7 @@ class TransformersSegmenter(Segmenter):
 
     def __init__(self, place: str, device: str | None = None) -> None:
         kind = _kind_of(place, "--masks transformers:", _SEGMENTERS, "for masks")
-        name = {"sam": "Sam", "sam2": "Sam2"}[kind]
+        name = "Sam2" if kind == "sam2" else "Sam"
         self.device = choose_device(device)
         network = _load(f"{name}Model", place, "--masks transformers:", "for masks")
         self.network: Any = network.eval().requires_grad_(False).to(self.device)

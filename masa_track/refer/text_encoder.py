@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
-from transformers import RobertaConfig, RobertaModel
 
 from masa_track.refer.settings import TextSettings
 from masa_track.refer.tokens import PAD
 
+if TYPE_CHECKING:
+    from transformers import RobertaModel
+
 
 def build_roberta(settings: TextSettings) -> RobertaModel:
     """RoBERTa without its pooler, with random weights; the defaults of ``RobertaConfig`` are not roberta-base."""
+    from transformers import RobertaConfig, RobertaModel
+
     config = RobertaConfig(
         vocab_size=settings.vocabulary,
         hidden_size=settings.width,
