@@ -229,6 +229,7 @@ def test_a_track_can_be_renamed(make: Callable) -> None:
     assert max(associator.view().ids) == 51
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 9, 17])
 def test_a_saved_state_goes_on(make: Callable, cut: int) -> None:
     """Through a file without pickles, into an engine that has seen another video."""
@@ -263,6 +264,7 @@ def test_a_state_of_something_else_is_refused(make: Callable) -> None:
     assert run(associator, scene(6)[3:]) == expected[3:]
 
 
+@pytest.mark.slow
 def test_what_nobody_wants_need_not_be_embedded(make: Callable) -> None:
     """Rows that are not wanted are NaN: the same identities as with all rows embedded."""
     whole, sparing, left_out = make(), make(), 0
@@ -317,6 +319,7 @@ def test_bad_observations_leave_no_trace(make: Callable, change: dict, message: 
     np.testing.assert_array_equal(associator.update(standing(2, [0, 1]))[0], plain.update(standing(2, [0, 1]))[0])
 
 
+@pytest.mark.slow
 def test_instances_share_nothing(make: Callable) -> None:
     first, second = make(), make()
     expected = run(make(), scene(20))
@@ -327,6 +330,7 @@ def test_instances_share_nothing(make: Callable) -> None:
     assert got == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["default", "motion", "learned"])
 def test_absence_is_no_evidence_where_no_detector_ran(name: str) -> None:
     """Seconds in which only masklets were observed, or in which the group is out of view."""

@@ -61,6 +61,7 @@ def lines_of(associator: Associator | FusedAssociator, frame: dict[str, Any], st
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", ["default", "tao", "bdd", "appearance"])
 def test_an_interrupted_update_can_be_repeated(preset: str) -> None:
     """Each frame is interrupted at some lines, then given again: the identities are those of the quiet run."""

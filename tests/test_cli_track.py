@@ -145,6 +145,7 @@ def test_every_kind_of_source(clip: Path, video: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[0], found[2])
 
 
+@pytest.mark.slow
 def test_options_reach_the_association(clip: Path, tmp_path: Path) -> None:
     truth = str(clip / "gt" / "gt.txt")
     options = ["--detections", truth, "--set", "first_id=500", "--set", "views=3", "--no-video"]
@@ -315,6 +316,7 @@ def test_folder_that_cannot_be_written(clip: Path, tmp_path: Path, capsys: pytes
     assert (tmp_path / "file").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_the_models_own_boxes(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--no-video", "--max-frames", "2", "--detector", "own"]
@@ -349,6 +351,7 @@ def test_the_default_detector_names_what_it_finds(tmp_path: Path) -> None:
         assert {row["class_name"] for row in csv.DictReader(file)} == {"person"}
 
 
+@pytest.mark.slow
 def test_nothing_of_cocos_classes(clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Patches of noise are none of its classes; `test_pipeline.py` has what is said during a run."""
     command = ["track", str(clip), "--no-video", "--set", "use_appearance=False", "--max-frames", "2"]
@@ -382,6 +385,7 @@ def test_options_that_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_boxes_of_a_file_are_chosen_by_class_score_and_overlap(clip: Path, tmp_path: Path) -> None:
     """Two classes, each box a second time as the other class, and boxes of low scores."""
     boxes = []
@@ -412,6 +416,7 @@ def test_boxes_of_a_file_are_chosen_by_class_score_and_overlap(clip: Path, tmp_p
     assert len(goose) >= FRAMES - 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [["--show-fps", "--stride", "3"], ["--offline", "--stride", "3"]])
 def test_drawn_frames_are_saved(options: list[str], clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """By their numbers in the video, with wide lines; the frames a second are in the corner of each."""
@@ -480,6 +485,7 @@ def test_classes_of_a_group_become_each_other(tmp_path: Path) -> None:
     assert found == {"car,truck;person": 2, "car;truck;person": 3}
 
 
+@pytest.mark.slow
 def test_filtered_boxes_lost_tracks_and_a_known_number(clip: Path, tmp_path: Path) -> None:
     """The boxes of one thing are missing in the last frames; boxes jitter; three things are two identities at most."""
     rng, lines = np.random.default_rng(0), []

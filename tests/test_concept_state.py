@@ -113,6 +113,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(appearance: bool) -> N
     assert len(whole) == LAST
 
 
+@pytest.mark.slow
 def test_without_look_ahead_no_frame_comes_again() -> None:
     world = busy()
     tracker = a_tracker(world, look_ahead=0)

@@ -180,6 +180,7 @@ def test_a_twin_that_is_in_the_picture_beside_it_makes_a_newcomer_new() -> None:
     assert ids(results[-1]) == [0, 2, 3]
 
 
+@pytest.mark.slow
 def test_of_two_new_ones_that_look_like_one_that_left_none_has_its_identity() -> None:
     left = Thing(lambda n: (30, 70) if n < 40 else None, look=look(2))
     both = [Thing(lambda n, x=x: (x, 70) if n > 100 else None, look=look(2)) for x in (60, 90)]  # type: ignore[misc]
@@ -199,6 +200,7 @@ def test_appearance_says_less_where_only_one_instance_was_seen(company: int, las
     assert len({identity for result in results for identity in ids(result)}) == last
 
 
+@pytest.mark.slow
 def test_cosines_of_different_objects_are_learned_from_the_video() -> None:
     """All embeddings have much in common: cosines of .8 are those of different objects here."""
 
@@ -214,6 +216,7 @@ def test_cosines_of_different_objects_are_learned_from_the_video() -> None:
     assert ids(results[-1]) == [0, 1, 2, 3, 5, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("last", [70, 43])
 def test_after_a_cut_identities_are_those_of_their_appearance(last: int) -> None:
     """Also with fewer frames after the cut than the look-ahead, and fewer than new masklets are awaited for."""

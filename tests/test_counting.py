@@ -200,6 +200,7 @@ def test_a_wide_box_beside_a_zone_is_not_in_it():
     assert counter.update(result(1, [[0, 0, 600, 300]], [1])) == []
 
 
+@pytest.mark.slow
 def test_memory_is_bounded():
     """Every track is new; those of the last ten minutes are remembered."""
     counter = Counter([parse_line("door:0,200,600,200")], [parse_zone("all:0,0,640,0,640,480,0,480")], SIZE)

@@ -261,6 +261,7 @@ def test_coco_crowds_are_left_out(written):
 # Real files, big files
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_real_files(shared):
     clips = shared / "clips"

@@ -185,6 +185,7 @@ def test_motion_starts_anew_for_pictures_of_another_size() -> None:
     same(detector.detect(small), MotionDetector().detect(small))
 
 
+@pytest.mark.slow
 def test_motion_goes_on_after_its_warm_up() -> None:
     """A new detector that saw the last ``warm_up`` frames finds what the one finds that saw them all."""
     rng = np.random.default_rng(0)
@@ -213,6 +214,7 @@ def test_motion_goes_on_after_its_warm_up() -> None:
     assert any(len(ours) != len(theirs) for ours, theirs in zip(found(soon), found(before, soon), strict=True))
 
 
+@pytest.mark.slow
 def test_a_run_resets_its_detector(tmp_path: Path) -> None:
     """The second run of one detector is as the first."""
     from masa_track import MasaTracker

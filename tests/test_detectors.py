@@ -30,6 +30,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
     return float(inter / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - inter))
 
 
+@pytest.mark.slow
 def test_motion_finds_what_moves() -> None:
     detector, street = MotionDetector(), scene(0)
     for _ in range(20):
@@ -42,6 +43,7 @@ def test_motion_finds_what_moves() -> None:
     assert detector.class_names == {0: "moving"}
 
 
+@pytest.mark.slow
 def test_motion_of_a_shaking_camera_and_a_cut() -> None:
     rng = np.random.default_rng(0)
     detector, boxes = MotionDetector(), 0

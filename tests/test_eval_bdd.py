@@ -233,6 +233,7 @@ def test_teta_equals_plain_loops(tmp_path: Path, seed: int, masks: bool) -> None
         assert dropped > 0
 
 
+@pytest.mark.slow
 @KINDS
 def test_perfect_tracks_score_a_hundred_and_strides_agree(tmp_path: Path, masks: bool) -> None:
     truth, _ = random_pair(1, masks)

@@ -70,6 +70,7 @@ def mot17(shared: Path, tmp_path: Path) -> tuple[Path, Path, dict[str, int]]:
     return truth, tracks, lengths
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 @pytest.mark.parametrize("benchmark", ["MOT16", "MOT17", "MOT20"])
 def test_mot_equals_trackevals_own_runner(mot17, benchmark) -> None:

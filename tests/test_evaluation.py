@@ -405,6 +405,7 @@ def test_nothing_in_memory_to_score():
         score_sequences({"a": (rows_of([]), rows_of(A))})
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_without_the_libraries():
     heavy = "{'pandas', 'motmetrics', 'trackeval', 'torch', 'matplotlib'}"
     code = f"import sys, masa_track.evaluation; print(sorted({heavy} & set(sys.modules)))"

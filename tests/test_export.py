@@ -393,6 +393,7 @@ def tools() -> SimpleNamespace:
     return SimpleNamespace(read=read)
 
 
+@pytest.mark.slow
 @pytest.mark.huge
 def test_datumaro_reads_the_cvat_xml(tmp_path, tools):
     run, out = made_run(tmp_path / "run"), tmp_path / "a.xml"
@@ -403,6 +404,7 @@ def test_datumaro_reads_the_cvat_xml(tmp_path, tools):
     assert {name for *_, name in shapes} == set(NAMES.values())
 
 
+@pytest.mark.slow
 @pytest.mark.huge
 def test_label_studio_takes_the_json(tmp_path, tools, capsys):
     run, out = made_run(tmp_path / "run"), tmp_path / "a.json"

@@ -42,6 +42,7 @@ def model(request: pytest.FixtureRequest) -> Any:
     return load("nano", device="cpu", backend=request.param)
 
 
+@pytest.mark.slow
 def test_an_object_looks_the_same_on_another_background(model: Any) -> None:
     (first, second), disc = pictures()
     by_box = cosine(model.embed(first, BOX)[0], model.embed(second, BOX)[0])
@@ -49,6 +50,7 @@ def test_an_object_looks_the_same_on_another_background(model: Any) -> None:
     assert 1 - by_mask < 0.3 * (1 - by_box)
 
 
+@pytest.mark.slow
 def test_rows_without_a_mask_are_embedded_as_ever(model: Any) -> None:
     (first, _), disc = pictures()
     boxes = np.concatenate([BOX, BOX + 20, BOX - 10])
@@ -89,6 +91,7 @@ def test_the_surroundings_are_the_mean_of_the_features_under_the_mask() -> None:
     assert masked_window(np.zeros_like(mask), np.array([40.0, 16, 72, 48]), np.ones(4), (160, 96)) is None
 
 
+@pytest.mark.slow
 def test_the_tracker_pools_under_masks() -> None:
     (first, _), disc = pictures()
     model = load("nano", device="cpu")

@@ -30,6 +30,7 @@ def behind_a_wall(number: int) -> tuple[Frame, np.ndarray]:
     return Frame(number, number / 25, (WIDTH, HEIGHT), image=image), mask
 
 
+@pytest.mark.slow
 def test_an_object_vanishes_and_comes_back() -> None:
     """Behind the wall it is not visible (logit below 0, empty mask); beyond, it is found by its colours."""
     propagator = FlowPropagator()

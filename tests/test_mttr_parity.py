@@ -220,6 +220,7 @@ def train_steps(size: str, kind: str, steps: int, close: float, later: float) ->
         optimizer.step()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["frozen", "open"])
 def test_training_of_the_small_network(kind: str) -> None:
     """Frozen, the text encoder has no gradients; open, it has, as the names of the goldens say."""

@@ -146,6 +146,7 @@ def refusal(read: Callable[[Path], object], path: Path) -> str | None:
     return said
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("kind", READERS)
 def test_json_with_any_wrong_field_is_read_or_refused(kind: str, tmp_path: Path) -> None:

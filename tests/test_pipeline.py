@@ -95,6 +95,7 @@ def test_a_video_cut_short_is_reported(tmp_path: Path, capsys: pytest.CaptureFix
     assert "loading model nano\n" in said.err
 
 
+@pytest.mark.slow
 def test_a_detector_that_finds_nothing_is_noticed_early(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Once, after 50 frames without a box that could start a track."""
     hint = "nothing in {frames} frames; try another detector"

@@ -242,6 +242,7 @@ def test_frames_backwards_with_few_pictures_in_memory(images: Path, held: int, m
     assert np.array_equal(frames[0].picture, scene(9, walk(9))[0].picture)
 
 
+@pytest.mark.slow
 def test_backwards_from_the_first_prompt_of_each_object(images: Path) -> None:
     prompts: Prompts = {
         4: {1: Prompt(mask=truth(4)[1])},

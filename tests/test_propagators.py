@@ -414,6 +414,7 @@ def test_bad_frames_and_commits_change_nothing(make: Callable) -> None:
     assert same_state(propagator.state_dict(), untouched.state_dict())
 
 
+@pytest.mark.slow
 def test_memory_is_bounded(make: Callable) -> None:
     """Objects come and go, prompts come again and again: the bytes depend on the number of objects alone."""
     propagator, seen = started(make()), []

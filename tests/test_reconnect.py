@@ -204,6 +204,7 @@ def test_a_user_who_has_waited_enough(camera):
     assert time.monotonic() - asked < 3
 
 
+@pytest.mark.slow
 def test_the_command_tracks_on_and_says_so(camera, tmp_path, capsys):
     take = (encode(25), False)
     server, lines = camera(take, take, None, take), tmp_path / "live.jsonl"

@@ -52,6 +52,7 @@ def test_all_official_keys_of_the_published_network_have_a_place() -> None:
     assert ours == wanted
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_as_published")
 @pytest.mark.parametrize(
     ("others", "name", "trained_on", "window"),

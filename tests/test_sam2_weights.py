@@ -166,6 +166,7 @@ def test_a_name_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     check_propagator("flow")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["sam2", "edgetam"])
 def test_a_folder_of_hugging_face(kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     network = quick_network() if kind == "sam2" else edgetam_network()

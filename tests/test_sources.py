@@ -142,6 +142,7 @@ def test_odd_names(tmp_path):
         path = other
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", [0, 3, 13, 24, 30, 47, 58, 59])
 def test_a_lost_packet_leaves_a_gap(tmp_path, index):
     """Whatever is lost with it, every frame that is given has its own number, and all others are reported, in order."""
@@ -214,6 +215,7 @@ def test_half_a_file_with_its_index_at_the_end_is_refused(tmp_path):
         open_source(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "about"), [("a.mp4", ""), ("a.mkv", "about "), ("a.flv", "about "), ("b.avi", "")])
 def test_a_video_cut_short_tells_how_much_is_missing(tmp_path, name, about):
     path = write_video(tmp_path / name, codec="mjpeg" if name == "b.avi" else "libx264")
@@ -311,6 +313,7 @@ def same_frames(source, start, **options):
 QUICK = ("B-frames", "MPEG-TS")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in FILES])
 def test_reading_from_a_later_frame_gives_the_same_frames(tmp_path, kind):
     name, options = FILES[kind]
@@ -326,6 +329,7 @@ def test_reading_from_a_later_frame_gives_the_same_frames(tmp_path, kind):
     assert [f.number for f in source.frames(2, 2, start=50, stop=80)] == [50, 52]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
 def test_reading_a_variable_frame_rate_from_a_later_frame(tmp_path, name):
     source = open_source(write_times(tmp_path / name, JITTER, g="12"))
@@ -820,6 +824,7 @@ def test_silent_and_dead_addresses_are_refused(monkeypatch):
         open_source(f"rtsp://127.0.0.1:{port}/live")
 
 
+@pytest.mark.slow
 def test_a_stream_that_falls_silent_ends(tmp_path, monkeypatch):
     """The sender stops in the middle and keeps the line open."""
     monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 0.5)

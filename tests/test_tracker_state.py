@@ -141,6 +141,7 @@ def test_tracks_events_and_decisions() -> None:
     assert tracker.events == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("camera", [False, True])
 @pytest.mark.parametrize("timed", [False, True])
 def test_a_saved_tracker_gives_the_identities_of_the_uninterrupted_run(camera: bool, timed: bool) -> None:

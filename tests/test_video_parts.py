@@ -165,6 +165,7 @@ def test_without_room_for_a_copy_the_part_becomes_the_video(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".video.mp4.part", "video.mp4"]
 
 
+@pytest.mark.slow
 def test_on_a_full_disk_the_parts_stay(tmp_path):
     part(tmp_path, 1, 1, 20)
     part(tmp_path, 2, 21, 40)
