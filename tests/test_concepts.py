@@ -96,6 +96,7 @@ def test_the_cost_of_each_frame_is_reported() -> None:
     assert all(cost[stage] >= 0 for stage in ("encode", "detect", "propagate", "associate", "identify"))
 
 
+@pytest.mark.slow
 def test_an_instance_that_is_back_after_5_seconds_has_its_identity_by_its_appearance() -> None:
     world = two_things(40, 165)
     without = run(ConceptTracker(world, "ball"), world, 200)

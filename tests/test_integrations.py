@@ -80,6 +80,7 @@ def test_the_programs_say_the_one_command_that_installs_mmdet(name: str, config:
     assert ONE_COMMAND in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "instead"),
     [

@@ -147,6 +147,7 @@ def test_by_name() -> None:
         open_detector("motion", classes=["cat"])
 
 
+@pytest.mark.slow
 def test_no_torch_is_imported() -> None:
     code = "import sys; sys.modules['torch'] = None; from masa_track.detectors import open_detector as o; o('nanodet')"
     subprocess.run([sys.executable, "-c", code], check=True)
