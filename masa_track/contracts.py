@@ -581,7 +581,7 @@ class MaskPropagator(Protocol):
         ...
 
     def most_bytes_per_object(self) -> int:
-        """The most bytes that one object takes in this memory, whatever the length of the video; 0 without objects."""
+        """The most bytes that one object takes in this memory, for a video of any length; 0 without objects."""
         ...
 
     def free_bytes(self) -> int | None:

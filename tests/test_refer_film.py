@@ -11,12 +11,12 @@ import pytest
 import supervision as sv
 import torch
 
-from masa_track.cli.refer_video import refer_video
 from masa_track.contracts import Frame
 from masa_track.errors import InputError
 from masa_track.formats.davis import read_index_picture
 from masa_track.refer.data import normalised
 from masa_track.refer.detected import open_referrer
+from masa_track.refer.film import refer_video
 from masa_track.refer.model import Mttr, MttrOutput, VideoMaps
 from masa_track.refer.select import MttrReferrer
 from masa_track.refer.settings import TINY

@@ -8,7 +8,7 @@ _base_ = ["../_base_/refer.py"]
 train_dataloader = dict(
     batch_size=3,
     num_workers=3,
-    persistent_workers=False,  # the data set is told the epoch when its workers start
+    persistent_workers=False,  # workers get the epoch when they start
     drop_last=True,
     collate_fn=dict(type="keep_items"),
     sampler=dict(type="PhotoSampler"),

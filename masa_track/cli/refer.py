@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masa_track.cli.arguments import path
-from masa_track.cli.refer_video import add_options, refer_video
+from masa_track.cli.refer_video import add_options
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,6 +127,8 @@ def _segment(args: argparse.Namespace, source: str, texts: Sequence[str]) -> int
 
     if args.referrer is not None:
         raise InputError("--referrer is for --run; --model is the model of a VIDEO: leave --referrer out")
+    from masa_track.refer.film import refer_video
+
     found = refer_video(
         source,
         texts,

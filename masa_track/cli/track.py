@@ -197,8 +197,9 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--semantic",
         action="store_true",
-        help="with --detector sam3 and --identities sam3 or both: also write where each phrase is, whatever the "
-        "instance, as grey pictures DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the probability of a pixel",
+        help="with --detector sam3 and --identities sam3 or both: also write where each phrase is, for all "
+        "instances together, as grey pictures DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the probability of "
+        "a pixel",
     )
     add(
         "--model",

@@ -27,7 +27,7 @@ _COCO_POSE = 17 * 3
 
 
 class _Layout(NamedTuple):
-    """What stands in a row after class, centre and size.
+    """The columns of a row after class, centre and size.
 
     Attributes:
         points: how many values are points of a pose; None: a row of more than 7 values is a polygon.

@@ -159,7 +159,7 @@ class InstanceMemory:
         """Which remembered instance each new masklet is; None: it is a new one, and is remembered under its number.
 
         The assignment with the largest sum of log-odds is taken, ``min(appearance, a) + return_odds``, where a is the
-        most that appearance can say in view of how alike the instances of the phrase look. A pair must exceed
+        most that appearance can say given how similar the instances of the phrase are. A pair must exceed
         ``least_odds``, and by ``margin`` every other pair of either. An instance that was in the picture at the birth
         of a masklet, or after it, is not that masklet.
 

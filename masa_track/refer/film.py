@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.encoders.loading import load
+from masa_track.errors import InputError
 from masa_track.files import locked_folder, prepare_folder, write_text
 from masa_track.formats.davis import write_index_picture
 from masa_track.masks import decode_mask, encode_mask, mask_api
@@ -41,7 +42,7 @@ def open_encode(loaded: MttrWeights, tokenizer: Path | None) -> Encode:
     return load_tokenizer(loaded.path.parent if tokenizer is None else tokenizer)
 
 
-def run_film(
+def refer_video(
     source: str,
     sentences: Sequence[str],
     model: Path,
@@ -53,11 +54,26 @@ def run_film(
     threshold: float = 0.3,
     device: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Arguments, result and errors as of :func:`masa_track.cli.refer_video.refer_video`.
+    """Writes the answers to sentences about a video, and the masks of the objects that are meant.
 
     ``DIR/N/000001.png`` is the mask of sentence N in a frame (index 1 on the object). Masks of all objects that may
     be meant are kept in a temporary file until the answer is known, so that the memory stays flat.
+
+    Args:
+        source: as of :func:`~masa_track.video.sources.open_source`.
+        sentences: at least one.
+        model, out, tokenizer, window, stride, appearance: see the options of ``masa-track refer``.
+        threshold: mean score from which an object is an answer.
+        device: e.g. ``cpu``; None takes a GPU if there is one.
+
+    Returns:
+        For each sentence ``sentence``, ``answer`` (identity of the object, or None), ``score``, ``margin``, ``used``.
+
+    Raises:
+        InputError: the video, the weights or a sentence cannot be used; before any work.
     """
+    if stride < 1:
+        raise InputError(f"--stride must be 1 or more, got {stride}")
     for sentence in sentences:
         clean_sentence(sentence)
     mask_api("refer")
