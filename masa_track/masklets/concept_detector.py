@@ -41,6 +41,8 @@ class Sam3Detector(PictureDetector):
         exemplars: with their phrase, or None for the first one. They count from their frame on, those with a picture of
             their own in all frames.
         least_score: scores must be above.
+        levels: of each phrase; masks of phrases of different levels do not exclude each other, as a thing and its part,
+            or two sentences that mean one object; empty: all phrases are of one level.
 
     Raises:
         InputError: nothing is looked for, or a phrase is too long.
@@ -54,6 +56,7 @@ class Sam3Detector(PictureDetector):
         phrases: Sequence[str],
         exemplars: Sequence[Exemplar] = (),
         least_score: float = SCORE,
+        levels: Sequence[int] = (),
     ) -> None:
         if not phrases and not exemplars:
             raise InputError("SAM 3 looks for phrases or exemplars, got neither: add --text or --exemplar")
@@ -61,6 +64,7 @@ class Sam3Detector(PictureDetector):
             model.check_phrase(phrase)
         self.model, self.least_score = model, least_score
         self.phrases: list[str | None] = list(phrases) or [None]
+        self._levels = np.array(levels if len(levels) else [0] * len(self.phrases), np.int64)  # (P,)
         self.class_names: Mapping[int, str] = dict(enumerate(list(phrases) or [EXEMPLAR]))
         if not phrases and not any(exemplar.positive for exemplar in exemplars):
             LOG.warning("there are only negative exemplars and no text: nothing says what is looked for")
@@ -109,7 +113,7 @@ class Sam3Detector(PictureDetector):
             return sv.Detections.empty()
         classes = np.concatenate([np.full(len(part[1]), part[0], np.int64) for part in parts])
         low, scores, local, logits = (np.concatenate([part[i] for part in parts]) for i in range(1, 5))
-        rows = _of_one_phrase(low, scores, classes)
+        rows = _of_one_phrase(low, scores, classes, self._levels[classes])
         scaled = [scaled_mask(one, features.size) for one in logits[rows]]
         seen = [place for place, mask in enumerate(scaled) if mask.any()]  # small ones can vanish in a small picture
         scaled, rows = [scaled[place] for place in seen], rows[seen]
@@ -128,11 +132,13 @@ class Sam3Detector(PictureDetector):
         )
 
 
-def _of_one_phrase(masks: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Rows that are left where of two masks of different phrases that show one object the better one is kept."""
+def _of_one_phrase(masks: np.ndarray, scores: np.ndarray, classes: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Rows left where of two masks of different phrases of a level that show one object the better one is kept."""
     iou = mask_iou(masks, masks)
     kept: list[int] = []
     for row in np.argsort(-scores, kind="stable").tolist():
-        if not any(classes[other] != classes[row] and iou[row, other] > SAME for other in kept):
+        if not any(
+            classes[other] != classes[row] and levels[other] == levels[row] and iou[row, other] > SAME for other in kept
+        ):
             kept.append(row)
     return np.array(sorted(kept), np.int64)

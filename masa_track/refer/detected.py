@@ -96,9 +96,7 @@ class DetectorReferrer:
 class _Session:
     def __init__(self, detector: LooksForText, sentences: Sequence[str], threshold: float) -> None:
         self.detector = detector
-        # A full stop would end the phrase.
-        plain = [re.sub(r"[.?!]+", " ", sentence).strip().lower() for sentence in sentences]
-        self.prompts = [TextPrompt((text,), (text,)) for text in plain]
+        self.prompts = [TextPrompt((text,), (text,)) for text in map(caption_of, sentences)]
         for prompt in self.prompts:
             detector.look_for(prompt)  # a text that it cannot take is named before any work
         self.votes = Votes(len(sentences), threshold)
@@ -124,6 +122,11 @@ class _Session:
     def answer(self, sentence: int) -> tuple[int | None, float]:
         """The track that a sentence means, and its margin."""
         return self.votes.answer(sentence)
+
+
+def caption_of(sentence: str) -> str:
+    """A sentence as one phrase of a detector: lower case, without the marks that end or divide phrases."""
+    return " ".join(re.sub(r"[.?!:;=\[\]]+", " ", sentence).lower().split())
 
 
 def check_referrer(name: str) -> tuple[str, str]:
