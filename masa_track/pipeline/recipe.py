@@ -278,7 +278,7 @@ class TrackRecipe:
 
             scene, boxes = open_scene(self, hierarchy, model, device, segmenter)
             return Pipeline(self, model, boxes, scene=scene)  # its detector makes the masks
-        concepts = None if self.sam3 is None else self._load_concepts(device)
+        concepts = None if self.sam3 is None else self.load_concepts(device)
         boxes = None if self.detections is not None or concepts is not None else self.open_boxes(model, device)
         return Pipeline(self, model, boxes, segmenter, concepts)
 
@@ -292,7 +292,7 @@ class TrackRecipe:
 
         return hierarchy_of(self)
 
-    def _load_concepts(self, device: str | None) -> ConceptModel:
+    def load_concepts(self, device: str | None) -> ConceptModel:
         """SAM 3, with its propagator unless MASA's identities are asked for."""
         from masa_track.masklets.sam3_weights import load_sam3
 
@@ -320,7 +320,7 @@ class TrackRecipe:
         from masa_track.detectors import open_detector
 
         if self.sam3 is not None:
-            return self.concept_boxes(self._load_concepts(device))
+            return self.concept_boxes(self.load_concepts(device))
         if self.detector is None:
             assert model is not None
             from masa_track.detectors.grounded import open_text_detector
