@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.contracts import Frame
+    from masa_track.parts.hierarchy import Hierarchy
     from masa_track.pipeline.recipe import Boxes, TrackRecipe
     from masa_track.refer.answers import Answer
     from masa_track.refer.pictures import PictureReferrer
@@ -45,7 +46,8 @@ or a single picture; of a video, each frame is a picture."""
 _EPILOG = f"""\
 DIR gets
   {RESULT}   a data set in COCO's form: images (numbered from 1), categories, and annotations with score, bbox
-             and, for detectors with masks, segmentation (RLE); with sam3 each image has the presence of phrases.
+             and, for detectors with masks, segmentation (RLE); with sam3 each image has the presence of phrases;
+             with parts in --text part, phrase and parent_id, the annotation that a part belongs to
              With --refer, references: a list of {{image_id, sentence, annotation_id or null, score, margin, used,
              also, note}}
   {PICTURES}/         the pictures with boxes, masks, class names and scores: 000001.jpg is that of number 1;
@@ -59,6 +61,7 @@ examples:
   masa-track detect photos/ --detector transformers:IDEA-Research/grounding-dino-tiny --text "a dog" --out found
   masa-track detect photos/ --detector sam3 --text "a yellow minion. a dog" --out found
   masa-track detect photos/ --detector sam3 --exemplar 1:10,20,60,90 --out found
+  masa-track detect photos/ --detector sam3 --text "person[head, hand]" --out found
   masa-track detect street.jpg --refer "the second person from the left" "the largest car" --out found
   masa-track detect street.jpg --refer "the man in the red coat" --referrer owlv2 --out found
   masa-track detect street.jpg --detector transformers:IDEA-Research/grounding-dino-tiny \
@@ -138,7 +141,7 @@ def run(args: argparse.Namespace) -> int:
     if captions:
         boxes = caption_boxes(recipe, texts, args.refer_threshold, args.device)
     else:
-        boxes = recipe.open_boxes(_model(recipe, args.device), args.device)
+        boxes = _open_boxes(recipe, args.device)
     asked = open_asked(args, texts, boxes, captions)
     folder = prepare_folder(args.out)
     with locked_folder(folder):
@@ -196,6 +199,18 @@ def _model(recipe: TrackRecipe, device: str | None) -> Any:
     return load(recipe.model, device=device, checkpoint=recipe.checkpoint, dtype=dtype)
 
 
+def _open_boxes(recipe: TrackRecipe, device: str | None) -> Boxes:
+    """The detector; of things and parts where the text names parts."""
+    model, hierarchy = _model(recipe, device), recipe.hierarchy()
+    if hierarchy is None:
+        return recipe.open_boxes(model, device)
+    from masa_track.pipeline.scenes import open_scene
+
+    found = open_scene(recipe, hierarchy, model, device, None)[1]
+    assert found is not None  # no boxes of a file
+    return found
+
+
 def _detect(
     args: argparse.Namespace,
     recipe: TrackRecipe,
@@ -215,6 +230,7 @@ def _detect(
     select = _selection(recipe, boxes)
     pictures = None if args.no_pictures else FrameFolder(prepare_folder(folder / PICTURES, "--out"), may_hold=True)
     data = _DataSet(boxes.class_names, None if asked is None else [])
+    hierarchy = recipe.hierarchy()
     broken = 0
 
     def skipped(number: int, reason: str) -> None:
@@ -227,6 +243,8 @@ def _detect(
             try:
                 found = select(detect(boxes.detector, [frame], None)[0][0])
                 first = len(data.annotations) + 1
+                if hierarchy is not None:
+                    found.data["parent_id"] = _parents(hierarchy, found, first)
                 answers = None if asked is None else asked.answers(frame, found, first)
             except InputError as error:
                 skipped(frame.number, str(error))
@@ -235,7 +253,7 @@ def _detect(
             if pictures is not None and answers is not None:
                 pictures.write(frame, draw_answers(frame, found, answers, first))
             elif pictures is not None:
-                pictures.write(frame, _drawn(frame, found, boxes.class_names))
+                pictures.write(frame, _drawn(frame, found, boxes.class_names, first))
             bar.update()
             if stop.asked:
                 break
@@ -261,6 +279,18 @@ def _selection(recipe: TrackRecipe, boxes: Boxes) -> Any:
     return Selection(classes, recipe.min_score, recipe.nms)
 
 
+def _parents(hierarchy: Hierarchy, found: sv.Detections, first: int) -> np.ndarray:
+    """(N,) number of what each part belongs to, the first box having the number ``first``; -1 for none."""
+    import numpy as np
+
+    from masa_track.formats.rows import class_ids
+    from masa_track.parts.tree import assign_parents
+
+    masks = None if found.mask is None else np.asarray(found.mask)
+    rows = assign_parents(hierarchy, class_ids(found), np.asarray(found.xyxy), masks)
+    return np.where(rows >= 0, rows + first, -1)
+
+
 class _DataSet:
     """Images, categories and annotations in COCO's form, and the answers to sentences, None where none is asked."""
 
@@ -274,7 +304,7 @@ class _DataSet:
         """Adds a picture, what was found in it, and which of it sentences mean."""
         import numpy as np
 
-        from masa_track.formats.rows import class_ids, class_name, confidences, plain_text
+        from masa_track.formats.rows import class_ids, class_name, confidences, part_fields, plain_text
         from masa_track.masks import encode_mask
 
         width, height = frame.size
@@ -283,10 +313,11 @@ class _DataSet:
             image["presence"] = {plain_text(name): round(float(value), 4) for name, value in presence.items()}
         self.images.append(image)
         corners = np.asarray(found.xyxy, np.float64)
+        parts = part_fields(found) if "part" in found.data else [{} for _ in range(len(found))]
         for row, (kind, score) in enumerate(zip(class_ids(found), confidences(found), strict=True)):
             self.categories.setdefault(int(kind), class_name(int(kind), None))
             x1, y1, x2, y2 = (round(float(value), 3) for value in corners[row])
-            one = {
+            one: dict[str, Any] = {
                 "id": len(self.annotations) + 1,
                 "image_id": frame.number,
                 "category_id": int(kind),
@@ -294,6 +325,7 @@ class _DataSet:
                 "area": round((x2 - x1) * (y2 - y1), 3),
                 "score": round(float(score), 4),
                 "iscrowd": 0,
+                **parts[row],
             }
             if found.mask is not None:
                 mask: np.ndarray = np.asarray(found.mask[row])
@@ -313,8 +345,8 @@ class _DataSet:
         return json.dumps(content, allow_nan=False)
 
 
-def _drawn(frame: Frame, found: sv.Detections, class_names: Mapping[int, str]) -> np.ndarray:
-    """The picture with what was found in it, a colour each."""
+def _drawn(frame: Frame, found: sv.Detections, class_names: Mapping[int, str], first: int) -> np.ndarray:
+    """The picture with what was found in it, a colour each; parents of parts are given as numbers from ``first`` on."""
     import numpy as np
     import supervision as sv
 
@@ -328,4 +360,7 @@ def _drawn(frame: Frame, found: sv.Detections, class_names: Mapping[int, str]) -
         class_id=class_ids(found),
         tracker_id=np.arange(len(found)),
     )
+    if "part" in found.data:
+        parents = np.asarray(found.data["parent_id"])
+        shown.data = {"part": found.data["part"], "parent_id": np.where(parents < 0, -1, parents - first)}
     return TrackDrawer(*frame.size, 1.0, class_names, scores=True).draw(frame.picture, shown)

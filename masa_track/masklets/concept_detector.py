@@ -28,6 +28,24 @@ SCORE, NMS, START = 0.5, 0.1, 0.7  # officially: least score, IoU of masks of a 
 SAME = 0.7  # IoU of masks of two phrases above which they show one object
 
 
+class LastEncoded:
+    """SAM 3 with the features of the picture that it encoded last, for all who ask about the same picture.
+
+    Args:
+        model: SAM 3.
+    """
+
+    def __init__(self, model: ConceptModel) -> None:
+        self.model = model
+        self._last: tuple[np.ndarray, Features] | None = None
+
+    def __call__(self, image: np.ndarray) -> Features:
+        """The features of a picture (H, W, 3) BGR uint8."""
+        if self._last is None or self._last[0] is not image:
+            self._last = image, self.model.encode([image])[0]
+        return self._last[1]
+
+
 class Sam3Detector(PictureDetector):
     """Boxes and masks of what phrases and exemplars name, one class a phrase.
 
@@ -81,7 +99,7 @@ class Sam3Detector(PictureDetector):
             known.carried.append(model.encode_exemplars(features, *shown))
 
     def _find(self, image: np.ndarray) -> sv.Detections:
-        return self._instances(self.model.encode([image])[0], None)
+        return self.instances(self.model.encode([image])[0])
 
     def at(self, frame: Frame) -> sv.Detections:
         """The instances in a frame. Frames must come in their order, as exemplars count from their frame on.
@@ -89,10 +107,15 @@ class Sam3Detector(PictureDetector):
         Raises:
             InputError: the frame has no picture, or an exemplar no area inside of it.
         """
-        return self._instances(self.model.encode([frame.picture])[0], frame.number)
+        return self.instances(self.model.encode([frame.picture])[0], frame.number)
 
-    def _instances(self, features: Features, number: int | None) -> sv.Detections:
-        """The instances of all phrases in a picture; ``number`` of its frame, None without one."""
+    def instances(self, features: Features, number: int | None = None) -> sv.Detections:
+        """The instances of all phrases in a picture.
+
+        Args:
+            features: of the picture, by the model.
+            number: of its frame, from which exemplars count; None: it has none, and only those of other pictures count.
+        """
         presence, parts = {}, []
         for place, phrase in enumerate(self.phrases):
             name = self.class_names[place]

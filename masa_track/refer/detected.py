@@ -20,7 +20,7 @@ from masa_track.registry import check_installed
 if TYPE_CHECKING:
     import supervision as sv
 
-    from masa_track.contracts import ConceptModel, Features
+    from masa_track.contracts import ConceptModel
 
 DETECTORS = {"grounding-dino": "IDEA-Research/grounding-dino-base", "owlv2": "google/owlv2-base-patch16-ensemble"}
 MTTR_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
@@ -48,9 +48,11 @@ class ConceptText:
     """
 
     def __init__(self, model: ConceptModel) -> None:
+        from masa_track.masklets.concept_detector import LastEncoded
+
         self.model = model
         self._text = ""
-        self._encoded: tuple[np.ndarray, Features] | None = None
+        self._encoded = LastEncoded(model)
 
     def look_for(self, prompt: TextPrompt) -> None:
         """Sets what is looked for.
@@ -67,9 +69,7 @@ class ConceptText:
 
         results = []
         for image in images:
-            if self._encoded is None or self._encoded[0] is not image:
-                self._encoded = image, self.model.encode([image])[0]
-            found = self.model.detect(self._encoded[1], self._text, least_score=LOWEST_SCORE)
+            found = self.model.detect(self._encoded(image), self._text, least_score=LOWEST_SCORE)
             results.append(sv.Detections(found.boxes.reshape(-1, 4), confidence=found.scores))
         return results
 
