@@ -163,8 +163,8 @@ def test_a_model_for_what_the_grammar_does_not_understand() -> None:
 
 def test_a_detector_looks_for_the_sentences() -> None:
     """Each is a caption of its own; the best box of a caption is the answer, and motion is still refused."""
-    sentences = ["the red one.", "the one in blue", "The  red one", "the first to leave"]
-    detector = CaptionDetector(Colours(), ["the red one", "the one in blue", "the first to leave"])
+    sentences = ["the red one.", "the one in blue", "The  red one", "the person at the start"]
+    detector = CaptionDetector(Colours(), ["the red one", "the one in blue", "the person at the start"])
     (found,) = detector.detect([FRAME.picture])
     assert found.class_id.tolist() == [0, 0, 1, 2]
     got = PictureReferrer(sentences, detector.class_names, captions=True).answers(FRAME, found, 5)

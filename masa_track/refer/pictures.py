@@ -61,7 +61,7 @@ class PictureReferrer:
         self.sentences, self.class_names, self.referrer = list(sentences), class_names, referrer
         self.threshold = MODEL_THRESHOLD if threshold is None and not captions else threshold or 0.0
         self._captions = captions_of(sentences) if captions else None
-        # Captions are no names of classes: "the first to leave" would be one noun.
+        # Captions are no names of classes: "the person at the start" would be one noun.
         self._nouns = [] if captions else sorted({_noun(name) for name in class_names.values()} - {""})
         if referrer is not None:
             referrer.open(self.sentences)
