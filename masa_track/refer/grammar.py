@@ -32,11 +32,14 @@ class When:
             percentage to another; ``before_end``: that long before its last frame.
         values: numbers of frames, seconds, or percentages.
         seconds: whether the values are seconds.
+        phrase: "when the bus leaves": the object of the event that makes the time; its last term is the event, or what
+            it does for a while (``during``). None: the values are the time.
     """
 
     kind: str
     values: tuple[float, ...] = ()
     seconds: bool = False
+    phrase: Phrase | None = field(default=None, hash=False)
 
 
 @dataclass
@@ -157,6 +160,15 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
     return tokens
 
 
+_CONJUNCTIONS = {
+    "at": "(?:just |right )?(?:as|when)|at the (?:moment|time|instant|point)(?: when| that)?|the moment(?: when| that)?",
+    "after": "(?:just |right |shortly )?after|once|as soon as|since",
+    "before": "(?:just |right |shortly )?before|until|till|by the time",
+    "during": "while|as long as|whilst",
+}
+_CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?) )(?! the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end))"
+
+
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(f"(?:{pattern})(?= |$)")
@@ -215,7 +227,35 @@ class Parser:
         for pattern, make in TIMES:
             if (found := self.take(pattern)) is not None:
                 return make(found)
-        return None
+        return self.event_time()
+
+    def event_time(self) -> When | None:
+        """ "when the bus leaves", "before the first cyclist appears", "while the bus is in view"."""
+        before = self.state()
+        failed = (before[0], "event time")
+        found = None if failed in self.failed else self.take(_CONJUNCTION)
+        if found is None:
+            return None
+        phrase = self.noun_phrase()
+        scratch = Phrase()
+        while self.take("have|be(?= (?:just|already|finally|now))|do|just|already|finally|then|first"):
+            pass
+        event = self._term(scratch, True)
+        kind = next(kind for kind, words_ in _CONJUNCTIONS.items() if re.fullmatch(words_, found[0]))
+        if event is not None and event.kind == "gone":
+            event = replace(event, kind="event", name="leave")
+        fits = event is not None and event.kind == ("visible" if kind == "during" else "event") and not event.negated
+        if event is None or not fits or event.when is not None:
+            self.restore(before)
+            self.failed.add(failed)
+            return None
+        for place, term in enumerate(phrase.terms):
+            if (term.kind, term.name) == ("rank", "first"):  # "when the second person leaves"
+                event.rank = -term.rank
+                del phrase.terms[place]
+                break
+        phrase.terms.append(event)
+        return When(kind, phrase=phrase)
 
     def noun_phrase(self, inner: bool = True, stop: str = ",", clause: bool = False) -> Phrase:
         """Reads a noun phrase with all that is said of it.
@@ -302,6 +342,9 @@ class Parser:
                     number = -number
                 ordinal = self._ranked_before(phrase, fresh, number) if clause and named else number
                 continue
+            if fresh is not None and fresh.kind == "event" and (found := self.take("later|earlier|sooner")):
+                self._ranked_before(phrase, fresh, -1 if found[0] == "later" else 1)  # "the car that leaves later"
+                continue
             if (found := self.take("|".join(words.COUNTS) + r"|\d+")) is not None:
                 phrase.count = words.COUNTS.get(found[0]) or int(found[0])
                 phrase.plural = phrase.plural or phrase.count > 1
@@ -318,8 +361,9 @@ class Parser:
         if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
             phrase.terms = [_side_rank(term) for term in phrase.terms]
         moment = all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms)
-        if moment and phrase.when is not None and phrase.when.kind == "after" and phrase.when.seconds:
-            phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
+        if moment and phrase.when is not None and phrase.when.kind == "after":
+            if phrase.when.seconds or phrase.when.phrase is not None:
+                phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
         self.depth -= 1
         self.phrase = outer
         return phrase

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from masa_track.refer.grammar import Parser, Phrase, Term, When
-from masa_track.refer.words import COUNTS, NOUNS
+from masa_track.refer.words import ANY_NOUNS, COUNTS, NOUNS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
 
@@ -43,11 +43,13 @@ _SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
 EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part))?{OF_PICTURE}"
 _DIRECTION = r"(?P<to>left|right|up|down)(?:wards?)?"
 TOWARDS = (
-    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: side)?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)"
+    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)"
     rf"|(?:(?:to|towards?|for|over to|off to|in) )?(?:the )?{_DIRECTION})"
-    rf"(?: (?:side|edge|direction|hand side))?{OF_PICTURE}"
+    rf"(?: (?:side|edge|border|direction|hand side))?{OF_PICTURE}"
 )
-SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"}
+SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"} | {
+    "front": "bottom", "back": "top", "rear": "top",
+}  # fmt: skip
 _N = r"(\d+(?:\.\d+)?)"
 _CLOCK = r"(\d+(?::\d+)+(?:\.\d+)?)"
 
@@ -205,12 +207,14 @@ def _event(name: str) -> Make:
         ):
             side = side_of(where)
         before = parser.state()
+        if (when := parser.event_time()) is not None:  # "leaves before the bus appears"
+            return Term("event", name, side, when=when)
         if later := parser.take(
-            rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )(?! (?:{VIDEO}|the (?:very )?(?:start|begin)))"
+            rf"{ADVERB}(?P<when>after|before|(?:later|earlier|sooner) than)(?= (?:the|a|all|everyone|him|her|it) )(?! (?:{VIDEO}|the (?:very )?(?:start|begin)))"
         ):
             phrase = parser.noun_phrase(stop=",|and")
             if _names(parser, phrase):
-                return Term("ordered", name, side, 1 if later["when"] == "after" else -1, [phrase])
+                return Term("ordered", name, side, 1 if later["when"] in ("after", "later than") else -1, [phrase])
             parser.restore(before)
         return Term("event", name, side)
 
@@ -249,6 +253,11 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
         if any(re.fullmatch(GO, token.base) for token in before)
         else _region(parser, found)
     )
+
+
+def _corner(parser: Parser, found: re.Match[str]) -> Term:
+    """ "bottom left person": the one nearest to that corner."""
+    return Term("rank", f"{side_of(found)} {found['second']}", rank=1)
 
 
 _OPPOSITE = {"left": "right", "right": "left"}
@@ -325,16 +334,21 @@ _SUPERLATIVES = [
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
     ("(?:front|fore)most", "near", 1), ("(?:most|more) distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
     ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time)|largest number of frames", "duration", 1),
-    ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle|central", "middle", 1),
+    ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
+    (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
 ]  # fmt: skip
 
+BEFORE_NOUN = rf"(?= (?:{'|'.join([*NOUNS, *sorted(ANY_NOUNS)])})(?: |$))"
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 
 PLACES = [
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"far {_SIDE}(?! of)", _extreme),
-    Rule(rf"(?P<side>left|right)(?: hand)?(?= (?:{'|'.join([*NOUNS, 'one', 'thing', 'object'])})(?: |$))", _extreme),
+    Rule(rf"(?:far |very )?(?P<side>top|upper|bottom|lower|front|back|rear) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
+    Rule(rf"(?P<side>left|right|top|upper|bottom|lower)(?: hand)?{BEFORE_NOUN}", _extreme),
+    Rule(rf"front(?: most)?(?:{BEFORE_NOUN}|$)", term("rank", "front", 1)),
+    Rule(rf"(?:back|rear)(?: most)?{BEFORE_NOUN}", term("rank", "front", -1)),
     Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
@@ -349,9 +363,10 @@ PLACES = [
     Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
-    Rule(rf"{_MIDDLE}(?: of {LINE})?", term("rank", "middle", 1)),
+    Rule(rf"{_MIDDLE} of {LINE}|{_MIDDLE.replace('middle|centre', 'middle')}", term("rank", "middle", 1)),
+    Rule(rf"{_MIDDLE}", term("rank", "centre", 1)),
     Rule(rf"(?:nearest|closest)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
-    Rule(r"(?:nearest|closest)(?: to)?(?= \w)", to_phrase("relation", "near")),
+    Rule(r"(?:nearest|closest)(?: to(?= \w)|(?= (?:the|an?|him|her|it|them) ))", to_phrase("relation", "near")),
     Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
 ]  # fmt: skip
 
@@ -397,7 +412,7 @@ VERBS = [
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _covered, True),
-    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge))?(?! to)", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:be )?(?:follow|chase|trail) by", to_phrase("relation", "ahead_in_line"), True),
@@ -428,7 +443,7 @@ VERBS = [
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
     Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly)? (?:towards?|at|up to) {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
-    Rule(rf"(?:recede|(?:{GO}|head|drive)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?: away)?)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
+    Rule(rf"(?:recede|(?:{GO}|head|drive)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"(?:{GO}|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
@@ -451,7 +466,7 @@ _SUPERLATIVE_RULES = [
     for pattern, measure, sign in _SUPERLATIVES
 ]  # fmt: skip
 
-RULES = [*PLACES[:17], *VERBS[:0], *RELATIONS[:1], *PLACES[17:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
+RULES = [*PLACES[:20], *RELATIONS[:1], *PLACES[20:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
 TIMES = _times()
 
 # After "that the bus ...": what the subject does to the noun before.
