@@ -27,7 +27,7 @@ class When:
 
     Attributes:
         kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
-            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds;
+            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds or frames;
             ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
             percentage to another; ``before_end``: that long before its last frame.
         values: numbers of frames, seconds, or percentages.
@@ -323,7 +323,7 @@ class Parser:
             verb = verb or (
                 bool(phrase.terms) and (self._follows("and") or self._follows("then"))
             )  # "to enter and then leave"
-            if inner and token.form in FINITE and not verb and named and token.base not in ("park", "face"):
+            if inner and token.form in FINITE and not verb and (named or phrase.terms) and token.base not in ("park", "face"):
                 break
             self.pending = ordinal
             term = self._term(phrase, verb or token.form == "")

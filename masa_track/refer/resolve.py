@@ -52,9 +52,9 @@ def span_of(scene: Scene, when: When | None) -> Span | None:
         moment = float(scene.nearest(last - when.values[0] * (scene.fps if when.seconds else 1)))
         return Span(moment, moment, True)
     if when.kind == "opening":
-        return Span(first, first + when.values[0] * scene.fps)
+        return Span(first, first + when.values[0] * (scene.fps if when.seconds else 1))
     if when.kind == "closing":
-        return Span(last - when.values[0] * scene.fps, last)
+        return Span(last - when.values[0] * (scene.fps if when.seconds else 1), last)
     if when.kind == "between":
         return Span(min(numbers), max(numbers))
     if when.kind in ("just_before", "just_after"):

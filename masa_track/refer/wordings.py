@@ -41,6 +41,7 @@ _CONTRACTIONS = (
         r"\1 leave",
     ),
     (r"\b(cent)er\b", r"\1re"),
+    (r"\bfor (?:just|only|barely) an? (?:split )?(?:second|moment|instant)(?: or two)?\b", "for only a moment"),
 )
 
 
@@ -112,16 +113,35 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bnext (?=after\b)", ""),
     (
-        r"\bbefore (?:anyone|anybody|everyone|everybody|all the others|any of the others)(?: else)?(?: does| do)?\b",
+        r"\bbefore (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest|any of the others)(?: else)?(?: does| do)?\b",
         "first",
     ),
     (
-        r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first\b|(?<=\bright )first\b",
+        r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first(?= (?:and|then)\b| ?,)|(?<=\bright )first(?= (?:and|then)\b| ?,)",
         "",
     ),
     (r"\band (?:then )?(?:back )?(?:out|off) (?=(?:on|of|at|through|to)\b)", "and goes out "),
     (r"\b(\w+er) and \1\b", r"\1"),
-    (r"\bin our direction\b", "towards us"),
+    (r"\bin our direction\b|(?<=heading )our way\b|(?<=coming )our way\b|(?<=heads )our way\b|(?<=comes )our way\b", "towards us"),
+    (r"(?<!the )(?<!extreme )(?<!far )(?<!very )(?<!to )(?<!towards )(?<!on )\bright (?=(?:after|before)\b)", "just "),
+    (r"\bone and only\b", "only"),
+    (r"\bodd one out\b", "one"),
+    (r"\b(?:out)?of the (?:lot|bunch)\b", "of all"),
+    (r"\b(?:outlasts?|outlasting|outstays?) (?:everyone|everybody|all|(?:all )?the others|the rest)(?: else)?\b", "stays the longest"),
+    (rf"\b({_ORDINAL}(?: \w+)?) (?:in|to come)(?= ?,|$)", r"\1 to appear"),
+    (rf"\b({_ORDINAL}(?: \w+)?) (?:out|off|to go)(?= ?,|$| (?:on|at|to|through|by) (?:the )?(?:left|right|top|bottom)\b)", r"\1 to leave"),
+    # "exits last on the left": the last to exit on the left.
+    (
+        rf"\b(exit(?:s|ing)?|leav(?:es?|ing)|enter(?:s|ing)?|appear(?:s|ing)?|(?:goes|walks|rides|comes) (?:out|off|in)) ({_ORDINAL})"
+        r" ((?:on|at|to|from|through|by) (?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?)\b",
+        r"\1 \3 \2",
+    ),
+    (rf"\b(second|third|fourth|fifth|sixth|\d+(?:nd|rd|th)) (left|right)(?: most)?(?= (?:person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure)\b|$| ?,| at\b| in frame\b)", r"\1 from the \2"),
+    (r"\bmost (left|right)wards?\b", r"\1most"),
+    (r"\b(person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure) towards the (back|rear|front)\b", r"\1 at the \2"),
+    (r"\b(?:is |are |was )?(?:missing|absent)\b", "is not in view"),
+    (r"\b(at|in) frames (\d+) and (\d+)\b", r"in frame \2 and \1 frame \3"),
+    (r"\bboth the (first|last) and (?:the )?(first|last) frames?\b", r"both the \1 frame and the \2 frame"),
     (r"\bhead(?:s|ing)? (?=the (?:line|queue|row|procession|group)\b)", "leading "),
     (r"\b(?:lags?|lagging|trails?|trailing) behind\b(?! (?:the|him|her|them|all|every))", "at the end of the line"),
     (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),

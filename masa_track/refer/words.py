@@ -19,7 +19,8 @@ VERBS = _words(
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
     "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
     "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer take fill occupy traverse look"
+    "bring swerve veer take fill occupy traverse look saunter amble trot creep pedal tramp draw pull seem tail pursue "
+    "obstruct"
 )
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
@@ -27,7 +28,7 @@ IRREGULAR = {
     "hid": "hide", "hidden": "hide", "led": "lead", "shown": "show", "stood": "stand", "hung": "hang", "is": "be",
     "are": "be", "was": "be", "were": "be", "been": "be", "am": "be", "being": "be", "has": "have", "had": "have",
     "having": "have", "does": "do", "did": "do", "done": "do", "doing": "do", "kept": "keep", "got": "get",
-    "made": "make", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
+    "made": "make", "drew": "draw", "drawn": "draw", "crept": "creep", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
     "shrank": "shrink", "sped": "speed", "spent": "spend", "cut": "cut", "seen": "see", "saw": "see", "caught": "catch",
     "sat": "sit", "swam": "swim", "flew": "fly", "found": "find", "brought": "bring",
     "travelling": "travel", "travelled": "travel", "took": "take", "taken": "take",
@@ -44,7 +45,7 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
                      "camel", "swan", "fly", "duck", "goose", "pig", "goat", "deer", "monkey"})  # fmt: skip
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
-    "adult bloke chap fellow individual runner jogger walker passenger": PERSON,
+    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger": PERSON,
     "pedestrian": ON_FOOT,
     "cyclist bicyclist biker rider cycler": CYCLES,
     "bicycle bike pushbike": frozenset({"bicycle", "bike", "cyclist", "rider"}),
@@ -66,7 +67,7 @@ NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.it
 # Nouns that say nothing of the class.
 ANY_NOUNS = frozenset(_words("one ones thing object track figure target mover"))
 # A man or a woman is a person for the grammar; which of them it is, only pictures tell.
-GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid"))
+GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid lad lass"))
 
 ORDINALS = {
     "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
