@@ -98,7 +98,7 @@ def verb_forms() -> dict[str, tuple[str, str]]:
     for base in VERBS:
         forms.setdefault(base, (base, "base"))
         stem = base[:-1] if base.endswith("e") and not base.endswith("ee") else base
-        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bgmnpt]", base) and base not in ("enter", "linger", "wander", "happen"):
+        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bgmnpt]", base) and base != "exit":
             stem = base + base[-1]
         third = base + "es" if base.endswith(("s", "sh", "ch", "x", "o")) else base + "s"
         past = base + "ed"
