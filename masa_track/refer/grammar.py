@@ -161,12 +161,13 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
 
 
 _CONJUNCTIONS = {
-    "at": "(?:just |right )?(?:as|when)|at the (?:moment|time|instant|point)(?: when| that)?|the moment(?: when| that)?",
+    "at": "(?:just |right )?(?:as|when)|(?:at )?the (?:moment|time|instant|point)(?: when| that)?",
     "after": "(?:just |right |shortly )?after|once|as soon as|since",
     "before": "(?:just |right |shortly )?before|until|till|by the time",
     "during": "while|as long as|whilst",
 }
-_CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?) )(?! the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end))"
+_VIDEO_ITSELF = "the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end)"
+_CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?) )(?! {_VIDEO_ITSELF})"
 
 
 @cache
@@ -323,7 +324,13 @@ class Parser:
             verb = verb or (
                 bool(phrase.terms) and (self._follows("and") or self._follows("then"))
             )  # "to enter and then leave"
-            if inner and token.form in FINITE and not verb and (named or phrase.terms) and token.base not in ("park", "face"):
+            if (
+                inner
+                and token.form in FINITE
+                and not verb
+                and (named or phrase.terms)
+                and token.base not in ("park", "face")
+            ):
                 break
             self.pending = ordinal
             term = self._term(phrase, verb or token.form == "")
@@ -361,9 +368,9 @@ class Parser:
         if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
             phrase.terms = [_side_rank(term) for term in phrase.terms]
         moment = all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms)
-        if moment and phrase.when is not None and phrase.when.kind == "after":
-            if phrase.when.seconds or phrase.when.phrase is not None:
-                phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
+        after = phrase.when if phrase.when is not None and phrase.when.kind == "after" else None
+        if moment and after is not None and (after.seconds or after.phrase is not None):
+            phrase.when = replace(after, kind="at")  # "after two seconds, the person on the left"
         self.depth -= 1
         self.phrase = outer
         return phrase
@@ -481,7 +488,8 @@ class Parser:
                 return
         for place, term in enumerate(phrase.terms):
             if (ranked := _side_rank(term)) is not term:  # "the second one on the left"
-                phrase.terms[place] = replace(ranked, rank=ordinal * ranked.rank)
+                last = 1 if ordinal == -1 else ordinal  # "the last one on the left" is the leftmost
+                phrase.terms[place] = replace(ranked, rank=last * ranked.rank)
                 return
         if any(term.kind == "visible" for term in phrase.terms) and ordinal == -1:
             phrase.terms.append(Term("rank", "last", rank=1))
@@ -507,6 +515,19 @@ class Parser:
         if peek:
             self.place = before
         return bool(phrase.noun)
+
+    def noun_ahead(self, ahead: int) -> bool:
+        """Whether the word that comes after ``ahead`` others is a noun."""
+        before, self.place = self.place, self.place + ahead
+        found = self.place < len(self.tokens) and self._noun(Phrase(), peek=True)
+        self.place = before
+        return found
+
+    def adjective_ahead(self, ahead: int) -> bool:
+        """Whether the word that comes after ``ahead`` others may be an adjective: no verb, number or small word."""
+        token = self.tokens[self.place + ahead] if self.place + ahead < len(self.tokens) else Token(",", ",")
+        small = token.base in words.FILLERS or token.base in words.ORDINALS or not token.base.isalpha()
+        return not (small or token.form)
 
     def _follows(self, word: str) -> bool:
         return self.place > 0 and self.tokens[self.place - 1].base == word

@@ -39,9 +39,9 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         scene: the tracks.
         name: ``x``, ``y``, ``near`` (lower edge), ``area``, ``height``, ``width``, ``duration`` (frames), ``speed``,
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
-            ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it), ``front`` (the same as ``line``, or ``near`` without
-            one), ``middle`` (how near to the middle of the others),
-            ``isolation`` (distance to the nearest other).
+            ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it),
+            ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
+            others), ``isolation`` (distance to the nearest other).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """

@@ -167,9 +167,7 @@ class Resolver:
         found = [Ranked(place, score / top) for place, score in scores.items()]
         return sorted(found, key=lambda one: -one.score)
 
-    def ranked(
-        self, term: Term, scores: Strengths, fits: Strengths, span: Span | None, count: int = 1
-    ) -> Strengths:
+    def ranked(self, term: Term, scores: Strengths, fits: Strengths, span: Span | None, count: int = 1) -> Strengths:
         """Scores after a rank: 1 for the track of that rank, less for the others by their distance in the measure.
 
         Of ``count`` above 1, "the two leftmost people", there are no others than these.
@@ -251,14 +249,15 @@ class Resolver:
             self._known[key] = [one.place for one in found]
         return self._known[key]
 
+    def _others(self, phrase: Phrase, when: When | None, place: int) -> list[int]:
+        """The tracks, other than the candidate itself, that a phrase in a relation of the candidate means."""
+        without = (place,) if _needs_candidate(phrase) else ()
+        return [other for other in self.references(phrase, when, without) if other != place]
+
     def _relation(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
         result: Strengths = {}
-        fixed = [None if _needs_candidate(phrase) else self.references(phrase, when) for phrase in term.phrases]
         for place in candidates:
-            groups = []
-            for phrase, known in zip(term.phrases, fixed, strict=True):
-                group = self.references(phrase, when, (place,)) if known is None else known
-                groups.append([other for other in group if other != place])
+            groups = [self._others(phrase, when, place) for phrase in term.phrases]
             if all(groups):
                 strength = relations.relation(self.scene, term.name, place, groups, span)
                 if strength > 0:
@@ -270,7 +269,7 @@ class Resolver:
     def _compare(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
         result: Strengths = {}
         for place in candidates:
-            group = [other for other in self.references(term.phrases[0], when, (place,)) if other != place]
+            group = self._others(term.phrases[0], when, place)
             if not group:
                 continue
             values = measures.measure(self.scene, term.name, [place, *group], span)
@@ -308,7 +307,7 @@ class Resolver:
     def _ordered(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
         result: Strengths = {}
         for place in candidates:
-            others = [other for other in self.references(term.phrases[0], when, (place,)) if other != place]
+            others = self._others(term.phrases[0], when, place)
             frames = [
                 measures.event_frame(
                     self.scene, self.scene.tracks[one], term.name, term.side if one == place else "", None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from masa_track.refer.grammar import Parser, Phrase, Term, When
-from masa_track.refer.words import ANY_NOUNS, COUNTS, NOUNS
+from masa_track.refer.words import COUNTS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
 
@@ -260,6 +260,30 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
     )
 
 
+def _attributive(make: Make) -> Make:
+    """An adjective: its noun comes next, or after two more adjectives at most ("the left white car")."""
+
+    def before_noun(parser: Parser, found: re.Match[str]) -> Term | None:
+        if parser.phrase.noun:
+            return None
+        for ahead in range(3):
+            if parser.noun_ahead(ahead):
+                return make(parser, found)
+            if not parser.adjective_ahead(ahead):
+                return None
+        return None
+
+    return before_noun
+
+
+def _after_noun(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "tall guy left": the leftmost; "the last person left" is one who is still there."""
+    before = [token.base for token in parser.tokens[: parser.place - 1]]
+    if not parser.phrase.noun or before[-1] != parser.phrase.noun or parser.pending or {"only", "still"} & {*before}:
+        return None
+    return _extreme(parser, found)
+
+
 def _corner(parser: Parser, found: re.Match[str]) -> Term:
     """ "bottom left person": the one nearest to that corner."""
     return Term("rank", f"{side_of(found)} {found['second']}", rank=1)
@@ -349,22 +373,27 @@ _ADJECTIVES = {
     "fast|quick": ("speed", 1), "slow": ("speed", -1), "near|close|nearby": ("near", 1), "far|distant|faraway": ("near", -1),
     "later": ("first", 1), "earlier": ("first", -1),
 }  # fmt: skip
-BEFORE_NOUN = rf"(?= (?:{'|'.join([*NOUNS, *sorted(ANY_NOUNS)])})(?: |$))"
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 
 PLACES = [
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:far|extreme|very|outer) {_SIDE}(?! of| left| right)", _extreme),
-    Rule(rf"(?:far |very )?(?P<side>top|upper|bottom|lower|front|back|rear) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
-    Rule(rf"(?P<side>left|right|top|upper|bottom|lower)(?: hand)?{BEFORE_NOUN}", _extreme),
-    *(Rule(rf"(?:very )?(?:{words}){BEFORE_NOUN}", term("rank", *value)) for words, value in _ADJECTIVES.items()),
+    Rule(r"(?:(?:in|at|on|near) )?(?:the )?(?:far |very )?(?P<side>front|back|rear) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
+    Rule(r"(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
+    Rule(rf"all the way (?:(?:on|at|over|to) )*(?:the )?{_SIDE}{OF_PICTURE}(?! of)", _extreme),
+    Rule(r"(?P<side>left|right)(?=$| ,)", _after_noun),
+    Rule(r"(?P<side>left|right|top|upper|bottom|lower)(?: hand)?", _attributive(_extreme)),
+    *(Rule(rf"(?:very )?(?:{words})", _attributive(term("rank", *value))) for words, value in _ADJECTIVES.items()),
     Rule(r"(?P<which>later|earlier)(?= of )", lambda parser, found: Term("rank", "first", rank=1 if found["which"] == "later" else -1)),
+    Rule(r"(?:at|in) (?:foreground|front)(?= (?:at|in) frame|$| ,)", term("rank", "front", 1)),
+    Rule(r"(?:at|in) (?:back|rear|background)(?! of)", term("rank", "near", -1)),
     Rule(rf"on the (?:near|closer) side(?: of the (?:road|street|path|square)|{OF_PICTURE})", term("rank", "near", 1)),
-    Rule(rf"on the far side(?: of the (?:road|street|path|square)|{OF_PICTURE})", term("rank", "near", -1)),
+    Rule(rf"(?:on|at) the far (?:side|end)(?: of the (?:road|street|path|square)|{OF_PICTURE})", term("rank", "near", -1)),
     Rule(r"(?:farthest|furthest|most)(?: to(?:wards?)?(?: the)?)? (?:rear|back)", term("rank", "front", -1)),
     Rule(r"(?:farthest|furthest|most)(?: to(?:wards?)?(?: the)?)? (?:front|forward)", term("rank", "front", 1)),
-    Rule(rf"front(?: most)?(?:{BEFORE_NOUN}|$)", term("rank", "front", 1)),
-    Rule(rf"(?:back|rear)(?: most)?{BEFORE_NOUN}", term("rank", "front", -1)),
+    Rule(r"front(?: most)?(?=$)", term("rank", "front", 1)),
+    Rule(r"front(?: most)?", _attributive(term("rank", "front", 1))),
+    Rule(r"(?:back|rear)(?: most)?", _attributive(term("rank", "front", -1))),
     Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
@@ -374,9 +403,9 @@ PLACES = [
     Rule(rf"(?:(?:farthest|furthest)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
-    Rule(rf"(?:at|in) the (?:very )?tail(?: end)?(?! of)", term("rank", "line", -1)),
+    Rule(r"(?:at|in) the (?:very )?tail(?: end)?(?! of)", term("rank", "line", -1)),
     Rule(rf"in {LINE}", _in_line),
-    Rule(rf"(?:in|at|near|on) the (?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|area))?{OF_PICTURE}", _region),
+    Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|area))?{OF_PICTURE}", _region),
     Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
@@ -472,7 +501,7 @@ VERBS = [
     Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
-    Rule(rf"(?:in view|visible|present|on screen)(?: for)?(?: the)? (?:shortest|least)(?: time)?", term("rank", "duration", -1)),
+    Rule(r"(?:in view|visible|present|on screen)(?: for)?(?: the)? (?:shortest|least)(?: time)?", term("rank", "duration", -1)),
     Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
     Rule(r"take (?:the )?(?:longest|most)(?: time)?(?: to(?= ))?", term("rank", "duration", 1), True),
     Rule(r"take (?:the )?(?:shortest|least)(?: time)?(?: to(?= ))?", term("rank", "duration", -1), True),

@@ -72,7 +72,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
     (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
     (
-        rf"\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) from (?:the )?(left|right)(?: side| edge)?"
+        rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: side| edge)?"
         rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
         r"the \3 \4 from the \1\2",
     ),
@@ -122,23 +122,44 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\band (?:then )?(?:back )?(?:out|off) (?=(?:on|of|at|through|to)\b)", "and goes out "),
     (r"\b(\w+er) and \1\b", r"\1"),
-    (r"\bin our direction\b|(?<=heading )our way\b|(?<=coming )our way\b|(?<=heads )our way\b|(?<=comes )our way\b", "towards us"),
+    (
+        r"\bin our direction\b|(?<=heading )our way\b|(?<=coming )our way\b|(?<=heads )our way\b|(?<=comes )our way\b",
+        "towards us",
+    ),
     (r"(?<!the )(?<!extreme )(?<!far )(?<!very )(?<!to )(?<!towards )(?<!on )\bright (?=(?:after|before)\b)", "just "),
+    (r"\bthe (?:pair|couple)\b(?: of)?", "the two"),
+    (r"\bthe trio\b(?: of)?", "the three"),
     (r"\bone and only\b", "only"),
     (r"\bodd one out\b", "one"),
+    (r"\bup top\b", "at the top"),
     (r"\b(?:out)?of the (?:lot|bunch)\b", "of all"),
-    (r"\b(?:outlasts?|outlasting|outstays?) (?:everyone|everybody|all|(?:all )?the others|the rest)(?: else)?\b", "stays the longest"),
-    (rf"\b({_ORDINAL}(?: \w+)?) (?:in|to come)(?= ?,|$)", r"\1 to appear"),
-    (rf"\b({_ORDINAL}(?: \w+)?) (?:out|off|to go)(?= ?,|$| (?:on|at|to|through|by) (?:the )?(?:left|right|top|bottom)\b)", r"\1 to leave"),
+    (
+        r"\b(?:outlasts?|outlasting|outstays?) (?:everyone|everybody|all|(?:all )?the others|the rest)(?: else)?\b",
+        "stays the longest",
+    ),
+    (
+        rf"\b({_ORDINAL}(?: \w+)?) (?:in|to come|into (?:the )?(?:picture|frame|view|sight|shot|scene))(?= ?,|$)",
+        r"\1 to appear",
+    ),
+    (
+        rf"\b({_ORDINAL}(?: \w+)?) (?:out of (?:the )?(?:picture|frame|view|sight|shot|scene)|off screen|out|off|to go)(?= ?,|$| (?:on|at|to|through|by) (?:the )?(?:left|right|top|bottom)\b)",
+        r"\1 to leave",
+    ),
     # "exits last on the left": the last to exit on the left.
     (
         rf"\b(exit(?:s|ing)?|leav(?:es?|ing)|enter(?:s|ing)?|appear(?:s|ing)?|(?:goes|walks|rides|comes) (?:out|off|in)) ({_ORDINAL})"
         r" ((?:on|at|to|from|through|by) (?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?)\b",
         r"\1 \3 \2",
     ),
-    (rf"\b(second|third|fourth|fifth|sixth|\d+(?:nd|rd|th)) (left|right)(?: most)?(?= (?:person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure)\b|$| ?,| at\b| in frame\b)", r"\1 from the \2"),
+    (
+        r"\b(second|third|fourth|fifth|sixth|\d+(?:nd|rd|th)) (left|right)(?: most)?(?= (?:person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure)\b|$| ?,| at\b| in frame\b)",
+        r"\1 from the \2",
+    ),
     (r"\bmost (left|right)wards?\b", r"\1most"),
-    (r"\b(person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure) towards the (back|rear|front)\b", r"\1 at the \2"),
+    (
+        r"\b(person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure) towards the (back|rear|front)\b",
+        r"\1 at the \2",
+    ),
     (r"\b(?:is |are |was )?(?:missing|absent)\b", "is not in view"),
     (r"\b(at|in) frames (\d+) and (\d+)\b", r"in frame \2 and \1 frame \3"),
     (r"\bboth the (first|last) and (?:the )?(first|last) frames?\b", r"both the \1 frame and the \2 frame"),
@@ -159,14 +180,20 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
         "directly ahead of ",
     ),
-    (r"\bon the (left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))", r"\1most of "),
+    (
+        r"(?:\bon the |^(?:the )?)(left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))",
+        r"\1most of ",
+    ),
     (
         r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)",
         r"after \1",
     ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
     (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\b(?:after|once|when)\b)", "first"),
-    (r"\b(?:half ?way|midway) (?:along|down|through|in) (?=(?:the|a) (?:line|queue|row|group|procession|column|file)\b)", "in the middle of "),
+    (
+        r"\b(?:half ?way|midway) (?:along|down|through|in) (?=(?:the|a) (?:line|queue|row|group|procession|column|file)\b)",
+        "in the middle of ",
+    ),
     (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
     (r"\b(left|right)(?: hand)? neighbou?r of\b", r"one immediately \1 of"),
     (r"\bneighbou?r (?=(?:to|on) the (?:left|right) of\b)", "one immediately "),
