@@ -289,14 +289,15 @@ class Parser:
                 self._timed(phrase, fresh, when)
                 continue
             if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))") is not None:
-                phrase.terms += self._group(bool(ordinal))
+                picks = bool(ordinal) or any(term.kind == "rank" for term in phrase.terms)
+                phrase.terms += self._group(bool(ordinal), picks)
                 continue
             if named and (passive := self._object_clause()) is not None:
                 phrase.terms.append(passive)
                 fresh = passive
                 continue
             if found := self.take(
-                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other|another"
+                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other(?! than)|another"
                 "|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
             ):
                 phrase.other = True
@@ -396,12 +397,17 @@ class Parser:
         else:
             phrase.terms.append(Term("visible", when=when))
 
-    def _group(self, counted: bool) -> list[Term]:
+    def _group(self, counted: bool, picks: bool) -> list[Term]:
         """ "of the three people at the start, ...": the objects to choose from.
 
-        After an ordinal, an event is not theirs: "the last of the three to leave".
+        After an ordinal, an event is not theirs: "the last of the three to leave". Of one object nothing is chosen, if
+        no rank does so: "who gets in the way of the man" is not understood.
         """
+        of = self.tokens[self.place - 1].text
         group = self.noun_phrase(stop=r",|the (?:one|first|last|second|third|\w+est|\w+most)")
+        if group.noun and not group.plural and not picks:
+            self.unparsed.append(of)
+            self.unclear_reference = True
         group.plural = True
         self.take(",")
         events = [term for term in group.terms if counted and term.kind == "event"]

@@ -121,7 +121,9 @@ class Resolver:
                     self._times[key] = When("between", (float(track.frames[0]), float(track.frames[-1])))
                     continue
                 frame = measures.event_frame(self.scene, track, event.name, event.side, None, event.rank < 0)
-                self._times[key] = When(when.kind, never if frame is None else (frame,))
+                if frame is not None:
+                    later = {"after": 1, "before": -1}.get(when.kind, event.name == "leave")
+                    self._times[key] = When(when.kind, (frame + later * self.scene.step,))
         return span_of(self.scene, self._times[key])
 
     def resolve(self, phrase: Phrase, default: When | None = None, without: Iterable[int] = ()) -> list[Ranked]:
@@ -206,6 +208,8 @@ class Resolver:
             return {place: 1.0 for place in candidates if place in group}
         if term.kind == "class":
             return dict.fromkeys(set(candidates).intersection(self.of_class(term.name)), 1.0)
+        if term.kind == "same":
+            return dict.fromkeys(set(candidates).intersection(self.references(term.phrases[0], when)), 1.0)
         if term.kind == "relation":
             return self._relation(term, candidates, when, span)
         if term.kind == "compare":

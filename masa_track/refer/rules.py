@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from masa_track.refer.grammar import Parser, Phrase, Term, When
 from masa_track.refer.words import COUNTS
@@ -35,16 +35,16 @@ LINE = r"(?:the |a |this )?(?:line|row|queue|group|pack|column|procession|file|t
 US = r"(?:us|me|the camera|the viewer|the lens|our car|our vehicle|the observer|here)"
 GO = (
     r"(?:walk|go|move|head|run|ride|drive|travel|step|stroll|cycle|come|pass|jog|march|wander|stride|hurry|drift|skate|"
-    r"proceed|progress|race|speed|roll|rush|sprint|swim|fly|crawl|veer|swerve|saunter|amble|trot|creep|pedal|tramp)"
+    r"proceed|progress|race|speed|roll|rush|sprint|swim|fly|crawl|veer|swerve|dash|zip|saunter|amble|trot|creep|pedal|tramp)"
 )
 STAY = r"(?:stay|remain|linger|hang|wait|loiter|stand|stop|pause|halt|rest|spend|keep)"
 NEARLY = r"(?: (?:nearly|almost|right|all the way|up|straight|over|back|close|directly|just|again|out|off|away|across|along|further|slowly|quickly|more))*"
-ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|straight) )?"
+ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|a little|far|well|straight) )?"
 _SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
 EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part))?{OF_PICTURE}"
 _DIRECTION = r"(?P<to>left|right|up|down|top|bottom)(?:wards?)?"
 TOWARDS = (
-    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)"
+    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)(?: hand)?"
     rf"|(?:(?:to|towards?|for|over to|off to|in) )?(?:the )?{_DIRECTION})"
     rf"(?: (?:side|edge|border|direction|hand side))?{OF_PICTURE}"
 )
@@ -94,12 +94,16 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
          rf"|(?:when|as|where) {VIDEO} (?:start|begin|open)|at first|initially|to (?:begin|start) with|in frame one", _time("start")),
         (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where) {VIDEO} (?:end|stop|finish|be over)|finally", _time("end")),
-        (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
+        (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at|around|about|near) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
          rf" of {VIDEO}", _time("middle")),
         (rf"{_SOON} after (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("opening", (2.0,), True)),
         (rf"{_SOON} before (?:{VIDEO} (?:end|stop|finish)|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
         (r"(?:the )?(?:very )?(?:first|opening) frame", _time("start")),
-        (r"(?:the )?(?:very )?(?:last|final) frame", _time("end")),
+        (r"(?:in |at )?(?:the )?(?:very )?(?:last|final|closing) frame", _time("end")),
+        (rf"(?:near|towards?|close to|around) the (?:very )?(?:{end})(?! of {LINE})(?: of {VIDEO})?|in the (?:last|final|closing) moments(?: of {VIDEO})?", lambda found: When("closing", (3.0,), True)),
+        (rf"(?:near|close to|around) the (?:very )?(?:{start})(?: of {VIDEO})?|in the (?:first|opening) moments(?: of {VIDEO})?", lambda found: When("opening", (3.0,), True)),
+        (rf"early on(?: in {VIDEO})?|early in {VIDEO}", lambda found: When("part", (0.0, 100 / 3))),
+        (rf"late(?: on)? in {VIDEO}", lambda found: When("part", (200 / 3, 100.0))),
         (rf"(?:after|since) (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
         (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
         (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
@@ -206,7 +210,7 @@ def _event(name: str) -> Make:
                 rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
             )
             or parser.take(
-                rf"(?:of )?the {_SIDE}(?: hand)? (?:side|edge|border){OF_PICTURE}(?! of)"
+                rf"(?:of )?the {_SIDE}(?: hand)?(?: (?:side|edge|border){OF_PICTURE}| of {PICTURE})(?! of)"
             )  # "goes off the left edge"
             or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the))")  # "exits left"
         ):
@@ -232,8 +236,8 @@ def _from_side(parser: Parser, found: re.Match[str]) -> Term | None:
     if not parser.pending and events and found["from"] in _EXTREMES:
         events[-1].side = found["from"]  # "who enters in the end, from the left"
         return Term("visible")
-    if not parser.pending:
-        return None
+    if not parser.pending:  # "the person from the left"
+        return Term("event", "enter", found["from"]) if found["from"] in _OPPOSITE and parser.phrase.noun else None
     return Term("rank", *{"left": ("x", "", -1), "right": ("x", "", 1), "front": ("near", "", 1), "back": ("near", "", -1),
                           "rear": ("near", "", -1), "top": ("y", "", -1), "bottom": ("y", "", 1),
                           "camera": ("near", "", 1)}[found["from"]])  # fmt: skip
@@ -258,6 +262,12 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
         if any(re.fullmatch(GO, token.base) for token in before)
         else _region(parser, found)
     )
+
+
+def _except(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "any person but the tallest": not that one."""
+    same = to_phrase("same", "")(parser, found)
+    return None if same is None else replace(same, negated=True)
 
 
 def _attributive(make: Make) -> Make:
@@ -355,14 +365,14 @@ def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 
 
 _SUPERLATIVES = [
-    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?(?! speed)|(?:farthest|furthest) up", "y", -1),
-    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("lowest(?: down)?(?! speed)", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
+    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
+    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
     ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit)|briefest|most briefly)", "duration", -1),
-    ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
+    ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("(?:most|more) distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
-    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time)|largest number of frames", "duration", 1),
+    ("(?:front|fore)most", "near", 1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
     ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
     (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
@@ -394,22 +404,24 @@ PLACES = [
     Rule(r"front(?: most)?(?=$)", term("rank", "front", 1)),
     Rule(r"front(?: most)?", _attributive(term("rank", "front", 1))),
     Rule(r"(?:back|rear)(?: most)?", _attributive(term("rank", "front", -1))),
-    Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
+    Rule(rf"(?:farthest|furthest|most)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE}(?: (?:side|edge))?{OF_PICTURE}(?! than)", _extreme),
+    Rule(rf"(?:farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE}(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
     Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
-    Rule(rf"(?:(?:farthest|furthest)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
+    Rule(rf"(?:(?:farthest|furthest|farther|further)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
     Rule(r"(?:at|in) the (?:very )?tail(?: end)?(?! of)", term("rank", "line", -1)),
     Rule(rf"in {LINE}", _in_line),
-    Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|area))?{OF_PICTURE}", _region),
+    Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|quadrant|area))?{OF_PICTURE}", _region),
     Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
+    Rule(rf"{_MIDDLE} of {LINE}", term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
-    Rule(rf"{_MIDDLE} of {LINE}|{_MIDDLE.replace('middle|centre', 'middle')}", term("rank", "middle", 1)),
+    Rule(_MIDDLE.replace("middle|centre", "middle"), term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE}", term("rank", "centre", 1)),
     Rule(rf"(?:nearest|closest)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
     Rule(r"(?:nearest|closest)(?: to(?= \w)|(?= (?:the|an?|him|her|it|them) ))", to_phrase("relation", "near")),
@@ -420,6 +432,7 @@ RELATIONS = [
     Rule(rf"(?:(?P<count>{'|'.join(COUNTS)}|\d+)(?: along| over| down)? )?{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"neighbou?r of", to_phrase("relation", "near")),
+    Rule(r"(?:except(?: for)?|apart from|other than|but)(?= the )", _except),
     Rule(r"(?:in )?between", _between),
     Rule(rf"(?P<count>{'|'.join(COUNTS)}|\d+) (?:directly )?(?:behind|(?P<ahead>ahead of|in front of))", _line_relation),
     Rule(r"(?:directly|just|immediately|right|close|closely|straight) behind", to_phrase("relation", "behind_in_line")),
@@ -441,7 +454,7 @@ _PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|
 
 VERBS = [
     Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once| ,|$)", term("gone"), True),
-    Rule(rf"{_PASS} {US}|{GO} past(?! \w)|pass(?=$| ,)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
+    Rule(rf"{_PASS} {US}|{GO} (?:past|by)(?! \w)|pass(?=$| ,)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
     Rule(r"(?:walk|go|ride|run|move|travel|stand) (?:right|just|directly|immediately) in front of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
     Rule(r"(?:pass|cross) (?:right |just |directly )?behind", to_phrase("relation", "passes_behind"), True),
@@ -459,11 +472,11 @@ VERBS = [
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
-    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
-    Rule(r"(?:be )?(?:follow|chase|trail|tail|pursue) by", to_phrase("relation", "ahead_in_line"), True),
-    Rule(r"(?:follow|chase|trail|tail|pursue)", to_phrase("relation", "behind_in_line"), True),
+    Rule(r"(?:be )?(?:follow|chase|trail|tail|pursue|shadow) by", to_phrase("relation", "ahead_in_line"), True),
+    Rule(r"(?:follow|chase|trail|tail|pursue|shadow)", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"lead(?: {LINE}| the way| the others| everyone| everybody)?(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO}(?: along)? {ADVERB}behind", to_phrase("relation", "behind_in_line"), True),
@@ -475,7 +488,7 @@ VERBS = [
     Rule(rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
     Rule(rf"(?:reappear|return|{GO} back (?:in|into (?:view|{PICTURE}|sight))|come back(?! (?:to|towards?|at) )|(?:disappear|leave|vanish) and (?:reappear|return|come back)|appear again|be see again)", _event("returns"), True),
     Rule(rf"(?:{GO}|cut|pop) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
-    Rule(rf"(?:leave|exit|depart|vanish|disappear|drop out)(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
+    Rule(rf"(?:leave|exit|depart|vanish|disappear|drop (?:out|off))(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
     # Turning, stopping, staying.
     Rule(r"(?:for )?(?:(?P<more>over|more than|at least|longer than)|less than|under|at most|shorter than|fewer than|not even) (?P<length>\d+(?:\.\d+)?) (?P<unit>frames?|seconds?)(?: long)?", _lasts),
     Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
@@ -484,8 +497,8 @@ VERBS = [
     Rule(rf"(?:{STAY}|be)(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
     Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
-    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|loiter|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
-    Rule(rf"(?:stop|pause|halt)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop|pull up", term("stops"), True),
+    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|loiter|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(rf"(?:stop|pause|halt|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop|pull up", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
@@ -528,7 +541,7 @@ TRANSITIVE: list[tuple[str, Term]] = [
     (r"overtake|outpace", Term("relation", "overtaken_by")),
     (rf"(?:partly |partially |half |mostly |briefly )*{_COVER}(?: (?:part|half) of)?", Term("relation", "covered_by")),
     (
-        r"(?:follow|chase|trail|tail|pursue|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
+        r"(?:follow|chase|trail|tail|pursue|shadow|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
         Term("relation", "ahead_in_line"),
     ),
     (r"(?:overlap|touch)(?: with)?", Term("relation", "overlaps")),

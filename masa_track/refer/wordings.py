@@ -41,6 +41,7 @@ _CONTRACTIONS = (
         r"\1 leave",
     ),
     (r"\b(cent)er\b", r"\1re"),
+    (r"\b(left|right)hand\b", r"\1 hand"),
     (r"\bfor (?:just|only|barely) an? (?:split )?(?:second|moment|instant)(?: or two)?\b", "for only a moment"),
 )
 
@@ -69,7 +70,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark) (?=\w)",
         "",
     ),
-    (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
+    (
+        r"\bnumbers (one|two|three|four|five|six|seven|eight|nine|ten|\d+) and (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b",
+        r"number \1 and number \2",
+    ),
+    (r"(?<!frame )\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
     (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
     (
         rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: side| edge)?"
@@ -84,19 +89,19 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         _counted,
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
         "farthest right",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
         "farthest left",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}",
         "at the head of the line",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
         "at the end of the line",
     ),
     (
@@ -117,7 +122,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "first",
     ),
     (
-        r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first(?= (?:and|then)\b| ?,)|(?<=\bright )first(?= (?:and|then)\b| ?,)",
+        r"\bafter (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest)(?: else)?(?: does| do)?\b",
+        "last",
+    ),
+    (
+        r"\bfirst (?=(?:to (?:the )?)?(?:left|right) and then\b)|\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first(?= (?:and|then)\b| ?,)|(?<=\bright )first(?= (?:and|then)\b| ?,)",
         "",
     ),
     (r"\band (?:then )?(?:back )?(?:out|off) (?=(?:on|of|at|through|to)\b)", "and goes out "),
@@ -131,6 +140,19 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bthe trio\b(?: of)?", "the three"),
     (r"\bone and only\b", "only"),
     (r"\bodd one out\b", "one"),
+    (r"\bpace\b", "speed"),
+    (r"\b(?:sets?|setting) off\b", "goes"),
+    (r"\b(?:makes?|making|bound) for (?=the (?:left|right|top|bottom)\b)", "walking to "),
+    (r"\b(left|right)wards? (?=(?:moving|going|heading|walking)\b)", r"\1 "),
+    (r"\b(?:nearest|closest) neighbou?r (?:of|to)\b", "one nearest to"),
+    (r"\b(?:side by side|in step|along) with\b", "next to"),
+    (r"\b(?:close |right |hot )?(?:on|at) the heels of\b", "directly behind"),
+    (
+        r"\b(?:the )?(?:picture|frame|image|screen) (left|right|top|bottom) (edge|border|side)\b",
+        r"the \1 \2 of the picture",
+    ),
+    (r"\bat the (edge|border|side) on the (left|right)\b", r"at the \2 \1"),
+    (r"\b(?:is|are|was|were) left (?=at\b|in the (?:last|final)\b)", "is in view "),
     (r"\bup top\b", "at the top"),
     (r"\b(?:out)?of the (?:lot|bunch)\b", "of all"),
     (
@@ -247,7 +269,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     # "the people who ...: the first one", said as arrivals and departures.
     (
-        r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|addition)\b",
+        r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|to (?:arrive|enter|appear|join|come in|show up)|addition)\b",
         "newest one",
     ),
     (r"\b(arrivals?|newcomers?|entrants?)\b", "one to enter"),

@@ -19,7 +19,8 @@ VERBS = _words(
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
     "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
     "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer take fill occupy traverse look saunter amble trot creep pedal tramp draw pull seem tail pursue "
+    "bring swerve veer take fill occupy traverse look saunter amble trot creep pedal tramp draw pull seem tail "
+    "pursue shadow dash zip hesitate "
     "obstruct"
 )
 IRREGULAR = {
@@ -88,7 +89,8 @@ FILLERS = frozenset(
         "ahead all each every over across single whole entire picture frame image screen view scene video "
         "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
         "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
-        "line row feet box bounding located positioned situated placed height size area speed else direction whose"
+        "line row feet box bounding located positioned situated placed height size area speed else direction whose "
+        "exact exactly smack slap bang dead"
     )
 )
 
