@@ -297,8 +297,8 @@ class Parser:
                 fresh = passive
                 continue
             if found := self.take(
-                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other(?! than)|another"
-                "|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
+                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other(?! than)"
+                "|another|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
             ):
                 phrase.other = True
                 headed = headed or found[0] not in ("other", "another")

@@ -362,6 +362,8 @@ def _reaches(scene: Scene, track: Track, term: Term, span: Span | None) -> float
 
 
 def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    if span is not None and span.point:  # "standing at the left edge at frame 9"
+        return _region(scene, track, Term("region", "edge", term.side), span)
     inside = _gaps(scene, track, term.side, span if term.when is not None else None) < 0.1
     longest = run = 0
     for one in inside:

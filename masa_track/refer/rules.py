@@ -494,7 +494,7 @@ VERBS = [
     Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
     Rule(rf"{GO} back(?: again)?(?: a (?:bit|little))? {TOWARDS}", lambda parser, found: Term("back", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"{GO} back(?: again)?(?! towards? {US})", term("turns"), True),
-    Rule(rf"(?:{STAY}|be)(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
+    Rule(rf"{STAY}(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
     Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
     Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|loiter|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),

@@ -139,6 +139,14 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bthe (?:pair|couple)\b(?: of)?", "the two"),
     (r"\bthe trio\b(?: of)?", "the three"),
     (r"\bone and only\b", "only"),
+    # "unlike all the others": says the same again.
+    (r" ?,? ?\b(?:while|whereas|unlike) (?:(?:all|everyone|everybody|the|of) )*(?:others?|rest|else)\b[^,]*", " "),
+    (
+        r"(?<!the )(?<!extreme )(?<!far )(?<!very )(?<!to )(?<!on )\bright (?=(?:at|in|on) the (?:very )?(?:bottom|top|front|back|rear|edge|left|right|middle|centre|corner|head|tail)\b)",
+        "",
+    ),
+    (r"\b(\w+(?:est|most)) but one\b", r"second \1"),
+    (r"\b(\w+(?:est|most)) but two\b", r"third \1"),
     (r"\bodd one out\b", "one"),
     (r"\bpace\b", "speed"),
     (r"\b(?:sets?|setting) off\b", "goes"),
@@ -164,7 +172,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 to appear",
     ),
     (
-        rf"\b({_ORDINAL}(?: \w+)?) (?:out of (?:the )?(?:picture|frame|view|sight|shot|scene)|off screen|out|off|to go)(?= ?,|$| (?:on|at|to|through|by) (?:the )?(?:left|right|top|bottom)\b)",
+        rf"\b({_ORDINAL}(?: \w+)?) (?:out of (?:the )?(?:picture|frame|view|sight|shot|scene)|off screen|out|off|(?:is )?gone|to go)(?= ?,|$| (?:before|after|by|around|between)\b| at (?:frame|\d)| (?:on|at|to|through|by) (?:the )?(?:left|right|top|bottom)\b)",
         r"\1 to leave",
     ),
     # "exits last on the left": the last to exit on the left.
@@ -195,11 +203,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(?:accompanying|in the company of|together with|walking along with|walking with)\b", "next to"),
     (r"\bmost recently\b", "last"),
     (
-        r"\b(?:straight|right|just|directly|immediately|next) after (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        r"\b(?:straight|right|just|directly|immediately|next) after (?=the (?:leader|[\w ]*\b(?:line|queue|row|procession|file))\b)",
         "directly behind ",
     ),
     (
-        r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        r"\b(?:straight|right|just|directly|immediately) before (?=the (?:leader|[\w ]*\b(?:line|queue|row|procession|file))\b)",
         "directly ahead of ",
     ),
     (
