@@ -82,7 +82,7 @@ def _part(found: re.Match[str]) -> When:
 
 def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
     start = r"(?:begin|start|first frame|opening frame|very first frame|outset)"
-    end = r"(?:end|last frame|final frame|very last frame|finish)"
+    end = r"(?:end|close|last frame|final frame|very last frame|finish)"
     found: list[tuple[str, Callable[[re.Match[str]], When]]] = [
         (
             rf"(?:all the way )?from (?:the )?(?:very )?{start}(?: of {VIDEO})? (?:to|until|till|through to|right through to) "
@@ -366,12 +366,12 @@ def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 
 _SUPERLATIVES = [
     ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
-    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
+    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("(?:greatest|largest|biggest) height", "height", 1), ("(?:smallest|least|lowest) height", "height", -1), ("biggest|largest|bigger|larger|greatest (?:size|area)", "area", 1), ("smallest|tiniest|littlest|smaller|least (?:area|size|space)", "area", -1),
     ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("(?:front|fore) ?most", "front", 1), ("rear ?most", "front", -1), ("deepest", "near", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
     ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
     ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
     (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
@@ -399,8 +399,8 @@ PLACES = [
     Rule(r"(?:at|in) (?:back|rear|background)(?! of)", term("rank", "near", -1)),
     Rule(rf"on the (?:near|closer) side(?: of the (?:road|street|path|square)|{OF_PICTURE})", term("rank", "near", 1)),
     Rule(rf"(?:on|at) the far (?:side|end)(?: of the (?:road|street|path|square)|{OF_PICTURE})", term("rank", "near", -1)),
-    Rule(r"(?:farthest|furthest|most)(?: to(?:wards?)?(?: the)?)? (?:rear|back)", term("rank", "front", -1)),
-    Rule(r"(?:farthest|furthest|most)(?: to(?:wards?)?(?: the)?)? (?:front|forward)", term("rank", "front", 1)),
+    Rule(r"(?:farthest|furthest|most) to(?:wards?)? the (?:rear|back)", term("rank", "front", -1)),
+    Rule(r"(?:farthest|furthest|most)(?: to(?:wards?)? the)? (?:front|forward)", term("rank", "front", 1)),
     Rule(r"front(?: most)?(?=$)", term("rank", "front", 1)),
     Rule(r"front(?: most)?", _attributive(term("rank", "front", 1))),
     Rule(r"(?:back|rear)(?: most)?", _attributive(term("rank", "front", -1))),
@@ -410,7 +410,7 @@ PLACES = [
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
-    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
+    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of(?! {PICTURE})){OF_PICTURE})", term("rank", "near", 1)),
     Rule(rf"(?:(?:farthest|furthest|farther|further)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
@@ -453,6 +453,8 @@ _COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal|obstruct)"
 _PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|encounter|come across|bump into|brush past|intersect(?: with)?)"
 
 VERBS = [
+    Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}|cover (?:the )?(?:most|largest|biggest) (?:area|space|room)", term("rank", "area", 1), True),
+    Rule(r"(?:take up|fill|occupy|cover) (?:the )?(?:least|smallest) (?:space|room|area|part|share)", term("rank", "area", -1), True),
     Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once| ,|$)", term("gone"), True),
     Rule(rf"{_PASS} {US}|{GO} (?:past|by)(?! \w)|pass(?=$| ,)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
     Rule(r"(?:walk|go|ride|run|move|travel|stand) (?:right|just|directly|immediately) in front of", to_phrase("relation", "ahead_in_line"), True),
@@ -466,7 +468,6 @@ VERBS = [
     Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
     Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
-    Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}", term("rank", "area", 1), True),
     Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
@@ -513,13 +514,13 @@ VERBS = [
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|briefest|least(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(r"(?:in view|visible|present|on screen)(?: for)?(?: the)? (?:shortest|least)(?: time)?", term("rank", "duration", -1)),
     Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
     Rule(r"take (?:the )?(?:longest|most)(?: time)?(?: to(?= ))?", term("rank", "duration", 1), True),
     Rule(r"take (?:the )?(?:shortest|least)(?: time)?(?: to(?= ))?", term("rank", "duration", -1), True),
     Rule(r"come(?= (?:last|later|earlier|sooner)(?: |$))", _event("appear"), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most)(?: (?:time|while|period))?", term("rank", "duration", 1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", 1), True),
     Rule(rf"(?:{GO}(?: around| about| along)?|be on the move|moving)(?= at| in the|,|$| between| from frame| during| throughout| around)(?! in (?:front|line))", term("moving"), True),
     # In view.
     Rule(rf"(?:be |stay |remain |have )*(?:still |already |also |visible |only )*(?:in view|visible|present|on (?:the )?screen|in sight|in (?:{PICTURE}|shot|frame)|there)", term("visible")),
