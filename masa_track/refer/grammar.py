@@ -424,7 +424,7 @@ class Parser:
         self.take("that|who|whom|which")
         subject = None
         if not self.take("(our|the ego) (car|vehicle|camera|bus|truck|bike)|we|the camera|our own car"):
-            if not re.match(r"(the|a|an|another|he|she)(?= |$)", self.rest):
+            if not re.match(r"(the|a|an|another|he|she|all|everyone|everybody)(?= |$)", self.rest):
                 self.restore(before)
                 return None
             subject = self.noun_phrase()

@@ -47,7 +47,7 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
     """
     tracks = scene.tracks
     if name in ("line", "front"):
-        found = line_places(scene, chosen, span, 0.6 if name == "line" else 0.9)
+        found = line_places(scene, chosen, span, 0.6 if name == "line" else 0.65)
         if name == "line" or np.isfinite(list(found.values())).any():
             return found
         name = "near"
@@ -235,20 +235,24 @@ def _gone(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
 
 def _moves(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     wide = _wide(scene, span)
-    if term.name in ("towards_camera", "away"):
+    name = term.name
+    direction = common_direction(scene, span) if name == "against" else None
+    if name == "against" and direction is None:  # "the car coming the other way"
+        name = "towards_camera"
+    if name in ("towards_camera", "away"):
         rows = track.rows(wide)
         if len(rows) < 3:
             return 0.0
-        rate = growth(scene, track, wide) * (1 if term.name == "towards_camera" else -1)
+        sign = 1 if name == "towards_camera" else -1
+        rate = growth(scene, track, wide) * sign
         seconds = float(track.frames[rows[-1]] - track.frames[rows[0]]) / scene.fps
-        whole = growth(scene, track, None) * (1 if term.name == "towards_camera" else -1)
+        whole = growth(scene, track, None) * sign
         return (
             max(rate, 1e-3) if max(rate * seconds, whole * len(track.frames) * scene.step / scene.fps) > GROWN else 0.0
         )
     x, y = net_move(scene, track, wide)
-    if term.name == "against":
-        direction = common_direction(scene, span)
-        far = 0.0 if direction is None else -float(np.array([x, y]) @ direction)
+    if direction is not None:
+        far = -float(np.array([x, y]) @ direction)
         return far if far > _least(scene, track) else 0.0
     far = {"left": -x, "right": x, "top": -y, "bottom": y}[term.side]
     return float(far) if far > _least(scene, track) else 0.0

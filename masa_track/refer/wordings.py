@@ -118,11 +118,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bnext (?=after\b)", ""),
     (
-        r"\bbefore (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest|any of the others)(?: else)?(?: does| do)?\b",
+        r"\b(?:before|sooner than|earlier than) (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest|any of the others)(?: else)?(?: does| do)?\b",
         "first",
     ),
     (
-        r"\bafter (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest)(?: else)?(?: does| do)?\b",
+        r"\b(?:after|later than) (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest)(?: else)?(?: does| do)?\b",
         "last",
     ),
     (
@@ -166,6 +166,29 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bwhen it (?:ends|stops|finishes|is over)\b", "at the end"),
     (r"\b(?:when|as) (frame \d+|\d+ seconds|\d+ frames) (?:is|are|has been) (?:shown|reached)\b", r"at \1"),
     (r"\bof the (?=(?:greatest|largest|biggest|smallest|least|lowest) (?:height|size|area)\b)", "with the "),
+    (r"\b(?:is |was )?gone (?=(?:first|last|second|third)\b)", "leaves "),
+    (r"\b(?:that |whom )?we see (?:for )?(?:the )?least\b", "visible the least"),
+    (
+        r"\bonly ((?:\w+ ){1,4})for an? (?:moment|second|instant|(?:very )?short (?:time|while)|few (?:frames|moments))\b",
+        r"\1for only a moment",
+    ),
+    (r"\b(?:least|smallest|shortest) amount of time\b", "least time"),
+    (r"\b(?:most|greatest|largest|longest) amount of time\b", "longest time"),
+    (r"\bleast long\b", "the shortest time"),
+    (r"\blongest (?:lasting|lived|staying)\b", "longest"),
+    (r"\bshortest (?:lasting|lived|staying)\b", "briefest"),
+    (r"\bwhose (?:entrance|entry|arrival) (?:is|was|comes|came)\b", "who enters"),
+    (r"\bwhose (?:exit|departure) (?:is|was|comes|came)\b", "who leaves"),
+    (r"\b(?:is |was )?last seen (?=(?:at|in|around|on|near)\b)", "leaves "),
+    (r"\b(?:is |was )?first seen (?=(?:at|in|around|on|near)\b)", "appears "),
+    (r"\b(?:speediest|swiftest)\b", "fastest"),
+    (r"\bthe straggler\b", "the one at the end of the line"),
+    (r"\blater (?=(?:\w+ )?to (?:leave|exit|go|disappear|vanish|enter|appear|arrive)\b)", "last "),
+    (r"\bearlier (?=(?:\w+ )?to (?:leave|exit|go|disappear|vanish|enter|appear|arrive)\b)", "first "),
+    (
+        r"\bthe one (?=(?:person|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure|bike|truck|dog)\b)",
+        "the only ",
+    ),
     (r"\bodd one out\b", "one"),
     (r"\bpace\b", "speed"),
     (r"\b(?:sets?|setting) off\b", "goes"),
@@ -183,7 +206,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bup top\b", "at the top"),
     (r"\b(?:out)?of the (?:lot|bunch)\b", "of all"),
     (
-        r"\b(?:outlasts?|outlasting|outstays?) (?:everyone|everybody|all|(?:all )?the others|the rest)(?: else)?\b",
+        r"\b(?:outlasts?|outlasting|outstays?) (?:everyone|everybody|all|(?:all )?the others?|the rest)(?: else)?\b",
         "stays the longest",
     ),
     (
