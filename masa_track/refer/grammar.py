@@ -285,8 +285,13 @@ class Parser:
             ):
                 break
             token = self.token
+            denied = self.negated and (self._follows("not") or self._follows("never"))
             if (when := self.when()) is not None:
-                self._timed(phrase, fresh, when)
+                if denied:  # "but not at frame 9"
+                    phrase.terms.append(Term("visible", when=when, negated=True))
+                    self.negated = False
+                else:
+                    self._timed(phrase, fresh, when)
                 continue
             if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))") is not None:
                 picks = bool(ordinal) or any(term.kind == "rank" for term in phrase.terms)

@@ -180,7 +180,7 @@ def _between(parser: Parser, found: re.Match[str]) -> Term | None:
             shared = next((term for term in second.terms if term.kind == "rank"), first.terms[0])
             sign = 1 if shared.rank > 0 else -1
             first.noun = second.noun
-            first.terms = [Term("rank", shared.name, rank=sign * abs(first.terms[0].rank))]
+            first.terms = [Term("rank", shared.name, rank=-sign * first.terms[0].rank)]
     else:
         first.plural = True
     return Term("relation", "between", phrases=phrases)
@@ -475,6 +475,7 @@ VERBS = [
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
     Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
+    Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:be )?(?:follow|chase|trail|tail|pursue|shadow) by", to_phrase("relation", "ahead_in_line"), True),
     Rule(r"(?:follow|chase|trail|tail|pursue|shadow)", to_phrase("relation", "behind_in_line"), True),
