@@ -321,8 +321,6 @@ def test_a_run_that_goes_on_keeps_the_parts(tmp_path: Path) -> None:
         (["--detector", "sam3", "--identities", "masa"], "sam3"),
         (["--text", "person[head"], 'a "\\[" is not closed'),
         (["--text", "person[head]", "--stuff", "person", "--stuff-model", "x"], "a thing or stuff"),
-        (["--stuff", "road", "--stuff-model", "x", "--resume"], "--resume is for tracking without stuff"),
-        (["--stuff", "road", "--stuff-model", "x", "--rotate", "1h"], "--rotate is for tracking without stuff"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path: Path, capsys, options: list[str], message: str) -> None:

@@ -28,6 +28,8 @@ from masa_track.formats.rows import plain_text
 from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time
 
 MOST_NUMBER = 256**3 - 1
+PANOPTIC = "panoptic"  # in ``metadata`` of detections and ``extras`` of results: the map of a frame
+PANOPTIC_BY_ROW = "panoptic_by_row"  # in ``extras``: the same, things numbered by their row from 1, as records keep it
 JSON_NAME, FOLDER_NAME = "panoptic.json", "panoptic"
 
 
@@ -44,6 +46,29 @@ class Segment:
     label: int
     crowd: bool = False
     identity: int = -1
+
+
+@dataclass
+class PanopticMap:
+    """Things and stuff of a frame: each pixel belongs to one segment or to none.
+
+    Attributes:
+        numbers: (H, W) int32, number of the segment, 0 for none.
+        segments: by number.
+    """
+
+    numbers: np.ndarray
+    segments: Mapping[int, Segment]
+
+    def renumbered(self, known: Mapping[int, tuple[int, Segment]]) -> PanopticMap:
+        """The map with other numbers and segments, by the number that each has now. Others are no segment."""
+        found, places, lengths = runs_of(self.numbers)
+        final, segments = np.zeros(len(found), np.int32), {}
+        for place, number in enumerate(found.tolist()):
+            if number in known:
+                final[place], segment = known[number]
+                segments[int(final[place])] = segment
+        return PanopticMap(np.repeat(final[places], lengths).reshape(self.numbers.shape), segments)
 
 
 @dataclass(frozen=True)
@@ -318,17 +343,28 @@ def remove_pictures(folder: Path) -> None:
         place.rmdir()
 
 
+def runs_of(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A map (H, W) as runs of equal numbers along its rows. Much faster than ``np.unique`` of all pixels.
+
+    Returns:
+        (S,) the numbers, rising; (R,) the place in these of each run's number; (R,) the pixels of each run.
+    """
+    flat = numbers.ravel()
+    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1]))[: len(flat)])
+    found, places = np.unique(flat[starts], return_inverse=True)
+    return found, places, np.diff(starts, append=len(flat))
+
+
 def _areas(numbers: np.ndarray) -> dict[int, tuple[int, list[int]]]:
     """Pixels and box (x, y, width, height) of each segment, by number."""
-    found, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    places = places.reshape(numbers.shape)
     areas = {}
-    for place, (number, count) in enumerate(zip(found.tolist(), counts.tolist(), strict=True)):
+    for number in runs_of(numbers)[0].tolist():
         if number:
-            own = places == place
+            own = numbers == number
             columns, rows = np.flatnonzero(own.any(axis=0)), np.flatnonzero(own.any(axis=1))
             x, y = int(columns[0]), int(rows[0])
-            areas[number] = count, [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+            box = [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+            areas[number] = int(np.count_nonzero(own)), box
     return areas
 
 

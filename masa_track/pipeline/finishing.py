@@ -12,24 +12,27 @@ import numpy as np
 import supervision as sv
 from tqdm import tqdm
 
+from masa_track.contracts import FrameResult
 from masa_track.errors import InputError
 from masa_track.formats.run import Run, read_run
 from masa_track.masks import decode_mask
 from masa_track.pipeline.job import Job, Outcome
-from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files, info_of
+from masa_track.pipeline.scenes import PanopticSink, panoptic_of
+from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files, info_of, with_stuff
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.demo_steps import demo_run
 from masa_track.runs.postprocess import finish_run
+from masa_track.runs.store import RunStore, open_store
 from masa_track.stop import Stop
 
 
 def write_finished(job: Job, outcome: Outcome) -> None:
     """Finishes the tracks of online.json and writes all results of them. Pictures are read one by one.
 
-    The track files need no pictures: they are whole whenever the reading ends.
+    The track files and the maps of things and stuff need no pictures: they are whole whenever the reading ends.
 
     Args:
-        job: what was tracked; its folder has online.json.
+        job: what was tracked; its folder has online.json and the record.
         outcome: of the tracking; files, faults, time and an interruption of this reading are added.
     """
     started, known = time.perf_counter(), len(outcome.faults)
@@ -41,6 +44,7 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         tracks = TrackFilesSink(job.folder, info, finished=True)
         opened.callback(tracks.abandon)
         files: list[FileSink] = [tracks]
+        maps = None
         targets: list[DrawnTarget] = [] if job.frame_folder is None else [job.frame_folder]
         if job.with_video:
             video = VideoSink(job.folder, info, pixel_aspect=job.source.pixel_aspect)
@@ -49,7 +53,13 @@ def write_finished(job: Job, outcome: Outcome) -> None:
             targets.insert(0, video)
         try:
             write_tracks(run, tracks)
-            _draw(job, run, stop, outcome, report, targets)
+            if info.stuff:
+                maps = FinishedMaps(opened.enter_context(open_store(job.folder)), run, job.post)
+                panoptic = PanopticSink(job.folder, info)
+                opened.callback(panoptic.abandon)
+                files.append(panoptic)
+                maps.write(panoptic)
+            _draw(job, run, stop, outcome, report, targets, maps)
         except OSError as error:
             outcome.cannot_write(int(run.frames[-1]), error)
         except InputError as error:
@@ -81,7 +91,58 @@ def write_tracks(run: Run, tracks: TrackFilesSink) -> None:
         tracks.writers.write(number, name, run.detections(place), float(run.times[place]), presence)
 
 
-def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, targets: list[DrawnTarget]) -> None:
+class FinishedMaps:
+    """The maps of things and stuff of a run, with the identities of its finished tracks.
+
+    A box that fills a gap has no mask, and so no segment.
+
+    Args:
+        store: the record of the run.
+        run: its finished tracks.
+        post: the steps of the authors' demo that finished them; empty: tracks begin before they were confirmed.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+
+    def __init__(self, store: RunStore, run: Run, post: tuple[str, ...]) -> None:
+        self._store, self._run = store, run
+        events = () if post else store.events()
+        self._births = {place: event.identity for event in events for place in event.earlier}
+
+    def at(self, place: int) -> FrameResult | None:
+        """Frame ``run.frames[place]`` of the record, with the identities of finished tracks."""
+        number = int(self._run.frames[place])
+        result = next(self._store.results(number, number, maps=True), None)
+        if result is not None:
+            found = result.detections
+            ids = np.full(len(found), -1) if found.tracker_id is None else found.tracker_id
+            born = [self._births.get((number, row), identity) for row, identity in enumerate(ids.tolist())]
+            here = slice(*np.searchsorted(self._run.rows, [place, place + 1]))
+            found.tracker_id = np.where(np.isin(born, self._run.ids[here]), born, -1).astype(np.int64)
+        return result
+
+    def write(self, panoptic: PanopticSink) -> None:
+        """Writes all of them.
+
+        Raises:
+            OSError: one cannot be written.
+            InputError: the record is damaged.
+        """
+        for place in range(len(self._run.frames)):
+            if (result := self.at(place)) is not None:
+                panoptic.write(result)
+
+
+def _draw(
+    job: Job,
+    run: Run,
+    stop: Stop,
+    outcome: Outcome,
+    report: ReportBuilder,
+    targets: list[DrawnTarget],
+    maps: FinishedMaps | None = None,
+) -> None:
     """Reads the tracked frames again, for the video and for the report's pictures.
 
     Raises:
@@ -95,14 +156,18 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
     with tqdm(total=len(place_of), unit="frame", dynamic_ncols=True, desc=f"{source.name}, finished tracks") as bar:
         for frame in source.frames(job.stride, start=job.start, stop=job.stop):
             if frame.number in place_of:
-                tracked = run.detections(place_of[frame.number])
+                place = place_of[frame.number]
+                tracked = run.detections(place)
                 if job.blur is not None:
                     frame = replace(frame, image=job.blur(frame.picture, tracked))
                 if targets:
-                    drawing = drawer.draw(frame.picture, _with_masks(tracked, frame.picture))
+                    result = None if maps is None else maps.at(place)
+                    panoptic = None if result is None else panoptic_of(result)
+                    picture = with_stuff(drawer, frame.picture, panoptic, job.class_names)
+                    drawing = drawer.draw(picture, _with_masks(tracked, frame.picture))
                     for target in targets:
                         target.write(frame, drawing)
-                presence = run.presence[place_of[frame.number]] if run.presence else None
+                presence = run.presence[place] if run.presence else None
                 report.add(frame.number, frame.time, frame.picture, tracked, presence)
                 bar.update()
             if frame.number >= last:
