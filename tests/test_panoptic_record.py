@@ -20,6 +20,7 @@ from test_resume import go_on, killed
 from test_rotation import go_on as go_on_in_parts
 
 from masa_track import MasaTracker
+from masa_track.cli.main import main
 from masa_track.contracts import Frame, FrameResult
 from masa_track.errors import InputError
 from masa_track.formats.panoptic import (
@@ -363,6 +364,50 @@ def test_maps_have_the_identities_of_finished_tracks(pictures: Path, whole: Path
     files = panoptic_files(out)
     recover(out)
     assert panoptic_files(out) == files
+
+
+def export(*arguments: object) -> int:
+    return main(["export", *map(str, arguments), "--format", "panoptic"])
+
+
+@pytest.mark.slow
+def test_maps_are_exported(pictures: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those of a run, over all parts, with the identities of online and of finished tracks."""
+    track_video(a_job(tmp_path / "parts", pictures, rotate=0.31))
+    track_video(a_job(tmp_path / "offline", pictures, offline=True))
+    track_video(a_job(tmp_path / "post", pictures, offline=True, post=("boxes",)))
+    online, finished = panoptic_files(whole), panoptic_files(tmp_path / "offline")
+    assert online != finished
+    out = tmp_path / "out"
+    for arguments, wanted in (
+        ([whole], online),
+        ([tmp_path / "parts"], online),
+        ([tmp_path / "offline", "--online"], online),
+        ([tmp_path / "post"], panoptic_files(tmp_path / "post")),
+        ([whole, "--post", "boxes"], panoptic_files(tmp_path / "post")),
+        ([tmp_path / "offline"], finished),
+        ([whole, "--finish"], finished),
+        ([tmp_path / "parts", "--finish"], finished),
+        ([tmp_path / "offline", "--online", "--finish"], finished),
+    ):
+        assert export(*arguments, "--out", out) == 0
+        assert panoptic_files(out) == wanted, arguments
+    assert f"{COUNT} frames" in capsys.readouterr().out
+    for arguments, message in (
+        ([whole, "--out", whole], "--out must be another folder"),
+        ([whole, "--out", out, "--fill-gaps", "1"], "change boxes, not masks"),
+        ([whole, tmp_path / "parts", "--out", out], "takes one RUN"),
+        ([out, "--out", tmp_path / "x"], "holds no run.sqlite"),
+    ):
+        assert export(*arguments) == 2
+        assert message in capsys.readouterr().err
+    with open_store(whole) as store:
+        info = replace(store.info, things=(), stuff=())
+    (tmp_path / "plain").mkdir()
+    create_store(tmp_path / "plain" / "run.sqlite", info).close()
+    assert export(tmp_path / "plain", "--out", out) == 2
+    assert "needs maps of stuff" in capsys.readouterr().err
+    assert panoptic_files(out) == finished
 
 
 @pytest.mark.slow

@@ -349,6 +349,13 @@ def test_panoptic_files_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (numbers == person).sum() == 40 * 80
     assert frames[-1].segments[person] == Segment(0, identity=person)
     assert main(["eval", str(tmp_path / "run"), str(tmp_path / "run"), "--metrics", "panoptic"]) == 0
+    stuff = ["--stuff", "road, sky", "--stuff-model", "scripted", "--no-video", "--out"]
+    for options in (["--max-frames", "5"], ["--resume"]):
+        assert main([*given[:-2], *stuff, str(tmp_path / "parts"), "--rotate", "0.1s", *options]) == 0
+    found = {path.name: path.read_bytes() for path in (tmp_path / "parts").glob("part-*/panoptic/*.png")}
+    assert found == {path.name: path.read_bytes() for path in (tmp_path / "run" / "panoptic").iterdir()}
+    assert main([*given[:-2], *stuff, str(tmp_path / "finished"), "--offline"]) == 0
+    assert len(list((tmp_path / "finished" / "panoptic").iterdir())) == 8
     assert main([*given, "--no-video"]) == 0
     assert not (tmp_path / "run" / "panoptic").exists()
     assert not (tmp_path / "run" / "panoptic.json").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,9 @@ import numpy as np
 import supervision as sv
 from tqdm import tqdm
 
-from masa_track.contracts import FrameResult
+from masa_track.contracts import FrameResult, TrackEvent
 from masa_track.errors import InputError
+from masa_track.formats.panoptic import PanopticMap
 from masa_track.formats.run import Run, read_run
 from masa_track.masks import decode_mask
 from masa_track.pipeline.job import Job, Outcome
@@ -22,7 +24,7 @@ from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, Vid
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.demo_steps import demo_run
 from masa_track.runs.postprocess import finish_run
-from masa_track.runs.store import RunStore, open_store
+from masa_track.runs.store import open_store
 from masa_track.stop import Stop
 
 
@@ -44,7 +46,6 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         tracks = TrackFilesSink(job.folder, info, finished=True)
         opened.callback(tracks.abandon)
         files: list[FileSink] = [tracks]
-        maps = None
         targets: list[DrawnTarget] = [] if job.frame_folder is None else [job.frame_folder]
         if job.with_video:
             video = VideoSink(job.folder, info, pixel_aspect=job.source.pixel_aspect)
@@ -54,12 +55,19 @@ def write_finished(job: Job, outcome: Outcome) -> None:
         try:
             write_tracks(run, tracks)
             if info.stuff:
-                maps = FinishedMaps(opened.enter_context(open_store(job.folder)), run, job.post)
+                store = opened.enter_context(open_store(job.folder))
+                finished = FinishedIdentities(run, () if job.post else store.events())
                 panoptic = PanopticSink(job.folder, info)
                 opened.callback(panoptic.abandon)
                 files.append(panoptic)
-                maps.write(panoptic)
-            _draw(job, run, stop, outcome, report, targets, maps)
+                for result in store.results(maps=True):
+                    panoptic.write(finished.give(result))
+
+                def map_at(number: int) -> PanopticMap | None:
+                    here = store.results(number, number, maps=True)
+                    return next((panoptic_of(finished.give(result)) for result in here), None)
+
+            _draw(job, run, stop, outcome, report, targets, map_at if info.stuff else None)
         except OSError as error:
             outcome.cannot_write(int(run.frames[-1]), error)
         except InputError as error:
@@ -91,47 +99,28 @@ def write_tracks(run: Run, tracks: TrackFilesSink) -> None:
         tracks.writers.write(number, name, run.detections(place), float(run.times[place]), presence)
 
 
-class FinishedMaps:
-    """The maps of things and stuff of a run, with the identities of its finished tracks.
+class FinishedIdentities:
+    """Gives frames of the record the identities of finished tracks, for the maps of things and stuff.
 
-    A box that fills a gap has no mask, and so no segment.
+    A box that fills a gap is not in the record; it has no mask, and so no segment.
 
     Args:
-        store: the record of the run.
-        run: its finished tracks.
-        post: the steps of the authors' demo that finished them; empty: tracks begin before they were confirmed.
-
-    Raises:
-        InputError: the record is damaged.
+        run: the finished tracks.
+        events: of the run, where its tracks begin before they were confirmed; else none.
     """
 
-    def __init__(self, store: RunStore, run: Run, post: tuple[str, ...]) -> None:
-        self._store, self._run = store, run
-        events = () if post else store.events()
+    def __init__(self, run: Run, events: Iterable[TrackEvent]) -> None:
+        self._numbers, self._ids = run.frames[run.rows], run.ids
         self._births = {place: event.identity for event in events for place in event.earlier}
 
-    def at(self, place: int) -> FrameResult | None:
-        """Frame ``run.frames[place]`` of the record, with the identities of finished tracks."""
-        number = int(self._run.frames[place])
-        result = next(self._store.results(number, number, maps=True), None)
-        if result is not None:
-            found = result.detections
-            ids = np.full(len(found), -1) if found.tracker_id is None else found.tracker_id
-            born = [self._births.get((number, row), identity) for row, identity in enumerate(ids.tolist())]
-            here = slice(*np.searchsorted(self._run.rows, [place, place + 1]))
-            found.tracker_id = np.where(np.isin(born, self._run.ids[here]), born, -1).astype(np.int64)
+    def give(self, result: FrameResult) -> FrameResult:
+        """Changes the identities of a frame's rows; -1 for those of tracks that were removed."""
+        found, number = result.detections, result.frame.number
+        ids = np.full(len(found), -1) if found.tracker_id is None else found.tracker_id
+        born = [self._births.get((number, row), identity) for row, identity in enumerate(ids.tolist())]
+        rows = slice(*np.searchsorted(self._numbers, [number, number + 1]))
+        found.tracker_id = np.where(np.isin(born, self._ids[rows]), born, -1).astype(np.int64)
         return result
-
-    def write(self, panoptic: PanopticSink) -> None:
-        """Writes all of them.
-
-        Raises:
-            OSError: one cannot be written.
-            InputError: the record is damaged.
-        """
-        for place in range(len(self._run.frames)):
-            if (result := self.at(place)) is not None:
-                panoptic.write(result)
 
 
 def _draw(
@@ -141,7 +130,7 @@ def _draw(
     outcome: Outcome,
     report: ReportBuilder,
     targets: list[DrawnTarget],
-    maps: FinishedMaps | None = None,
+    map_at: Callable[[int], PanopticMap | None] | None = None,
 ) -> None:
     """Reads the tracked frames again, for the video and for the report's pictures.
 
@@ -161,8 +150,7 @@ def _draw(
                 if job.blur is not None:
                     frame = replace(frame, image=job.blur(frame.picture, tracked))
                 if targets:
-                    result = None if maps is None else maps.at(place)
-                    panoptic = None if result is None else panoptic_of(result)
+                    panoptic = None if map_at is None else map_at(frame.number)
                     picture = with_stuff(drawer, frame.picture, panoptic, job.class_names)
                     drawing = drawer.draw(picture, _with_masks(tracked, frame.picture))
                     for target in targets:

@@ -9,7 +9,7 @@ import numpy as np
 
 from masa_track.errors import InputError
 from masa_track.formats.panoptic import JSON_NAME
-from masa_track.pipeline.finishing import FinishedMaps, finished_run, write_tracks
+from masa_track.pipeline.finishing import FinishedIdentities, finished_run, write_tracks
 from masa_track.pipeline.job import Outcome
 from masa_track.pipeline.scenes import PanopticSink
 from masa_track.pipeline.sinks import (
@@ -80,7 +80,9 @@ def recover(folder: Path) -> Outcome:
                 write_tracks(run, files[0])  # type: ignore[arg-type]
                 if panoptic is not None:
                     files.append(panoptic)
-                    FinishedMaps(store, run, info.post).write(panoptic)
+                    finished = FinishedIdentities(run, () if info.post else store.events())
+                    for result in store.results(maps=True):
+                        panoptic.write(finished.give(result))
                 report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
                 for place, number in enumerate(run.frames.tolist()):
                     report.add(number, float(run.times[place]), None, run.detections(place))
