@@ -166,7 +166,8 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--stuff",
         metavar="NAMES",
-        help='also find stuff, names with commas between, e.g. "road, sky"; needs --stuff-model',
+        help='also find stuff, names with commas between, e.g. "road, sky", and write things and stuff as panoptic '
+        "pictures; with --offline or --post, with the identities of finished tracks; needs --stuff-model",
     )
     boxes.add_argument(
         "--stuff-model",

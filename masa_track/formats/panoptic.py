@@ -25,7 +25,7 @@ from masa_track.errors import InputError
 from masa_track.files import PartFile, write_bytes
 from masa_track.formats.json_file import objects, parse_json, whole
 from masa_track.formats.rows import plain_text
-from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time
+from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time, unnamed_file
 
 MOST_NUMBER = 256**3 - 1
 PANOPTIC = "panoptic"  # in ``metadata`` of detections and ``extras`` of results: the map of a frame
@@ -262,13 +262,19 @@ class PanopticWriter:
         shutil.rmtree(self._part, ignore_errors=True)
         self._part.mkdir()
         self._out = Appender(create_part(self.file))
+        try:
+            self._images = Appender(unnamed_file(self.folder))  # they stand behind all annotations
+        except BaseException:
+            self._out.close()
+            self.file.abandon()
+            self._part.rmdir()
+            raise
         categories = [
             {"id": int(i), "name": plain_text(name), "isthing": int(i in self.things)}
             for i, name in sorted(self.class_names.items())
         ]
         width, height = self.size
         video = {"id": 1, "name": plain_text(self.video_name), "width": width, "height": height}
-        self._images: list[str] = []
         self._out.append(f'{{"videos":[{_json(video)}],\n"categories":{_json(categories)},\n"annotations":[')
 
     @cached_property
@@ -305,15 +311,30 @@ class PanopticWriter:
             identity = {"track_id": one.identity} if one.identity >= 0 else {}
             infos.append({**info, "iscrowd": int(one.crowd), **identity})
         entry = {"image_id": frame_number, "file_name": name, "segments_info": infos}
-        self._out.append((",\n" if self._count else "\n") + _json(entry))
-        image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name}
+        image: dict[str, Any] = {
+            "id": frame_number,
+            "video_id": 1,
+            "frame_id": frame_number - 1,
+            "file_name": file_name,
+        }
         moment = {} if time is None else {"time": rounded_time(time)}
-        self._images.append(_json({**image, "width": self.size[0], "height": self.size[1], **moment}))
+        image |= {"width": self.size[0], "height": self.size[1], **moment}
+        before, begin = self._images.size, ",\n" if self._count else "\n"
+        self._images.append(begin + _json(image))
+        try:
+            self._out.append(begin + _json(entry))
+        except OSError:
+            self._images.cut(before)
+            raise
         self._count += 1
 
     def finish(self) -> None:
         """Completes the json, and puts the pictures in their place."""
-        self._out.append('],\n"images":[\n' + ",\n".join(self._images) + "]}\n")
+        self._out.append('],\n"images":[')
+        self._images.file.seek(0)
+        shutil.copyfileobj(self._images.file, self._out)
+        self._out.append("]}\n")
+        self._images.close()
         self._out.close()
         remove_pictures(self.folder)
         self._part.rename(self.folder / FOLDER_NAME)
@@ -324,8 +345,9 @@ class PanopticWriter:
 
     def abandon(self) -> None:
         """Removes what was begun; earlier results are as they were."""
-        with suppress(OSError):
-            self._out.close()
+        for file in (self._images, self._out):
+            with suppress(OSError):
+                file.close()
         self.file.abandon()
         shutil.rmtree(self._part, ignore_errors=True)
 
