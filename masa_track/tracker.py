@@ -604,6 +604,38 @@ class MasaTracker:
         )
 
 
+class AroundTracker:
+    """What a tracker around a :class:`MasaTracker` passes on. Its results come with their frames.
+
+    Attributes:
+        tracker: gives the identities.
+        model: embeds its boxes.
+    """
+
+    look_ahead = 0
+
+    def __init__(self, tracker: MasaTracker) -> None:
+        self.tracker, self.model = tracker, tracker.model
+
+    @property
+    def options(self) -> Any:
+        """Those of the tracker."""
+        return self.tracker.options
+
+    @property
+    def tracks(self) -> TrackView:
+        """The tracks in memory."""
+        return self.tracker.tracks
+
+    def gallery(self) -> TrackGallery:
+        """As :meth:`MasaTracker.gallery`."""
+        return self.tracker.gallery()
+
+    def finish(self) -> list[FrameResult]:
+        """Nothing: each result came with its frame."""
+        return []
+
+
 def _checked_classes(classes: Sequence[int | str]) -> tuple[frozenset[int], frozenset[str]]:
     """The numbers and the names, these without case.
 

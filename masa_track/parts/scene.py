@@ -22,7 +22,7 @@ from masa_track.masks import mask_box
 from masa_track.parts.hierarchy import Hierarchy, warn_of_similar_phrases
 from masa_track.parts.merge import LEAST_PART_PIXELS, masks_at_points, merge_panoptic, vote
 from masa_track.parts.tree import PartTracker, assign_parents
-from masa_track.tracker import MasaTracker, embed_boxes
+from masa_track.tracker import AroundTracker, MasaTracker, embed_boxes
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -299,7 +299,7 @@ class NamedBoxes:
         return kept
 
 
-class SceneTracker:
+class SceneTracker(AroundTracker):
     """Gives things identities by a :class:`~masa_track.MasaTracker`, and parts theirs below them.
 
     An :class:`masa_track.contracts.IdentitySource`. The detections have classes of the hierarchy. Results have
@@ -316,8 +316,6 @@ class SceneTracker:
         **part_options: of :class:`~masa_track.parts.tree.PartTracker`.
     """
 
-    look_ahead = 0
-
     def __init__(
         self,
         tracker: MasaTracker,
@@ -326,7 +324,8 @@ class SceneTracker:
         appearance: bool = False,
         **part_options: Any,
     ) -> None:
-        self.tracker, self.hierarchy, self.model = tracker, hierarchy, tracker.model
+        super().__init__(tracker)
+        self.hierarchy = hierarchy
         self._is_part = np.array([node.kind == "part" for node in hierarchy.nodes])
         self._appearance = appearance
         if hierarchy.labels("stuff") and getattr(tracker.options, "first_id", 1) < 1:
@@ -340,16 +339,6 @@ class SceneTracker:
         if appearance:
             part_options.setdefault("prior", getattr(tracker.model, "prior", None))
         self.parts = PartTracker(hierarchy, use_appearance=appearance, **part_options) if self._is_part.any() else None
-
-    @property
-    def options(self) -> Any:
-        """Those of the tracker of things."""
-        return self.tracker.options
-
-    @property
-    def tracks(self) -> Any:
-        """The things in memory."""
-        return self.tracker.tracks
 
     def step(
         self, frame: Frame, detections: sv.Detections | None = None, *, features: Features | None = None
@@ -398,19 +387,11 @@ class SceneTracker:
         embeddings[rows] = found
         return embeddings
 
-    def finish(self) -> list[FrameResult]:
-        """Nothing: each result came with its frame."""
-        return []
-
     def reset(self) -> None:
         """Forgets everything, for another video."""
         self.tracker.reset()
         if self.parts is not None:
             self.parts.reset()
-
-    def gallery(self) -> Any:
-        """As :meth:`masa_track.MasaTracker.gallery`, of things."""
-        return self.tracker.gallery()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The state as arrays of numbers and text."""
