@@ -344,6 +344,7 @@ def box_of(mask: dict[str, Any]) -> tuple[int, ...]:
     return tuple(int(side) for side in box)
 
 
+@pytest.mark.usefixtures("often")
 @pytest.mark.slow
 @pytest.mark.parametrize("post", [(), ("boxes",)])
 def test_maps_have_the_identities_of_finished_tracks(pictures: Path, whole: Path, tmp_path: Path, post: tuple) -> None:
@@ -364,6 +365,9 @@ def test_maps_have_the_identities_of_finished_tracks(pictures: Path, whole: Path
     files = panoptic_files(out)
     recover(out)
     assert panoptic_files(out) == files
+    again = killed(a_job(tmp_path / "a", pictures, offline=True, post=post), 18, tmp_path / "killed")
+    go_on(a_job(again, pictures, offline=True, post=post))
+    assert panoptic_files(again) == files
 
 
 def export(*arguments: object) -> int:
