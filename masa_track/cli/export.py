@@ -260,8 +260,8 @@ def export_panoptic(folder: Path, args: argparse.Namespace, post: tuple[str, ...
         run = read_run(folder) if is_finished else run_of_record(folder, births=args.finish)
         run = finish_run(run) if args.finish else demo_run(run, post) if post else run
         begin_early = args.finish or (is_finished and not info.post)
-        events = (event for result in stream_run(folder)[1] for event in result.events if begin_early)
-        frames = map(FinishedIdentities(run, events).give, frames)
+        events = (event for result in stream_run(folder)[1] for event in result.events)
+        frames = map(FinishedIdentities(run, events if begin_early else ()).give, frames)
     panoptic = PanopticSink(prepare_folder(args.out), info)
     count = 0
     try:
