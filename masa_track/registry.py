@@ -32,6 +32,14 @@ EXTRAS = {
 }
 OWN, GROUNDING_DINO = "own", "grounding-dino"  # detectors that can work on a model's backbone
 SAM3 = "sam3"  # a detector that can also track
+
+
+def sam3_place(name: str | None) -> str | None:
+    """Folder or repository of SAM 3 by ``sam3:PLACE``, empty for ``sam3``; None for other names and None."""
+    library, _, place = (name or "").partition(":")
+    return place if library == SAM3 else None
+
+
 IDENTITIES = ("masa", "sam3", "both")  # whose identities a run with it has
 ONNX = ".onnx"
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ONNX)

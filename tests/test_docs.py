@@ -203,6 +203,7 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         for index, frame in enumerate(frames[: 8 if name == "frames" else 2]):
             cv2.imwrite(str(folder / name / f"{index + 1:06d}.png"), frame)
+    cv2.imwrite(str(folder / "street.jpg"), frames[0])
     (folder / "gt.txt").write_text("\n".join(rows) + "\n")
     (folder / "det.txt").write_text("\n".join(rows) + "\n")
     with av.open(str(folder / "street.mp4"), "w") as container:
@@ -231,7 +232,7 @@ def only_parsed(args: argparse.Namespace) -> bool:
     if args.command == "export":
         return args.format == "tao-results"
     if args.command == "detect":
-        return args.text is not None or (args.detector or "").startswith(LIBRARIES)
+        return bool(args.text or args.referrer) or (args.detector or "").startswith(LIBRARIES)
     if args.masa_config is not None:
         return True
     elsewhere = "://" in args.source or args.source.isdigit() or args.source in OTHERS_FILES

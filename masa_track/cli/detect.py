@@ -6,11 +6,22 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from masa_track.cli.arguments import Default, add_exemplars, path, path_text
+from masa_track.cli.detect_refer import (
+    add_options,
+    answer_tables,
+    as_reference,
+    caption_boxes,
+    checked_sentences,
+    draw_answers,
+    looks_for_sentences,
+    open_asked,
+    with_captions,
+)
 from masa_track.errors import InputError
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
 
@@ -19,7 +30,10 @@ if TYPE_CHECKING:
     import supervision as sv
 
     from masa_track.contracts import Frame
+    from masa_track.parts.hierarchy import Hierarchy
     from masa_track.pipeline.recipe import Boxes, TrackRecipe
+    from masa_track.refer.answers import Answer
+    from masa_track.refer.pictures import PictureReferrer
     from masa_track.video.sources import Source
 
 _OWN_PICTURE = re.compile(r"\d{6,}\.(jpg|png)")
@@ -32,8 +46,12 @@ or a single picture; of a video, each frame is a picture."""
 _EPILOG = f"""\
 DIR gets
   {RESULT}   a data set in COCO's form: images (numbered from 1), categories, and annotations with score, bbox
-             and, for detectors with masks, segmentation (RLE); with sam3 each image has the presence of phrases
-  {PICTURES}/         the pictures with boxes, masks, class names and scores: 000001.jpg is that of number 1
+             and, for detectors with masks, segmentation (RLE); with sam3 each image has the presence of phrases;
+             with parts in --text part, phrase and parent_id, the annotation that a part belongs to
+             With --refer, references: a list of {{image_id, sentence, annotation_id or null, score, margin, used,
+             also, note}}
+  {PICTURES}/         the pictures with boxes, masks, class names and scores: 000001.jpg is that of number 1;
+             with --refer the objects that are meant and their sentences, and other boxes dashed
 
 Results of an earlier run in DIR are replaced. masa-track track SOURCE --detections DIR/{RESULT} tracks them.
 
@@ -43,6 +61,14 @@ examples:
   masa-track detect photos/ --detector transformers:IDEA-Research/grounding-dino-tiny --text "a dog" --out found
   masa-track detect photos/ --detector sam3 --text "a yellow minion. a dog" --out found
   masa-track detect photos/ --detector sam3 --exemplar 1:10,20,60,90 --out found
+  masa-track detect photos/ --detector sam3 --text "person[head, hand]" --out found
+  masa-track detect street.jpg --refer "the second person from the left" "the largest car" --out found
+  masa-track detect street.jpg --refer "the man in the red coat" --referrer owlv2 --out found
+  masa-track detect street.jpg --detector transformers:IDEA-Research/grounding-dino-tiny \
+      --refer "the man in the red coat" --out found
+
+Sentences about motion and time ("moving right", "the first to leave") have no answer in one picture: ask
+masa-track refer about the tracks of a video.
 
 Exit status: 0; 1 for a full disk, too little memory, an internal error or no picture that could be read; 2 for bad
 input; 130 if interrupted: {RESULT} holds the pictures done until then."""
@@ -76,6 +102,7 @@ def add_parser(commands: Any) -> None:
     add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="what detectors by torch compute in")
     add("--no-pictures", action="store_true", help="do not draw pictures")
+    add_options(parser)
     parser.set_defaults(run=run)
 
 
@@ -85,7 +112,16 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.masklets.exemplars import check_frames
     from masa_track.video.sources import open_source
 
+    texts = checked_sentences(args)
     recipe = _recipe(args)
+    captions = bool(texts) and looks_for_sentences(recipe)
+    if captions and args.referrer is not None:
+        raise InputError(
+            f"--referrer is for what the grammar does not understand, but --detector {args.detector} looks for the "
+            "sentences itself: name classes in --text, or leave --referrer out"
+        )
+    if captions:
+        recipe = with_captions(recipe, texts)
     recipe.check()
     chosen_dtype(recipe.precision, args.device)
     source = open_source(args.source)
@@ -102,12 +138,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out {args.out} would replace the pictures of SOURCE: name another folder")
     old = _earlier(args.out)
     print(f"loading detector {args.detector or 'of --text'}", file=sys.stderr, flush=True)
-    boxes = recipe.open_boxes(_model(recipe, args.device), args.device)
+    if captions:
+        boxes = caption_boxes(recipe, texts, args.refer_threshold, args.device)
+    else:
+        boxes = _open_boxes(recipe, args.device)
+    asked = open_asked(args, texts, boxes, captions)
     folder = prepare_folder(args.out)
     with locked_folder(folder):
         for picture in old:
             picture.unlink()
-        return _detect(args, recipe, source, boxes, folder)
+        return _detect(args, recipe, source, boxes, asked, folder)
 
 
 def _earlier(folder: Path) -> list[Path]:
@@ -159,7 +199,26 @@ def _model(recipe: TrackRecipe, device: str | None) -> Any:
     return load(recipe.model, device=device, checkpoint=recipe.checkpoint, dtype=dtype)
 
 
-def _detect(args: argparse.Namespace, recipe: TrackRecipe, source: Source, boxes: Boxes, folder: Path) -> int:
+def _open_boxes(recipe: TrackRecipe, device: str | None) -> Boxes:
+    """The detector; of things and parts where the text names parts."""
+    model, hierarchy = _model(recipe, device), recipe.hierarchy()
+    if hierarchy is None:
+        return recipe.open_boxes(model, device)
+    from masa_track.pipeline.scenes import open_scene
+
+    found = open_scene(recipe, hierarchy, model, device, None)[1]
+    assert found is not None  # no boxes of a file
+    return found
+
+
+def _detect(
+    args: argparse.Namespace,
+    recipe: TrackRecipe,
+    source: Source,
+    boxes: Boxes,
+    asked: PictureReferrer | None,
+    folder: Path,
+) -> int:
     """The work in the locked folder."""
     from tqdm import tqdm
 
@@ -170,7 +229,8 @@ def _detect(args: argparse.Namespace, recipe: TrackRecipe, source: Source, boxes
 
     select = _selection(recipe, boxes)
     pictures = None if args.no_pictures else FrameFolder(prepare_folder(folder / PICTURES, "--out"), may_hold=True)
-    data = _DataSet(boxes.class_names)
+    data = _DataSet(boxes.class_names, None if asked is None else [])
+    hierarchy = recipe.hierarchy()
     broken = 0
 
     def skipped(number: int, reason: str) -> None:
@@ -182,16 +242,26 @@ def _detect(args: argparse.Namespace, recipe: TrackRecipe, source: Source, boxes
         for frame in source.frames(1, None, skipped):
             try:
                 found = select(detect(boxes.detector, [frame], None)[0][0])
+                first = len(data.annotations) + 1
+                if hierarchy is not None:
+                    found.data["parent_id"] = _parents(hierarchy, found, first)
+                answers = None if asked is None else asked.answers(frame, found, first)
             except InputError as error:
                 skipped(frame.number, str(error))
                 continue
-            data.add(frame, found)
-            if pictures is not None:
-                pictures.write(frame, _drawn(frame, found, boxes.class_names))
+            data.add(frame, found, answers or ())
+            if pictures is not None and answers is not None:
+                pictures.write(frame, draw_answers(frame, found, answers, first))
+            elif pictures is not None:
+                pictures.write(frame, _drawn(frame, found, boxes.class_names, first))
             bar.update()
             if stop.asked:
                 break
     write_text(folder / RESULT, data.text())
+    if data.references is not None:
+        print(answer_tables(data.references, {image["id"]: image["file_name"] for image in data.images}))
+        if args.referrer is None and any("without a model" in one["note"] for one in data.references):
+            print("note: add --referrer for what was not understood", file=sys.stderr)
     print(
         f"{len(data.annotations):,} objects in {len(data.images):,} pictures"
         + (f", {broken} pictures skipped" if broken else "")
@@ -209,19 +279,32 @@ def _selection(recipe: TrackRecipe, boxes: Boxes) -> Any:
     return Selection(classes, recipe.min_score, recipe.nms)
 
 
-class _DataSet:
-    """Images, categories and annotations in COCO's form."""
+def _parents(hierarchy: Hierarchy, found: sv.Detections, first: int) -> np.ndarray:
+    """(N,) number of what each part belongs to, the first box having the number ``first``; -1 for none."""
+    import numpy as np
 
-    def __init__(self, class_names: Mapping[int, str]) -> None:
+    from masa_track.formats.rows import class_ids
+    from masa_track.parts.tree import assign_parents
+
+    masks = None if found.mask is None else np.asarray(found.mask)
+    rows = assign_parents(hierarchy, class_ids(found), np.asarray(found.xyxy), masks)
+    return np.where(rows >= 0, rows + first, -1)
+
+
+class _DataSet:
+    """Images, categories and annotations in COCO's form, and the answers to sentences, None where none is asked."""
+
+    def __init__(self, class_names: Mapping[int, str], references: list[dict[str, Any]] | None = None) -> None:
+        self.references = references
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         self.categories = dict(class_names)
 
-    def add(self, frame: Frame, found: sv.Detections) -> None:
-        """Adds a picture and what was found in it."""
+    def add(self, frame: Frame, found: sv.Detections, answers: Sequence[Answer] = ()) -> None:
+        """Adds a picture, what was found in it, and which of it sentences mean."""
         import numpy as np
 
-        from masa_track.formats.rows import class_ids, class_name, confidences, plain_text
+        from masa_track.formats.rows import class_ids, class_name, confidences, part_fields, plain_text
         from masa_track.masks import encode_mask
 
         width, height = frame.size
@@ -230,10 +313,11 @@ class _DataSet:
             image["presence"] = {plain_text(name): round(float(value), 4) for name, value in presence.items()}
         self.images.append(image)
         corners = np.asarray(found.xyxy, np.float64)
+        parts = part_fields(found) if "part" in found.data else [{} for _ in range(len(found))]
         for row, (kind, score) in enumerate(zip(class_ids(found), confidences(found), strict=True)):
             self.categories.setdefault(int(kind), class_name(int(kind), None))
             x1, y1, x2, y2 = (round(float(value), 3) for value in corners[row])
-            one = {
+            one: dict[str, Any] = {
                 "id": len(self.annotations) + 1,
                 "image_id": frame.number,
                 "category_id": int(kind),
@@ -241,24 +325,28 @@ class _DataSet:
                 "area": round((x2 - x1) * (y2 - y1), 3),
                 "score": round(float(score), 4),
                 "iscrowd": 0,
+                **parts[row],
             }
             if found.mask is not None:
                 mask: np.ndarray = np.asarray(found.mask[row])
                 one["segmentation"], one["area"] = encode_mask(mask), int(np.count_nonzero(mask))
             self.annotations.append(one)
+        if self.references is not None:
+            self.references += [as_reference(frame.number, answer) for answer in answers]
 
     def text(self) -> str:
         """The whole as json."""
         from masa_track.formats.rows import plain_text
 
         categories = [{"id": kind, "name": plain_text(name)} for kind, name in sorted(self.categories.items())]
-        return json.dumps(
-            {"images": self.images, "categories": categories, "annotations": self.annotations}, allow_nan=False
-        )
+        content = {"images": self.images, "categories": categories, "annotations": self.annotations}
+        if self.references is not None:
+            content["references"] = self.references
+        return json.dumps(content, allow_nan=False)
 
 
-def _drawn(frame: Frame, found: sv.Detections, class_names: Mapping[int, str]) -> np.ndarray:
-    """The picture with what was found in it, a colour each."""
+def _drawn(frame: Frame, found: sv.Detections, class_names: Mapping[int, str], first: int) -> np.ndarray:
+    """The picture with what was found in it, a colour each; parents of parts are given as numbers from ``first`` on."""
     import numpy as np
     import supervision as sv
 
@@ -272,4 +360,7 @@ def _drawn(frame: Frame, found: sv.Detections, class_names: Mapping[int, str]) -
         class_id=class_ids(found),
         tracker_id=np.arange(len(found)),
     )
+    if "part" in found.data:
+        parents = np.asarray(found.data["parent_id"])
+        shown.data = {"part": found.data["part"], "parent_id": np.where(parents < 0, -1, parents - first)}
     return TrackDrawer(*frame.size, 1.0, class_names, scores=True).draw(frame.picture, shown)

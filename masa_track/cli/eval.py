@@ -50,8 +50,9 @@ object numbers (or OBJECT/NAME.png, as in SA-V), of one sequence, or of several 
 Objects are those of the first picture of GT; its first and last frame are not scored; 255 is background.
 
 With --metrics refer, GT and TRACKS hold what sentences select, each sample a picture and a sentence: precision at
-IoU .5 to .9, overall and mean IoU, mAP and J&F. They are COCO json with one annotation an image (segmentation or
-bbox) and a list of COCO results with scores, or folders VIDEO/EXPRESSION/FRAME.png, as Refer-YouTube-VOS has them.
+IoU .5 to .9, overall and mean IoU, mAP and J&F. They are COCO json with one annotation an image, or an image and
+sentence (segmentation or bbox), and a list of COCO results with scores or detections.json of `masa-track detect
+--refer`; or folders VIDEO/EXPRESSION/FRAME.png, as Refer-YouTube-VOS has them.
 
 With --metrics panoptic, GT and TRACKS are json of panoptic maps as of COCO or VIPSeg, with the pictures in the folder
 of the same name, or folders with panoptic.json, as of `masa-track track --stuff`: PQ, VPQ over windows of 1 to 4

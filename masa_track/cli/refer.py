@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from masa_track.refer.grammar import check_sentence
     from masa_track.refer.sources import read_scene
 
-    texts = [*args.texts, *_lines(args.sentences)]
+    texts = [*args.texts, *sentences_of_file(args.sentences)]
     source = None
     if args.tracks is None:
         source, *texts = texts or [None]
@@ -147,8 +147,8 @@ def _segment(args: argparse.Namespace, source: str, texts: Sequence[str]) -> int
     return 0
 
 
-def _lines(file: Path | None) -> list[str]:
-    """The sentences of a text; blank lines are left out.
+def sentences_of_file(file: Path | None) -> list[str]:
+    """The sentences of a text, one on each line; blank lines are left out; none for None.
 
     Raises:
         InputError: it cannot be read, or holds no sentence.
@@ -197,9 +197,14 @@ def _scores(args: argparse.Namespace, scene: Scene, texts: Sequence[str]) -> Map
     return watch(scene, source, referrer, texts, progress).scores()
 
 
-def table(found: Sequence[Mapping[str, Any]]) -> str:
-    """A row for each answer: track, score, margin, what was used, sentence; and its note below."""
-    rows = [("track", "score", "margin", "used", "sentence")]
+def table(found: Sequence[Mapping[str, Any]], called: str = "track") -> str:
+    """A row for each answer: its track, score, margin, what was used, sentence; and its note below.
+
+    Args:
+        found: answers for json.
+        called: what an answer is.
+    """
+    rows = [(called, "score", "margin", "used", "sentence")]
     for one in found:
         name = "none" if one["answer"] is None else str(one["answer"])
         rows.append((name, f"{one['score']:.2f}", f"{one['margin']:.2f}", one["used"], one["sentence"]))

@@ -21,7 +21,7 @@ from masa_track.drawing.colours import COLOR_BY
 from masa_track.errors import InputError
 from masa_track.parts.scene import PARTS_BY
 from masa_track.pipeline.network import PRECISIONS, chosen_dtype
-from masa_track.registry import IDENTITIES, POOLS, SAM3
+from masa_track.registry import IDENTITIES, POOLS, sam3_place
 
 if TYPE_CHECKING:
     from masa_track.encoders.base import BaseEmbedder
@@ -167,12 +167,14 @@ def add_parser(commands: Any) -> None:
         "--stuff",
         metavar="NAMES",
         help='also find stuff, names with commas between, e.g. "road, sky", and write things and stuff as panoptic '
-        "pictures; with --offline or --post, with the identities of finished tracks; needs --stuff-model",
+        "pictures; with --offline or --post, with the identities of finished tracks; needs --stuff-model or "
+        "--detector sam3",
     )
     boxes.add_argument(
         "--stuff-model",
         metavar="MODEL",
-        help="the network that finds stuff: Mask2Former, OneFormer or EoMT, a folder or on the Hugging Face Hub",
+        help="the network that finds stuff: Mask2Former, OneFormer or EoMT, a folder or on the Hugging Face Hub; or "
+        "sam3 or sam3:FOLDER (default with --detector sam3: that one)",
     )
     boxes.add_argument(
         "--clip",
@@ -193,7 +195,7 @@ def add_parser(commands: Any) -> None:
         choices=IDENTITIES,
         help="with --detector sam3: whose identities: masa (MASA associates what SAM 3 detects in each frame), sam3 "
         "(SAM 3 carries masks from frame to frame; what returns is new), or both (the same, but what returns is "
-        "recognised by its appearance) (default: both)",
+        "recognised by its appearance) (default: both; masa where parts, synonyms or stuff are named)",
     )
     boxes.add_argument(
         "--semantic",
@@ -479,6 +481,10 @@ def run(args: argparse.Namespace) -> int:
     recipe.check()
     if recipe.sam3 is not None:
         check_concepts(args, recipe)
+    if sam3_place(recipe.stuff_model) not in (None, recipe.sam3):
+        from masa_track.masklets.sam3_weights import check_sam3
+
+        check_sam3(sam3_place(recipe.stuff_model) or "", args.device)
     chosen_dtype(recipe.precision, args.device)  # a mistake is named before the model is loaded
     post = () if args.post is None else parse_steps(args.post)
     if post and args.offline:
@@ -661,7 +667,7 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         options["filter_boxes"] = True
     if args.max_identities is not None:
         options["max_identities"] = args.max_identities
-    return TrackRecipe(
+    recipe = TrackRecipe(
         model=str(args.model),
         checkpoint=args.checkpoint,
         precision=args.precision,
@@ -686,7 +692,7 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         parts_by=args.parts_by,
         exemplars=tuple(args.exemplar),
         negative_exemplars=tuple(args.negative_exemplar),
-        identities=args.identities or ("both" if is_sam3(args.detector) else "masa"),
+        identities=args.identities or "masa",
         truncate=args.truncate,
         semantic=args.semantic,
         classes=args.classes,
@@ -698,11 +704,9 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         pool=args.pool,
         refine_masks=args.refine_masks,
     )
-
-
-def is_sam3(detector: str | None) -> bool:
-    """Whether ``--detector`` names SAM 3."""
-    return detector is not None and detector.partition(":")[0] == SAM3
+    # SAM 3 tracks what phrases name, and MASA what a hierarchy names.
+    tracks = recipe.sam3 is not None and args.identities is None and recipe.hierarchy() is None
+    return replace(recipe, identities="both") if tracks else recipe
 
 
 def check_concepts(args: argparse.Namespace, recipe: TrackRecipe) -> None:
@@ -843,7 +847,7 @@ def check_boxes_from(args: argparse.Namespace) -> None:
         args.detector = "nanodet"
     if args.classes is not None:
         args.classes = tuple(name.strip() for name in args.classes.split(","))
-    takes_text = args.detector is not None and (args.detector.startswith("transformers:") or is_sam3(args.detector))
+    takes_text = (args.detector or "").startswith("transformers:") or sam3_place(args.detector) is not None
     may_name_parts = args.text is not None and args.detector is None  # of a file; the recipe's check asks for parts
     if len(given) > 1 and not (takes_text and args.detections is None) and not may_name_parts:
         raise InputError(

@@ -23,6 +23,33 @@ GROUNDED = ("grounding-dino", "mm-grounding-dino")  # a score for each token of 
 QUERIED = ("owlvit", "owlv2")  # a score for each phrase
 
 
+def takes_text(name: str) -> bool:
+    """Whether a model of transformers is a detector that looks for what a text names. Its weights are not loaded.
+
+    Raises:
+        InputError: without transformers, or for a model that is not there.
+    """
+    return _config(name).model_type in (*GROUNDED, *QUERIED)
+
+
+def _config(name: str) -> Any:
+    try:
+        import transformers
+    except ImportError as error:
+        raise missing_extra("transformers", "transformers", "for this detector") from error
+    try:
+        return transformers.AutoConfig.from_pretrained(name)
+    except Exception as error:
+        raise _not_loaded(name, error) from error
+
+
+def _not_loaded(name: str, error: Exception) -> InputError:
+    return InputError(
+        f"detector 'transformers:{name}' cannot be loaded ({first_line(error)}): give the name of a "
+        f"detector on the Hugging Face Hub (fetched once by `hf download {name}`) or a folder"
+    )
+
+
 class TransformersDetector(PictureDetector):
     """A detector of transformers.
 
@@ -47,32 +74,25 @@ class TransformersDetector(PictureDetector):
         threshold: float | None = None,
         precision: str | None = None,
     ) -> None:
+        config = _config(name)
+        self.kind = config.model_type
+        by_text = self.kind in (*GROUNDED, *QUERIED)
+        if by_text and text is None:
+            raise InputError(f'detector {name!r} finds what a text names: add --text, e.g. --text "a car. a dog"')
+        if not by_text and text is not None:
+            raise InputError(f"detector {name!r} ({self.kind}) takes no text: leave --text out, or take one of the "
+                             f"kinds {', '.join((*GROUNDED, *QUERIED))}")  # fmt: skip
+        import transformers
+
         try:
-            import transformers
-        except ImportError as error:
-            raise missing_extra("transformers", "transformers", "for this detector") from error
-        try:
-            config = transformers.AutoConfig.from_pretrained(name)
-            self.kind = config.model_type
-            takes_text = self.kind in (*GROUNDED, *QUERIED)
-            if takes_text and text is None:
-                raise InputError(f'detector {name!r} finds what a text names: add --text, e.g. --text "a car. a dog"')
-            if not takes_text and text is not None:
-                raise InputError(f"detector {name!r} ({self.kind}) takes no text: leave --text out, or take one of the "
-                                 f"kinds {', '.join((*GROUNDED, *QUERIED))}")  # fmt: skip
             kind: Any = transformers.AutoModelForObjectDetection
-            if takes_text:
+            if by_text:
                 kind = transformers.AutoModelForZeroShotObjectDetection
             network = kind.from_pretrained(name)
-            reader = transformers.AutoProcessor if takes_text else transformers.AutoImageProcessor
+            reader = transformers.AutoProcessor if by_text else transformers.AutoImageProcessor
             self.processor: Any = reader.from_pretrained(name)
-        except InputError:
-            raise
         except Exception as error:  # a damaged file: SafetensorError, which is no ValueError, and what else
-            raise InputError(
-                f"detector 'transformers:{name}' cannot be loaded ({first_line(error)}): give the name of a "
-                f"detector on the Hugging Face Hub (fetched once by `hf download {name}`) or a folder"
-            ) from error
+            raise _not_loaded(name, error) from error
         self.device, self.precision = choose_device(device), precision
         mixed_precision(self.device, precision)  # a mistake is named before the first frame
         self.network: Any = network.eval().requires_grad_(False).to(self.device)

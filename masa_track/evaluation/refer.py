@@ -203,12 +203,15 @@ def evaluate_referring(gt: str | Path, predictions: str | Path) -> ReferEvaluati
     """Scores files or folders.
 
     Args:
-        gt: COCO json whose annotations are samples: one a picture, with ``segmentation`` or ``bbox``; or a folder of
-            Refer-YouTube-VOS: VIDEO/EXPRESSION/FRAME.png, all that is not 0 is the object.
-        predictions: a list of COCO results: ``image_id``, ``segmentation`` or ``bbox``, ``score``; or a folder as GT.
+        gt: COCO json whose annotations are samples: one a picture, or one a picture and ``sentence`` where they have
+            it, with ``segmentation`` or ``bbox``; or a folder of Refer-YouTube-VOS: VIDEO/EXPRESSION/FRAME.png, all
+            that is not 0 is the object.
+        predictions: a list of COCO results: ``image_id``, ``segmentation`` or ``bbox``, ``score``, and ``sentence``
+            where GT has it; or ``detections.json`` of `masa-track detect --refer`, whose answers are scored; or a
+            folder as GT. Without masks, boxes are compared.
 
     Raises:
-        InputError: they are not of one form, a picture is missing or unknown, or sizes differ.
+        InputError: they are not of one form, a picture or sentence is missing or unknown, or sizes differ.
     """
     gt, predictions = Path(gt), Path(predictions)
     if gt.is_dir() != predictions.is_dir():
@@ -236,19 +239,30 @@ def _of_json(gt: Path, predictions: Path) -> list[Sample]:
         raise InputError(f"cannot read {error.filename}: {error.strerror}") from error
     try:
         sizes = {image["id"]: (int(image["height"]), int(image["width"])) for image in truth["images"]}
-        annotations: dict[Any, Mapping[str, Any]] = {}
+        annotations: dict[tuple[Any, str], Mapping[str, Any]] = {}
+        named = any("sentence" in one for one in truth["annotations"])
         for one in truth["annotations"]:
-            if one["image_id"] in annotations:
+            if _key(one, named) in annotations:
                 raise InputError(
-                    f"GT {gt}: image {one['image_id']!r} has two objects: give each sentence its own image"
+                    f"GT {gt}: image {one['image_id']!r} has two objects: give each sentence its own image, or "
+                    "each annotation its sentence"
                 )
-            annotations[one["image_id"]] = one
-        results: dict[Any, list[Mapping[str, Any]]] = {image: [] for image in annotations}
-        for one in found:
-            if one["image_id"] not in results:
-                raise InputError(f"TRACKS {predictions}: image {one['image_id']!r} is not in GT")
-            results[one["image_id"]].append(one)
-        samples = [_json_sample(one, results[image], sizes[image]) for image, one in annotations.items()]
+            annotations[_key(one, named)] = one
+        results: dict[tuple[Any, str], list[Mapping[str, Any]]] = {key: [] for key in annotations}
+        if isinstance(found, dict) and not named:
+            raise InputError(f"GT {gt} names no sentence, but TRACKS does: add sentence to each annotation of GT")
+        answers = _answers(found) if isinstance(found, dict) else found
+        for one in answers:
+            key = _key(one, named)
+            if key not in results:
+                said = f" with the sentence {key[1]!r}" if named else ""
+                raise InputError(f"TRACKS {predictions}: image {one['image_id']!r}{said} is not in GT")
+            if one.get("bbox") or one.get("segmentation"):
+                results[key].append(one)
+        has_masks = any("segmentation" in one for one in answers)
+        samples = [
+            _json_sample(one, results[key], sizes[one["image_id"]], has_masks) for key, one in annotations.items()
+        ]
     except InputError:
         raise
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -258,12 +272,32 @@ def _of_json(gt: Path, predictions: Path) -> list[Sample]:
     return samples
 
 
-def _json_sample(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], size: tuple[int, int]) -> Sample:
+def _key(one: Mapping[str, Any], named: bool) -> tuple[Any, str]:
+    """What makes a sample: the image, and its sentence where GT names sentences."""
+    return one["image_id"], " ".join(str(one["sentence"]).split()) if named else ""
+
+
+def _answers(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The references of `masa-track detect` as COCO results; those without an object have no box."""
+    if "references" not in found:
+        raise InputError("TRACKS holds no references: detect with --refer, or give a list of COCO results")
+    objects = {one["id"]: one for one in found["annotations"]}
+    results = []
+    for one in found["references"]:
+        meant = {} if one["annotation_id"] is None else objects[one["annotation_id"]]
+        shape = {name: meant[name] for name in ("bbox", "segmentation") if name in meant}
+        results.append({"image_id": one["image_id"], "sentence": one["sentence"], "score": one["score"], **shape})
+    return results
+
+
+def _json_sample(
+    truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]], size: tuple[int, int], has_masks: bool
+) -> Sample:
     scores = [float(one.get("score", 1.0)) for one in found]
     if not np.isfinite(scores).all():
         raise InputError(f"image {truth['image_id']!r}: score must be finite, got {scores}")
     sentence = str(truth["image_id"])
-    if truth.get("segmentation"):
+    if truth.get("segmentation") and (has_masks or not truth.get("bbox")):
         masks = [decode_mask(compressed(one["segmentation"], size)) for one in (truth, *found)]
         return mask_sample(masks[0], masks[1:], scores, sentence)
     boxes = np.array([one["bbox"] for one in (truth, *found)], np.float64).reshape(-1, 4)  # xywh

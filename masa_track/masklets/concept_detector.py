@@ -28,6 +28,24 @@ SCORE, NMS, START = 0.5, 0.1, 0.7  # officially: least score, IoU of masks of a 
 SAME = 0.7  # IoU of masks of two phrases above which they show one object
 
 
+class LastEncoded:
+    """SAM 3 with the features of the picture that it encoded last, for all who ask about the same picture.
+
+    Args:
+        model: SAM 3.
+    """
+
+    def __init__(self, model: ConceptModel) -> None:
+        self.model = model
+        self._last: tuple[np.ndarray, Features] | None = None
+
+    def __call__(self, image: np.ndarray) -> Features:
+        """The features of a picture (H, W, 3) BGR uint8."""
+        if self._last is None or self._last[0] is not image:
+            self._last = image, self.model.encode([image])[0]
+        return self._last[1]
+
+
 class Sam3Detector(PictureDetector):
     """Boxes and masks of what phrases and exemplars name, one class a phrase.
 
@@ -41,6 +59,8 @@ class Sam3Detector(PictureDetector):
         exemplars: with their phrase, or None for the first one. They count from their frame on, those with a picture of
             their own in all frames.
         least_score: scores must be above.
+        levels: of each phrase; masks of phrases of different levels do not exclude each other, as a thing and its part,
+            or two sentences that mean one object; empty: all phrases are of one level.
 
     Raises:
         InputError: nothing is looked for, or a phrase is too long.
@@ -54,6 +74,7 @@ class Sam3Detector(PictureDetector):
         phrases: Sequence[str],
         exemplars: Sequence[Exemplar] = (),
         least_score: float = SCORE,
+        levels: Sequence[int] = (),
     ) -> None:
         if not phrases and not exemplars:
             raise InputError("SAM 3 looks for phrases or exemplars, got neither: add --text or --exemplar")
@@ -61,6 +82,7 @@ class Sam3Detector(PictureDetector):
             model.check_phrase(phrase)
         self.model, self.least_score = model, least_score
         self.phrases: list[str | None] = list(phrases) or [None]
+        self._levels = np.array(levels if len(levels) else [0] * len(self.phrases), np.int64)  # (P,)
         self.class_names: Mapping[int, str] = dict(enumerate(list(phrases) or [EXEMPLAR]))
         if not phrases and not any(exemplar.positive for exemplar in exemplars):
             LOG.warning("there are only negative exemplars and no text: nothing says what is looked for")
@@ -77,7 +99,7 @@ class Sam3Detector(PictureDetector):
             known.carried.append(model.encode_exemplars(features, *shown))
 
     def _find(self, image: np.ndarray) -> sv.Detections:
-        return self._instances(self.model.encode([image])[0], None)
+        return self.instances(self.model.encode([image])[0])
 
     def at(self, frame: Frame) -> sv.Detections:
         """The instances in a frame. Frames must come in their order, as exemplars count from their frame on.
@@ -85,10 +107,15 @@ class Sam3Detector(PictureDetector):
         Raises:
             InputError: the frame has no picture, or an exemplar no area inside of it.
         """
-        return self._instances(self.model.encode([frame.picture])[0], frame.number)
+        return self.instances(self.model.encode([frame.picture])[0], frame.number)
 
-    def _instances(self, features: Features, number: int | None) -> sv.Detections:
-        """The instances of all phrases in a picture; ``number`` of its frame, None without one."""
+    def instances(self, features: Features, number: int | None = None) -> sv.Detections:
+        """The instances of all phrases in a picture.
+
+        Args:
+            features: of the picture, by the model.
+            number: of its frame, from which exemplars count; None: it has none, and only those of other pictures count.
+        """
         presence, parts = {}, []
         for place, phrase in enumerate(self.phrases):
             name = self.class_names[place]
@@ -109,7 +136,7 @@ class Sam3Detector(PictureDetector):
             return sv.Detections.empty()
         classes = np.concatenate([np.full(len(part[1]), part[0], np.int64) for part in parts])
         low, scores, local, logits = (np.concatenate([part[i] for part in parts]) for i in range(1, 5))
-        rows = _of_one_phrase(low, scores, classes)
+        rows = _of_one_phrase(low, scores, classes, self._levels[classes])
         scaled = [scaled_mask(one, features.size) for one in logits[rows]]
         seen = [place for place, mask in enumerate(scaled) if mask.any()]  # small ones can vanish in a small picture
         scaled, rows = [scaled[place] for place in seen], rows[seen]
@@ -128,11 +155,13 @@ class Sam3Detector(PictureDetector):
         )
 
 
-def _of_one_phrase(masks: np.ndarray, scores: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Rows that are left where of two masks of different phrases that show one object the better one is kept."""
+def _of_one_phrase(masks: np.ndarray, scores: np.ndarray, classes: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Rows left where of two masks of different phrases of a level that show one object the better one is kept."""
     iou = mask_iou(masks, masks)
     kept: list[int] = []
     for row in np.argsort(-scores, kind="stable").tolist():
-        if not any(classes[other] != classes[row] and iou[row, other] > SAME for other in kept):
+        if not any(
+            classes[other] != classes[row] and levels[other] == levels[row] and iou[row, other] > SAME for other in kept
+        ):
             kept.append(row)
     return np.array(sorted(kept), np.int64)

@@ -83,20 +83,43 @@ def assign_parents(
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     sizes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) if masks is None else masks.sum(axis=(1, 2))
     for row in np.flatnonzero(wanted >= 0).tolist():
-        objects = np.flatnonzero(labels == wanted[row])
-        if masks is None:
-            low = np.maximum(boxes[row, :2], boxes[objects, :2])
-            high = np.minimum(boxes[row, 2:], boxes[objects, 2:])
-            shared = np.maximum(high - low, 0).prod(axis=1)
-        else:
-            y, x = np.nonzero(masks[row])
-            shared = masks[objects[:, None], y, x].sum(axis=1)  # only the pixels of the part are read
-        shares = shared / max(float(sizes[row]), 1e-6)
-        inside = shares >= least_share
-        if inside.any():
-            best = np.lexsort((sizes[objects], -np.where(inside, shares, -1)))[0]
-            parents[row] = objects[best]
+        parents[row] = holder_of(row, np.flatnonzero(labels == wanted[row]), sizes, boxes, masks, least_share)
     return parents
+
+
+def holder_of(
+    row: int,
+    objects: np.ndarray,
+    sizes: np.ndarray,
+    boxes: np.ndarray,
+    masks: np.ndarray | None = None,
+    least_share: float = LEAST_SHARE,
+) -> int:
+    """Which of some objects holds the largest share of a part; see :func:`assign_parents`.
+
+    Args:
+        row: of the part.
+        objects: (K,) rows of the objects.
+        sizes: (N,) pixels of all rows.
+        boxes: (N, 4) xyxy pixels.
+        masks: (N, H, W) bool; None: boxes decide.
+        least_share: of the part that must be inside of its object.
+
+    Returns:
+        Its row; -1 for none.
+    """
+    if masks is None:
+        low = np.maximum(boxes[row, :2], boxes[objects, :2])
+        high = np.minimum(boxes[row, 2:], boxes[objects, 2:])
+        shared = np.maximum(high - low, 0).prod(axis=1)
+    else:
+        y, x = np.nonzero(masks[row])
+        shared = masks[objects[:, None], y, x].sum(axis=1)  # only the pixels of the part are read
+    shares = shared / max(float(sizes[row]), 1e-6)
+    inside = shares >= least_share
+    if not inside.any():
+        return -1
+    return int(objects[np.lexsort((sizes[objects], -np.where(inside, shares, -1)))[0]])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from masa_track.detectors.selection import Selection, chosen_classes
 from masa_track.errors import InputError, unknown_name
 from masa_track.masks import mask_api
 from masa_track.pipeline.network import chosen_dtype, is_for, set_network
-from masa_track.registry import IDENTITIES, OWN, SAM3, check_installed
+from masa_track.registry import IDENTITIES, OWN, check_installed, sam3_place
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +73,7 @@ class TrackRecipe:
         min_score: score below which boxes are left out.
         nms: IoU above which one of two boxes is left out; None: none is.
         stuff: names of stuff, ``"road, sky"``; None: none.
-        stuff_model: finds stuff: a model of transformers.
+        stuff_model: finds stuff: a model of transformers, or ``sam3``; None: ``detector`` is SAM 3, which finds it.
         clip: compares names of stuff that the model does not know with its masks: CLIP or SigLIP of transformers.
         parts_by: how parts get masks, one of :data:`masa_track.parts.scene.PARTS_BY`.
         masks: checkpoint of a segmenter, or ``transformers:MODEL``; None: no masks.
@@ -140,8 +140,7 @@ class TrackRecipe:
     @property
     def sam3(self) -> str | None:
         """Folder or repository of SAM 3, empty for the official one; None: another detector."""
-        library, _, place = (self.detector or "").partition(":")
-        return place if library == SAM3 else None
+        return sam3_place(self.detector)
 
     def concepts(self) -> tuple[list[str], list[Exemplar]]:
         """What ``sam3`` looks for: phrases, each once, and exemplars.
@@ -178,12 +177,12 @@ class TrackRecipe:
             ):
                 if given:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
+        hierarchy = self.hierarchy()
         self._check_concepts()
         if self.masks is not None:
             library = "transformers" if self.masks.startswith("transformers:") else "sam"
             check_installed(library, purpose="for --masks")
             mask_api()  # files hold masks as run lengths
-        hierarchy = self.hierarchy()
         if self.masklets is not None:
             from masa_track.masklets.loading import check_propagator
 
@@ -278,7 +277,7 @@ class TrackRecipe:
 
             scene, boxes = open_scene(self, hierarchy, model, device, segmenter)
             return Pipeline(self, model, boxes, scene=scene)  # its detector makes the masks
-        concepts = None if self.sam3 is None else self._load_concepts(device)
+        concepts = None if self.sam3 is None else self.load_concepts(device)
         boxes = None if self.detections is not None or concepts is not None else self.open_boxes(model, device)
         return Pipeline(self, model, boxes, segmenter, concepts)
 
@@ -292,7 +291,7 @@ class TrackRecipe:
 
         return hierarchy_of(self)
 
-    def _load_concepts(self, device: str | None) -> ConceptModel:
+    def load_concepts(self, device: str | None) -> ConceptModel:
         """SAM 3, with its propagator unless MASA's identities are asked for."""
         from masa_track.masklets.sam3_weights import load_sam3
 
@@ -320,7 +319,7 @@ class TrackRecipe:
         from masa_track.detectors import open_detector
 
         if self.sam3 is not None:
-            return self.concept_boxes(self._load_concepts(device))
+            return self.concept_boxes(self.load_concepts(device))
         if self.detector is None:
             assert model is not None
             from masa_track.detectors.grounded import open_text_detector
@@ -488,7 +487,7 @@ class Pipeline:
             "classes": None if recipe.classes is None else ", ".join(recipe.classes),
             "lowest score": recipe.min_score or None,
             "duplicates removed": None if recipe.nms is None else f"IoU above {recipe.nms}",
-            "stuff": recipe.stuff and f"{recipe.stuff!r} by {recipe.stuff_model}",
+            "stuff": recipe.stuff and f"{recipe.stuff!r} by {recipe.stuff_model or recipe.detector}",
             "parts by": recipe.parts_by if self.scene is not None and recipe.masks else None,
             "masks by": recipe.masks,
             "masklets by": recipe.masklets,

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from masa_track.detectors.phrases import is_list
 from masa_track.errors import InputError
 from masa_track.formats.panoptic import PANOPTIC, PANOPTIC_BY_ROW, PanopticMap, PanopticWriter
+from masa_track.masklets.concept_detector import LastEncoded
+from masa_track.parts.concepts import ConceptObjects, ConceptStuff
 from masa_track.parts.hierarchy import FILE_SUFFIXES, Hierarchy, parse_hierarchy, read_hierarchy
 from masa_track.parts.scene import (
     PARTS_BY,
@@ -20,7 +22,8 @@ from masa_track.parts.scene import (
     object_phrases,
     with_identities,
 )
-from masa_track.registry import check_installed
+from masa_track.pipeline.recipe import Boxes
+from masa_track.registry import check_installed, sam3_place
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from masa_track.contracts import FrameResult
     from masa_track.encoders.base import BaseEmbedder
     from masa_track.parts.scene import PartsBy, StuffFinder
-    from masa_track.pipeline.recipe import Boxes, TrackRecipe
+    from masa_track.pipeline.recipe import TrackRecipe
     from masa_track.runs.store import RunInfo
     from masa_track.segmenters.base import Segmenter
 
@@ -70,24 +73,27 @@ def _check(recipe: TrackRecipe, hierarchy: Hierarchy) -> None:
         raise InputError(f"parts, synonyms and stuff need --preset default, got {recipe.preset}: leave one of them out")
     if recipe.masklets is not None:
         raise InputError("--masklets does not go with parts, synonyms and stuff: use --masks, or leave one out")
-    if recipe.sam3 is not None:
+    if recipe.sam3 is not None and recipe.identities != "masa":
         raise InputError(
-            "--detector sam3 finds no parts, synonyms and stuff: name plain phrases, or take --model gdino-swinb or "
-            "--detector transformers:MODEL"
+            f"parts, synonyms and stuff need --identities masa, got {recipe.identities}: leave one of them out"
         )
+    if recipe.exemplars or recipe.negative_exemplars:
+        raise InputError("--exemplar does not go with parts, synonyms and stuff: leave one of them out")
     if recipe.parts_by not in PARTS_BY:
         raise InputError(f"--parts-by must be one of {', '.join(PARTS_BY)}, got {recipe.parts_by!r}")
     if recipe.parts_by != PARTS_BY[0] and (recipe.masks is None or not hierarchy.labels("part")):
         raise InputError(f"--parts-by {recipe.parts_by} takes parts from masks: add --masks, and parts to --text")
     has_stuff = bool(hierarchy.labels("stuff"))
-    if has_stuff and recipe.stuff_model is None:
+    if has_stuff and recipe.stuff_model is None and recipe.sam3 is None:
         raise InputError(
             "--stuff needs --stuff-model, the model that finds it: a Mask2Former, OneFormer or EoMT, e.g. "
-            "facebook/mask2former-swin-tiny-cityscapes-panoptic"
+            "facebook/mask2former-swin-tiny-cityscapes-panoptic, or sam3"
         )
+    if recipe.clip is not None and (recipe.stuff_model is None or sam3_place(recipe.stuff_model) is not None):
+        raise InputError("--clip is for networks of fixed classes, and SAM 3 takes any name: leave it out")
     if not has_stuff and (recipe.stuff_model is not None or recipe.clip is not None):
         raise InputError('--stuff-model and --clip need --stuff, e.g. --stuff "road, sky": add it, or leave them out')
-    if has_stuff:
+    if has_stuff and recipe.stuff_model is not None:
         check_installed("transformers", purpose="for --stuff-model")
 
 
@@ -150,20 +156,37 @@ def open_scene(
     Raises:
         InputError: a model cannot be loaded, or knows no name that it must know.
     """
-    stuff = None
-    if recipe.stuff_model is not None:
-        from masa_track.parts.models import ClipNames, TransformersStuff
-
-        clip = None if recipe.clip is None else ClipNames(recipe.clip, device)
-        stuff = TransformersStuff(recipe.stuff_model, hierarchy, device, clip)
+    encoded = None if recipe.sam3 is None else LastEncoded(recipe.load_concepts(device))
+    stuff = _open_stuff(recipe, hierarchy, device, encoded)
     models = SceneModels(hierarchy, segmenter, stuff, cast("PartsBy", recipe.parts_by))
     if recipe.detections is not None:
         return models, None
-    boxes = replace(recipe, text=object_text(hierarchy)).open_boxes(model, device)
+    if encoded is not None:
+        objects = ConceptObjects(hierarchy, encoded)
+        boxes = Boxes(objects, objects.class_names, objects.track_activation_threshold)
+    else:
+        boxes = replace(recipe, text=object_text(hierarchy)).open_boxes(model, device)
     detector: Any = boxes.detector
     embeddings = _embeddings(detector, hierarchy)
     models.detector = SceneDetector(hierarchy, detector, segmenter, stuff, models.parts_by, embeddings)
     return models, models.boxes(boxes)
+
+
+def _open_stuff(
+    recipe: TrackRecipe, hierarchy: Hierarchy, device: str | None, encoded: LastEncoded | None
+) -> StuffFinder | None:
+    """What finds stuff; ``encoded``: SAM 3 of the detector, which serves for stuff, too, where it is the same."""
+    if not hierarchy.labels("stuff"):
+        return None
+    name = recipe.stuff_model or recipe.detector or ""
+    if sam3_place(name) is not None:
+        if encoded is None or sam3_place(name) != recipe.sam3:
+            encoded = LastEncoded(replace(recipe, detector=name, identities="masa").load_concepts(device))
+        return ConceptStuff(hierarchy, encoded)
+    from masa_track.parts.models import ClipNames, TransformersStuff
+
+    clip = None if recipe.clip is None else ClipNames(recipe.clip, device)
+    return TransformersStuff(name, hierarchy, device, clip)
 
 
 def _embeddings(detector: Any, hierarchy: Hierarchy) -> np.ndarray | None:

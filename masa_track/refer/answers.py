@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from masa_track.refer.geometry import Scene
-from masa_track.refer.grammar import Sentence, parse
+from masa_track.refer.grammar import Phrase, Sentence, check_sentence, parse
 from masa_track.refer.resolve import Ranked, Resolver, time_of
 from masa_track.refer.words import ANY_NOUNS
 
@@ -63,7 +63,7 @@ def answer(
     Raises:
         InputError: see :func:`masa_track.refer.grammar.check_sentence`.
     """
-    sentence = parse(text, scene.class_names)
+    sentence = parse(text, [*scene.class_names, *scene.nouns])
     ranked = Resolver(scene).resolve(sentence.phrase, time_of(sentence.phrase))
     notes = _notes(scene, sentence)
     if not sentence.unparsed:
@@ -77,6 +77,22 @@ def answer(
         return _answer(scene, sentence, ranked, PART, [missing, *notes])
     fitting = tuple(scene.tracks[one.place].identity for one in ranked) if sentence.selective else ()
     return Answer(sentence.text, None, 0.0, 0.0, NOTHING, fitting, "; ".join([missing, *notes]))
+
+
+def answer_by_scores(scene: Scene, text: str, scores: Mapping[int, float], threshold: float) -> Answer:
+    """Answers one sentence by the scores of a model alone.
+
+    Args:
+        scene: the tracks that may be meant.
+        text: the sentence.
+        scores: 0..1 by track id, of those that the model found for the sentence.
+        threshold: score below which no track is meant.
+
+    Raises:
+        InputError: see :func:`masa_track.refer.grammar.check_sentence`.
+    """
+    found = [Ranked(place, 1.0) for place, track in enumerate(scene.tracks) if track.identity in scores]
+    return _by_model(scene, Sentence(check_sentence(text), Phrase(), ()), found, scores, threshold, [])
 
 
 def answers(
@@ -130,7 +146,7 @@ def _by_model(
     found = sorted(found, key=lambda one: -one.score)
     if found and found[0].score < threshold:
         best = scene.tracks[found[0].place].identity
-        note = f"the best track, {best}, scores {found[0].score:.2f}, below the threshold {threshold:g}"
+        note = f"the best {scene.called}, {best}, scores {found[0].score:.2f}, below the threshold {threshold:g}"
         return Answer(sentence.text, None, found[0].score, 0.0, used, (), "; ".join([note, *notes]))
     return _answer(scene, sentence, found, used, notes)
 
@@ -139,7 +155,8 @@ def _answer(scene: Scene, sentence: Sentence, ranked: Sequence[Ranked], used: st
     if not ranked:
         noun = sentence.phrase.noun
         has = Resolver(scene).of_class(noun)
-        why = "no track fits" if has else f"no track is of the class {noun!r}; there are {', '.join(scene.class_names)}"
+        called, names = scene.called, ", ".join(scene.class_names)
+        why = f"no {called} fits" if has else f"no {called} is of the class {noun!r}; there are {names}"
         return Answer(sentence.text, None, 0.0, 0.0, used, (), "; ".join([why, *notes]))
     ids = [scene.tracks[one.place].identity for one in ranked]
     margin = ranked[0].score - ranked[1].score if len(ranked) > 1 else ranked[0].score
@@ -157,5 +174,5 @@ def _notes(scene: Scene, sentence: Sentence) -> list[str]:
         notes.append(f"left out: {', '.join(sentence.skipped)}")
     noun = sentence.phrase.noun
     if noun and noun not in ANY_NOUNS and not scene.class_names:
-        notes.append(f"the run names no classes, so any track may be a {noun}")
+        notes.append(f"the classes are not known, so any {scene.called} may be a {noun}")
     return notes

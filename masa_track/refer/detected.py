@@ -20,7 +20,7 @@ from masa_track.registry import check_installed
 if TYPE_CHECKING:
     import supervision as sv
 
-    from masa_track.contracts import ConceptModel, Features
+    from masa_track.contracts import ConceptModel
 
 DETECTORS = {"grounding-dino": "IDEA-Research/grounding-dino-base", "owlv2": "google/owlv2-base-patch16-ensemble"}
 MTTR_SUFFIXES = (".safetensors", ".pth", ".pt", ".tar")
@@ -48,9 +48,11 @@ class ConceptText:
     """
 
     def __init__(self, model: ConceptModel) -> None:
+        from masa_track.masklets.concept_detector import LastEncoded
+
         self.model = model
         self._text = ""
-        self._encoded: tuple[np.ndarray, Features] | None = None
+        self._encoded = LastEncoded(model)
 
     def look_for(self, prompt: TextPrompt) -> None:
         """Sets what is looked for.
@@ -67,9 +69,7 @@ class ConceptText:
 
         results = []
         for image in images:
-            if self._encoded is None or self._encoded[0] is not image:
-                self._encoded = image, self.model.encode([image])[0]
-            found = self.model.detect(self._encoded[1], self._text, least_score=LOWEST_SCORE)
+            found = self.model.detect(self._encoded(image), self._text, least_score=LOWEST_SCORE)
             results.append(sv.Detections(found.boxes.reshape(-1, 4), confidence=found.scores))
         return results
 
@@ -96,9 +96,7 @@ class DetectorReferrer:
 class _Session:
     def __init__(self, detector: LooksForText, sentences: Sequence[str], threshold: float) -> None:
         self.detector = detector
-        # A full stop would end the phrase.
-        plain = [re.sub(r"[.?!]+", " ", sentence).strip().lower() for sentence in sentences]
-        self.prompts = [TextPrompt((text,), (text,)) for text in plain]
+        self.prompts = [TextPrompt((text,), (text,)) for text in map(caption_of, sentences)]
         for prompt in self.prompts:
             detector.look_for(prompt)  # a text that it cannot take is named before any work
         self.votes = Votes(len(sentences), threshold)
@@ -124,6 +122,11 @@ class _Session:
     def answer(self, sentence: int) -> tuple[int | None, float]:
         """The track that a sentence means, and its margin."""
         return self.votes.answer(sentence)
+
+
+def caption_of(sentence: str) -> str:
+    """A sentence as one phrase of a detector: lower case, without the marks that end or divide phrases."""
+    return " ".join(re.sub(r"[.?!:;=\[\]]+", " ", sentence).lower().split())
 
 
 def check_referrer(name: str) -> tuple[str, str]:

@@ -6,8 +6,8 @@ y of the lower edge) is nearer to the camera.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -91,14 +91,16 @@ class Scene:
         fps: frames a second.
         frames: (F,) int64 numbers of the frames that were tracked, rising.
         tracks: in the order of ids.
-        has_video: whether the pictures are there.
+        nouns: further names of classes that sentences may have, those that no track has.
+        called: what messages call one of the tracks.
     """
 
     size: tuple[int, int]
     fps: float
     frames: np.ndarray
     tracks: list[Track]
-    camera: Mapping[int, np.ndarray] = field(default_factory=dict)
+    nouns: Sequence[str] = ()
+    called: str = "track"
 
     @property
     def first(self) -> int:

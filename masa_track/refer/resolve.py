@@ -12,6 +12,7 @@ from masa_track.refer.geometry import Scene, Span, growth
 from masa_track.refer.grammar import Phrase, Term, When
 from masa_track.refer.words import ANY_NOUNS, meanings
 
+SIDE_RANKS = {"left": ("x", -1), "right": ("x", 1), "top": ("y", -1), "bottom": ("y", 1)}  # measure, sign
 _MOMENTS = ("at", "around", "start", "end", "middle", "percent", "before_end")
 Strengths = dict[int, float]  # by the track's place in the scene; tracks that do not fit are not in it
 
@@ -198,7 +199,18 @@ class Resolver:
         own = span_of(self.scene, term.when) if term.when is not None else span
         test: Callable[..., float] = measures.TESTS[term.kind]
         found = {place: test(self.scene, self.scene.tracks[place], term, own) for place in candidates}
-        return {place: value for place, value in found.items() if value > 0}
+        found = {place: value for place, value in found.items() if value > 0}
+        if found or len(self.scene.frames) > 1 or len(candidates) < 2 or term.negated:
+            return found
+        return self._outermost(term, candidates)
+
+    def _outermost(self, term: Term, candidates: Sequence[int]) -> Strengths:
+        """In a picture whose objects all are on the other side, "on the right" means the rightmost of several."""
+        if (term.kind, term.name) != ("region", "side") or term.side not in SIDE_RANKS:
+            return {}
+        name, sign = SIDE_RANKS[term.side]
+        values = measures.measure(self.scene, name, candidates, None)
+        return {max(candidates, key=lambda place: sign * values[place]): 1.0}
 
     def references(self, phrase: Phrase, when: When | None, without: Iterable[int] = ()) -> list[int]:
         """The tracks that a phrase in a relation means: one, or all in view that fit where it names several."""
