@@ -154,9 +154,7 @@ def test_a_video_encoder_starts_from_its_own_training(tmp_path: Path) -> None:
     model = ReferTraining("tiny", video_weights=str(tmp_path / "video.safetensors"))
     assert all(torch.equal(a, b) for a, b in zip(given.parameters(), model.network.video.parameters(), strict=True))
     with pytest.raises(InputError, match="does not fit"):
-        ReferTraining(
-            {"type": "tiny", "conv_widths": (24, 48, 64)}, video_weights=str(tmp_path / "video.safetensors")
-        )
+        ReferTraining({"type": "tiny", "conv_widths": (24, 48, 64)}, video_weights=str(tmp_path / "video.safetensors"))
     with pytest.raises(InputError, match="no such checkpoint"):
         ReferTraining("tiny", video_weights=str(tmp_path / "swin3d_t"))
 

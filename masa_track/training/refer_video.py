@@ -1,4 +1,4 @@
-"""Training of a small video encoder to name single objects, as Video Swin is trained to name the actions of Kinetics."""
+"""Training of a small video encoder to name single objects, as Video Swin is trained to name actions of Kinetics."""
 
 from __future__ import annotations
 
