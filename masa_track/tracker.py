@@ -166,6 +166,7 @@ class MasaTracker:
         self._events: list[TrackEvent] = []
         self._observation: Observation | None = None
         self._numbers: deque[tuple[int, int]] = deque(maxlen=MOST_TENTATIVE)
+        self._rows: dict[int, np.ndarray] = {}  # by call, the tracked rows where classes were left out
         self._units_told = False
         self._best_score, self._weak_frames = 0.0, 0
 
@@ -270,7 +271,9 @@ class MasaTracker:
             ids[rows] = kept
             decided = decisions if isinstance(decisions, Decisions) else Decisions(0, lambda: no_decisions(0, ()))
             decisions = decided.among(rows, count)
-        self._decisions, self._events, self._observation = decisions, events, seen
+            self._rows[frames.calls] = rows
+        self._rows.pop(frames.calls - MOST_TENTATIVE, None)
+        self._decisions, self._events, self._observation = decisions, self._in_given_rows(events), seen
         self.phrases.update(phrases)
         self._say_if_weak(seen.scores)
         self._say_if_no_seconds(frames)
@@ -393,6 +396,8 @@ class MasaTracker:
         own |= {"best_score": self._best_score, "weak_frames": self._weak_frames, "units_told": self._units_told}
         own["phrases"] = json.dumps(self.phrases)
         own["numbers"] = np.array(self._numbers, np.int64).reshape(-1, 2)
+        pairs = [(call, row) for call, rows in self._rows.items() for row in rows.tolist()]
+        own["rows"] = np.array(pairs, np.int64).reshape(-1, 2)
         if frames.timestamp is not None:
             own["timestamp"] = frames.timestamp
         if frames.thumbnail is not None:
@@ -416,7 +421,7 @@ class MasaTracker:
             )
             timestamp = float(own["timestamp"]) if "timestamp" in own else None
             phrases = {str(name): int(number) for name, number in json.loads(own["phrases"].item()).items()}
-            numbers = np.array(own["numbers"], np.int64).reshape(-1, 2)
+            numbers, rows = (np.array(own[name], np.int64).reshape(-1, 2) for name in ("numbers", "rows"))
             best, weak, told = (own[name].item() for name in ("best_score", "weak_frames", "units_told"))
             camera = None
             if self._camera_motion:
@@ -439,6 +444,7 @@ class MasaTracker:
         self._best_score, self._weak_frames, self._units_told = best, weak, told
         self._decisions, self._events, self._observation = (), [], None
         self._numbers = deque(((call, number) for call, number in numbers.tolist()), maxlen=MOST_TENTATIVE)
+        self._rows = {int(call): rows[rows[:, 0] == call, 1] for call in np.unique(rows[:, 0])}
 
     def _chosen(self, detections: sv.Detections, labels: np.ndarray) -> np.ndarray:
         """The rows, ascending, of the classes that are tracked.
@@ -461,6 +467,16 @@ class MasaTracker:
                 )
             chosen |= [str(name).casefold() in words for name in names]
         return np.flatnonzero(chosen)
+
+    def _in_given_rows(self, events: list[TrackEvent]) -> list[TrackEvent]:
+        """Events whose earlier rows are those of the given detections, also where classes were left out."""
+        if not self._rows:
+            return events
+
+        def given(call: int, row: int) -> tuple[int, int]:
+            return call, int(self._rows[call][row]) if call in self._rows else row
+
+        return [replace(event, earlier=tuple(given(*place) for place in event.earlier)) for event in events]
 
     def _compared(self, seen: Observation, frame: np.ndarray | None) -> Thumbnail | None:
         """The picture's thumbnail; how much its background has changed is put into ``seen``."""
@@ -586,6 +602,38 @@ class MasaTracker:
             far=last.far + 1 if counted and gap > self._long_gap() else 0,
             near=last.near + 1 if counted and gap < _SHORT_GAP else 0,
         )
+
+
+class AroundTracker:
+    """What a tracker around a :class:`MasaTracker` passes on. Its results come with their frames.
+
+    Attributes:
+        tracker: gives the identities.
+        model: embeds its boxes.
+    """
+
+    look_ahead = 0
+
+    def __init__(self, tracker: MasaTracker) -> None:
+        self.tracker, self.model = tracker, tracker.model
+
+    @property
+    def options(self) -> Any:
+        """Those of the tracker."""
+        return self.tracker.options
+
+    @property
+    def tracks(self) -> TrackView:
+        """The tracks in memory."""
+        return self.tracker.tracks
+
+    def gallery(self) -> TrackGallery:
+        """As :meth:`MasaTracker.gallery`."""
+        return self.tracker.gallery()
+
+    def finish(self) -> list[FrameResult]:
+        """Nothing: each result came with its frame."""
+        return []
 
 
 def _checked_classes(classes: Sequence[int | str]) -> tuple[frozenset[int], frozenset[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,21 @@ def test_a_second_run_replaces_the_first_and_an_abandoned_one_does_not(tmp_path:
     writer.write(1, "a.jpg", a_map(5), SEGMENTS)
     writer.abandon()
     np.testing.assert_array_equal(read_panoptic(folder).videos["clip"][0].numbers(), a_map(1))
+
+
+def test_the_writer_keeps_no_frame_in_memory(tmp_path: Path) -> None:
+    writer = PanopticWriter(tmp_path, "clip", (30, 20), CLASSES, frozenset({0}))
+    writer.write(1, "a.jpg", a_map(), SEGMENTS)
+    tracemalloc.start()
+    for number in range(2, 102):
+        writer.write(number, "x" * 20_000, a_map(), SEGMENTS)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    writer.close()
+    assert held < 200_000  # the names alone have 2,000,000 bytes
+    content = json.loads((tmp_path / "panoptic.json").read_text())
+    assert [image["id"] for image in content["images"]] == list(range(1, 102))
+    assert [one["image_id"] for one in content["annotations"]] == list(range(1, 102))
 
 
 def test_forms_of_other_data_sets(tmp_path: Path) -> None:

@@ -321,8 +321,6 @@ def test_a_run_that_goes_on_keeps_the_parts(tmp_path: Path) -> None:
         (["--detector", "sam3", "--identities", "masa"], "sam3"),
         (["--text", "person[head"], 'a "\\[" is not closed'),
         (["--text", "person[head]", "--stuff", "person", "--stuff-model", "x"], "a thing or stuff"),
-        (["--stuff", "road", "--stuff-model", "x", "--resume"], "--resume is for tracking without stuff"),
-        (["--stuff", "road", "--stuff-model", "x", "--rotate", "1h"], "--rotate is for tracking without stuff"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path: Path, capsys, options: list[str], message: str) -> None:
@@ -351,6 +349,13 @@ def test_panoptic_files_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert (numbers == person).sum() == 40 * 80
     assert frames[-1].segments[person] == Segment(0, identity=person)
     assert main(["eval", str(tmp_path / "run"), str(tmp_path / "run"), "--metrics", "panoptic"]) == 0
+    stuff = ["--stuff", "road, sky", "--stuff-model", "scripted", "--no-video", "--out"]
+    for options in (["--max-frames", "5"], ["--resume"]):
+        assert main([*given[:-2], *stuff, str(tmp_path / "parts"), "--rotate", "0.1s", *options]) == 0
+    found = {path.name: path.read_bytes() for path in (tmp_path / "parts").glob("part-*/panoptic/*.png")}
+    assert found == {path.name: path.read_bytes() for path in (tmp_path / "run" / "panoptic").iterdir()}
+    assert main([*given[:-2], *stuff, str(tmp_path / "finished"), "--offline"]) == 0
+    assert len(list((tmp_path / "finished" / "panoptic").iterdir())) == 8
     assert main([*given, "--no-video"]) == 0
     assert not (tmp_path / "run" / "panoptic").exists()
     assert not (tmp_path / "run" / "panoptic.json").exists()

@@ -19,9 +19,12 @@ from masa_track.refer.data import SyntheticClips
 from masa_track.refer.model import Mttr
 from masa_track.refer.scoring import score_clips
 from masa_track.refer.settings import TINY
-from masa_track.refer.weights import load_weights
+from masa_track.refer.synthetic import KINDS, VALUES, make_clip
+from masa_track.refer.video_encoders import build_video_encoder
+from masa_track.refer.weights import load_weights, save_video_weights
 from masa_track.training.hooks import training_model
 from masa_track.training.refer import ReferTraining
+from masa_track.training.refer_video import SyntheticObjects
 from masa_track.training.start import make_runner, read_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "refer"
@@ -96,6 +99,9 @@ def test_settings_that_cannot_be() -> None:
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
 def test_shipped_configurations_are_read(path: Path) -> None:
     config = read_config(path)
+    if path.stem == "synthetic_video":
+        assert config.train_dataloader.sampler.samples == config.train_dataloader.dataset.clips
+        return
     assert config.model.type == "ReferTraining"
     assert config.optim_wrapper.clip_grad.max_norm == 0.1
     window = config.custom_hooks[0].window
@@ -139,6 +145,56 @@ SHORT = {
     "default_hooks.logger.interval": 10,
     "param_scheduler": [{"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 20}],
 }
+
+
+def test_a_video_encoder_starts_from_its_own_training(tmp_path: Path) -> None:
+    """The next training starts with the weights that the encoder learned, and refuses those of another size."""
+    given = build_video_encoder(TINY)
+    save_video_weights(given, tmp_path / "video.safetensors")
+    model = ReferTraining("tiny", video_weights=str(tmp_path / "video.safetensors"))
+    assert all(torch.equal(a, b) for a, b in zip(given.parameters(), model.network.video.parameters(), strict=True))
+    with pytest.raises(InputError, match="does not fit"):
+        ReferTraining({"type": "tiny", "conv_widths": (24, 48, 64)}, video_weights=str(tmp_path / "video.safetensors"))
+    with pytest.raises(InputError, match="no such checkpoint"):
+        ReferTraining("tiny", video_weights=str(tmp_path / "swin3d_t"))
+
+
+def test_a_clip_of_one_object_has_its_attributes() -> None:
+    data = SyntheticObjects(20, first_seed=7)
+    for index in (0, 19):
+        clip = make_clip(7 + index, count=(1, 1))
+        video, names = data[index]
+        assert np.array_equal(video.permute(0, 2, 3, 1).numpy(), clip.video)
+        assert [VALUES[kind][names[k]] for k, kind in enumerate(KINDS)] == list(clip.objects[0].values())
+    with pytest.raises(InputError, match="clips"):
+        SyntheticObjects(0)
+
+
+@pytest.mark.slow
+def test_a_video_encoder_learns_colours_and_motion(tmp_path: Path) -> None:
+    """In 120 steps, on clips that it has not seen; what it wrote is what it learned."""
+    short = {
+        "train_dataloader.batch_size": 16,
+        "train_dataloader.sampler.samples": 16 * 120,
+        "param_scheduler": [{"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 20}],
+    }
+    runner = make_runner(read_config(CONFIGS / "synthetic_video.py", short), tmp_path)
+    model = training_model(runner)
+    data = SyntheticObjects(100, first_seed=1_000_000)
+    batch = model.data_preprocessor([data[i] for i in range(100)])
+
+    def shares() -> list[float]:
+        with torch.inference_mode():
+            found = model.classify(batch["videos"])
+        return [float((f.argmax(1) == batch["names"][:, k]).float().mean()) for k, f in enumerate(found)]
+
+    assert max(shares()) < 0.6
+    runner.train()
+    colour, _, motion = shares()
+    assert colour > 0.9
+    assert motion > 0.8
+    written = ReferTraining("tiny", video_weights=str(tmp_path / "video.safetensors")).network.video
+    assert all(torch.equal(a, b) for a, b in zip(model.video.parameters(), written.parameters(), strict=True))
 
 
 def mean_iou(network: Mttr) -> float:

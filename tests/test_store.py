@@ -419,7 +419,7 @@ def damage(how: str, path: Path) -> None:
         ("text", "run.sqlite is not the record of a run, or it is damaged: file is not a database"),
         ("empty", "run.sqlite has format 0, this version of masa-track reads 1"),
         ("foreign", "run.sqlite has format 0, this version of masa-track reads 1"),
-        ("format", "run.sqlite has format 99, this version of masa-track reads 1: use the one that wrote it"),
+        ("format", "run.sqlite has format 99, this version of masa-track reads 1 to 2: use the one that wrote it"),
         ("info", "run.sqlite is not the record of a run, or it is damaged"),
         ("missing", "holds no run.sqlite: name the folder of a run of `masa-track track`"),
     ],

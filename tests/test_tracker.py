@@ -7,6 +7,7 @@ import pytest
 import supervision as sv
 
 from masa_track import MasaTracker
+from masa_track.contracts import Frame
 from masa_track.errors import InputError
 
 FRAME = np.zeros((120, 160, 3), np.uint8)
@@ -108,6 +109,26 @@ def test_other_classes_have_no_identity_and_no_effect(classes: list, preset: str
         with pytest.raises(InputError, match=r"the name 'duck', but the detections have no data\['class_name'\]"):
             some.update(detections, frame)
     assert len(some.update(sv.Detections.empty(), frame)) == 0
+
+
+def test_births_name_rows_of_the_given_detections() -> None:
+    """Rows of other classes stand before a thing that is confirmed late; also where a tracker goes on from a state."""
+    one, other = (MasaTracker(ByColour(), classes=[1], track_activation_threshold=0.35) for _ in range(2))
+    births = []
+    for number in range(1, 9):
+        cats = number % 3
+        detections, frame = painted([*[0] * cats, *[1] * (number > 2)], [*range(cats), *[9] * (number > 2)])
+        detections.class_id = np.array([0] * cats + [1] * (number > 2))
+        detections.confidence = np.array([0.9] * cats + [0.5] * (number > 2))
+        (result,) = one.step(Frame(number, number / 10, FRAME.shape[1::-1], image=frame), detections)
+        births += [event for event in result.events if event.kind == "born"]
+        if number == 3:
+            other.load_state_dict(one.state_dict())
+            one = other
+    (born,) = births
+    assert [number for number, _ in born.earlier] == list(range(3, born.number))
+    assert len(born.earlier) >= 2
+    assert [row for _, row in born.earlier] == [number % 3 for number, _ in born.earlier]
 
 
 def test_no_detections() -> None:

@@ -29,6 +29,7 @@ from masa_track.evaluation.parts import PartFrame, PartScores, score_parts
 from masa_track.masks import compressed, decode_mask, mask_box
 from masa_track.parts.hierarchy import Hierarchy, Node
 from masa_track.parts.tree import FIRST_PART_ID, OPTIONS, PartTracker, assign_parents
+from masa_track.tracker import embed_boxes
 
 WIDTH, HEIGHT, FPS = 480, 320, 25
 _LEAST_PIXELS, _LEAST_SHARE = 60, 0.3  # of a part, to be seen
@@ -211,12 +212,22 @@ def by_masks(hierarchy: Hierarchy, shots: list[Shot]) -> list[tuple[np.ndarray, 
     return _tracked(PartTracker(hierarchy), shots)
 
 
-def with_appearance(hierarchy: Hierarchy, shots: list[Shot]) -> list[tuple[np.ndarray, np.ndarray]]:
+def box_appearance(hierarchy: Hierarchy, shots: list[Shot]) -> list[tuple[np.ndarray, np.ndarray]]:
     """PartTracker with nano's embeddings of the parts' boxes."""
+    return _with_appearance(hierarchy, shots, under_masks=False)
+
+
+def mask_appearance(hierarchy: Hierarchy, shots: list[Shot]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """PartTracker with nano's embeddings of what is under the parts' masks."""
+    return _with_appearance(hierarchy, shots, under_masks=True)
+
+
+def _with_appearance(hierarchy: Hierarchy, shots: list[Shot], under_masks: bool) -> list[tuple[np.ndarray, np.ndarray]]:
     model = load("nano", device="cpu")
     tracker = PartTracker(hierarchy, prior=model.prior, use_appearance=True)
     for shot in shots:
-        shot.found.embeddings = model.embed(shot.picture, shot.found.boxes)
+        masks = list(shot.masks) if under_masks else None
+        shot.found.embeddings = embed_boxes(model, shot.picture, shot.found.boxes, None, masks)
     results = _tracked(tracker, shots)
     for shot in shots:
         shot.found.embeddings = None
@@ -265,7 +276,8 @@ METHODS: dict[str, Method] = {
     "masks, tracked in the picture": flat,
     "PartTracker, boxes": by_boxes,
     "PartTracker, masks": by_masks,
-    "PartTracker, masks, appearance": with_appearance,
+    "PartTracker, masks, appearance of boxes": box_appearance,
+    "PartTracker, masks, appearance of masks": mask_appearance,
 }
 
 

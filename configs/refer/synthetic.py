@@ -1,12 +1,14 @@
 """Stage 1 of a tiny MTTR on synthetic clips: sentences of motion alone. Minutes on one CPU core.
 
-    python tools/train.py configs/refer/synthetic.py --work-dir runs/refer1
+    python tools/train.py configs/refer/synthetic_video.py --work-dir runs/refer0
+    python tools/train.py configs/refer/synthetic.py --work-dir runs/refer1 \\
+        --cfg-options model.video_weights=runs/refer0/video.safetensors
     python tools/train.py configs/refer/synthetic_stage2.py --work-dir runs/refer2 \\
-        --cfg-options load_from=runs/refer1/iter_900.pth
+        --cfg-options load_from=runs/refer1/iter_1400.pth
     python tools/bench_refer.py runs/refer2/model.safetensors
 """
 
-steps = 900
+steps = 1400
 model = dict(type="ReferTraining", network=dict(type="tiny"), frozen_text=False)
 train_dataloader = dict(
     batch_size=12,
@@ -19,11 +21,12 @@ train_dataloader = dict(
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=1e-3, weight_decay=1e-4),
+    paramwise_cfg=dict(custom_keys={"network.video.": dict(lr_mult=0.3)}),
     clip_grad=dict(max_norm=0.1, norm_type=2),
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps // 2, end=steps, eta_min=2e-5),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps * 3 // 5, end=steps, eta_min=2e-5),
 ]
 train_cfg = dict(type="ResumableLoop", max_epochs=1)
 randomness = dict(seed=0)

@@ -2,20 +2,20 @@
 
 _base_ = ["synthetic.py"]
 
-steps = 1600  # of the schedule; the 17,000 clips are seen after 1,416
+steps = 4500
 train_dataloader = dict(
-    sampler=dict(samples=17000),
+    sampler=dict(samples=12 * steps),
     dataset=dict(
         parts=[
-            dict(clips=6000),
-            dict(clips=4000, kinds=("motion",)),
-            dict(clips=4000, kinds=("shape",)),
-            dict(clips=3000, kinds=("colour",)),
+            dict(clips=4 * steps),
+            dict(clips=4 * steps, kinds=("shape",)),
+            dict(clips=2 * steps, kinds=("motion",)),
+            dict(clips=2 * steps, kinds=("colour",)),
         ]
     ),
 )
-optim_wrapper = dict(optimizer=dict(lr=7e-4))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps * 3 // 10, end=steps, eta_min=1.4e-5),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps * 3 // 5, end=steps, eta_min=2e-5),
 ]
+default_hooks = dict(checkpoint=dict(interval=500))

@@ -14,7 +14,7 @@ from masa_track.errors import InputError
 if TYPE_CHECKING:
     from masa_track.formats.run import Run
 
-FORMATS = ("cvat", "labelstudio", "tao", "tao-results", "mot", "csv")
+FORMATS = ("cvat", "labelstudio", "tao", "tao-results", "mot", "csv", "panoptic")
 SMOOTH_SECONDS = 0.1
 
 _DESCRIPTION = """\
@@ -30,6 +30,7 @@ formats
                 over all videos
   tao-results   a submission to TAO's benchmark (.json), with the image and category ids of --truth, and masks
   mot, csv      as tracks.txt and tracks.csv in the run's folder
+  panoptic      things and stuff of a run with --stuff, as panoptic.json and pictures in panoptic/; FILE is a folder
 
 --finish shows each track from its first box, drops short tracks of low scores, smooths boxes and fills gaps of
 up to 1 s. The same is done by `masa-track track --offline`. Boxes that were filled in or smoothed are marked:
@@ -44,6 +45,7 @@ examples:
   masa-track export runs/street --format labelstudio --video https://example.org/street.mp4 --out street.json
   masa-track export runs/street --format mot --finish --out street.txt
   masa-track export runs/street --format mot --fill-gaps 1 --smooth --out street.txt
+  masa-track export runs/zoo --format panoptic --finish --out runs/zoo-finished
   masa-track export runs/* --format tao --out all.json
   masa-track export runs/* --format tao-results --truth tao_val.json --out results.json"""
 
@@ -65,7 +67,9 @@ def add_parser(commands: Any) -> None:
         "runs", type=path, metavar="RUN", nargs="+", help="folder made by `masa-track track`, or its tracks.json"
     )
     parser.add_argument("--format", required=True, choices=FORMATS, help="format of FILE, see below")
-    parser.add_argument("--out", required=True, type=path, metavar="FILE", help="the file to write")
+    parser.add_argument(
+        "--out", required=True, type=path, metavar="FILE", help="the file to write; of panoptic, a folder"
+    )
     parser.add_argument("--truth", type=path_text, metavar="FILE", help="TAO's annotations, needed for tao-results")
     parser.add_argument("--video", metavar="ADDRESS", help="address of the video, for labelstudio (default: its name)")
     parser.add_argument(
@@ -134,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
     if len(args.runs) > 1 and (not several or args.video is not None):
         alone = f"{args.format}{' with --video' if several else ''}"
         raise InputError(f"--format {alone} takes one RUN, got {len(args.runs)}: export them one by one")
+    if args.format == "panoptic":
+        return export_panoptic(args.runs[0], args, post)
     check_file(args.out, "--out")
     read = [("RUN", run_file(place, args.online)) for place in args.runs]
     check_overwriting([("--out", args.out)], [*read, *([("--truth", Path(args.truth))] if args.truth else [])])
@@ -221,6 +227,52 @@ def export_stream(folder: Path, form: str, out: Path) -> int:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(out)) from error
     print(f"1 run, {identities.count:,} tracks, {boxes:,} boxes\nresults   {out}")
+    return 0
+
+
+def export_panoptic(folder: Path, args: argparse.Namespace, post: tuple[str, ...]) -> int:
+    """Writes the maps of things and stuff of a run, over all parts, into the folder ``--out``. Returns 0.
+
+    Raises:
+        InputError: the run has none, it is damaged, or the options do not go together.
+        OSError: a file cannot be written; earlier ones are as they were.
+    """
+    from tqdm import tqdm
+
+    from masa_track.files import prepare_folder
+    from masa_track.formats.run import read_run
+    from masa_track.pipeline.finishing import FinishedIdentities
+    from masa_track.pipeline.scenes import PanopticSink
+    from masa_track.runs.demo_steps import demo_run
+    from masa_track.runs.postprocess import finish_run
+    from masa_track.runs.reading import records_of, run_of_record, stream_run
+
+    if args.fill_gaps or args.smooth:
+        raise InputError("--fill-gaps and --smooth change boxes, not masks: leave them out with --format panoptic")
+    info, frames = stream_run(folder, maps=True)
+    if not info.stuff:
+        raise InputError(f"--format panoptic needs maps of stuff in the record of RUN, {folder}: track with --stuff")
+    if args.out.resolve() in {folder.resolve(), *(record.parent.resolve() for record in records_of(folder))}:
+        raise InputError(f"--out must be another folder than that of the run, got {args.out}")
+    is_finished = info.offline and not args.online
+    run = None
+    if is_finished or args.finish or post:
+        run = read_run(folder) if is_finished else run_of_record(folder, births=args.finish)
+        run = finish_run(run) if args.finish else demo_run(run, post) if post else run
+        begin_early = args.finish or (is_finished and not info.post)
+        events = (event for result in stream_run(folder)[1] for event in result.events)
+        frames = map(FinishedIdentities(run, events if begin_early else ()).give, frames)
+    panoptic = PanopticSink(prepare_folder(args.out), info)
+    count = 0
+    try:
+        for result in tqdm(frames, unit="frame", dynamic_ncols=True, desc=info.name):
+            panoptic.write(result)
+            count += 1
+        panoptic.writer.close()
+    except BaseException:
+        panoptic.abandon()
+        raise
+    print(f"1 run, {count:,} frames\nresults   {args.out / 'panoptic.json'}")
     return 0
 
 

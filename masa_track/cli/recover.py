@@ -9,8 +9,9 @@ from typing import Any
 from masa_track.cli.arguments import path
 
 _DESCRIPTION = """\
-Makes tracks.txt, tracks.json, tracks.csv, report.html and video.mp4 of a run from its record, run.sqlite. A
-run writes its record while it goes on: when it is killed, at most half a second of frames is missing there.
+Makes tracks.txt, tracks.json, tracks.csv, report.html and video.mp4 of a run from its record, run.sqlite,
+with --stuff also panoptic.json and its pictures. A run writes its record while it goes on: when it is killed, at
+most half a second of frames is missing there.
 The source is not needed."""
 
 _EPILOG = """\

@@ -166,7 +166,9 @@ def add_parser(commands: Any) -> None:
     boxes.add_argument(
         "--stuff",
         metavar="NAMES",
-        help='also find stuff, names with commas between, e.g. "road, sky"; needs --stuff-model or --detector sam3',
+        help='also find stuff, names with commas between, e.g. "road, sky", and write things and stuff as panoptic '
+        "pictures; with --offline or --post, with the identities of finished tracks; needs --stuff-model or "
+        "--detector sam3",
     )
     boxes.add_argument(
         "--stuff-model",
@@ -515,11 +517,6 @@ def run(args: argparse.Namespace) -> int:
     frame_folder = None if args.save_frames is None else FrameFolder(args.save_frames, may_hold=args.resume)
     if offline:
         check_read_twice(args.source)
-    hierarchy = recipe.hierarchy()
-    if hierarchy is not None and hierarchy.labels("stuff"):
-        for option, value in (("--resume", args.resume), ("--rotate", args.rotate), ("--offline, --post", offline)):
-            if value:
-                raise InputError(f"{option} is for tracking without stuff: leave out --stuff, or {option}")
     numbering = Numbering(args.first_frame, args.frame_base)
     if args.detections is None and (numbering.given or args.skip_bad_rows):
         raise InputError("--first-frame, --frame-base and --skip-bad-rows are for --detections: leave them out")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import supervision as sv
@@ -31,7 +30,7 @@ from masa_track.formats.rows import (
     track_ids,
     tracked_rows,
 )
-from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time
+from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time, unnamed_file
 from masa_track.masks import encode_mask, mask_area
 
 
@@ -283,7 +282,7 @@ class CocoVidWriter:
         self._cuts: list[int] = []
         self._out = Appender(create_part(self.file))
         try:
-            self._spool, self._earlier = (Appender(_unnamed_file(self.file.path.parent)) for _ in range(2))
+            self._spool, self._earlier = (Appender(unnamed_file(self.file.path.parent)) for _ in range(2))
         except BaseException:
             self._out.close()
             self.file.abandon()
@@ -407,11 +406,6 @@ class CocoVidWriter:
             with suppress(OSError):
                 file.close()
         self.file.abandon()
-
-
-def _unnamed_file(folder: Path) -> IO[bytes]:
-    """A new file that is gone when it is closed."""
-    return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
 def _json(value: object) -> str:

@@ -25,9 +25,11 @@ from masa_track.errors import InputError
 from masa_track.files import PartFile, write_bytes
 from masa_track.formats.json_file import objects, parse_json, whole
 from masa_track.formats.rows import plain_text
-from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time
+from masa_track.formats.writer import Appender, close_writer, create_part, rounded_time, unnamed_file
 
 MOST_NUMBER = 256**3 - 1
+PANOPTIC = "panoptic"  # in ``metadata`` of detections and ``extras`` of results: the map of a frame
+PANOPTIC_BY_ROW = "panoptic_by_row"  # in ``extras``: the same, things numbered by their row from 1, as records keep it
 JSON_NAME, FOLDER_NAME = "panoptic.json", "panoptic"
 
 
@@ -44,6 +46,29 @@ class Segment:
     label: int
     crowd: bool = False
     identity: int = -1
+
+
+@dataclass
+class PanopticMap:
+    """Things and stuff of a frame: each pixel belongs to one segment or to none.
+
+    Attributes:
+        numbers: (H, W) int32, number of the segment, 0 for none.
+        segments: by number.
+    """
+
+    numbers: np.ndarray
+    segments: Mapping[int, Segment]
+
+    def renumbered(self, known: Mapping[int, tuple[int, Segment]]) -> PanopticMap:
+        """The map with other numbers and segments, by the number that each has now. Others are no segment."""
+        found, places, lengths = runs_of(self.numbers)
+        final, segments = np.zeros(len(found), np.int32), {}
+        for place, number in enumerate(found.tolist()):
+            if number in known:
+                final[place], segment = known[number]
+                segments[int(final[place])] = segment
+        return PanopticMap(np.repeat(final[places], lengths).reshape(self.numbers.shape), segments)
 
 
 @dataclass(frozen=True)
@@ -237,13 +262,19 @@ class PanopticWriter:
         shutil.rmtree(self._part, ignore_errors=True)
         self._part.mkdir()
         self._out = Appender(create_part(self.file))
+        try:
+            self._images = Appender(unnamed_file(self.folder))  # they stand behind all annotations
+        except BaseException:
+            self._out.close()
+            self.file.abandon()
+            self._part.rmdir()
+            raise
         categories = [
             {"id": int(i), "name": plain_text(name), "isthing": int(i in self.things)}
             for i, name in sorted(self.class_names.items())
         ]
         width, height = self.size
         video = {"id": 1, "name": plain_text(self.video_name), "width": width, "height": height}
-        self._images: list[str] = []
         self._out.append(f'{{"videos":[{_json(video)}],\n"categories":{_json(categories)},\n"annotations":[')
 
     @cached_property
@@ -280,15 +311,30 @@ class PanopticWriter:
             identity = {"track_id": one.identity} if one.identity >= 0 else {}
             infos.append({**info, "iscrowd": int(one.crowd), **identity})
         entry = {"image_id": frame_number, "file_name": name, "segments_info": infos}
-        self._out.append((",\n" if self._count else "\n") + _json(entry))
-        image = {"id": frame_number, "video_id": 1, "frame_id": frame_number - 1, "file_name": file_name}
+        image: dict[str, Any] = {
+            "id": frame_number,
+            "video_id": 1,
+            "frame_id": frame_number - 1,
+            "file_name": file_name,
+        }
         moment = {} if time is None else {"time": rounded_time(time)}
-        self._images.append(_json({**image, "width": self.size[0], "height": self.size[1], **moment}))
+        image |= {"width": self.size[0], "height": self.size[1], **moment}
+        before, begin = self._images.size, ",\n" if self._count else "\n"
+        self._images.append(begin + _json(image))
+        try:
+            self._out.append(begin + _json(entry))
+        except OSError:
+            self._images.cut(before)
+            raise
         self._count += 1
 
     def finish(self) -> None:
         """Completes the json, and puts the pictures in their place."""
-        self._out.append('],\n"images":[\n' + ",\n".join(self._images) + "]}\n")
+        self._out.append('],\n"images":[')
+        self._images.file.seek(0)
+        shutil.copyfileobj(self._images.file, self._out)
+        self._out.append("]}\n")
+        self._images.close()
         self._out.close()
         remove_pictures(self.folder)
         self._part.rename(self.folder / FOLDER_NAME)
@@ -299,8 +345,9 @@ class PanopticWriter:
 
     def abandon(self) -> None:
         """Removes what was begun; earlier results are as they were."""
-        with suppress(OSError):
-            self._out.close()
+        for file in (self._images, self._out):
+            with suppress(OSError):
+                file.close()
         self.file.abandon()
         shutil.rmtree(self._part, ignore_errors=True)
 
@@ -318,17 +365,28 @@ def remove_pictures(folder: Path) -> None:
         place.rmdir()
 
 
+def runs_of(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A map (H, W) as runs of equal numbers along its rows. Much faster than ``np.unique`` of all pixels.
+
+    Returns:
+        (S,) the numbers, rising; (R,) the place in these of each run's number; (R,) the pixels of each run.
+    """
+    flat = numbers.ravel()
+    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1]))[: len(flat)])
+    found, places = np.unique(flat[starts], return_inverse=True)
+    return found, places, np.diff(starts, append=len(flat))
+
+
 def _areas(numbers: np.ndarray) -> dict[int, tuple[int, list[int]]]:
     """Pixels and box (x, y, width, height) of each segment, by number."""
-    found, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
-    places = places.reshape(numbers.shape)
     areas = {}
-    for place, (number, count) in enumerate(zip(found.tolist(), counts.tolist(), strict=True)):
+    for number in runs_of(numbers)[0].tolist():
         if number:
-            own = places == place
+            own = numbers == number
             columns, rows = np.flatnonzero(own.any(axis=0)), np.flatnonzero(own.any(axis=1))
             x, y = int(columns[0]), int(rows[0])
-            areas[number] = count, [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+            box = [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
+            areas[number] = int(np.count_nonzero(own)), box
     return areas
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import IO, Protocol
 
 import supervision as sv
@@ -84,6 +86,11 @@ def rounded_time(time: float | None) -> float | None:
 def create_part(file: PartFile) -> IO[bytes]:
     """The part of a new file, open for writing."""
     return open(file.create(), "wb", buffering=0)
+
+
+def unnamed_file(folder: Path) -> IO[bytes]:
+    """A new file that is gone when it is closed."""
+    return tempfile.TemporaryFile(buffering=0, dir=folder)
 
 
 def close_writer(writer: TrackWriter) -> None:

@@ -9,14 +9,13 @@ from typing import Any, cast
 import numpy as np
 import supervision as sv
 
-from masa_track.association import TrackGallery
 from masa_track.association.evidence.mask_overlap import MOST, mask_log_odds
 from masa_track.boxes import box_iou
 from masa_track.contracts import Features, Frame, FrameResult, MaskletFrame, MaskPropagator, Prompt
 from masa_track.errors import InputError
 from masa_track.masklets.limits import ObjectLimit
 from masa_track.masks import compact_masks, mask_box
-from masa_track.tracker import MasaTracker
+from masa_track.tracker import AroundTracker, MasaTracker
 
 OBSERVED_BY = "observed_by"  # in ``data``: "detector" or "masklet"
 _NEAR = 0.1  # IoU below which a pair gets no hint, unless another masklet claims the detection
@@ -65,7 +64,7 @@ class _Known:
     area: float
 
 
-class MaskletTracker:
+class MaskletTracker(AroundTracker):
     """Gives detections identities with the help of masklets; see :class:`masa_track.contracts.IdentitySource`.
 
     For each frame:
@@ -87,8 +86,6 @@ class MaskletTracker:
         free_bytes: free memory, see :class:`~masa_track.masklets.limits.ObjectLimit`.
     """
 
-    look_ahead = 0
-
     def __init__(
         self,
         tracker: MasaTracker,
@@ -98,22 +95,12 @@ class MaskletTracker:
     ) -> None:
         fix = "track fewer objects (a higher score that starts a track, fewer classes), or leave masklets out"
         self._limit = ObjectLimit(propagator, "detections", fix, free_bytes)
-        self.tracker, self.propagator = tracker, propagator
+        super().__init__(tracker)
+        self.propagator = propagator
         self.masklet_options = options or MaskletOptions()
-        self.model = tracker.model
         self._known: dict[int, _Known] = {}
         self._ran = -np.inf  # when the detector ran last, seconds
         self._count = 0  # of frames; propagators want consecutive numbers
-
-    @property
-    def options(self) -> Any:
-        """Those of the tracker."""
-        return self.tracker.options
-
-    @property
-    def tracks(self) -> Any:
-        """The tracks in memory."""
-        return self.tracker.tracks
 
     def step(
         self, frame: Frame, detections: sv.Detections | None = None, *, features: Features | None = None
@@ -148,19 +135,11 @@ class MaskletTracker:
         self._count += 1
         return [result]
 
-    def finish(self) -> list[FrameResult]:
-        """Nothing: each result came with its frame."""
-        return []
-
     def reset(self) -> None:
         """Forgets everything, for another video."""
         self.tracker.reset()
         self.propagator.reset()
         self._known, self._ran, self._count = {}, -np.inf, 0
-
-    def gallery(self) -> TrackGallery:
-        """As :meth:`MasaTracker.gallery`."""
-        return self.tracker.gallery()
 
     def reserve(self, identity: int) -> None:
         """No new track gets an identity up to this one."""

@@ -17,12 +17,12 @@ import numpy as np
 from masa_track.boxes import suppress
 from masa_track.contracts import Features, Frame, FrameResult, Observation
 from masa_track.errors import InputError
-from masa_track.formats.panoptic import Segment
+from masa_track.formats.panoptic import PANOPTIC, PANOPTIC_BY_ROW, PanopticMap, Segment
 from masa_track.masks import mask_box
 from masa_track.parts.hierarchy import Hierarchy, warn_of_similar_phrases
 from masa_track.parts.merge import LEAST_PART_PIXELS, masks_at_points, merge_panoptic, vote
 from masa_track.parts.tree import PartTracker, assign_parents
-from masa_track.tracker import MasaTracker, embed_boxes
+from masa_track.tracker import AroundTracker, MasaTracker, embed_boxes
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -35,7 +35,6 @@ STUFF_NUMBER = 16_000_000  # a stuff class has this number plus its own in panop
 SCORE = 0.3  # least score of a detection whose class has no threshold of its own
 _GRID = 8  # points along each side of a thing's box, at which a segmenter is asked for masks of its parts
 _NMS = 0.7  # IoU of boxes above which the weaker of two masks of one class of parts is dropped
-PANOPTIC = "panoptic"  # in ``metadata`` of detections and ``extras`` of results
 SEGMENT = "segment"  # in ``data``: number of the row's segment in that map, 0 for none
 
 
@@ -57,19 +56,6 @@ class StuffFinder(Protocol):
     def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores (Q, S) of the hierarchy's stuff classes, in their order, and masks (Q, H, W) float32 in 0..1."""
         ...
-
-
-@dataclass
-class PanopticMap:
-    """Things and stuff of a frame: each pixel belongs to one segment or to none.
-
-    Attributes:
-        numbers: (H, W) int32, number of the segment, 0 for none.
-        segments: by number.
-    """
-
-    numbers: np.ndarray
-    segments: Mapping[int, Segment]
 
 
 @dataclass
@@ -313,12 +299,13 @@ class NamedBoxes:
         return kept
 
 
-class SceneTracker:
+class SceneTracker(AroundTracker):
     """Gives things identities by a :class:`~masa_track.MasaTracker`, and parts theirs below them.
 
     An :class:`masa_track.contracts.IdentitySource`. The detections have classes of the hierarchy. Results have
     ``data["parent_id"]``, and with a map of stuff ``extras["panoptic"]``, in which things have their identities as
-    numbers and stuff has one number a class.
+    numbers and stuff has one number a class. ``extras["panoptic_by_row"]`` is the same map with things, also those
+    without identity, numbered by their row from 1.
 
     Args:
         tracker: of things; made with ``classes=thing_classes(hierarchy)``, so that it leaves parts aside, and with a
@@ -329,8 +316,6 @@ class SceneTracker:
         **part_options: of :class:`~masa_track.parts.tree.PartTracker`.
     """
 
-    look_ahead = 0
-
     def __init__(
         self,
         tracker: MasaTracker,
@@ -339,7 +324,8 @@ class SceneTracker:
         appearance: bool = False,
         **part_options: Any,
     ) -> None:
-        self.tracker, self.hierarchy, self.model = tracker, hierarchy, tracker.model
+        super().__init__(tracker)
+        self.hierarchy = hierarchy
         self._is_part = np.array([node.kind == "part" for node in hierarchy.nodes])
         self._appearance = appearance
         if hierarchy.labels("stuff") and getattr(tracker.options, "first_id", 1) < 1:
@@ -353,16 +339,6 @@ class SceneTracker:
         if appearance:
             part_options.setdefault("prior", getattr(tracker.model, "prior", None))
         self.parts = PartTracker(hierarchy, use_appearance=appearance, **part_options) if self._is_part.any() else None
-
-    @property
-    def options(self) -> Any:
-        """Those of the tracker of things."""
-        return self.tracker.options
-
-    @property
-    def tracks(self) -> Any:
-        """The things in memory."""
-        return self.tracker.tracks
 
     def step(
         self, frame: Frame, detections: sv.Detections | None = None, *, features: Features | None = None
@@ -399,7 +375,8 @@ class SceneTracker:
         panoptic = rows.metadata.pop(PANOPTIC, None)
         if panoptic is not None:
             segments = np.asarray(rows.data.pop(SEGMENT, np.zeros(0, np.int64)))
-            result.extras = {**result.extras, PANOPTIC: _with_identities(panoptic, segments, ids)}
+            by_row = _by_row(panoptic, segments)
+            result.extras = {**result.extras, PANOPTIC: with_identities(by_row, ids), PANOPTIC_BY_ROW: by_row}
         return [result]
 
     def _part_embeddings(self, frame: Frame, seen: Observation, features: Features | None) -> np.ndarray:
@@ -410,19 +387,11 @@ class SceneTracker:
         embeddings[rows] = found
         return embeddings
 
-    def finish(self) -> list[FrameResult]:
-        """Nothing: each result came with its frame."""
-        return []
-
     def reset(self) -> None:
         """Forgets everything, for another video."""
         self.tracker.reset()
         if self.parts is not None:
             self.parts.reset()
-
-    def gallery(self) -> Any:
-        """As :meth:`masa_track.MasaTracker.gallery`, of things."""
-        return self.tracker.gallery()
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The state as arrays of numbers and text."""
@@ -453,18 +422,36 @@ def thing_classes(hierarchy: Hierarchy) -> list[int]:
     return list(hierarchy.labels("thing"))
 
 
-def _with_identities(panoptic: PanopticMap, segments: np.ndarray, ids: np.ndarray) -> PanopticMap:
-    """The map with identities as numbers of things; those without are no segment."""
-    identity_of = {int(number): int(identity) for number, identity in zip(segments, ids, strict=True) if identity > 0}
-    numbers, places = np.unique(panoptic.numbers, return_inverse=True)
-    final, known = np.zeros(len(numbers), np.int32), {}
-    for place, number in enumerate(numbers.tolist()):
-        if number >= STUFF_NUMBER:
-            final[place], known[number] = number, panoptic.segments[number]
-        elif number in identity_of:
-            identity = identity_of[number]
-            final[place], known[identity] = identity, replace(panoptic.segments[number], identity=identity)
-    return PanopticMap(final[places.reshape(panoptic.numbers.shape)], known)
+def _by_row(panoptic: PanopticMap, segments: np.ndarray) -> PanopticMap:
+    """The map of a detector with things numbered by their row from 1; those without a row are no segment.
+
+    Args:
+        panoptic: of all that the detector found.
+        segments: (N,) number of each row's segment in it, 0 for none.
+    """
+    known = panoptic.segments
+    rows = {number: (row, known[number]) for row, number in enumerate(segments.tolist(), 1) if number in known}
+    return panoptic.renumbered(rows | _stuff_in(panoptic))
+
+
+def with_identities(panoptic: PanopticMap, ids: np.ndarray) -> PanopticMap:
+    """The map with identities as numbers of things; those without are no segment.
+
+    Args:
+        panoptic: things have the number of their row from 1.
+        ids: (N,) identities of the rows; -1 for none.
+    """
+    things = {
+        number: (identity, replace(segment, identity=identity))
+        for number, segment in panoptic.segments.items()
+        if 0 < number <= len(ids) and (identity := int(ids[number - 1])) > 0
+    }
+    return panoptic.renumbered(things | _stuff_in(panoptic))
+
+
+def _stuff_in(panoptic: PanopticMap) -> dict[int, tuple[int, Segment]]:
+    """The segments of stuff, with their numbers as they are, by number."""
+    return {number: (number, one) for number, one in panoptic.segments.items() if number >= STUFF_NUMBER}
 
 
 def _box_masks(boxes: np.ndarray, size: tuple[int, int]) -> np.ndarray:

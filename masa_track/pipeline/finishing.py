@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,24 +13,28 @@ import numpy as np
 import supervision as sv
 from tqdm import tqdm
 
+from masa_track.contracts import FrameResult, TrackEvent
 from masa_track.errors import InputError
+from masa_track.formats.panoptic import PanopticMap
 from masa_track.formats.run import Run, read_run
 from masa_track.masks import decode_mask
 from masa_track.pipeline.job import Job, Outcome
-from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files, info_of
+from masa_track.pipeline.scenes import PanopticSink, panoptic_of
+from masa_track.pipeline.sinks import DrawnTarget, FileSink, TrackFilesSink, VideoSink, close_files, info_of, with_stuff
 from masa_track.report.report import ReportBuilder
 from masa_track.runs.demo_steps import demo_run
 from masa_track.runs.postprocess import finish_run
+from masa_track.runs.store import open_store
 from masa_track.stop import Stop
 
 
 def write_finished(job: Job, outcome: Outcome) -> None:
     """Finishes the tracks of online.json and writes all results of them. Pictures are read one by one.
 
-    The track files need no pictures: they are whole whenever the reading ends.
+    The track files and the maps of things and stuff need no pictures: they are whole whenever the reading ends.
 
     Args:
-        job: what was tracked; its folder has online.json.
+        job: what was tracked; its folder has online.json and the record.
         outcome: of the tracking; files, faults, time and an interruption of this reading are added.
     """
     started, known = time.perf_counter(), len(outcome.faults)
@@ -49,7 +54,20 @@ def write_finished(job: Job, outcome: Outcome) -> None:
             targets.insert(0, video)
         try:
             write_tracks(run, tracks)
-            _draw(job, run, stop, outcome, report, targets)
+            if info.stuff:
+                store = opened.enter_context(open_store(job.folder))
+                finished = FinishedIdentities(run, () if job.post else store.events())
+                panoptic = PanopticSink(job.folder, info)
+                opened.callback(panoptic.abandon)
+                files.append(panoptic)
+                for result in store.results(maps=True):
+                    panoptic.write(finished.give(result))
+
+                def map_at(number: int) -> PanopticMap | None:
+                    here = store.results(number, number, maps=True)
+                    return next((panoptic_of(finished.give(result)) for result in here), None)
+
+            _draw(job, run, stop, outcome, report, targets, map_at if info.stuff else None)
         except OSError as error:
             outcome.cannot_write(int(run.frames[-1]), error)
         except InputError as error:
@@ -81,7 +99,39 @@ def write_tracks(run: Run, tracks: TrackFilesSink) -> None:
         tracks.writers.write(number, name, run.detections(place), float(run.times[place]), presence)
 
 
-def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilder, targets: list[DrawnTarget]) -> None:
+class FinishedIdentities:
+    """Gives frames of the record the identities of finished tracks, for the maps of things and stuff.
+
+    A box that fills a gap is not in the record; it has no mask, and so no segment.
+
+    Args:
+        run: the finished tracks.
+        events: of the run, where its tracks begin before they were confirmed; else none.
+    """
+
+    def __init__(self, run: Run, events: Iterable[TrackEvent]) -> None:
+        self._numbers, self._ids = run.frames[run.rows], run.ids
+        self._births = {place: event.identity for event in events for place in event.earlier}
+
+    def give(self, result: FrameResult) -> FrameResult:
+        """Changes the identities of a frame's rows; -1 for those of tracks that were removed."""
+        found, number = result.detections, result.frame.number
+        ids = np.full(len(found), -1) if found.tracker_id is None else found.tracker_id
+        born = [self._births.get((number, row), identity) for row, identity in enumerate(ids.tolist())]
+        rows = slice(*np.searchsorted(self._numbers, [number, number + 1]))
+        found.tracker_id = np.where(np.isin(born, self._ids[rows]), born, -1).astype(np.int64)
+        return result
+
+
+def _draw(
+    job: Job,
+    run: Run,
+    stop: Stop,
+    outcome: Outcome,
+    report: ReportBuilder,
+    targets: list[DrawnTarget],
+    map_at: Callable[[int], PanopticMap | None] | None = None,
+) -> None:
     """Reads the tracked frames again, for the video and for the report's pictures.
 
     Raises:
@@ -95,14 +145,17 @@ def _draw(job: Job, run: Run, stop: Stop, outcome: Outcome, report: ReportBuilde
     with tqdm(total=len(place_of), unit="frame", dynamic_ncols=True, desc=f"{source.name}, finished tracks") as bar:
         for frame in source.frames(job.stride, start=job.start, stop=job.stop):
             if frame.number in place_of:
-                tracked = run.detections(place_of[frame.number])
+                place = place_of[frame.number]
+                tracked = run.detections(place)
                 if job.blur is not None:
                     frame = replace(frame, image=job.blur(frame.picture, tracked))
                 if targets:
-                    drawing = drawer.draw(frame.picture, _with_masks(tracked, frame.picture))
+                    panoptic = None if map_at is None else map_at(frame.number)
+                    picture = with_stuff(drawer, frame.picture, panoptic, job.class_names)
+                    drawing = drawer.draw(picture, _with_masks(tracked, frame.picture))
                     for target in targets:
                         target.write(frame, drawing)
-                presence = run.presence[place_of[frame.number]] if run.presence else None
+                presence = run.presence[place] if run.presence else None
                 report.add(frame.number, frame.time, frame.picture, tracked, presence)
                 bar.update()
             if frame.number >= last:

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from masa_track.errors import InputError
-from masa_track.pipeline.finishing import finished_run, write_tracks
+from masa_track.formats.panoptic import JSON_NAME
+from masa_track.pipeline.finishing import FinishedIdentities, finished_run, write_tracks
 from masa_track.pipeline.job import Outcome
+from masa_track.pipeline.scenes import PanopticSink
 from masa_track.pipeline.sinks import (
     MOST_BROKEN_LISTED,
     CountsSink,
@@ -24,7 +26,7 @@ from masa_track.runs.store import open_store
 
 
 def recover(folder: Path) -> Outcome:
-    """Makes track files and report of a folder's record, and the video of its parts.
+    """Makes track files, maps of things and stuff, and the report of a folder's record, and the video of its parts.
 
     An earlier run's files in the folder are replaced. The record is marked as stopped: a run may replace it, or go on
     with it.
@@ -55,7 +57,15 @@ def recover(folder: Path) -> Outcome:
             tracks = TrackFilesSink(folder, info, online=info.offline)
             opened.callback(tracks.abandon)
             files.append(tracks)
-            read_record(store, tracks, report)
+            panoptic = None
+            if not info.stuff and info.finished and (folder / JSON_NAME).is_file():
+                outcome.files.append(folder / JSON_NAME)  # of an earlier version, whose record has no maps
+            if info.stuff:
+                panoptic = PanopticSink(folder, info)
+                opened.callback(panoptic.abandon)
+            if panoptic is not None and not info.offline:
+                files.append(panoptic)
+            read_record(store, tracks, report, None if info.offline else panoptic)
             if counts := list(store.counts()):
                 counted = CountsSink(folder, info)
                 opened.callback(counted.abandon)
@@ -68,6 +78,11 @@ def recover(folder: Path) -> Outcome:
                 files = [TrackFilesSink(folder, info, finished=True)]
                 opened.callback(files[0].abandon)
                 write_tracks(run, files[0])  # type: ignore[arg-type]
+                if panoptic is not None:
+                    files.append(panoptic)
+                    finished = FinishedIdentities(run, () if info.post else store.events())
+                    for result in store.results(maps=True):
+                        panoptic.write(finished.give(result))
                 report = ReportBuilder(info.name, "", *info.size, info.fps, info.class_names)
                 for place, number in enumerate(run.frames.tolist()):
                     report.add(number, float(run.times[place]), None, run.detections(place))

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any, cast
 
 from masa_track.detectors.phrases import is_list
 from masa_track.errors import InputError
-from masa_track.formats.panoptic import PanopticWriter
+from masa_track.formats.panoptic import PANOPTIC, PANOPTIC_BY_ROW, PanopticMap, PanopticWriter
 from masa_track.masklets.concept_detector import LastEncoded
 from masa_track.parts.concepts import ConceptObjects, ConceptStuff
 from masa_track.parts.hierarchy import FILE_SUFFIXES, Hierarchy, parse_hierarchy, read_hierarchy
-from masa_track.parts.scene import PANOPTIC, PARTS_BY, NamedBoxes, SceneDetector, SceneTracker, object_phrases
+from masa_track.parts.scene import (
+    PARTS_BY,
+    NamedBoxes,
+    SceneDetector,
+    SceneTracker,
+    object_phrases,
+    with_identities,
+)
 from masa_track.pipeline.recipe import Boxes
 from masa_track.registry import check_installed, sam3_place
 
@@ -196,13 +203,13 @@ def _embeddings(detector: Any, hierarchy: Hierarchy) -> np.ndarray | None:
 class PanopticSink:
     """``panoptic.json`` and the pictures in ``panoptic/``, of a run with stuff."""
 
-    def __init__(self, folder: Path, info: RunInfo, hierarchy: Hierarchy) -> None:
-        names = {i: hierarchy.title(i) for kind in ("thing", "stuff") for i in hierarchy.labels(kind)}
-        self.writer = PanopticWriter(folder, info.name, info.size, names, frozenset(hierarchy.labels("thing")))
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        names = {number: info.class_names.get(number, "") for number in (*info.things, *info.stuff)}
+        self.writer = PanopticWriter(folder, info.name, info.size, names, frozenset(info.things))
 
     def write(self, result: FrameResult) -> None:
         """See :class:`masa_track.pipeline.sinks.Sink`."""
-        panoptic = result.extras.get(PANOPTIC)
+        panoptic = panoptic_of(result)
         if panoptic is None:
             return
         frame = result.frame
@@ -224,6 +231,14 @@ class PanopticSink:
         """See :class:`masa_track.pipeline.sinks.FileSink`."""
         with suppress(OSError):
             self.writer.abandon()
+
+
+def panoptic_of(result: FrameResult) -> PanopticMap | None:
+    """The map of things and stuff of a frame, that of the tracker or of the record; None for a frame without one."""
+    by_row, ids = result.extras.get(PANOPTIC_BY_ROW), result.detections.tracker_id
+    if PANOPTIC in result.extras or by_row is None or ids is None:
+        return cast("PanopticMap | None", result.extras.get(PANOPTIC))
+    return with_identities(by_row, ids)
 
 
 def stuff_of(tracker: Any) -> Hierarchy | None:

@@ -17,13 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from masa_track.contracts import Frame, FrameResult
+from masa_track.drawing.tracks import TrackDrawer
 from masa_track.formats.jsonl import JsonLinesWriter
-from masa_track.formats.panoptic import JSON_NAME, remove_pictures
+from masa_track.formats.panoptic import JSON_NAME, PanopticMap, remove_pictures
 from masa_track.formats.tracks import TrackWriters
-from masa_track.parts.scene import PANOPTIC, SceneTracker
+from masa_track.parts.scene import SceneTracker
 from masa_track.pipeline.counting import Counter, CountsWriter
 from masa_track.pipeline.job import Job, Outcome
-from masa_track.pipeline.scenes import PanopticSink, stuff_of
+from masa_track.pipeline.scenes import PanopticSink, panoptic_of, stuff_of
 from masa_track.pipeline.semantic_maps import SemanticMaps
 from masa_track.pipeline.stages import Broken, Done
 from masa_track.pipeline.tentative import TentativeRows
@@ -260,15 +261,22 @@ class DrawnSink:
         if result.frame.image is None or not self._targets:
             return
         corner = str(result.extras.get("corner", ""))
-        picture, panoptic = result.frame.image, result.extras.get(PANOPTIC)
-        if panoptic is not None:
-            stuff = {n: self._names.get(one.label, "") for n, one in panoptic.segments.items() if one.identity < 0}
-            picture = self._drawer.draw_stuff(picture, panoptic.numbers, stuff)
+        picture = with_stuff(self._drawer, result.frame.image, panoptic_of(result), self._names)
         drawing = self._drawer.draw(picture, result.detections, result.extras.get("lost"), corner)
         if self._counter is not None:
             self._counter.draw(drawing)
         for target in self._targets:
             target.write(result.frame, drawing)
+
+
+def with_stuff(
+    drawer: TrackDrawer, picture: np.ndarray, panoptic: PanopticMap | None, class_names: Mapping[int, str]
+) -> np.ndarray:
+    """A picture with the stuff of its map tinted and named; without a map as it is."""
+    if panoptic is None:
+        return picture
+    stuff = {n: class_names.get(one.label, "") for n, one in panoptic.segments.items() if one.identity < 0}
+    return drawer.draw_stuff(picture, panoptic.numbers, stuff)
 
 
 class LinesSink:
@@ -335,10 +343,10 @@ class Sinks:
             self._lines = None if job.lines is None else LinesSink(job.lines, outcome, self.say)
             if self._lines is not None:
                 self._sinks.insert(0, self._lines)
-            if (hierarchy := stuff_of(job.tracker)) is not None:
-                panoptic = PanopticSink(job.folder, info, hierarchy)
-                self._files.append(panoptic)
-                self._sinks.append(panoptic)
+            self._panoptic = PanopticSink(job.folder, info) if info.stuff and not job.offline else None
+            if self._panoptic is not None:
+                self._files.append(self._panoptic)
+                self._sinks.append(self._panoptic)
             if job.resumed is not None:
                 self._replay(job.resumed)
         except BaseException:
@@ -429,7 +437,7 @@ class Sinks:
     def _replay(self, resumed: Resumed) -> None:
         """Writes the frames so far of a run that goes on, but for pictures."""
         store, outcome = self.store, self._outcome
-        read_record(store, self._tracks, self.report)
+        read_record(store, self._tracks, self.report, self._panoptic)
         if (counts := resumed.json("outcome")) is not None:
             outcome.restore(counts)
             self._earlier = tuple(resumed.json("earlier"))
@@ -481,16 +489,26 @@ def counted(counter: Counter) -> dict[str, object]:
     return said
 
 
-def read_record(store: RunStore, tracks: TrackFilesSink, report: ReportBuilder) -> None:
+def read_record(
+    store: RunStore, tracks: TrackFilesSink, report: ReportBuilder, panoptic: PanopticSink | None = None
+) -> None:
     """Writes all frames of a record into track files and a report, which gets the pictures that the record keeps.
+
+    Args:
+        store: the record.
+        tracks: gets the frames.
+        report: gets them, too.
+        panoptic: gets them, too; None for none.
 
     Raises:
         OSError: a file cannot be written.
         InputError: the record is damaged.
     """
     with tqdm(total=store.count(), unit="frame", dynamic_ncols=True, desc="reading the record") as bar:
-        for result in store.results():
+        for result in store.results(maps=panoptic is not None):
             tracks.write(result)
+            if panoptic is not None:
+                panoptic.write(result)
             report.add(result.frame.number, result.frame.time, None, result.detections, result.extras.get("presence"))
             bar.update()
     report.restore_thumbnails(store.thumbnails())
@@ -564,7 +582,7 @@ def info_of(job: Job) -> RunInfo:
     """What the record says of a job that has no recipe."""
     from masa_track import __version__
 
-    source = job.source
+    source, hierarchy = job.source, stuff_of(job.tracker)
     return RunInfo(
         source.name,
         source.name,
@@ -580,4 +598,6 @@ def info_of(job: Job) -> RunInfo:
         version=__version__,
         facts={str(name): str(value) for name, value in job.facts.items()},
         parts=isinstance(job.tracker, SceneTracker),
+        things=() if hierarchy is None else hierarchy.labels("thing"),
+        stuff=() if hierarchy is None else hierarchy.labels("stuff"),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
 from masa_track.errors import InputError
+from masa_track.formats.panoptic import PanopticMap
 
 if TYPE_CHECKING:
     import supervision as sv
@@ -293,16 +294,22 @@ class MaskStage:
 
 
 def item_bytes(item: object) -> int:
-    """Bytes of what is handed from stage to stage, roughly: pictures and masks."""
+    """Bytes of what is handed from stage to stage, roughly: pictures, masks and maps."""
     if isinstance(item, Seen):
-        return item_bytes(item.decoded) + _mask_bytes(item.detections)
+        found = item.detections
+        return item_bytes(item.decoded) + _mask_bytes(found) + (0 if found is None else _map_bytes(found.metadata))
     if isinstance(item, Done):
-        return _picture_bytes(item.result.frame) + _mask_bytes(item.result.detections)
+        result = item.result
+        return _picture_bytes(result.frame) + _mask_bytes(result.detections) + _map_bytes(result.extras)
     return _picture_bytes(item.frame) if isinstance(item, Decoded) else 0
 
 
 def _picture_bytes(frame: Frame) -> int:
     return 0 if frame.image is None else frame.image.nbytes
+
+
+def _map_bytes(held: Mapping[str, Any]) -> int:
+    return sum(one.numbers.nbytes for one in held.values() if isinstance(one, PanopticMap))
 
 
 def _mask_bytes(detections: sv.Detections | None) -> int:

@@ -15,6 +15,7 @@ SHAPES = ("circle", "square", "triangle")
 MOTIONS = {"left": (0, -1), "right": (0, 1), "up": (-1, 0), "down": (1, 0)}  # rows, columns
 OPPOSITE = {"left": "right", "right": "left", "up": "down", "down": "up"}
 KINDS = ("colour", "shape", "motion")
+VALUES = {"colour": tuple(COLOURS), "shape": SHAPES, "motion": (*MOTIONS, "still")}  # by kind
 # Token ids are places; the first three are RoBERTa's.
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "the", "thing", "moving", "standing", "still", *COLOURS, *SHAPES, *MOTIONS]
 
@@ -105,7 +106,7 @@ def attributes(sentence: str) -> dict[str, str]:
     """The colour, shape and motion that a sentence names."""
     found = {}
     for word in sentence.split():
-        for kind, known in (("colour", COLOURS), ("shape", SHAPES), ("motion", (*MOTIONS, "still"))):
+        for kind, known in VALUES.items():
             if word in known:
                 found[kind] = word
     return found
@@ -125,7 +126,7 @@ def _draw_objects(
     rs: np.random.RandomState, n: int, still: bool, twins: float, kinds: Sequence[str]
 ) -> list[dict[str, str]]:
     """The attributes of n objects, no two alike in ``kinds``."""
-    values = {"colour": list(COLOURS), "shape": list(SHAPES), "motion": [*MOTIONS, *(["still"] if still else [])]}
+    values = VALUES if still else VALUES | {"motion": tuple(MOTIONS)}
     objects: list[dict[str, str]] = []
     while len(objects) < n:
         thing = {kind: str(rs.choice(values[kind])) for kind in KINDS}

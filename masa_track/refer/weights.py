@@ -25,6 +25,7 @@ PATCHES = "patch_embed.proj.weight"
 MTTR_KEYS = ("obj_queries.weight", "is_referred_head.weight", "instance_kernels_head.layers.1.weight")
 DATA_SETS = ("a2d", "ytvos", "synthetic", "own")  # what weights may be trained on
 ROBERTA = HubFile("FacebookAI/roberta-base", "model.safetensors")
+OWN_VIDEO = "configs/refer/synthetic_video.py"
 SWIN_NAME, ROBERTA_NAME = "swin3d_t", "roberta-base"
 
 
@@ -108,6 +109,17 @@ def save_weights(network: Mttr, path: str | Path, trained_on: str, window: int |
     return path
 
 
+def save_video_weights(encoder: nn.Module, path: str | Path) -> None:
+    """Writes a video encoder as safetensors, whole or not at all; :func:`load_start_weights` reads it.
+
+    Raises:
+        InputError: a weight is NaN or infinite.
+    """
+    state = {k: v.detach().cpu().contiguous().clone() for k, v in encoder.state_dict().items() if TABLE not in k}
+    check_finite(state, Path(path))
+    write_bytes(Path(path), save(state, metadata={"format": "pt"}))
+
+
 def convert_weights(path: str | Path, out: str | Path, window: int | None = None) -> MttrWeights:
     """Turns an official checkpoint into a .safetensors without the state of its training.
 
@@ -135,7 +147,8 @@ def load_start_weights(network: Mttr, weights: str | None, video: str | None, te
         network: to fill.
         weights: a file of MTTR for all; None leaves random weights.
         video: ``swin3d_t`` (torchvision's, downloaded unless it is there), or a file of it or of the authors' Video
-            Swin. A patch kernel over two frames is summed over time, so that a still clip gives what it gave.
+            Swin. A patch kernel over two frames is summed over time, so that a still clip gives what it gave. For the
+            video encoder ``conv``: what :func:`save_video_weights` wrote.
         text: ``roberta-base`` (downloaded unless it is there) or its ``model.safetensors``.
 
     Raises:
@@ -147,9 +160,7 @@ def load_start_weights(network: Mttr, weights: str | None, video: str | None, te
             raise InputError(f"weights {weights} are of a network of other sizes: set network to theirs")
         network.load_state_dict(loaded.network.state_dict())
     if video is not None:
-        if network.settings.video != "swin":
-            raise InputError("video weights are for the video encoder 'swin': leave them out")
-        state, origin = _video_state(video)
+        state, origin = _video_state(video, network.settings.video == "swin")
         fill(network.video, state, origin)
     if text is not None:
         path = Path(text)
@@ -196,8 +207,12 @@ def _window_in(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def _video_state(given: str) -> tuple[dict[str, Tensor], str | Path]:
-    """Weights for :class:`~masa_track.refer.video_encoders.VideoSwin`, and where they are from."""
+def _video_state(given: str, swin: bool) -> tuple[dict[str, Tensor], str | Path]:
+    """Weights for a video encoder, Video Swin or the stack of convolutions, and where they are from."""
+    if not swin and given == SWIN_NAME:
+        raise InputError(f"video weights {given} are for the video encoder 'swin': for 'conv' train some, {OWN_VIDEO}")
+    if not swin:
+        return _read_safetensors(Path(given))[0], given
     if given == SWIN_NAME:
         from torchvision.models.video import Swin3D_T_Weights
 

@@ -22,10 +22,14 @@ def records_of(folder: Path) -> list[Path]:
     return [part / STORE_NAME for part in parts] or [file for file in [folder / STORE_NAME] if file.is_file()]
 
 
-def stream_run(folder: Path) -> tuple[RunInfo, Iterator[FrameResult]]:
+def stream_run(folder: Path, maps: bool = False) -> tuple[RunInfo, Iterator[FrameResult]]:
     """What a run is of, and its frames with identities, over all parts. One frame is in memory at a time.
 
     Masks are ``data["segmentation"]``.
+
+    Args:
+        folder: of the run.
+        maps: with the maps of things and stuff, see :meth:`masa_track.runs.store.RunStore.results`.
 
     Raises:
         InputError: there is no record, or it is damaged.
@@ -35,13 +39,13 @@ def stream_run(folder: Path) -> tuple[RunInfo, Iterator[FrameResult]]:
         raise InputError(f"{folder} holds no {STORE_NAME}: name the folder of a run of `masa-track track`")
     with open_store(records[0]) as first:
         info = first.info
-    return info, _frames(records)
+    return info, _frames(records, maps)
 
 
-def _frames(records: list[Path]) -> Iterator[FrameResult]:
+def _frames(records: list[Path], maps: bool) -> Iterator[FrameResult]:
     for record in records:
         with open_store(record) as store:
-            yield from store.results()
+            yield from store.results(maps=maps)
 
 
 def run_of_record(folder: Path, births: bool = False) -> Run:

@@ -101,6 +101,9 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
         differ.append(f"the model was {before.model_key}, is {now.model_key}")
     if tuple(before.size) != tuple(now.size):
         differ.append(f"the frames had {before.size} pixels, have {now.size}")
+    if tuple(before.stuff) != tuple(now.stuff):  # a yaml file has changed, or an earlier version kept no maps
+        had, has = (", ".join(of.class_names[label] for label in of.stuff) or "none" for of in (before, now))
+        differ.append(f"the record has maps of stuff: {had}; this run: {has}")
     if differ:
         raise InputError(f"--resume needs the options of the run that it goes on with: {'; '.join(differ)}")
     for name, (size, modified) in before.inputs.items():

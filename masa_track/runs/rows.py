@@ -1,7 +1,8 @@
-"""A frame's rows as arrays for the record of a run, and back: detections with identities, and decisions."""
+"""A frame as arrays for the record of a run, and back: detections with identities, decisions, the map of stuff."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import supervision as sv
 
 from masa_track.association.engine import Decisions, Outcome
 from masa_track.contracts import Decision
+from masa_track.formats.panoptic import PanopticMap, Segment, runs_of
 from masa_track.masks import encode_mask
 
 _COLUMNS = ("xyxy", "confidence", "class_id", "tracker_id")
@@ -17,6 +19,8 @@ _LOG_ODDS, _MARGINS, _RUNNERS, _TENTATIVE, _IDENTITIES = (
     f"decision.{name}" for name in ("log_odds", "margins", "runners_up", "tentative", "identities")
 )
 _TERM = "decision.term."
+_NUMBERS, _LABELS, _RUNS = (f"map.{name}" for name in ("numbers", "labels", "runs"))
+_LENGTH, _PLACE = np.dtype("<u4"), np.dtype("<u2")  # of a run of pixels
 
 
 def detection_arrays(detections: sv.Detections) -> dict[str, np.ndarray]:
@@ -101,6 +105,47 @@ def decisions_of(arrays: Mapping[str, np.ndarray], ids: np.ndarray | None) -> An
     identities = arrays[_IDENTITIES] if ids is None or _IDENTITIES in arrays else ids
     outcome = Outcome(identities, arrays[_TENTATIVE], arrays[_LOG_ODDS], terms, arrays[_RUNNERS], arrays[_MARGINS])
     return Decisions(len(arrays[_LOG_ODDS]), lambda: outcome)
+
+
+def map_arrays(panoptic: PanopticMap) -> dict[str, np.ndarray]:
+    """A map as arrays: numbers and classes of its segments, and the runs of pixels along its rows, compressed.
+
+    Args:
+        panoptic: its segments are neither crowds nor do they have identities.
+    """
+    numbers, places, lengths = runs_of(panoptic.numbers)
+    runs = zlib.compress(lengths.astype(_LENGTH).tobytes() + places.astype(_PLACE).tobytes())
+    labels = [panoptic.segments[number].label if number else -1 for number in numbers.tolist()]
+    return {
+        _NUMBERS: numbers.astype(np.int32),
+        _LABELS: np.array(labels, np.int32),
+        _RUNS: np.frombuffer(runs, np.uint8),
+    }
+
+
+def map_of(arrays: Mapping[str, np.ndarray], size: tuple[int, int]) -> PanopticMap | None:
+    """The map of :func:`map_arrays`; None where there is none.
+
+    Args:
+        arrays: by name.
+        size: (width, height) of the picture.
+
+    Raises:
+        ValueError: the runs are damaged.
+    """
+    if _RUNS not in arrays:
+        return None
+    width, height = size
+    unpacker = zlib.decompressobj()
+    runs = unpacker.decompress(arrays[_RUNS].tobytes(), width * height * (_LENGTH.itemsize + _PLACE.itemsize) + 1)
+    count = len(runs) // (_LENGTH.itemsize + _PLACE.itemsize)
+    lengths = np.frombuffer(runs, _LENGTH, count)
+    places = np.frombuffer(runs, _PLACE, count, count * _LENGTH.itemsize)
+    numbers, labels = arrays[_NUMBERS], arrays[_LABELS].tolist()
+    if not unpacker.eof or lengths.sum(dtype=np.int64) != width * height or places.max(initial=0) >= len(numbers):
+        raise ValueError(f"the runs of a map do not fill {width}x{height} pixels with its {len(numbers)} segments")
+    segments = {number: Segment(label) for number, label in zip(numbers.tolist(), labels, strict=True) if number}
+    return PanopticMap(np.repeat(numbers[places], lengths).reshape(height, width), segments)
 
 
 def _columns(decisions: Sequence[Decision]) -> Outcome:

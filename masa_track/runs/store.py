@@ -25,11 +25,12 @@ import supervision as sv
 
 from masa_track.contracts import CountEvent, Frame, FrameResult, Observation, TrackEvent
 from masa_track.errors import InputError
+from masa_track.formats.panoptic import PANOPTIC_BY_ROW
 from masa_track.runs.packing import pack, unpack
-from masa_track.runs.rows import decision_arrays, decisions_of, detection_arrays, detections_of
+from masa_track.runs.rows import decision_arrays, decisions_of, detection_arrays, detections_of, map_arrays, map_of
 
 STORE_NAME = "run.sqlite"
-FORMAT = 1  # of the tables and blobs
+FORMAT = 2  # of the tables and blobs; 2 has maps of things and stuff
 COMMIT_SECONDS = 0.5  # at most this much is lost by a kill
 VIEW_SECONDS = 1.0  # of an identity, one embedding in so much time is kept
 _MOST_SNAPSHOTS, _NEWEST = 32, 4  # older snapshots are thinned out, the newest are kept
@@ -79,6 +80,8 @@ class RunInfo:
             when the run was.
         facts: settings by name, for the report.
         parts: whether tracks may be parts of others.
+        things: numbers of the classes that are things, and
+        stuff: of those that are stuff, in a run with maps of things and stuff; both empty in others.
     """
 
     source: str
@@ -99,6 +102,8 @@ class RunInfo:
     finished: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     parts: bool = False
+    things: tuple[int, ...] = ()
+    stuff: tuple[int, ...] = ()
 
 
 class RunStore:
@@ -131,6 +136,8 @@ class RunStore:
         arrays = detection_arrays(detections) | decision_arrays(result.decisions, detections.tracker_id)
         if presence := result.extras.get("presence"):
             arrays[_PRESENCE] = np.asarray(json.dumps(dict(presence)))
+        if (by_row := result.extras.get(PANOPTIC_BY_ROW)) is not None:
+            arrays |= map_arrays(by_row)
         if observation is not None:
             arrays |= self._observation_arrays(observation, detections, frame.time)
         with self._writing():
@@ -288,15 +295,20 @@ class RunStore:
                 )
             yield observation
 
-    def results(self, first: int = 1, last: int | None = None) -> Iterator[FrameResult]:
+    def results(self, first: int = 1, last: int | None = None, maps: bool = False) -> Iterator[FrameResult]:
         """The frames ``first`` to ``last`` (the last one included) with identities; no pictures.
 
         Masks are ``data["segmentation"]`` (N,), run lengths as in ``tracks.json``, None for a row without one.
 
+        Args:
+            first: number of a frame.
+            last: number of a frame; None: to the end.
+            maps: with ``extras["panoptic_by_row"]``, where the record has it.
+
         Raises:
             InputError: the record is damaged.
         """
-        events = self._events(first, last)
+        events = self.events(first, last)
         event = next(events, None)
         for number, seconds, name, arrays in self._frames(first, last):
             own: list[TrackEvent] = []
@@ -307,6 +319,8 @@ class RunStore:
                 detections = detections_of(arrays, self.info.size)
                 decisions = decisions_of(arrays, detections.tracker_id)
                 extras = {"presence": json.loads(str(arrays[_PRESENCE]))} if _PRESENCE in arrays else {}
+                if maps and (by_row := map_of(arrays, self.info.size)) is not None:
+                    extras[PANOPTIC_BY_ROW] = by_row
             yield FrameResult(Frame(number, seconds, self.info.size, name), detections, own, decisions, extras)
 
     def snapshot_before(self, number: int) -> tuple[int, dict[str, np.ndarray]]:
@@ -383,7 +397,8 @@ class RunStore:
             for number, seconds, name, data in self._connection.execute(query, (first, _end(last))):
                 yield int(number), float(seconds), str(name), unpack(data)
 
-    def _events(self, first: int, last: int | None) -> Iterator[TrackEvent]:
+    def events(self, first: int = 1, last: int | None = None) -> Iterator[TrackEvent]:
+        """What happened to tracks in the frames ``first`` to ``last``, the last one included."""
         query = "SELECT * FROM events WHERE number BETWEEN ? AND ? ORDER BY number, rowid"
         with self._reading():
             for number, seconds, kind, identity, other, earlier in self._connection.execute(query, (first, _end(last))):
@@ -452,11 +467,14 @@ def open_store(path: Path, write: bool = False) -> RunStore:
         connection = _connect(path) if write else sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version != FORMAT:
+            if not 1 <= version <= FORMAT:
                 raise InputError(
-                    f"{path} has format {version}, this version of masa-track reads {FORMAT}: use the one that wrote it"
+                    f"{path} has format {version}, this version of masa-track reads 1 to {FORMAT}: use the one that "
+                    "wrote it"
                 )
             info = _read_info(connection)
+            if write and version != FORMAT:
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
         except BaseException:
             connection.close()
             raise
@@ -529,6 +547,8 @@ def _read_info(connection: sqlite3.Connection) -> RunInfo:
     held: dict[str, Any] = {name: json.loads(text) for name, text in connection.execute("SELECT * FROM info")}
     held["size"] = tuple(int(side) for side in held["size"])
     held["post"] = tuple(held["post"])
+    for name in ("things", "stuff"):
+        held[name] = tuple(int(number) for number in held.get(name, ()))
     held["class_names"] = {int(number): str(name) for number, name in held["class_names"].items()}
     return RunInfo(**held)
 

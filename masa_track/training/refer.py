@@ -22,6 +22,7 @@ from masa_track.refer.settings import settings_from
 from masa_track.refer.tokens import load_tokenizer, synthetic_encode
 from masa_track.refer.weights import load_start_weights, save_weights
 from masa_track.training.hooks import training_model
+from masa_track.training.refer_video import SyntheticObjects
 
 
 @FUNCTIONS.register_module()
@@ -56,7 +57,8 @@ class ReferTraining(BaseModel):
         network: a name of :data:`~masa_track.refer.settings.PRESETS`, or a dict of fields with such a name as ``type``.
         tokenizer: file or folder of RoBERTa's tokenizer; None: the words of the synthetic data set.
         weights: an MTTR file to start from, the authors' or ours.
-        video_weights: a Video Swin to start from: torchvision's ``swin3d_t`` or the authors' of Kinetics-400.
+        video_weights: a video encoder to start from: torchvision's ``swin3d_t`` or the authors' of Kinetics-400; for
+            the tiny network what ``configs/refer/synthetic_video.py`` trains.
         text_weights: the file of ``roberta-base``, as safetensors.
         frozen_text: RoBERTa does not learn.
         losses: fields of :class:`~masa_track.refer.losses.LossSettings`.
@@ -132,5 +134,5 @@ class ReferExportHook(Hook):
 
 def register_clips() -> None:
     """Lets configurations name the data sets."""
-    for data in (SyntheticClips, A2dSentences, JhmdbSentences, ReferYoutubeVos, CocoVidSentences):
+    for data in (SyntheticClips, SyntheticObjects, A2dSentences, JhmdbSentences, ReferYoutubeVos, CocoVidSentences):
         DATASETS.register_module(name=data.__name__, module=data, force=True)

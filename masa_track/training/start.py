@@ -50,11 +50,12 @@ def read_config(path: str | Path, options: Mapping[str, Any] | None = None) -> C
     if for_mmdet(config):
         return config  # whose keys are other ones
     model: type = TrainingModel
-    if config.model.get("type") == "ReferTraining":
-        from masa_track.training import refer
+    if config.model.get("type") in ("ReferTraining", "VideoTraining"):
+        from masa_track.training import refer, refer_video
 
         refer.register_clips()
-        model = refer.ReferTraining
+        models = (refer.ReferTraining, refer_video.VideoTraining)
+        model = next(m for m in models if m.__name__ == config.model.type)
     known = list(inspect.signature(model).parameters)
     for name in config.model:
         if name not in ("type", *known):
