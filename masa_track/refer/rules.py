@@ -267,7 +267,11 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
 def _except(parser: Parser, found: re.Match[str]) -> Term | None:
     """ "any person but the tallest": not that one."""
     same = to_phrase("same", "")(parser, found)
-    return None if same is None else replace(same, negated=True)
+    if same is None:
+        return None
+    inner = same.phrases[0]
+    parser.phrase.when, inner.when = parser.phrase.when or inner.when, None  # the time of both
+    return replace(same, negated=True)
 
 
 def _attributive(make: Make) -> Make:

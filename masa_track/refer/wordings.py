@@ -135,14 +135,17 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\bin our direction\b|(?<=heading )our way\b|(?<=coming )our way\b|(?<=heads )our way\b|(?<=comes )our way\b",
         "towards us",
     ),
-    (r"(?<!the )(?<!extreme )(?<!far )(?<!very )(?<!to )(?<!towards )(?<!on )\bright (?=(?:after|before)\b)", "just "),
+    (
+        r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\btowards )(?<!\bon )\bright (?=(?:after|before)\b)",
+        "just ",
+    ),
     (r"\bthe (?:pair|couple)\b(?: of)?", "the two"),
     (r"\bthe trio\b(?: of)?", "the three"),
     (r"\bone and only\b", "only"),
     # "unlike all the others": says the same again.
     (r" ?,? ?\b(?:while|whereas|unlike) (?:(?:all|everyone|everybody|the|of) )*(?:others?|rest|else)\b[^,]*", " "),
     (
-        r"(?<!the )(?<!extreme )(?<!far )(?<!very )(?<!to )(?<!on )\bright (?=(?:at|in|on) the (?:very )?(?:bottom|top|front|back|rear|edge|left|right|middle|centre|corner|head|tail)\b)",
+        r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )\bright (?=(?:at|in|on) the (?:very )?(?:bottom|top|front|back|rear|edge|left|right|middle|centre|corner|head|tail)\b)",
         "",
     ),
     (r"\b(\w+(?:est|most)) but one\b", r"second \1"),
