@@ -411,6 +411,14 @@ def test_a_group_of_one_is_not_understood(scene: Scene) -> None:
     assert answer(scene, "the tallest of the people").answer == 2
 
 
+def test_an_unknown_noun_selects_nothing(scene: Scene) -> None:
+    """A place says no more where what is there is not understood: it may be any thing."""
+    found = answer(scene, "the lamp post in the middle at frame 50")
+    assert (found.answer, found.used) == (None, NOTHING)
+    assert "lamp, post" in found.note
+    assert answer(scene, "the leftmost one with a hat at the start").used == PART
+
+
 def test_the_other_way() -> None:
     """Against the others where they go one way; towards the camera where there is no such way."""
 

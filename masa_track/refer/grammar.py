@@ -97,7 +97,8 @@ class Sentence:
         unparsed: words that no rule took, such as colours and clothes.
         skipped: words without a meaning for the grammar that are no filler either, such as unknown adverbs.
         gendered: a noun such as "man" or "woman" was taken for a person.
-        unclear_reference: unparsed words describe not the object itself, but one that it stands in a relation to.
+        unclear_reference: unparsed words describe not the object itself, but one that it stands in a relation to; or
+            no noun was parsed, and one of them may be it.
     """
 
     text: str
@@ -377,6 +378,8 @@ class Parser:
         after = phrase.when if phrase.when is not None and phrase.when.kind == "after" else None
         if moment and after is not None and (after.seconds or after.phrase is not None):
             phrase.when = replace(after, kind="at")  # "after two seconds, the person on the left"
+        if self.depth == 1 and not named and self.unparsed:
+            self.unclear_reference = True  # "the skateboarder on the left": the unknown word may be the noun
         self.depth -= 1
         self.phrase = outer
         return phrase
