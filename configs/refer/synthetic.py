@@ -1,14 +1,14 @@
-"""Stage 1 of a tiny MTTR on synthetic clips: sentences of motion alone. Minutes on one CPU core.
+"""Stage 1 of a tiny MTTR on synthetic clips: sentences of motion alone, or of colour alone. Minutes on one CPU core.
 
     python tools/train.py configs/refer/synthetic_video.py --work-dir runs/refer0
     python tools/train.py configs/refer/synthetic.py --work-dir runs/refer1 \\
         --cfg-options model.video_weights=runs/refer0/video.safetensors
     python tools/train.py configs/refer/synthetic_stage2.py --work-dir runs/refer2 \\
-        --cfg-options load_from=runs/refer1/iter_1400.pth
+        --cfg-options load_from=runs/refer1/iter_2200.pth
     python tools/bench_refer.py runs/refer2/model.safetensors
 """
 
-steps = 1400
+steps = 2200
 model = dict(type="ReferTraining", network=dict(type="tiny"), frozen_text=False)
 train_dataloader = dict(
     batch_size=12,
@@ -16,7 +16,10 @@ train_dataloader = dict(
     drop_last=True,
     collate_fn=dict(type="keep_items"),
     sampler=dict(type="PhotoSampler", samples=12 * steps),
-    dataset=dict(type="SyntheticClips", parts=[dict(clips=12 * steps, kinds=("motion",))]),
+    dataset=dict(
+        type="SyntheticClips",
+        parts=[dict(clips=8 * steps, kinds=("motion",)), dict(clips=4 * steps, kinds=("colour",))],
+    ),
 )
 optim_wrapper = dict(
     type="OptimWrapper",
@@ -26,7 +29,7 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps * 3 // 5, end=steps, eta_min=2e-5),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=steps * 7 // 10, end=steps, eta_min=2e-5),
 ]
 train_cfg = dict(type="ResumableLoop", max_epochs=1)
 randomness = dict(seed=0)

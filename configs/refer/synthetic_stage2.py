@@ -2,14 +2,14 @@
 
 _base_ = ["synthetic.py"]
 
-steps = 4500
+steps = 4000
 train_dataloader = dict(
     sampler=dict(samples=12 * steps),
     dataset=dict(
         parts=[
             dict(clips=4 * steps),
-            dict(clips=4 * steps, kinds=("shape",)),
-            dict(clips=2 * steps, kinds=("motion",)),
+            dict(clips=3 * steps, kinds=("shape",)),
+            dict(clips=3 * steps, kinds=("motion",)),
             dict(clips=2 * steps, kinds=("colour",)),
         ]
     ),
