@@ -1,4 +1,4 @@
-"""Types of arguments that several subcommands have."""
+"""Types of arguments and options that several subcommands have."""
 
 from __future__ import annotations
 
@@ -44,4 +44,26 @@ def add_exemplars(group: Any) -> None:
         "--truncate",
         action="store_true",
         help="with --detector sam3: cut phrases of more than 30 tokens, which otherwise are refused",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--device``."""
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+
+
+def add_frame_range(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--start`` and ``--end``, which :func:`masa_track.video.times.frame_of` reads."""
+    parser.add_argument(
+        "--start", metavar="PLACE", help="first frame: its number, 1500, or a time: 12.5s, 1:30, 1:02:03.5"
+    )
+    parser.add_argument("--end", metavar="PLACE", help="last frame, as --start")
+
+
+def add_refine_masks(parser: argparse.ArgumentParser, condition: str = "") -> None:
+    """Adds ``--refine-masks``; its help begins with ``condition``."""
+    parser.add_argument(
+        "--refine-masks",
+        action="store_true",
+        help=f"{condition}move the borders of masks to edges of the picture: for coarse masks, not for flow",
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masa_track.cli.arguments import Default, add_exemplars, path, path_text
+from masa_track.cli.arguments import Default, add_device, add_exemplars, path, path_text
 from masa_track.cli.detect_refer import (
     add_options,
     answer_tables,
@@ -99,7 +99,7 @@ def add_parser(commands: Any) -> None:
         help="model on whose backbone --detector own or --text works (default: %(default)s)",
     )
     add("--checkpoint", type=path_text, metavar="FILE", help="weights to load instead of the model's own")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_device(parser)
     add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="what detectors by torch compute in")
     add("--no-pictures", action="store_true", help="do not draw pictures")
     add_options(parser)

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from masa_track.cli.arguments import path, path_text
+from masa_track.cli.arguments import add_device, path, path_text
 from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
@@ -44,7 +44,7 @@ def add_parser(commands: Any) -> None:
     add("--video", type=path_text, metavar="SOURCE", help="the run's video, where it is not where it was")
     add("--top", type=int, default=10, metavar="N", help="identities to print (default: %(default)s)")
     add("--json", type=path_text, metavar="FILE", help="also write all identities, ranked, to FILE")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masa_track.cli.arguments import path, path_text
+from masa_track.cli.arguments import add_device, add_frame_range, add_refine_masks, path
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ def add_parser(commands: Any) -> None:
         help="what carries the masks from frame to frame: flow (optical flow and colours, needs no weights) or another "
         "name that track --masklets takes (default: %(default)s)",
     )
-    add(
-        "--refine-masks",
-        action="store_true",
-        help="move the borders of masks to edges of the picture: for coarse masks, not for flow",
-    )
+    add_refine_masks(parser)
     add(
         "--reverse",
         action="store_true",
@@ -107,9 +103,8 @@ def add_parser(commands: Any) -> None:
         action="store_true",
         help=f"also write all masks that a prompt can mean, best first: DIR/{_CANDIDATES}/object-1_frame-000001_1.png",
     )
-    add("--start", metavar="PLACE", help="first frame: its number, 1500, or a time: 12.5s, 1:30, 1:02:03.5")
-    add("--end", metavar="PLACE", help="last frame, as --start")
-    add("--device", type=path_text, metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_frame_range(parser)
+    add_device(parser)
     add("--no-video", action="store_true", help="do not write video.mp4")
     add("--resume", action="store_true", help="go on with the run in DIR, with further prompts, see above")
     parser.set_defaults(run=run)

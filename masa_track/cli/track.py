@@ -12,7 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from masa_track.cli.arguments import Default, add_exemplars, path, path_text
+from masa_track.cli.arguments import (
+    Default,
+    add_device,
+    add_exemplars,
+    add_frame_range,
+    add_refine_masks,
+    path,
+    path_text,
+)
 from masa_track.cli.counts import check_counts
 from masa_track.cli.masa_config import apply_masa_config
 from masa_track.cli.summary import summary
@@ -290,11 +298,7 @@ def add_parser(commands: Any) -> None:
         help="carry a mask of each track from frame to frame, as evidence for its identity: flow (optical flow and "
         "colours, needs no weights)",
     )
-    add(
-        "--refine-masks",
-        action="store_true",
-        help="with --masklets: move the borders of masks to edges of the picture: for coarse masks, not for flow",
-    )
+    add_refine_masks(parser, "with --masklets: ")
     add(
         "--detect-every",
         type=int,
@@ -303,7 +307,7 @@ def add_parser(commands: Any) -> None:
         help="with --masklets: run the detector in every Nth tracked frame, masklets alone in those between (default: "
         "%(default)s)",
     )
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_device(parser)
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(
         "--precision",
@@ -401,8 +405,7 @@ def add_parser(commands: Any) -> None:
         help="go on with the run in DIR that was killed or stopped, with the same identities: source and options must "
         "be the same; starts a new run if there is none",
     )
-    add("--start", metavar="PLACE", help="first frame: its number, 1500, or a time: 12.5s, 1:30, 1:02:03.5")
-    add("--end", metavar="PLACE", help="last frame, as --start")
+    add_frame_range(parser)
     add(
         "--batch",
         type=int,

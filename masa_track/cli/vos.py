@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masa_track.cli.arguments import path
+from masa_track.cli.arguments import add_device, add_refine_masks, path
 from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
@@ -66,18 +66,14 @@ def add_parser(commands: Any) -> None:
         metavar="NAME",
         help="what carries the masks from frame to frame, as for track --masklets (default: %(default)s)",
     )
-    add(
-        "--refine-masks",
-        action="store_true",
-        help="move the borders of masks to edges of the picture: for coarse masks, not for flow",
-    )
+    add_refine_masks(parser)
     add(
         "--sequences",
         metavar="NAMES",
         help="these sequences alone: names with commas between, or a file with a name a line (default: all)",
     )
     add("--interactive", type=int, metavar="N", help="simulate a user with N clicks an object, see below")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 
