@@ -1,4 +1,4 @@
-"""The authors' checkpoints: fetched once, read without running anything in them, told apart, and converted.
+"""The authors' checkpoints: downloaded once, read without running anything in them, identified, and converted.
 
 A ``.pth`` is a pickle. It is only ever read by torch's ``weights_only`` reader, which knows tensors and plain
 containers; a training log that mmengine left beside the weights is read as inert placeholders.

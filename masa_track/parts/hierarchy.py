@@ -333,7 +333,7 @@ def _add(nodes: list[Node], content: Any, kind: Kind, parent: int, level: int, w
 
 
 def warn_of_similar_phrases(hierarchy: Hierarchy, embeddings: np.ndarray, threshold: float = 0.95) -> np.ndarray:
-    """Warns of phrases of two classes that a text encoder can hardly tell apart, with the matrix of their cosines.
+    """Warns of phrases of two classes with nearly the same embedding, with the matrix of their cosine similarities.
 
     Args:
         hierarchy: the classes.
@@ -361,6 +361,6 @@ def warn_of_similar_phrases(hierarchy: Hierarchy, embeddings: np.ndarray, thresh
     if len(rows):
         lines = [f"{phrases[i].text}: {' '.join(f'{value:.2f}' for value in cosines[i, rows])}" for i in rows.tolist()]
         warnings.warn(
-            "the text encoder can hardly tell these phrases apart; their cosines are\n" + "\n".join(lines), stacklevel=2
+            "the text encoder gives these phrases nearly the same embedding; their cosine similarities are\n" + "\n".join(lines), stacklevel=2
         )
     return cosines
