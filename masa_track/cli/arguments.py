@@ -20,7 +20,7 @@ def path(text: str) -> Path:
 
 
 class Default(str):
-    """An option's default, to be told from the same text given on the command line."""
+    """The default of an option: its type shows that the option was not given on the command line."""
 
 
 def add_exemplars(group: Any) -> None:
@@ -30,20 +30,21 @@ def add_exemplars(group: Any) -> None:
         action="append",
         default=[],
         metavar="FRAME:x1,y1,x2,y2[@PHRASE]",
-        help="with --detector sam3: a box, in pixels of that frame, that shows what to find; it counts from its frame "
-        "on, for the first phrase unless one is named; may be given several times, with --text or without",
+        help="with --detector sam3: a box, in pixels of frame FRAME, around an object to find; it applies from that "
+        "frame on, to the first phrase unless PHRASE is given; may be given several times, with --text or "
+        "without",
     )
     group.add_argument(
         "--negative-exemplar",
         action="append",
         default=[],
         metavar="FRAME:x1,y1,x2,y2[@PHRASE]",
-        help="with --detector sam3: a box that shows what not to find",
+        help="with --detector sam3: a box around an object that is not to be found",
     )
     group.add_argument(
         "--truncate",
         action="store_true",
-        help="with --detector sam3: cut phrases of more than 30 tokens, which otherwise are refused",
+        help="with --detector sam3: cut phrases after 30 tokens; without this option longer phrases are refused",
     )
 
 
@@ -65,5 +66,6 @@ def add_refine_masks(parser: argparse.ArgumentParser, condition: str = "") -> No
     parser.add_argument(
         "--refine-masks",
         action="store_true",
-        help=f"{condition}move the borders of masks to edges of the picture: for coarse masks, not for flow",
+        help=f"{condition}move the borders of masks to edges of the picture; useful for coarse masks, not for those of"
+        " flow",
     )

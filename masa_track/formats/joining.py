@@ -212,8 +212,8 @@ def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, pat
         example = next(n for n, one, other in zip(numbers, by_name, by_position, strict=True) if one != other)
         raise InputError(
             f"{path}: frame {example} is {_picture(place.get(example), video)} by the number in its name, and "
-            f"{_picture(example - base + 1, video)} by its position in the file. Give --first-frame {own[0]} if the file has the "
-            f"numbers in the names, or --frame-base {base} if it counts the images one by one"
+            f"{_picture(example - base + 1, video)} by its position in the file. Give --first-frame {own[0]} if the "
+            f"file has the numbers in the names, or --frame-base {base} if it counts the images one by one"
         )
     if fits_position or not any(by_name):
         return Joined(by_position, notes)
@@ -282,8 +282,8 @@ def join_files(
             found[what] = one
     if len(found) > 1 and len({tuple(one) for one in found.values()}) > 1:
         raise InputError(
-            f"{path}: {' and '.join(found)} assign its images to different images of GT, and no file name matches: give "
-            "both files the same names, or the same frame_id"
+            f"{path}: {' and '.join(found)} assign its images to different images of GT, and no file name matches: "
+            "give both files the same names, or the same frame_id"
         )
     if found:
         return next(iter(found.values()))

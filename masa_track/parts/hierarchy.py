@@ -361,6 +361,8 @@ def warn_of_similar_phrases(hierarchy: Hierarchy, embeddings: np.ndarray, thresh
     if len(rows):
         lines = [f"{phrases[i].text}: {' '.join(f'{value:.2f}' for value in cosines[i, rows])}" for i in rows.tolist()]
         warnings.warn(
-            "the text encoder gives these phrases nearly the same embedding; their cosine similarities are\n" + "\n".join(lines), stacklevel=2
+            "the text encoder gives these phrases nearly the same embedding; their cosine similarities are\n"
+            + "\n".join(lines),
+            stacklevel=2,
         )
     return cosines
