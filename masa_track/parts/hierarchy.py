@@ -102,7 +102,7 @@ class Hierarchy:
                 upper = next((self.nodes[i] for i in above if name in self.nodes[i].names), None)
                 if upper is not None:
                     raise InputError(
-                        f"a part must not be named like a class that it belongs to, got {name!r} as a part of "
+                        f"a part must not have the name of a class that it belongs to, got {name!r} as a part of "
                         f"{upper.name!r}: give the part another name"
                     )
         self._check_phrases()

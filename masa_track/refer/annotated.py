@@ -84,10 +84,10 @@ class AnnotatedClips(FlippedClips):
         short, longest = self.usual_sides if sides is None else sides
         self.sides = (short, longest)  # a list where a configuration says it
         if not self.root.is_dir():
-            raise InputError(f"root {self.root} is no folder: give that of the data set")
+            raise InputError(f"root {self.root} is not a folder: give that of the data set")
         self.samples = list(self._find_samples())
         if not self.samples:
-            raise InputError(f"{self.root} holds no sentence about an annotated object: check the folder and the split")
+            raise InputError(f"{self.root} has no sentence about an annotated object: check the folder and the split")
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -388,7 +388,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = parse_json("\n".join(_lines(path)))
     except (ValueError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no json ({error}): get the file again") from error
+        raise InputError(f"{path} is not json ({error}): get the file again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold an object, got a {type(content).__name__}")
     return content

@@ -71,8 +71,8 @@ def load_weights(path: str | Path, trained_on: str | None = None) -> MttrWeights
         state, metadata = read_safetensors(path)
         if metadata.get("model") != "mttr":
             raise InputError(
-                f"{path} is no file of MTTR: it says it is of {metadata.get('model', 'unknown')!r}; convert an "
-                "official checkpoint, or take the model.safetensors of a training"
+                f"{path} is not a file of MTTR: its metadata name the model {metadata.get('model', 'unknown')!r}; "
+                "convert an official checkpoint, or take the model.safetensors of a training"
             )
         settings = settings_from(metadata["settings"])
         found, window = metadata.get("trained_on", ""), metadata.get("window", "")
@@ -81,7 +81,7 @@ def load_weights(path: str | Path, trained_on: str | None = None) -> MttrWeights
         state, found = _read_official(path)
         settings, frames = MttrSettings(), _window_in(path.name)
     if trained_on is not None and found and found != trained_on:
-        raise InputError(f"{path} was trained on {found!r}, and weights of {trained_on!r} are asked for: give its file")
+        raise InputError(f"{path} was trained on {found!r}, but weights of {trained_on!r} are needed: give their file")
     check_finite(state, path)
     network = Mttr(settings)
     fill(network, state, path)
@@ -164,7 +164,7 @@ def load_start_weights(network: Mttr, weights: str | None, video: str | None, te
     if weights is not None:
         loaded = load_weights(weights)
         if loaded.network.settings != network.settings:
-            raise InputError(f"weights {weights} are of a network of other sizes: set network to theirs")
+            raise InputError(f"weights {weights} are of a network with other settings: give network those settings")
         network.load_state_dict(loaded.network.state_dict())
     if video is not None:
         state, origin = _video_state(video, network.settings.video == "swin")
@@ -212,7 +212,9 @@ def _window_in(name: str) -> int | None:
 def _video_state(given: str, swin: bool) -> tuple[dict[str, Tensor], str | Path]:
     """Weights for a video encoder, Video Swin or the stack of convolutions, and where they are from."""
     if not swin and given == SWIN_NAME:
-        raise InputError(f"video weights {given} are for the video encoder 'swin': for 'conv' train some, {OWN_VIDEO}")
+        raise InputError(
+            f"video weights {given} are for the video encoder 'swin': train weights for 'conv', {OWN_VIDEO}"
+        )
     if not swin:
         return read_safetensors(Path(given))[0], given
     if given == SWIN_NAME:
