@@ -87,7 +87,7 @@ OPTIONAL = [
 # Only tools/train.py imports these, and it says what to install.
 NEED_MMENGINE = {
     f"masa_track.training.{name}"
-    for name in ("model", "order", "hooks", "refer", "runner", "start", "joined", "validation")
+    for name in ("model", "order", "hooks", "refer", "refer_video", "runner", "start", "joined", "validation")
 }
 NEED_MMDET = "masa_track.integrations.mmdet"  # whose import says what to install
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")

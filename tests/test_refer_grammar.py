@@ -114,6 +114,34 @@ CASES = [
     ("the person who enters between frames 20 and 40", 4),
     ("the person who enters after frame 50", None),
     ("the leftmost person at frame 2000", None),
+    # short forms of places
+    ("bottom right person at frame 5", 2),
+    ("person top left at frame 90", 1),
+    ("center person at frame 50", 1),
+    ("the front person at frame 20", 2),
+    ("guy in back, frame 40", 4),
+    ("tall guy at frame 20", 2),
+    ("the small one at frame 50", 5),
+    ("the far person at frame 20", 1),
+    ("the last person on the right at frame 20", 2),
+    ("the taller of the two rightmost people at frame 45", 1),
+    ("the person standing at the right edge at frame 35", 4),
+    # events as times
+    ("who is on the far left when the first person leaves?", 5),
+    ("the leftmost person when the dog appears", 2),
+    ("once the man walking left has gone, the leftmost person", 1),
+    ("the person who enters before the dog appears", 4),
+    ("the first person to leave while the dog is in view", 2),
+    ("the leftmost person when the bus leaves", None),
+    ("the leftmost person when the dog leaves", None),
+    ("the leftmost person near the end", 1),
+    ("the one that enters at about frame 38", 5),
+    ("the person who leaves later", 4),
+    ("the first person exiting", 2),
+    # what is left out
+    ("any person but the tallest at frame 20", 1),
+    ("the person in view at frame 50 but not at frame 80", 2),
+    ("the person taller than the tallest person", None),
     # classes
     ("the dog", 5),
     ("the animal", 5),
@@ -291,7 +319,9 @@ def test_votes() -> None:
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("name", ["refer/sentences.json", "refer_sentences.json", "refer_sentences_later.json"])
+@pytest.mark.parametrize(
+    "name", ["refer/sentences.json", "refer_sentences.json", "refer_sentences_later.json", "refer_sentences_short.json"]
+)
 def test_real_sentences(shared: Path, name: str) -> None:
     """Over the true tracks of four clips: the grammar answers what geometry or class can answer."""
     spec = importlib.util.spec_from_file_location("score_sentences", ROOT / "tools" / "score_sentences.py")
@@ -335,6 +365,34 @@ def test_real_sentences(shared: Path, name: str) -> None:
         ("of the two people at frame 3, the one on the right", "the rightmost of the two people at frame 3"),
         ("Could you show me the leftmost person at frame 3?", "the leftmost person at frame 3"),
         ("the person at the greatest distance from the camera", "the person farthest from the camera"),
+        ("leftmost, last frame", "the leftmost one in the last frame"),
+        ("the second furthest left at frame 3", "second from left at frame 3"),
+        ("second left at frame 3", "second from left at frame 3"),
+        ("bottom right corner at frame 3", "the lower right one at frame 3"),
+        ("the nearest but one at frame 3", "the second nearest at frame 3"),
+        ("the person right at the front of the picture", "the person at the front of the picture"),
+        ("the person halfway along the line at frame 3", "the person in the middle of the line at frame 3"),
+        ("the second closest person, frame 3", "the second person closest to the camera at frame 3"),
+        ("the one with the highest speed", "the fastest one"),
+        ("the one taking up the least space", "the smallest one"),
+        ("the one who stays least long", "the one who stays the shortest time"),
+        ("the one that outlasts everyone else", "the one that stays the longest"),
+        ("the last one out on the right", "the last one to leave on the right"),
+        ("the one who exits last on the left", "the last one to exit on the left"),
+        ("the one whose departure comes first", "the one who leaves first"),
+        ("the one leaving sooner than everyone else", "the first one leaving"),
+        ("the later person to leave", "the last person to leave"),
+        ("in the first ten frames, the fastest person", "the fastest person in the first 10 frames"),
+        ("when it is over, the leftmost person", "at the end, the leftmost person"),
+        ("frame number 3: the leftmost person", "the leftmost person at frame 3"),
+        ("the person walking from the left edge to the right side", "the person walking from left to right"),
+        ("the person bound for the right", "the person walking to the right"),
+        ("the car coming our way", "the car coming towards us"),
+        ("the one who moves left while everybody else moves right", "the one who moves left"),
+        ("the person in front of all the others at frame 3", "the person in front at frame 3"),
+        ("the person whom everyone else follows", "the person that everyone else follows"),
+        ("the person obstructed by the tallest man", "the person hidden by the tallest man"),
+        ("from the right, the second person at frame 3", "the second person from the right at frame 3"),
     ],
 )
 def test_other_wordings(one: str, other: str) -> None:
@@ -344,6 +402,40 @@ def test_other_wordings(one: str, other: str) -> None:
     assert sorted(map(repr, first.phrase.terms)) == sorted(map(repr, second.phrase.terms))
     assert repr(first.phrase.when) == repr(second.phrase.when)
     assert first.phrase.terms
+
+
+def test_a_group_of_one_is_not_understood(scene: Scene) -> None:
+    """ "in the way of the man" is no choice among men; of several, one is chosen."""
+    found = answer(scene, "who gets in the way of the person walking left")
+    assert (found.answer, found.used) == (None, NOTHING)
+    assert answer(scene, "the tallest of the people").answer == 2
+
+
+def test_an_unknown_noun_selects_nothing(scene: Scene) -> None:
+    """A place says no more where what is there is not understood: it may be any thing."""
+    found = answer(scene, "the lamp post in the middle at frame 50")
+    assert (found.answer, found.used) == (None, NOTHING)
+    assert "lamp, post" in found.note
+    assert answer(scene, "the leftmost one with a hat at the start").used == PART
+
+
+def test_the_other_way() -> None:
+    """Against the others where they go one way; towards the camera where there is no such way."""
+
+    def grows(identity: int, rate: float) -> Track:
+        frames = np.arange(1, 41)
+        height = 40 * np.exp(rate * (frames - 1))
+        x = 100.0 * identity + np.zeros(40)
+        boxes = np.column_stack((x - 10, 300 - height, x + 10, np.full(40, 300)))
+        return Track(identity, "car", frames, boxes)
+
+    alone = Scene((640, 480), 10.0, np.arange(1, 41), [grows(1, -0.01), grows(2, 0.02)])
+    assert answer(alone, "the car coming the other way").answer == 2
+    walks = [
+        track(n, "car", (1, 40), lambda t, n=n: 100 * n + 90 * t * (-1 if n == 2 else 1), 300, 20, 40)
+        for n in (1, 2, 3, 4, 5, 6)
+    ]
+    assert answer(replace(alone, tracks=walks), "the car coming the other way").answer == 2
 
 
 def four() -> Scene:

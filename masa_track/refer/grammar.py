@@ -27,16 +27,19 @@ class When:
 
     Attributes:
         kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
-            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds;
+            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds or frames;
             ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
             percentage to another; ``before_end``: that long before its last frame.
         values: numbers of frames, seconds, or percentages.
         seconds: whether the values are seconds.
+        phrase: "when the bus leaves": the object of the event that makes the time; its last term is the event, or what
+            it does for a while (``during``). None: the values are the time.
     """
 
     kind: str
     values: tuple[float, ...] = ()
     seconds: bool = False
+    phrase: Phrase | None = field(default=None, hash=False)
 
 
 @dataclass
@@ -94,7 +97,8 @@ class Sentence:
         unparsed: words that no rule took, such as colours and clothes.
         skipped: words without a meaning for the grammar that are no filler either, such as unknown adverbs.
         gendered: a noun such as "man" or "woman" was taken for a person.
-        unclear_reference: unparsed words describe not the object itself, but one that it stands in a relation to.
+        unclear_reference: unparsed words describe not the object itself, but one that it stands in a relation to; or
+            no noun was parsed, and one of them may be it.
     """
 
     text: str
@@ -157,6 +161,16 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
     return tokens
 
 
+_CONJUNCTIONS = {
+    "at": "(?:just |right )?(?:as|when)|(?:at )?the (?:moment|time|instant|point)(?: when| that)?",
+    "after": "(?:just |right |shortly )?after|once|as soon as|since",
+    "before": "(?:just |right |shortly )?before|until|till|by the time",
+    "during": "while|as long as|whilst",
+}
+_VIDEO_ITSELF = "the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end)"
+_CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?) )(?! {_VIDEO_ITSELF})"
+
+
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(f"(?:{pattern})(?= |$)")
@@ -215,7 +229,35 @@ class Parser:
         for pattern, make in TIMES:
             if (found := self.take(pattern)) is not None:
                 return make(found)
-        return None
+        return self.event_time()
+
+    def event_time(self) -> When | None:
+        """ "when the bus leaves", "before the first cyclist appears", "while the bus is in view"."""
+        before = self.state()
+        failed = (before[0], "event time")
+        found = None if failed in self.failed else self.take(_CONJUNCTION)
+        if found is None:
+            return None
+        phrase = self.noun_phrase()
+        scratch = Phrase()
+        while self.take("have|be(?= (?:just|already|finally|now))|do|just|already|finally|then|first"):
+            pass
+        event = self._term(scratch, True)
+        kind = next(kind for kind, words_ in _CONJUNCTIONS.items() if re.fullmatch(words_, found[0]))
+        if event is not None and event.kind == "gone":
+            event = replace(event, kind="event", name="leave")
+        fits = event is not None and event.kind == ("visible" if kind == "during" else "event") and not event.negated
+        if event is None or not fits or event.when is not None:
+            self.restore(before)
+            self.failed.add(failed)
+            return None
+        for place, term in enumerate(phrase.terms):
+            if (term.kind, term.name) == ("rank", "first"):  # "when the second person leaves"
+                event.rank = -term.rank
+                del phrase.terms[place]
+                break
+        phrase.terms.append(event)
+        return When(kind, phrase=phrase)
 
     def noun_phrase(self, inner: bool = True, stop: str = ",", clause: bool = False) -> Phrase:
         """Reads a noun phrase with all that is said of it.
@@ -244,19 +286,25 @@ class Parser:
             ):
                 break
             token = self.token
+            denied = self.negated and (self._follows("not") or self._follows("never"))
             if (when := self.when()) is not None:
-                self._timed(phrase, fresh, when)
+                if denied:  # "but not at frame 9"
+                    phrase.terms.append(Term("visible", when=when, negated=True))
+                    self.negated = False
+                else:
+                    self._timed(phrase, fresh, when)
                 continue
             if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))") is not None:
-                phrase.terms += self._group(bool(ordinal))
+                picks = bool(ordinal) or any(term.kind == "rank" for term in phrase.terms)
+                phrase.terms += self._group(bool(ordinal), picks)
                 continue
             if named and (passive := self._object_clause()) is not None:
                 phrase.terms.append(passive)
                 fresh = passive
                 continue
             if found := self.take(
-                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other|another"
-                "|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
+                "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other(?! than)"
+                "|another|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
             ):
                 phrase.other = True
                 headed = headed or found[0] not in ("other", "another")
@@ -283,7 +331,13 @@ class Parser:
             verb = verb or (
                 bool(phrase.terms) and (self._follows("and") or self._follows("then"))
             )  # "to enter and then leave"
-            if inner and token.form in FINITE and not verb and named and token.base not in ("park", "face"):
+            if (
+                inner
+                and token.form in FINITE
+                and not verb
+                and (named or phrase.terms)
+                and token.base not in ("park", "face")
+            ):
                 break
             self.pending = ordinal
             term = self._term(phrase, verb or token.form == "")
@@ -302,6 +356,9 @@ class Parser:
                     number = -number
                 ordinal = self._ranked_before(phrase, fresh, number) if clause and named else number
                 continue
+            if fresh is not None and fresh.kind == "event" and (found := self.take("later|earlier|sooner")):
+                self._ranked_before(phrase, fresh, -1 if found[0] == "later" else 1)  # "the car that leaves later"
+                continue
             if (found := self.take("|".join(words.COUNTS) + r"|\d+")) is not None:
                 phrase.count = words.COUNTS.get(found[0]) or int(found[0])
                 phrase.plural = phrase.plural or phrase.count > 1
@@ -318,8 +375,11 @@ class Parser:
         if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
             phrase.terms = [_side_rank(term) for term in phrase.terms]
         moment = all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms)
-        if moment and phrase.when is not None and phrase.when.kind == "after" and phrase.when.seconds:
-            phrase.when = replace(phrase.when, kind="at")  # "after two seconds, the person on the left"
+        after = phrase.when if phrase.when is not None and phrase.when.kind == "after" else None
+        if moment and after is not None and (after.seconds or after.phrase is not None):
+            phrase.when = replace(after, kind="at")  # "after two seconds, the person on the left"
+        if self.depth == 1 and not named and self.unparsed:
+            self.unclear_reference = True  # "the skateboarder on the left": the unknown word may be the noun
         self.depth -= 1
         self.phrase = outer
         return phrase
@@ -345,12 +405,17 @@ class Parser:
         else:
             phrase.terms.append(Term("visible", when=when))
 
-    def _group(self, counted: bool) -> list[Term]:
+    def _group(self, counted: bool, picks: bool) -> list[Term]:
         """ "of the three people at the start, ...": the objects to choose from.
 
-        After an ordinal, an event is not theirs: "the last of the three to leave".
+        After an ordinal, an event is not theirs: "the last of the three to leave". Of one object nothing is chosen, if
+        no rank does so: "who gets in the way of the man" is not understood.
         """
+        of = self.tokens[self.place - 1].text
         group = self.noun_phrase(stop=r",|the (?:one|first|last|second|third|\w+est|\w+most)")
+        if group.noun and not group.plural and not picks:
+            self.unparsed.append(of)
+            self.unclear_reference = True
         group.plural = True
         self.take(",")
         events = [term for term in group.terms if counted and term.kind == "event"]
@@ -367,7 +432,7 @@ class Parser:
         self.take("that|who|whom|which")
         subject = None
         if not self.take("(our|the ego) (car|vehicle|camera|bus|truck|bike)|we|the camera|our own car"):
-            if not re.match(r"(the|a|an|another|he|she)(?= |$)", self.rest):
+            if not re.match(r"(the|a|an|another|he|she|all|everyone|everybody)(?= |$)", self.rest):
                 self.restore(before)
                 return None
             subject = self.noun_phrase()
@@ -437,7 +502,8 @@ class Parser:
                 return
         for place, term in enumerate(phrase.terms):
             if (ranked := _side_rank(term)) is not term:  # "the second one on the left"
-                phrase.terms[place] = replace(ranked, rank=ordinal * ranked.rank)
+                last = 1 if ordinal == -1 else ordinal  # "the last one on the left" is the leftmost
+                phrase.terms[place] = replace(ranked, rank=last * ranked.rank)
                 return
         if any(term.kind == "visible" for term in phrase.terms) and ordinal == -1:
             phrase.terms.append(Term("rank", "last", rank=1))
@@ -463,6 +529,19 @@ class Parser:
         if peek:
             self.place = before
         return bool(phrase.noun)
+
+    def noun_ahead(self, ahead: int) -> bool:
+        """Whether the word that comes after ``ahead`` others is a noun."""
+        before, self.place = self.place, self.place + ahead
+        found = self.place < len(self.tokens) and self._noun(Phrase(), peek=True)
+        self.place = before
+        return found
+
+    def adjective_ahead(self, ahead: int) -> bool:
+        """Whether the word that comes after ``ahead`` others may be an adjective: no verb, number or small word."""
+        token = self.tokens[self.place + ahead] if self.place + ahead < len(self.tokens) else Token(",", ",")
+        small = token.base in words.FILLERS or token.base in words.ORDINALS or not token.base.isalpha()
+        return not (small or token.form)
 
     def _follows(self, word: str) -> bool:
         return self.place > 0 and self.tokens[self.place - 1].base == word

@@ -39,15 +39,15 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         scene: the tracks.
         name: ``x``, ``y``, ``near`` (lower edge), ``area``, ``height``, ``width``, ``duration`` (frames), ``speed``,
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
-            ``centre`` (how near to the middle of the picture), ``front`` (the same as ``line``, or ``near`` without
-            one), ``middle`` (how near to the middle of the others),
-            ``isolation`` (distance to the nearest other).
+            ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it),
+            ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
+            others), ``isolation`` (distance to the nearest other).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """
     tracks = scene.tracks
     if name in ("line", "front"):
-        found = line_places(scene, chosen, span)
+        found = line_places(scene, chosen, span, 0.6 if name == "line" else 0.65)
         if name == "line" or np.isfinite(list(found.values())).any():
             return found
         name = "near"
@@ -59,6 +59,9 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
     if name == "centre":
         middle_of_picture = np.asarray(scene.size) / 2
         return {place: -float(np.hypot(*(_centre(tracks[place], span) - middle_of_picture))) for place in chosen}
+    if " " in name:  # a corner
+        signs = np.array([1 if side in ("right", "bottom") else -1 for side in reversed(name.split())])
+        return {place: float(signs @ (_centre(tracks[place], span) / scene.size) * scene.size[0]) for place in chosen}
     if name == "isolation":
         return {place: _isolation(scene, place, span) for place in chosen}
     return {place: _single(scene, tracks[place], name, span) for place in chosen}
@@ -106,24 +109,30 @@ def _centre(track: Track, span: Span | None) -> np.ndarray:
     return track.centres[rows].mean(axis=0) if len(rows) else np.full(2, np.nan)
 
 
-def common_direction(scene: Scene, span: Span | None) -> np.ndarray | None:
-    """(2,) the direction in which the tracks move in a span, of length 1; None where they do not move alike."""
+def common_direction(scene: Scene, span: Span | None, alike: float = 0.6) -> np.ndarray | None:
+    """(2,) the direction in which the tracks move in a span, of length 1; None where they do not move alike.
+
+    Args:
+        scene: the tracks.
+        span: when; None: at any time.
+        alike: 0..1, least length of the mean of the tracks' directions: 0.6 where four of five go one way.
+    """
     wide = None if span is None else scene.around(span, 1.0)
     moves = [net_move(scene, track, wide) for track in scene.tracks if span is None or len(track.rows(span))]
     units = [move / np.hypot(*move) for move in moves if np.hypot(*move) > 0.01 * scene.size[0]]
     if not units:
         return None
     mean = np.mean(units, axis=0)
-    if np.hypot(*mean) < 0.6:
+    if np.hypot(*mean) < alike:
         return None
     if abs(mean[0]) >= 0.5:
         return np.array([np.sign(mean[0]), 0.0])
     return np.asarray(mean / np.hypot(*mean))
 
 
-def line_places(scene: Scene, chosen: Sequence[int], span: Span | None) -> dict[int, float]:
+def line_places(scene: Scene, chosen: Sequence[int], span: Span | None, alike: float = 0.6) -> dict[int, float]:
     """Places along the common direction: the leader's is the largest. NaN where there is no such direction."""
-    direction = common_direction(scene, span)
+    direction = common_direction(scene, span, alike)
     if direction is None:
         return dict.fromkeys(chosen, np.nan)
     return {place: float(_centre(scene.tracks[place], span) @ direction) for place in chosen}
@@ -226,20 +235,24 @@ def _gone(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
 
 def _moves(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     wide = _wide(scene, span)
-    if term.name in ("towards_camera", "away"):
+    name = term.name
+    direction = common_direction(scene, span) if name == "against" else None
+    if name == "against" and direction is None:  # "the car coming the other way"
+        name = "towards_camera"
+    if name in ("towards_camera", "away"):
         rows = track.rows(wide)
         if len(rows) < 3:
             return 0.0
-        rate = growth(scene, track, wide) * (1 if term.name == "towards_camera" else -1)
+        sign = 1 if name == "towards_camera" else -1
+        rate = growth(scene, track, wide) * sign
         seconds = float(track.frames[rows[-1]] - track.frames[rows[0]]) / scene.fps
-        whole = growth(scene, track, None) * (1 if term.name == "towards_camera" else -1)
+        whole = growth(scene, track, None) * sign
         return (
             max(rate, 1e-3) if max(rate * seconds, whole * len(track.frames) * scene.step / scene.fps) > GROWN else 0.0
         )
     x, y = net_move(scene, track, wide)
-    if term.name == "against":
-        direction = common_direction(scene, span)
-        far = 0.0 if direction is None else -float(np.array([x, y]) @ direction)
+    if direction is not None:
+        far = -float(np.array([x, y]) @ direction)
         return far if far > _least(scene, track) else 0.0
     far = {"left": -x, "right": x, "top": -y, "bottom": y}[term.side]
     return float(far) if far > _least(scene, track) else 0.0
@@ -353,6 +366,8 @@ def _reaches(scene: Scene, track: Track, term: Term, span: Span | None) -> float
 
 
 def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    if span is not None and span.point:  # "standing at the left edge at frame 9"
+        return _region(scene, track, Term("region", "edge", term.side), span)
     inside = _gaps(scene, track, term.side, span if term.when is not None else None) < 0.1
     longest = run = 0
     for one in inside:

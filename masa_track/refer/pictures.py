@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _ARTICLE = re.compile(r"^(?:an?|the) ")
 _NMS = 0.7  # IoU above which the weaker of two boxes of a caption is left out, as HIPIE has it for things
-_IN_A_PICTURE = ("rank", "region", "relation", "compare", "among", "class", "visible")  # kinds of terms
+_IN_A_PICTURE = ("rank", "region", "relation", "compare", "among", "same", "class", "visible")  # kinds of terms
 _NOT_IN_A_PICTURE = {  # names of those terms, and what they ask for
     **dict.fromkeys(("passes", "passes_front", "passes_behind", "overtakes", "overtaken_by", "path"), "motion"),
     **{"speed": "speed", "line": "the direction in which all move", "duration": "a duration"},

@@ -52,9 +52,9 @@ def span_of(scene: Scene, when: When | None) -> Span | None:
         moment = float(scene.nearest(last - when.values[0] * (scene.fps if when.seconds else 1)))
         return Span(moment, moment, True)
     if when.kind == "opening":
-        return Span(first, first + when.values[0] * scene.fps)
+        return Span(first, first + when.values[0] * (scene.fps if when.seconds else 1))
     if when.kind == "closing":
-        return Span(last - when.values[0] * scene.fps, last)
+        return Span(last - when.values[0] * (scene.fps if when.seconds else 1), last)
     if when.kind == "between":
         return Span(min(numbers), max(numbers))
     if when.kind in ("just_before", "just_after"):
@@ -97,6 +97,7 @@ class Resolver:
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self._known: dict[tuple[int, When | None, tuple[int, ...]], list[int]] = {}
+        self._times: dict[int, When] = {}
 
     def of_class(self, noun: str) -> list[int]:
         """Tracks that the noun may mean, by their class. A track whose class is not known may be anything."""
@@ -105,6 +106,25 @@ class Resolver:
             return list(range(len(tracks)))
         names = meanings(noun, self.scene.class_names)
         return [place for place, track in enumerate(tracks) if not track.name or track.name in names]
+
+    def span(self, when: When | None) -> Span | None:
+        """:func:`span_of`, also of a time that an event makes: empty where it does not happen."""
+        if when is None or when.phrase is None:
+            return span_of(self.scene, when)
+        key = id(when.phrase)
+        if key not in self._times:
+            never = (self.scene.last + 10 * self.scene.step,)
+            self._times[key] = When("at", never)
+            for one in self.resolve(when.phrase)[:1]:
+                track, event = self.scene.tracks[one.place], when.phrase.terms[-1]
+                if when.kind == "during":
+                    self._times[key] = When("between", (float(track.frames[0]), float(track.frames[-1])))
+                    continue
+                frame = measures.event_frame(self.scene, track, event.name, event.side, None, event.rank < 0)
+                if frame is not None:
+                    later = {"after": 1, "before": -1}.get(when.kind, event.name == "leave")
+                    self._times[key] = When(when.kind, (frame + later * self.scene.step,))
+        return span_of(self.scene, self._times[key])
 
     def resolve(self, phrase: Phrase, default: When | None = None, without: Iterable[int] = ()) -> list[Ranked]:
         """The tracks that fit a phrase, best first.
@@ -115,8 +135,8 @@ class Resolver:
             without: tracks that it does not mean.
         """
         when = phrase.when or default
-        span = span_of(self.scene, when)
-        own = span_of(self.scene, phrase.when)
+        span = self.span(when)
+        own = self.span(phrase.when)
         candidates = [place for place in self.of_class(phrase.noun) if place not in set(without)]
         if own is not None:
             candidates = [place for place in candidates if len(self.scene.tracks[place].rows(own))]
@@ -138,7 +158,7 @@ class Resolver:
             best = max(fits.values(), default=1.0) or 1.0
             scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
         for term, fits in ranks:
-            order = self.ranked(term, scores, fits, span)
+            order = self.ranked(term, scores, fits, span, phrase.count if phrase.plural else 1)
             if term.negated:  # "not the tallest": any other
                 first = max(order, key=order.__getitem__, default=None)
                 order = {place: score for place, score in scores.items() if place != first}
@@ -149,8 +169,11 @@ class Resolver:
         found = [Ranked(place, score / top) for place, score in scores.items()]
         return sorted(found, key=lambda one: -one.score)
 
-    def ranked(self, term: Term, scores: Strengths, fits: Strengths, span: Span | None) -> Strengths:
-        """Scores after a rank: 1 for the track of that rank, less for the others by their distance in the measure."""
+    def ranked(self, term: Term, scores: Strengths, fits: Strengths, span: Span | None, count: int = 1) -> Strengths:
+        """Scores after a rank: 1 for the track of that rank, less for the others by their distance in the measure.
+
+        Of ``count`` above 1, "the two leftmost people", there are no others than these.
+        """
         places = list(scores)
         if term.kind == "rank":
             if term.phrases:  # "in the middle of the three"
@@ -173,6 +196,9 @@ class Resolver:
         unit = unit or 0.1 * abs(chosen) or 1.0
         result = {place: float(np.exp(-abs(values[place] - chosen) / unit)) for place in order}
         result[order[index]] = 1.0 + 1e-6  # before others of the same value
+        if count > 1:
+            chosen_ones = order[index : index + count] if rank > 0 else order[max(0, index - count + 1) : index + 1]
+            return {place: result[place] for place in chosen_ones}
         return result
 
     def fits(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
@@ -182,6 +208,8 @@ class Resolver:
             return {place: 1.0 for place in candidates if place in group}
         if term.kind == "class":
             return dict.fromkeys(set(candidates).intersection(self.of_class(term.name)), 1.0)
+        if term.kind == "same":
+            return dict.fromkeys(set(candidates).intersection(self.references(term.phrases[0], when)), 1.0)
         if term.kind == "relation":
             return self._relation(term, candidates, when, span)
         if term.kind == "compare":
@@ -196,7 +224,7 @@ class Resolver:
             }
             most = max((rates[place] for place in candidates), default=0.0)
             return {place: 1.0 for place in candidates if rates[place] <= 0 or rates[place] < 0.5 * most or most < 0.05}
-        own = span_of(self.scene, term.when) if term.when is not None else span
+        own = self.span(term.when) if term.when is not None else span
         test: Callable[..., float] = measures.TESTS[term.kind]
         found = {place: test(self.scene, self.scene.tracks[place], term, own) for place in candidates}
         found = {place: value for place, value in found.items() if value > 0}
@@ -218,21 +246,22 @@ class Resolver:
         if key not in self._known:
             found = self.resolve(phrase, when, without)
             if phrase.plural or phrase.other:
-                span = span_of(self.scene, phrase.when or when)
+                span = self.span(phrase.when or when)
                 found = [one for one in found if len(self.scene.tracks[one.place].rows(span))]
             else:
                 found = found[:1]
             self._known[key] = [one.place for one in found]
         return self._known[key]
 
+    def _others(self, phrase: Phrase, when: When | None, place: int) -> list[int]:
+        """The tracks, other than the candidate itself, that a phrase in a relation of the candidate means."""
+        without = (place,) if _needs_candidate(phrase) else ()
+        return [other for other in self.references(phrase, when, without) if other != place]
+
     def _relation(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
         result: Strengths = {}
-        fixed = [None if _needs_candidate(phrase) else self.references(phrase, when) for phrase in term.phrases]
         for place in candidates:
-            groups = []
-            for phrase, known in zip(term.phrases, fixed, strict=True):
-                group = self.references(phrase, when, (place,)) if known is None else known
-                groups.append([other for other in group if other != place])
+            groups = [self._others(phrase, when, place) for phrase in term.phrases]
             if all(groups):
                 strength = relations.relation(self.scene, term.name, place, groups, span)
                 if strength > 0:
@@ -244,7 +273,7 @@ class Resolver:
     def _compare(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
         result: Strengths = {}
         for place in candidates:
-            group = [other for other in self.references(term.phrases[0], when, (place,)) if other != place]
+            group = self._others(term.phrases[0], when, place)
             if not group:
                 continue
             values = measures.measure(self.scene, term.name, [place, *group], span)
@@ -254,8 +283,8 @@ class Resolver:
         return result
 
     def _event(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
-        tracks, asked = self.scene.tracks, span_of(self.scene, when)
-        own = span_of(self.scene, term.when)
+        tracks, asked = self.scene.tracks, self.span(when)
+        own = self.span(term.when)
         if own is not None and own.first > own.last:
             return {}
         if own is not None and term.when is not None and term.when.kind in _MOMENTS:
@@ -269,15 +298,20 @@ class Resolver:
             return known
         if term.name == "passed_by_camera":
             return {place: 1 / max(growth(self.scene, tracks[place], None), 1e-3) for place in known}
-        if asked is None or not asked.point or asked.first > asked.last:
+        near = None if asked is None or not asked.point or asked.first > asked.last else asked.first
+        if own is not None and term.when is not None:  # of several, the one closest to the time that was named
+            kind = term.when.kind
+            near = own.first if kind == "after" else own.last if kind == "before" else near
+            near = own.middle if kind in _MOMENTS else near
+        if near is None:
             return dict.fromkeys(known, 1.0)
         reach = 2 * self.scene.fps
-        return {place: float(np.exp(-abs(frame - asked.first) / reach)) for place, frame in known.items()}
+        return {place: float(np.exp(-abs(frame - near) / reach)) for place, frame in known.items()}
 
     def _ordered(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
         result: Strengths = {}
         for place in candidates:
-            others = [other for other in self.references(term.phrases[0], when, (place,)) if other != place]
+            others = self._others(term.phrases[0], when, place)
             frames = [
                 measures.event_frame(
                     self.scene, self.scene.tracks[one], term.name, term.side if one == place else "", None

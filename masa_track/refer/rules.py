@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from masa_track.refer.grammar import Parser, Phrase, Term, When
-from masa_track.refer.words import COUNTS, NOUNS
+from masa_track.refer.words import COUNTS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
 
@@ -27,6 +27,7 @@ class Rule:
     verb: bool = False
 
 
+_SOON = "(?:just|right|shortly|soon|immediately|straight)"
 VIDEO = r"the (?:whole |entire )?(?:video|clip|film|sequence|footage|recording|movie|shot)"
 PICTURE = r"the (?:picture|frame|image|screen|view|scene|shot|video|camera view|field of view|photo)"
 OF_PICTURE = rf"(?: (?:of|in) {PICTURE})?"
@@ -34,20 +35,22 @@ LINE = r"(?:the |a |this )?(?:line|row|queue|group|pack|column|procession|file|t
 US = r"(?:us|me|the camera|the viewer|the lens|our car|our vehicle|the observer|here)"
 GO = (
     r"(?:walk|go|move|head|run|ride|drive|travel|step|stroll|cycle|come|pass|jog|march|wander|stride|hurry|drift|skate|"
-    r"proceed|progress|race|speed|roll|rush|sprint|swim|fly|crawl|veer|swerve)"
+    r"proceed|progress|race|speed|roll|rush|sprint|swim|fly|crawl|veer|swerve|dash|zip|saunter|amble|trot|creep|pedal|tramp)"
 )
 STAY = r"(?:stay|remain|linger|hang|wait|loiter|stand|stop|pause|halt|rest|spend|keep)"
 NEARLY = r"(?: (?:nearly|almost|right|all the way|up|straight|over|back|close|directly|just|again|out|off|away|across|along|further|slowly|quickly|more))*"
-ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|straight) )?"
+ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|a little|far|well|straight) )?"
 _SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
 EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part))?{OF_PICTURE}"
-_DIRECTION = r"(?P<to>left|right|up|down)(?:wards?)?"
+_DIRECTION = r"(?P<to>left|right|up|down|top|bottom)(?:wards?)?"
 TOWARDS = (
-    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: side)?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)"
+    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)(?: hand)?"
     rf"|(?:(?:to|towards?|for|over to|off to|in) )?(?:the )?{_DIRECTION})"
-    rf"(?: (?:side|edge|direction|hand side))?{OF_PICTURE}"
+    rf"(?: (?:side|edge|border|direction|hand side))?{OF_PICTURE}"
 )
-SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"}
+SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"} | {
+    "front": "bottom", "back": "top", "rear": "top",
+}  # fmt: skip
 _N = r"(\d+(?:\.\d+)?)"
 _CLOCK = r"(\d+(?::\d+)+(?:\.\d+)?)"
 
@@ -79,7 +82,7 @@ def _part(found: re.Match[str]) -> When:
 
 def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
     start = r"(?:begin|start|first frame|opening frame|very first frame|outset)"
-    end = r"(?:end|last frame|final frame|very last frame|finish)"
+    end = r"(?:end|close|last frame|final frame|very last frame|finish)"
     found: list[tuple[str, Callable[[re.Match[str]], When]]] = [
         (
             rf"(?:all the way )?from (?:the )?(?:very )?{start}(?: of {VIDEO})? (?:to|until|till|through to|right through to) "
@@ -91,8 +94,16 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
          rf"|(?:when|as|where) {VIDEO} (?:start|begin|open)|at first|initially|to (?:begin|start) with|in frame one", _time("start")),
         (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where) {VIDEO} (?:end|stop|finish|be over)|finally", _time("end")),
-        (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
+        (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at|around|about|near) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
          rf" of {VIDEO}", _time("middle")),
+        (rf"{_SOON} after (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("opening", (2.0,), True)),
+        (rf"{_SOON} before (?:{VIDEO} (?:end|stop|finish)|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
+        (r"(?:the )?(?:very )?(?:first|opening) frame", _time("start")),
+        (r"(?:in |at )?(?:the )?(?:very )?(?:last|final|closing) frame", _time("end")),
+        (rf"(?:near|towards?|close to|around) the (?:very )?(?:{end})(?! of {LINE})(?: of {VIDEO})?|in the (?:last|final|closing) moments(?: of {VIDEO})?", lambda found: When("closing", (3.0,), True)),
+        (rf"(?:near|close to|around) the (?:very )?(?:{start})(?: of {VIDEO})?|in the (?:first|opening) moments(?: of {VIDEO})?", lambda found: When("opening", (3.0,), True)),
+        (rf"early on(?: in {VIDEO})?|early in {VIDEO}", lambda found: When("part", (0.0, 100 / 3))),
+        (rf"late(?: on)? in {VIDEO}", lambda found: When("part", (200 / 3, 100.0))),
         (rf"(?:after|since) (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
         (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
         (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
@@ -110,10 +121,10 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         both = rf"(?:the )?{unit} {_N} (?:and|to|till|until|through)(?: the)?(?: {unit})? {_N}"
         if seconds:
             both = rf"(?:the )?(?:{unit} )?{_N} (?:and|to|till|until) {_N} {unit}"
-            found += [
-                (rf"(?:in|during|within) the (?:first|opening) {_N} {unit}", _time("opening", True)),
-                (rf"(?:in|during|within|for) the (?:last|final|closing) {_N} {unit}", _time("closing", True)),
-            ]
+        found += [
+            (rf"(?:in|during|within|over) the (?:first|opening) {_N} {unit}", _time("opening", seconds)),
+            (rf"(?:in|during|within|for|over) the (?:last|final|closing) {_N} {unit}", _time("closing", seconds)),
+        ]
         found += [
             (rf"(?:between|from|during|in|over|within|for)? ?{both}", _time("between", seconds)),
             (rf"(?:(?:at|in) )?(?:around|about|near|roughly|approximately|circa|close to|nearly)(?: at| in)? {number}(?: in)?", _time("around", seconds)),
@@ -169,7 +180,7 @@ def _between(parser: Parser, found: re.Match[str]) -> Term | None:
             shared = next((term for term in second.terms if term.kind == "rank"), first.terms[0])
             sign = 1 if shared.rank > 0 else -1
             first.noun = second.noun
-            first.terms = [Term("rank", shared.name, rank=sign * abs(first.terms[0].rank))]
+            first.terms = [Term("rank", shared.name, rank=-sign * first.terms[0].rank)]
     else:
         first.plural = True
     return Term("relation", "between", phrases=phrases)
@@ -199,18 +210,20 @@ def _event(name: str) -> Make:
                 rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
             )
             or parser.take(
-                rf"(?:of )?the {_SIDE}(?: hand)? (?:side|edge|border){OF_PICTURE}(?! of)"
+                rf"(?:of )?the {_SIDE}(?: hand)?(?: (?:side|edge|border){OF_PICTURE}| of {PICTURE})(?! of)"
             )  # "goes off the left edge"
             or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the))")  # "exits left"
         ):
             side = side_of(where)
         before = parser.state()
+        if (when := parser.event_time()) is not None:  # "leaves before the bus appears"
+            return Term("event", name, side, when=when)
         if later := parser.take(
-            rf"{ADVERB}(?P<when>after|before)(?= (?:the|a|all|everyone|him|her|it) )(?! (?:{VIDEO}|the (?:very )?(?:start|begin)))"
+            rf"{ADVERB}(?P<when>after|before|(?:later|earlier|sooner) than)(?= (?:the|a|all|everyone|him|her|it) )(?! (?:{VIDEO}|the (?:very )?(?:start|begin)))"
         ):
             phrase = parser.noun_phrase(stop=",|and")
             if _names(parser, phrase):
-                return Term("ordered", name, side, 1 if later["when"] == "after" else -1, [phrase])
+                return Term("ordered", name, side, 1 if later["when"] in ("after", "later than") else -1, [phrase])
             parser.restore(before)
         return Term("event", name, side)
 
@@ -223,8 +236,8 @@ def _from_side(parser: Parser, found: re.Match[str]) -> Term | None:
     if not parser.pending and events and found["from"] in _EXTREMES:
         events[-1].side = found["from"]  # "who enters in the end, from the left"
         return Term("visible")
-    if not parser.pending:
-        return None
+    if not parser.pending:  # "the person from the left"
+        return Term("event", "enter", found["from"]) if found["from"] in _OPPOSITE and parser.phrase.noun else None
     return Term("rank", *{"left": ("x", "", -1), "right": ("x", "", 1), "front": ("near", "", 1), "back": ("near", "", -1),
                           "rear": ("near", "", -1), "top": ("y", "", -1), "bottom": ("y", "", 1),
                           "camera": ("near", "", 1)}[found["from"]])  # fmt: skip
@@ -251,6 +264,45 @@ def _to_side(parser: Parser, found: re.Match[str]) -> Term:
     )
 
 
+def _except(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "any person but the tallest": not that one."""
+    same = to_phrase("same", "")(parser, found)
+    if same is None:
+        return None
+    inner = same.phrases[0]
+    parser.phrase.when, inner.when = parser.phrase.when or inner.when, None  # the time of both
+    return replace(same, negated=True)
+
+
+def _attributive(make: Make) -> Make:
+    """An adjective: its noun comes next, or after two more adjectives at most ("the left white car")."""
+
+    def before_noun(parser: Parser, found: re.Match[str]) -> Term | None:
+        if parser.phrase.noun:
+            return None
+        for ahead in range(3):
+            if parser.noun_ahead(ahead):
+                return make(parser, found)
+            if not parser.adjective_ahead(ahead):
+                return None
+        return None
+
+    return before_noun
+
+
+def _after_noun(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "tall guy left": the leftmost; "the last person left" is one who is still there."""
+    before = [token.base for token in parser.tokens[: parser.place - 1]]
+    if not parser.phrase.noun or before[-1] != parser.phrase.noun or parser.pending or {"only", "still"} & {*before}:
+        return None
+    return _extreme(parser, found)
+
+
+def _corner(parser: Parser, found: re.Match[str]) -> Term:
+    """ "bottom left person": the one nearest to that corner."""
+    return Term("rank", f"{side_of(found)} {found['second']}", rank=1)
+
+
 _OPPOSITE = {"left": "right", "right": "left"}
 
 
@@ -260,9 +312,9 @@ def _lasts(parser: Parser, found: re.Match[str]) -> Term:
     return Term("lasts", rank=1 if found["more"] else -1, when=when)
 
 
-def _covered(parser: Parser, found: re.Match[str]) -> Term:
+def _by_others(name: str) -> Make:
     """ "hidden at frame 9": by whomever."""
-    return Term("relation", "covered_by", phrases=[Phrase("object", other=True, plural=True)])
+    return lambda parser, found: Term("relation", name, phrases=[Phrase("object", other=True, plural=True)])
 
 
 def _region(parser: Parser, found: re.Match[str]) -> Term:
@@ -317,41 +369,66 @@ def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 
 
 _SUPERLATIVES = [
-    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|highest(?: up)?|(?:farthest|furthest) up", "y", -1),
-    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("lowest(?: down)?", "near", 1), ("biggest|largest|bigger|larger", "area", 1), ("smallest|tiniest|smaller", "area", -1),
-    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span)|briefest|most briefly)", "duration", -1),
-    ("shortest|shorter", "height", -1), ("widest|wider", "width", 1), ("narrowest|thinnest|narrower|thinner", "width", -1),
-    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while)?", "duration", 1),
-    (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|highest speed|top speed)", "speed", 1), ("slowest|slower|most slowly", "speed", -1),
-    ("(?:front|fore)most", "near", 1), ("(?:most|more) distant|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off)?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
-    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time)|largest number of frames", "duration", 1),
-    ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle|central", "middle", 1),
+    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
+    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("(?:greatest|largest|biggest) height", "height", 1), ("(?:smallest|least|lowest) height", "height", -1), ("biggest|largest|bigger|larger|greatest (?:size|area)", "area", 1), ("smallest|tiniest|littlest|smaller|least (?:area|size|space)", "area", -1),
+    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit)|briefest|most briefly)", "duration", -1),
+    ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
+    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit)?", "duration", 1),
+    (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
+    ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest", "near", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
+    ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
+    (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
 ]  # fmt: skip
 
+_ADJECTIVES = {
+    "big|large|huge": ("area", 1), "small|little|tiny": ("area", -1), "tall": ("height", 1), "short": ("height", -1),
+    "fast|quick": ("speed", 1), "slow": ("speed", -1), "near|close|nearby": ("near", 1), "far|distant|faraway": ("near", -1),
+    "later": ("first", 1), "earlier": ("first", -1),
+}  # fmt: skip
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 
 PLACES = [
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
-    Rule(rf"far {_SIDE}(?! of)", _extreme),
-    Rule(rf"(?P<side>left|right)(?: hand)?(?= (?:{'|'.join([*NOUNS, 'one', 'thing', 'object'])})(?: |$))", _extreme),
-    Rule(rf"(?:(?:farthest|furthest|most|farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE})(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
+    Rule(rf"(?:far|extreme|very|outer) {_SIDE}(?! of| left| right)", _extreme),
+    Rule(r"(?:(?:in|at|on|near) )?(?:the )?(?:far |very )?(?P<side>front|back|rear) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
+    Rule(r"(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
+    Rule(rf"all the way (?:(?:on|at|over|to) )*(?:the )?{_SIDE}{OF_PICTURE}(?! of)", _extreme),
+    Rule(r"(?P<side>left|right)(?=$| ,)", _after_noun),
+    Rule(r"(?P<side>left|right|top|upper|bottom|lower)(?: hand)?", _attributive(_extreme)),
+    *(Rule(rf"(?:very )?(?:{words})", _attributive(term("rank", *value))) for words, value in _ADJECTIVES.items()),
+    Rule(r"(?P<which>later|earlier)(?= of )", lambda parser, found: Term("rank", "first", rank=1 if found["which"] == "later" else -1)),
+    Rule(r"(?:at|in) (?:foreground|front)(?= (?:at|in) frame|$| ,)", term("rank", "front", 1)),
+    Rule(r"(?:at|in) (?:back|rear|background)(?! of)", term("rank", "near", -1)),
+    Rule(rf"on the (?:near|closer) side(?: of the (?:road|street|path|square)|{OF_PICTURE})", term("rank", "near", 1)),
+    Rule(rf"(?:on|at) the far (?:side|end)(?: of the (?:road|street|path|square)|{OF_PICTURE})", term("rank", "near", -1)),
+    Rule(r"(?:farthest|furthest|most) to(?:wards?)? the (?:rear|back)", term("rank", "front", -1)),
+    Rule(r"(?:farthest|furthest|most)(?: to(?:wards?)? the)? (?:front|forward)", term("rank", "front", 1)),
+    Rule(r"front(?: most)?(?=$)", term("rank", "front", 1)),
+    Rule(r"front(?: most)?", _attributive(term("rank", "front", 1))),
+    Rule(r"(?:back|rear)(?: most)?", _attributive(term("rank", "front", -1))),
+    Rule(rf"(?:farthest|furthest|most)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE}(?: (?:side|edge))?{OF_PICTURE}(?! than)", _extreme),
+    Rule(rf"(?:farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE}(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
-    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of)(?:{OF_PICTURE}))", term("rank", "near", 1)),
-    Rule(rf"(?:(?:farthest|furthest)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
+    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of(?! {PICTURE})){OF_PICTURE})", term("rank", "near", 1)),
+    Rule(rf"(?:(?:farthest|furthest|farther|further)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
+    Rule(r"(?:at|in) the (?:very )?tail(?: end)?(?! of)", term("rank", "line", -1)),
     Rule(rf"in {LINE}", _in_line),
-    Rule(rf"(?:in|at|near|on) the (?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|area))?{OF_PICTURE}", _region),
+    Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|quadrant|area))?{OF_PICTURE}", _region),
     Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
+    Rule(rf"{_MIDDLE} of {LINE}", term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
-    Rule(rf"{_MIDDLE}(?: of {LINE})?", term("rank", "middle", 1)),
+    Rule(_MIDDLE.replace("middle|centre", "middle"), term("rank", "middle", 1)),
+    Rule(rf"{_MIDDLE}", term("rank", "centre", 1)),
     Rule(rf"(?:nearest|closest)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
-    Rule(r"(?:nearest|closest)(?: to)?(?= \w)", to_phrase("relation", "near")),
+    Rule(r"(?:nearest|closest)(?: to(?= \w)|(?= (?:the|an?|him|her|it|them) ))", to_phrase("relation", "near")),
     Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
 ]  # fmt: skip
 
@@ -359,6 +436,7 @@ RELATIONS = [
     Rule(rf"(?:(?P<count>{'|'.join(COUNTS)}|\d+)(?: along| over| down)? )?{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"neighbou?r of", to_phrase("relation", "near")),
+    Rule(r"(?:except(?: for)?|apart from|other than|but)(?= the )", _except),
     Rule(r"(?:in )?between", _between),
     Rule(rf"(?P<count>{'|'.join(COUNTS)}|\d+) (?:directly )?(?:behind|(?P<ahead>ahead of|in front of))", _line_relation),
     Rule(r"(?:directly|just|immediately|right|close|closely|straight) behind", to_phrase("relation", "behind_in_line")),
@@ -375,33 +453,36 @@ RELATIONS = [
          r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
 ]  # fmt: skip
 
-_COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal)"
+_COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal|obstruct)"
 _PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|encounter|come across|bump into|brush past|intersect(?: with)?)"
 
 VERBS = [
-    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once|$)", term("gone"), True),
-    Rule(rf"{_PASS} {US}|{GO} past(?! \w)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
+    Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}|cover (?:the )?(?:most|largest|biggest) (?:area|space|room)", term("rank", "area", 1), True),
+    Rule(r"(?:take up|fill|occupy|cover) (?:the )?(?:least|smallest) (?:space|room|area|part|share)", term("rank", "area", -1), True),
+    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once| ,|$)", term("gone"), True),
+    Rule(rf"{_PASS} {US}|{GO} (?:past|by)(?! \w)|pass(?=$| ,)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
     Rule(r"(?:walk|go|ride|run|move|travel|stand) (?:right|just|directly|immediately) in front of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
     Rule(r"(?:pass|cross) (?:right |just |directly )?behind", to_phrase("relation", "passes_behind"), True),
     Rule(_PASS, to_phrase("relation", "passes"), True),
     Rule(r"(?:be )?(?:overtake|pass) by (?:us|our car|our vehicle|the camera)", _event("passed_by_camera"), True),
     Rule(r"(?:be )?overtake by", to_phrase("relation", "overtaken_by"), True),
+    Rule(r"(?:be|get)(?: be)? overtake(?! (?:by|the|an?|all|every)(?: |$))", _by_others("overtaken_by"), True),
     Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
     Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
     Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
-    Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}", term("rank", "area", 1), True),
-    Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
+    Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _covered, True),
-    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge))?(?! to)", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
+    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
+    Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
-    Rule(r"(?:be )?(?:follow|chase|trail) by", to_phrase("relation", "ahead_in_line"), True),
-    Rule(r"(?:follow|chase|trail)", to_phrase("relation", "behind_in_line"), True),
+    Rule(r"(?:be )?(?:follow|chase|trail|tail|pursue|shadow) by", to_phrase("relation", "ahead_in_line"), True),
+    Rule(r"(?:follow|chase|trail|tail|pursue|shadow)", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"lead(?: {LINE}| the way| the others| everyone| everybody)?(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO}(?: along)? {ADVERB}behind", to_phrase("relation", "behind_in_line"), True),
@@ -410,36 +491,42 @@ VERBS = [
     # Events.
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
-    Rule(rf"{GO} into (?:view|sight|shot)|appear|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
-    Rule(rf"(?:reappear|return|{GO} back (?:in|into (?:view|{PICTURE}|sight))|come back|(?:disappear|leave|vanish) and (?:reappear|return|come back)|appear again|be see again)", _event("returns"), True),
-    Rule(rf"(?:{GO}|cut) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
-    Rule(rf"(?:leave|exit|depart|vanish|disappear|drop out)(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
+    Rule(rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
+    Rule(rf"(?:reappear|return|{GO} back (?:in|into (?:view|{PICTURE}|sight))|come back(?! (?:to|towards?|at) )|(?:disappear|leave|vanish) and (?:reappear|return|come back)|appear again|be see again)", _event("returns"), True),
+    Rule(rf"(?:{GO}|cut|pop) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
+    Rule(rf"(?:leave|exit|depart|vanish|disappear|drop (?:out|off))(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
     # Turning, stopping, staying.
     Rule(r"(?:for )?(?:(?P<more>over|more than|at least|longer than)|less than|under|at most|shorter than|fewer than|not even) (?P<length>\d+(?:\.\d+)?) (?P<unit>frames?|seconds?)(?: long)?", _lasts),
     Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
     Rule(rf"{GO} back(?: again)?(?: a (?:bit|little))? {TOWARDS}", lambda parser, found: Term("back", side=side_of(found, "end") or side_of(found, "to")), True),
-    Rule(rf"{GO} back(?: again)?", term("turns"), True),
-    Rule(rf"(?:{STAY}|be)(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
+    Rule(rf"{GO} back(?: again)?(?! towards? {US})", term("turns"), True),
+    Rule(rf"{STAY}(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
     Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
-    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand around|stationary|motionless|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
-    Rule(rf"(?:stop|pause|halt)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop", term("stops"), True),
+    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|loiter|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(rf"(?:stop|pause|halt|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop|pull up", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
-    Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly)? (?:towards?|at|up to) {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
-    Rule(rf"(?:recede|(?:{GO}|head|drive)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?: away)?)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
+    Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly| back)? (?:towards?|at|for|up to) {US}|face {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|grow|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
+    Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
-    Rule(rf"(?:{GO}|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
-    Rule(rf"{GO}(?: in)? (?:the|a) (?:other|opposite|different|wrong) (?:way|direction)(?: (?:to|from|than|of) (?:the )?(?:others|other|rest|everyone else|everyone|all others))?|{GO} against the (?:flow|stream|others|other|rest)", term("moves", "against"), True),
+    Rule(rf"(?:{GO}|face|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
+    Rule(rf"{GO}(?: in)? (?:the|a) (?:other|opposite|different|wrong) (?:way|direction)(?: (?:to|from|than|of) (?:the )?(?:others|other|rest|everyone else|everyone|all others))?|{GO} (?:against|opposite(?: to)?) the (?:flow|stream|others|other|rest)|(?:{GO} )?against the (?:flow|stream|tide|current|crowd)", term("moves", "against"), True),
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|least|briefest)(?: (?:time|while|period))?", term("rank", "duration", -1), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most)(?: (?:time|while|period))?", term("rank", "duration", 1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|briefest|least(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", -1), True),
+    Rule(r"(?:in view|visible|present|on screen)(?: for)?(?: the)? (?:shortest|least)(?: time)?", term("rank", "duration", -1)),
+    Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
+    Rule(r"take (?:the )?(?:longest|most)(?: time)?(?: to(?= ))?", term("rank", "duration", 1), True),
+    Rule(r"take (?:the )?(?:shortest|least)(?: time)?(?: to(?= ))?", term("rank", "duration", -1), True),
+    Rule(rf"come(?= (?:last|later|earlier|sooner)(?: |$))(?! last in {LINE})", _event("appear"), True),
+    Rule(r"(?:walk|ride|march|run) last(?= at|$| ,)", term("rank", "line", -1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", 1), True),
     Rule(rf"(?:{GO}(?: around| about| along)?|be on the move|moving)(?= at| in the|,|$| between| from frame| during| throughout| around)(?! in (?:front|line))", term("moving"), True),
     # In view.
     Rule(rf"(?:be |stay |remain |have )*(?:still |already |also |visible |only )*(?:in view|visible|present|on (?:the )?screen|in sight|in (?:{PICTURE}|shot|frame)|there)", term("visible")),
@@ -451,7 +538,8 @@ _SUPERLATIVE_RULES = [
     for pattern, measure, sign in _SUPERLATIVES
 ]  # fmt: skip
 
-RULES = [*PLACES[:17], *VERBS[:0], *RELATIONS[:1], *PLACES[17:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
+_FIRST_PLACES = PLACES.index(next(rule for rule in PLACES if rule.make is _in_line)) + 1
+RULES = [*PLACES[:_FIRST_PLACES], *RELATIONS[:1], *PLACES[_FIRST_PLACES:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
 TIMES = _times()
 
 # After "that the bus ...": what the subject does to the noun before.
@@ -460,7 +548,7 @@ TRANSITIVE: list[tuple[str, Term]] = [
     (r"overtake|outpace", Term("relation", "overtaken_by")),
     (rf"(?:partly |partially |half |mostly |briefly )*{_COVER}(?: (?:part|half) of)?", Term("relation", "covered_by")),
     (
-        r"(?:follow|chase|trail|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
+        r"(?:follow|chase|trail|tail|pursue|shadow|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
         Term("relation", "ahead_in_line"),
     ),
     (r"(?:overlap|touch)(?: with)?", Term("relation", "overlaps")),

@@ -41,6 +41,8 @@ _CONTRACTIONS = (
         r"\1 leave",
     ),
     (r"\b(cent)er\b", r"\1re"),
+    (r"\b(left|right)hand\b", r"\1 hand"),
+    (r"\bfor (?:just|only|barely) an? (?:split )?(?:second|moment|instant)(?: or two)?\b", "for only a moment"),
 )
 
 
@@ -68,10 +70,14 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark) (?=\w)",
         "",
     ),
-    (r"\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
+    (
+        r"\bnumbers (one|two|three|four|five|six|seven|eight|nine|ten|\d+) and (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b",
+        r"number \1 and number \2",
+    ),
+    (r"(?<!frame )\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
     (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
     (
-        rf"\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) from (?:the )?(left|right)(?: side| edge)?"
+        rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: side| edge)?"
         rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
         r"the \3 \4 from the \1\2",
     ),
@@ -83,19 +89,19 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         _counted,
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
         "farthest right",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
         "farthest left",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}",
         "at the head of the line",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) the most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
+        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
         "at the end of the line",
     ),
     (
@@ -112,16 +118,127 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bnext (?=after\b)", ""),
     (
-        r"\bbefore (?:anyone|anybody|everyone|everybody|all the others|any of the others)(?: else)?(?: does| do)?\b",
+        r"\b(?:before|sooner than|earlier than) (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest|any of the others)(?: else)?(?: does| do)?\b",
         "first",
     ),
     (
-        r"\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first\b|(?<=\bright )first\b",
+        r"\b(?:after|later than) (?:anyone|anybody|everyone|everybody|(?:all )?(?:the )?others|all the rest|the rest)(?: else)?(?: does| do)?\b",
+        "last",
+    ),
+    (
+        r"\bfirst (?=(?:to (?:the )?)?(?:left|right) and then\b)|\bfirst (?=and then\b)|\bfirst (?=\w+ing (?:to the )?(?:left|right)\b)|(?<=\bleft )first(?= (?:and|then)\b| ?,)|(?<=\bright )first(?= (?:and|then)\b| ?,)",
         "",
     ),
     (r"\band (?:then )?(?:back )?(?:out|off) (?=(?:on|of|at|through|to)\b)", "and goes out "),
     (r"\b(\w+er) and \1\b", r"\1"),
-    (r"\bin our direction\b", "towards us"),
+    (
+        r"\bin our direction\b|(?<=heading )our way\b|(?<=coming )our way\b|(?<=heads )our way\b|(?<=comes )our way\b",
+        "towards us",
+    ),
+    (
+        r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\btowards )(?<!\bon )\bright (?=(?:after|before)\b)",
+        "just ",
+    ),
+    (r"\bthe (?:pair|couple)\b(?: of)?", "the two"),
+    (r"\bthe trio\b(?: of)?", "the three"),
+    (r"\bone and only\b", "only"),
+    # "unlike all the others": says the same again.
+    (r" ?,? ?\b(?:while|whereas|unlike) (?:(?:all|everyone|everybody|the|of) )*(?:others?|rest|else)\b[^,]*", " "),
+    (
+        r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )\bright (?=(?:at|in|on) the (?:very )?(?:bottom|top|front|back|rear|edge|left|right|middle|centre|corner|head|tail)\b)",
+        "",
+    ),
+    (r"\b(\w+(?:est|most)) but one\b", r"second \1"),
+    (r"\b(\w+(?:est|most)) but two\b", r"third \1"),
+    (
+        rf"\b(?:with|who has|that has|has|having) (?:the )?fewest (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) (left|right)(?: of {_HIM})?{_ENDS}",
+        r"farthest \1",
+    ),
+    (r"\bouter ?most( \w+)? (?:on|to|at) the (left|right)\b", r"farthest \2\1"),
+    (rf"\b({_ORDINAL}(?: \w+)?) (?:starting|counting|going) (?=from (?:the )?(?:left|right)\b)", r"\1 "),
+    (r"\bthe next to (?=\w+most\b)", "the second "),
+    (r"\bleast (?:far(?: away)?|distant)\b", "nearest"),
+    (r"\bleast (?:near|close)\b", "farthest"),
+    (
+        r"\btower(?:s|ing)? (?:above|over) (?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?\b",
+        "is the tallest",
+    ),
+    (rf"\b({_ORDINAL}) in height\b", r"\1 tallest"),
+    (rf"\b({_ORDINAL}) in size\b", r"\1 biggest"),
+    (r"\bwhen it (?:starts|begins|opens)\b", "at the start"),
+    (r"\bwhen it (?:ends|stops|finishes|is over)\b", "at the end"),
+    (r"\b(?:when|as) (frame \d+|\d+ seconds|\d+ frames) (?:is|are|has been) (?:shown|reached)\b", r"at \1"),
+    (r"\bof the (?=(?:greatest|largest|biggest|smallest|least|lowest) (?:height|size|area)\b)", "with the "),
+    (r"\b(?:is |was )?gone (?=(?:first|last|second|third)\b)", "leaves "),
+    (r"\b(?:that |whom )?we see (?:for )?(?:the )?least\b", "visible the least"),
+    (
+        r"\bonly ((?:\w+ ){1,4})for an? (?:moment|second|instant|(?:very )?short (?:time|while)|few (?:frames|moments))\b",
+        r"\1for only a moment",
+    ),
+    (r"\b(?:least|smallest|shortest) amount of time\b", "least time"),
+    (r"\b(?:most|greatest|largest|longest) amount of time\b", "longest time"),
+    (r"\bleast long\b", "the shortest time"),
+    (r"\blongest (?:lasting|lived|staying)\b", "longest"),
+    (r"\bshortest (?:lasting|lived|staying)\b", "briefest"),
+    (r"\bwhose (?:entrance|entry|arrival) (?:is|was|comes|came)\b", "who enters"),
+    (r"\bwhose (?:exit|departure) (?:is|was|comes|came)\b", "who leaves"),
+    (r"\b(?:is |was )?last seen (?=(?:at|in|around|on|near)\b)", "leaving "),
+    (r"\b(?:is |was )?first seen (?=(?:at|in|around|on|near)\b)", "appearing "),
+    (r"\b(?:speediest|swiftest)\b", "fastest"),
+    (r"\bthe straggler\b", "the one at the end of the line"),
+    (r"\blater (?=(?:\w+ )?to (?:leave|exit|go|disappear|vanish|enter|appear|arrive)\b)", "last "),
+    (r"\bearlier (?=(?:\w+ )?to (?:leave|exit|go|disappear|vanish|enter|appear|arrive)\b)", "first "),
+    (
+        r"\bthe one (?=(?:person|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure|bike|truck|dog)\b)",
+        "the only ",
+    ),
+    (r"\b(?:in front|ahead) of (?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?\b(?! of)", "in front"),
+    (r"\bodd one out\b", "one"),
+    (r"\bpace\b", "speed"),
+    (r"\b(?:sets?|setting) off\b", "goes"),
+    (r"\b(?:makes?|making|bound) for (?=the (?:left|right|top|bottom)\b)", "walking to "),
+    (r"\b(left|right)wards? (?=(?:moving|going|heading|walking)\b)", r"\1 "),
+    (r"\b(?:nearest|closest) neighbou?r (?:of|to)\b", "one nearest to"),
+    (r"\b(?:side by side|in step|along) with\b", "next to"),
+    (r"\b(?:close |right |hot )?(?:on|at) the heels of\b", "directly behind"),
+    (
+        r"\b(?:the )?(?:picture|frame|image|screen) (left|right|top|bottom) (edge|border|side)\b",
+        r"the \1 \2 of the picture",
+    ),
+    (r"\bat the (edge|border|side) on the (left|right)\b", r"at the \2 \1"),
+    (r"\b(?:is|are|was|were) left (?=at\b|in the (?:last|final)\b)", "is in view "),
+    (r"\bup top\b", "at the top"),
+    (r"\b(?:out)?of the (?:lot|bunch)\b", "of all"),
+    (
+        r"\b(?:outlasts?|outlasting|outstays?) (?:everyone|everybody|all|(?:all )?the others?|the rest)(?: else)?\b",
+        "stays the longest",
+    ),
+    (
+        rf"\b({_ORDINAL}(?: \w+)?) (?:in|to come|into (?:the )?(?:picture|frame|view|sight|shot|scene))(?= ?,|$)",
+        r"\1 to appear",
+    ),
+    (
+        rf"\b({_ORDINAL}(?: \w+)?) (?:out of (?:the )?(?:picture|frame|view|sight|shot|scene)|off screen|out|off|(?:is )?gone|to go)(?= ?,|$| (?:before|after|by|around|between)\b| at (?:frame|\d)| (?:on|at|to|through|by) (?:the )?(?:left|right|top|bottom)\b)",
+        r"\1 to leave",
+    ),
+    # "exits last on the left": the last to exit on the left.
+    (
+        rf"\b(exit(?:s|ing)?|leav(?:es?|ing)|enter(?:s|ing)?|appear(?:s|ing)?|(?:goes|walks|rides|comes) (?:out|off|in)) ({_ORDINAL})"
+        r" ((?:on|at|to|from|through|by) (?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?)\b",
+        r"\1 \3 \2",
+    ),
+    (
+        r"\b(second|third|fourth|fifth|sixth|\d+(?:nd|rd|th)) (left|right)(?: most)?(?= (?:person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure)\b|$| ?,| at\b| in frame\b)",
+        r"\1 from the \2",
+    ),
+    (r"\bmost (left|right)wards?\b", r"\1most"),
+    (
+        r"\b(person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure) towards the (back|rear|front)\b",
+        r"\1 at the \2",
+    ),
+    (r"\b(?:is |are |was )?(?:missing|absent)\b", "is not in view"),
+    (r"\b(at|in) frames (\d+) and (\d+)\b", r"in frame \2 and \1 frame \3"),
+    (r"\bboth the (first|last) and (?:the )?(first|last) frames?\b", r"both the \1 frame and the \2 frame"),
     (r"\bhead(?:s|ing)? (?=the (?:line|queue|row|procession|group)\b)", "leading "),
     (r"\b(?:lags?|lagging|trails?|trailing) behind\b(?! (?:the|him|her|them|all|every))", "at the end of the line"),
     (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),
@@ -132,20 +249,27 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(?:accompanying|in the company of|together with|walking along with|walking with)\b", "next to"),
     (r"\bmost recently\b", "last"),
     (
-        r"\b(?:straight|right|just|directly|immediately|next) after (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        r"\b(?:straight|right|just|directly|immediately|next) after (?=the (?:leader|[\w ]*\b(?:line|queue|row|procession|file))\b)",
         "directly behind ",
     ),
     (
-        r"\b(?:straight|right|just|directly|immediately) before (?=the [\w ]*\b(?:line|queue|row|procession|file)\b)",
+        r"\b(?:straight|right|just|directly|immediately) before (?=the (?:leader|[\w ]*\b(?:line|queue|row|procession|file))\b)",
         "directly ahead of ",
     ),
-    (r"\bon the (left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))", r"\1most of "),
+    (
+        r"(?:\bon the |^(?:the )?)(left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))",
+        r"\1most of ",
+    ),
     (
         r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)",
         r"after \1",
     ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
-    (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\bafter\b)", "first"),
+    (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\b(?:after|once|when)\b)", "first"),
+    (
+        r"\b(?:half ?way|midway) (?:along|down|through|in) (?=(?:the|a) (?:line|queue|row|group|procession|column|file)\b)",
+        "in the middle of ",
+    ),
     (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
     (r"\b(left|right)(?: hand)? neighbou?r of\b", r"one immediately \1 of"),
     (r"\bneighbou?r (?=(?:to|on) the (?:left|right) of\b)", "one immediately "),
@@ -199,7 +323,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     # "the people who ...: the first one", said as arrivals and departures.
     (
-        r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|addition)\b",
+        r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|to (?:arrive|enter|appear|join|come in|show up)|addition)\b",
         "newest one",
     ),
     (r"\b(arrivals?|newcomers?|entrants?)\b", "one to enter"),

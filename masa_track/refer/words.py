@@ -19,7 +19,9 @@ VERBS = _words(
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
     "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
     "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer take fill occupy traverse look"
+    "bring swerve veer take fill occupy traverse look saunter amble trot creep pedal tramp draw pull seem tail "
+    "pursue shadow dash zip hesitate "
+    "obstruct"
 )
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
@@ -27,6 +29,7 @@ IRREGULAR = {
     "hid": "hide", "hidden": "hide", "led": "lead", "shown": "show", "stood": "stand", "hung": "hang", "is": "be",
     "are": "be", "was": "be", "were": "be", "been": "be", "am": "be", "being": "be", "has": "have", "had": "have",
     "having": "have", "does": "do", "did": "do", "done": "do", "doing": "do", "kept": "keep", "got": "get",
+    "drew": "draw", "drawn": "draw", "crept": "creep",
     "made": "make", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
     "shrank": "shrink", "sped": "speed", "spent": "spend", "cut": "cut", "seen": "see", "saw": "see", "caught": "catch",
     "sat": "sit", "swam": "swim", "flew": "fly", "found": "find", "brought": "bring",
@@ -44,7 +47,7 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
                      "camel", "swan", "fly", "duck", "goose", "pig", "goat", "deer", "monkey"})  # fmt: skip
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
-    "adult bloke chap fellow individual runner jogger walker passenger": PERSON,
+    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger": PERSON,
     "pedestrian": ON_FOOT,
     "cyclist bicyclist biker rider cycler": CYCLES,
     "bicycle bike pushbike": frozenset({"bicycle", "bike", "cyclist", "rider"}),
@@ -66,11 +69,13 @@ NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.it
 # Nouns that say nothing of the class.
 ANY_NOUNS = frozenset(_words("one ones thing object track figure target mover"))
 # A man or a woman is a person for the grammar; which of them it is, only pictures tell.
-GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid"))
+GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid lad lass"))
 
 ORDINALS = {
     "first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8, "ninth": 9,
-    "tenth": 10, "eleventh": 11, "twelfth": 12, "last": -1, "final": -1, "penultimate": -2, "earliest": 1, "latest": -1,
+    "tenth": 10, "eleventh": 11, "twelfth": 12,
+    "thirteenth": 13, "fourteenth": 14, "fifteenth": 15, "sixteenth": 16, "seventeenth": 17, "eighteenth": 18,
+    "nineteenth": 19, "twentieth": 20, "last": -1, "final": -1, "penultimate": -2, "earliest": 1, "latest": -1,
 }  # fmt: skip
 COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "both": 2}
 
@@ -86,7 +91,8 @@ FILLERS = frozenset(
         "ahead all each every over across single whole entire picture frame image screen view scene video "
         "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
         "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
-        "line row feet box bounding located positioned situated placed height size area speed else direction whose"
+        "line row feet box bounding located positioned situated placed height size area speed else direction whose "
+        "exact exactly smack slap bang dead"
     )
 )
 
@@ -97,7 +103,7 @@ def verb_forms() -> dict[str, tuple[str, str]]:
     for base in VERBS:
         forms.setdefault(base, (base, "base"))
         stem = base[:-1] if base.endswith("e") and not base.endswith("ee") else base
-        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bgmnpt]", base) and base not in ("enter", "linger", "wander", "happen"):
+        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bgmnpt]", base) and base != "exit":
             stem = base + base[-1]
         third = base + "es" if base.endswith(("s", "sh", "ch", "x", "o")) else base + "s"
         past = base + "ed"
