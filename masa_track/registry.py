@@ -335,7 +335,7 @@ _WEIGHTS = Path(__file__).parent / "models" / "weights"
 _HALF = (127.5, 127.5, 127.5)
 _AUTHORS_REPOSITORY = "dereksiyuanli/masa"
 _MASA = "Li et al., Matching Anything by Segmenting Anything, CVPR 2024"
-# Tensors of the authors' files that tell their models apart.
+# Tensors of the authors' files that identify their models.
 ADAPTER_KEY = "masa_adapter.0.lateral_convs.0.conv.weight"
 RESNET_KEY = "backbone.layer4.0.conv1.weight"
 VIT_KEY = "detector.backbone.patch_embed.proj.weight"

@@ -115,7 +115,7 @@ def test_a_json_on_proc(files):
 def test_bad_input_is_an_input_error(files):
     gt, run = files
     (run / "tracks.txt").write_text(TRUTH + "1,1,5,5,5,5\n")
-    with pytest.raises(InputError, match=r"tracks.txt, line 9: id 1 is twice in frame 1 .first on line 1."):
+    with pytest.raises(InputError, match=r"tracks.txt, line 9: id 1 occurs twice in frame 1 .first on line 1."):
         eval_(gt, run)
     with pytest.raises(InputError, match="--stride"):
         eval_(gt, run, "--stride", 0)

@@ -233,10 +233,10 @@ def test_coco_images_find_their_frames(written):
     assert lefts(found) == [[10], [20], []], "as many images as frames"
     assert "in the order of the file" in found.notes[0]
     for length in (None, 3):
-        with pytest.raises(InputError, match="nothing says which frames"):
+        with pytest.raises(InputError, match="neither their names nor frame_id show which frames"):
             read_detections(written(coco(by_order)), video(length=length))
     by_frame[1]["frame_id"] = 2
-    with pytest.raises(InputError, match="frame_id 2 is twice"):
+    with pytest.raises(InputError, match="frame_id 2 occurs twice"):
         read_detections(written(coco(by_frame)), video())
     by_frame[1]["frame_id"] = -1
     with pytest.raises(InputError, match="image 20: frame_id must be 0 or more, got -1"):

@@ -186,10 +186,10 @@ def test_a_stride_counts_from_the_first_frame_that_the_truth_lists(tmp_path, fir
     [
         (lambda gt, found: found[0].update(image_id=77), r"result \[0\]: image_id 77 is not among GT images"),
         (lambda gt, found: found[1].update(bbox=[1, 2, 3]), r"result \[1\]: bbox must be four finite numbers"),
-        (lambda gt, found: found[1].update(track_id=1), r"result \[1\]: track_id 1 is twice in image 10"),
+        (lambda gt, found: found[1].update(track_id=1), r"result \[1\]: track_id 1 occurs twice in image 10"),
         (lambda gt, found: found[1].pop("track_id"), "track_id must be a whole number, got None"),
         (lambda gt, found: gt["images"][0].update(video_id=9), r"images\[0\]: video_id 9 is not among its videos"),
-        (lambda gt, found: gt["images"][1].update(frame_id=0), r"images\[1\]: frame_id 0 is twice in video 1"),
+        (lambda gt, found: gt["images"][1].update(frame_id=0), r"images\[1\]: frame_id 0 occurs twice in video 1"),
         (lambda gt, found: gt["videos"][1].update(name="day"), "two videos are called 'day'"),
         (lambda gt, found: gt.update(videos=[], images=[], annotations=[]), "with videos and images, but .* has none"),
         (lambda gt, found: gt["annotations"].clear(), "GT must have at least one box"),

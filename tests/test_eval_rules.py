@@ -238,7 +238,7 @@ def test_broken_lines_of_kitti_name_their_place(tmp_path) -> None:
     (tmp_path / "t.txt").write_text("1,1,10,10,20,40\n")
     good = KITTI.format(0, 1, "Car", 0, 0, 1, 1, 50, 50)
     for line, message in [
-        (good, "line 2: id 1 is twice in frame 0"),
+        (good, "line 2: id 1 occurs twice in frame 0"),
         (good.replace("0 1 Car", "-1 1 Car"), "line 2: frames must count from 0, got -1"),
         (good.replace("50.0000", "0.5", 1).replace("0 1 Car", "0 2 Car"), "line 2: width and height must be above 0"),
         ("1,1,10,10,20,40", "line 2: a row must have at least 10 columns"),

@@ -309,7 +309,7 @@ GOOD = "1,1,10,10,20,40,1,-1,-1,-1\n"
         ("1.5,1,10,10,20,40,1", "line 3: frame must be a whole number, got '1.5'"),
         ("2,-1,10,10,20,40,1", "line 3: id must be 0 or more, got -1 .*detections"),
         ("2,99999999999999999999,10,10,20,40,1", "line 3: id must fit into 64 bits"),
-        ("1,1,90,90,20,40,1", "line 3: id 1 is twice in frame 1 .first on line 1."),
+        ("1,1,90,90,20,40,1", "line 3: id 1 occurs twice in frame 1 .first on line 1."),
     ],
 )
 @pytest.mark.parametrize("broken", ["gt", "tracks"])

@@ -207,11 +207,11 @@ def test_the_second_half_of_a_video_is_refused_where_names_and_frame_ids_disagre
 
 def test_nothing_says_which_frames(tmp_path):
     path = written(tmp_path / "d.json", coco([{"file_name": "left"}, {"file_name": "right"}], (0, 1)))
-    with pytest.raises(InputError, match="nothing says which frames of video they are"):
+    with pytest.raises(InputError, match="neither their names nor frame_id show which frames of video they are"):
         read_detections(path, video())
     check(read_detections(path, video(), Numbering(first=1)), {1: 0, 2: 1})
     images = [{"frame_id": 4, "file_name": "a"}, {"frame_id": 4, "file_name": "b"}]
-    with pytest.raises(InputError, match="frame_id 4 is twice"):
+    with pytest.raises(InputError, match="frame_id 4 occurs twice"):
         read_detections(written(tmp_path / "d.json", coco(images, (0, 1))), video())
 
 
@@ -420,7 +420,7 @@ def test_tracks_on_images_of_another_size(tmp_path):
 def test_files_that_cannot_be_joined(tmp_path):
     gt = coco_vid([{"file_name": f"a{i:03d}.jpg", "frame_id": i - 5} for i in (5, 6, 7)], (5, 6, 7), {1: "car"})
     tracks = coco_vid([{"file_name": f"b{i:03d}.jpg", "frame_id": i} for i in range(9)], range(9), {1: "car"})
-    with pytest.raises(InputError, match="the numbers in file names and frame_id join its images with different"):
+    with pytest.raises(InputError, match="the numbers in file names and frame_id assign its images to different"):
         measure(written(tmp_path / "gt.json", gt), written(tmp_path / "t.json", tracks))
 
 

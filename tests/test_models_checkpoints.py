@@ -15,7 +15,7 @@ from official_recipe import official_keys, official_state_dict
 import masa_track
 from masa_track.cli.main import main
 from masa_track.errors import InputError
-from masa_track.models.checkpoints import convert, fetch, identify, read_checkpoint
+from masa_track.models.checkpoints import convert, fetch, identify, misfit, read_checkpoint
 from masa_track.models.official_keys import looks_like
 from masa_track.registry import list_models, spec_of, told_by
 
@@ -231,3 +231,11 @@ def test_convert_refuses_another_ending(r50_pth, tmp_path, capsys):
 def test_state_dict_under_other_names(tmp_path):
     torch.save({"model": {"module.a": torch.ones(1)}}, tmp_path / "x.pth")
     assert list(read_checkpoint(tmp_path / "x.pth")) == ["a"]
+
+
+def test_misfit_counts_missing_unknown_and_reshaped_tensors() -> None:
+    ours = {"a": torch.zeros(2), "b": torch.zeros(3), "c": torch.zeros(1)}
+    assert misfit(ours, {key: torch.ones_like(value) for key, value in ours.items()}) == ""
+    found = misfit(ours, {"b": torch.zeros(4), "c": torch.zeros(1), "d": torch.zeros(1), "e": torch.zeros(1)})
+    assert found == "1 tensors are missing, 2 are not known, 1 are of another shape, e.g. 'a'"
+    assert misfit({"b": ours["b"]}, {"b": torch.zeros(4)}).endswith("1 are of another shape, e.g. 'b'")

@@ -178,7 +178,7 @@ WRONG = [
     (["--stuff", "road", "--clip", "x"], "--clip is for networks of fixed classes"),
     (["--stuff", "road", "--stuff-model", "sam3", "--clip", "x"], "--clip is for networks of fixed classes"),
     (["--stuff", "road", "--stuff-model", "sam3:nowhere"], "no such folder: nowhere"),
-    (["--parts-by", "votes"], "takes parts from masks"),
+    (["--parts-by", "votes"], "needs masks"),
 ]
 
 

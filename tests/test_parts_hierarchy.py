@@ -65,8 +65,8 @@ def test_one_part_name_in_two_things_is_two_classes() -> None:
         ("person[head] dog", "", r"a separator must follow \"\]\""),
         ("person[head], dog", "", r"a separator must follow \"\]\".*column 13"),
         ("person[head. hand]", "", r"parts are separated by commas.*column 12"),
-        ("person[head[person]]", "", r"not be named like.*got 'person' as a part of 'person'"),
-        ("car=auto[auto]", "", r"not be named like.*got 'auto' as a part of 'car'"),
+        ("person[head[person]]", "", r"not have the name.*got 'person' as a part of 'person'"),
+        ("car=auto[auto]", "", r"not have the name.*got 'auto' as a part of 'car'"),
         ("person. road", "sky, road", r"thing or stuff, got 'road' as both: take it out of text or of stuff"),
         ("car=auto. bus=auto", "", r"one class, got 'auto' for 'car' and 'bus'"),
         ("person[head]. person[hand]", "", r"one class, got 'person'.*name each class once"),
@@ -77,7 +77,7 @@ def test_one_part_name_in_two_things_is_two_classes() -> None:
         ("person", "sky.road", r"a name must be words without .*'sky.road'"),
         ("person", "sky,", r"a name must be words"),
         (" . ", "", r"text must name something"),
-        ("a[" * 40 + "b" + "]" * 40, "", r"not be named like"),
+        ("a[" * 40 + "b" + "]" * 40, "", r"not have the name"),
         ("".join(f"a{i}[" for i in range(40)) + "b" + "]" * 40, "", r"at most 32 levels"),
         ("a0=b=c=d[a1=b1=c1[" + "a2=b2=c2[a3=b3=c3[a4=b4=c4[a5=b5=c5[a6=b6=c6[a7=b7=c7]]]]]]]", "", r"at most 10000"),
     ],
@@ -160,7 +160,7 @@ def test_tokens_are_found_by_place_where_a_name_begins_another() -> None:
     assert phrase_tokens(names, [(0, 0), *words, (0, 0)]) == [[1], [3, 4], [6]]
 
 
-def test_phrases_that_an_encoder_can_hardly_tell_apart_are_named_with_their_cosines() -> None:
+def test_warns_of_phrases_of_two_classes_with_nearly_the_same_embedding() -> None:
     """Synonyms of one class may be as similar as they like."""
     hierarchy = parse_hierarchy("car=automobile. truck. dog")
     apart = np.array([[3.0, 0, 0], [3, 0, 0], [0, 1, 0], [0, 0, 1]])
@@ -169,7 +169,9 @@ def test_phrases_that_an_encoder_can_hardly_tell_apart_are_named_with_their_cosi
         np.testing.assert_allclose(warn_of_similar_phrases(hierarchy, apart)[1], [1, 1, 0, 0])
     near = apart.copy()
     near[2] = [1, 0.1, 0]
-    with pytest.warns(UserWarning, match=r"apart; .*\ncar: 1.00 1.00 1.00\nautomobile: .*\ntruck: 1.00 1.00 1.00$"):
+    with pytest.warns(
+        UserWarning, match=r"same embedding; .*\ncar: 1.00 1.00 1.00\nautomobile: .*\ntruck: 1.00 1.00 1.00$"
+    ):
         warn_of_similar_phrases(hierarchy, near)
     for wrong in (apart[:3], apart * np.nan, apart * 0, apart[0]):
         with pytest.raises(InputError, match=r"embeddings must be \(4, D\)"):

@@ -136,7 +136,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         SceneDetector(TREE, Boxes([]), Masks(), Stuff(), "guess")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="give a segmenter"):
         SceneDetector(TREE, Boxes([]), None, Stuff(), "votes")
-    with pytest.raises(InputError, match="no model that finds it"):
+    with pytest.raises(InputError, match="stuff is None: give a model"):
         SceneDetector(TREE, Boxes([]))
 
 
@@ -315,7 +315,7 @@ def test_a_run_that_goes_on_keeps_the_parts(tmp_path: Path) -> None:
     [
         (["--stuff", "road"], "--stuff needs --stuff-model"),
         (["--stuff-model", "x"], "need --stuff"),
-        (["--parts-by", "votes"], "--parts-by votes takes parts from masks"),
+        (["--parts-by", "votes"], "--parts-by votes needs masks"),
         (["--preset", "tao"], "need --preset default"),
         (["--masklets", "flow"], "--masklets does not go"),
         (["--detector", "sam3", "--identities", "masa"], "sam3"),

@@ -164,7 +164,7 @@ def test_a_refused_frame_leaves_no_trace_and_a_state_goes_on() -> None:
     first = step(tracker, 1, rows)
     with pytest.raises(InputError, match="time"):
         step(tracker, 1, rows)
-    with pytest.raises(InputError, match="each number to one thing"):
+    with pytest.raises(InputError, match="must belong to one thing"):
         step(tracker, 2, [*rows, *person(300, 0, 7)])
     with pytest.raises(InputError, match=r"labels must be classes 0\.\.5"):
         step(tracker, 2, [*rows, (6, (0, 0, 9, 9), -1)])

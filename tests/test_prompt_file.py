@@ -141,7 +141,7 @@ def test_a_file_says_the_same_as_options(tmp_path: Path) -> None:
     ("entries", "message"),
     [
         ([{"id": 1, "frame": 1, "boxes": [1, 1, 5, 5]}], r"key in .*prompts\[0\] 'boxes': did you mean 'box'"),
-        ([{"id": 1, "frame": 1}], r"prompts\[0\] prompts nothing"),
+        ([{"id": 1, "frame": 1}], r"prompts\[0\] has no prompt"),
         ([{"frame": 1, "point": [1, 1]}], "id must be a whole number"),
         ([{"id": 1, "frame": 1, "point": [1]}], "point must hold x, y in pixels"),
         ([{"id": 1, "frame": 1, "points": []}], "must have a point"),

@@ -168,7 +168,7 @@ def test_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--run", str(run), "a " * 513], "at most 512 words"),
         (["--run", str(empty), "the dog"], "has no track"),
         (["--run", str(tmp_path / "none"), "the dog"], "holds no run.sqlite"),
-        (["--run", str(tmp_path / "nowhere"), "the dog"], "is not there"),
+        (["--run", str(tmp_path / "nowhere"), "the dog"], "does not exist"),
         (["--run", str(run), "--sentences", str(tmp_path / "blank.txt")], "holds no sentence"),
         (["--run", str(run), "--sentences", str(tmp_path / "binary.txt")], "not text in UTF-8"),
         ([*one, "--threshold", "2"], "--threshold must be in 0..1, got 2"),
@@ -272,7 +272,7 @@ def test_windows_overlap_by_half(tmp_path: Path, pictures: Path, count: int, exp
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("owlv", "unknown referrer 'owlv'"), ("gone.safetensors", "--referrer gone.safetensors is not there")],
+    [("owlv", "unknown referrer 'owlv'"), ("gone.safetensors", "--referrer gone.safetensors does not exist")],
 )
 def test_unknown_referrers(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str) -> None:
     """They are reported also where the video of the run is gone."""

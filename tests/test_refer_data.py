@@ -230,9 +230,9 @@ def test_coco_vid_with_polygons_and_several_sentences(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tracks": [{"id": 7, "video_id": 1, "sentence": "  "}]}, "must hold a word"),
+        ({"tracks": [{"id": 7, "video_id": 1, "sentence": "  "}]}, "must contain a word"),
         ({"tracks": [{"id": "x", "video_id": 1, "sentence": "a"}]}, "id must be a whole number"),
-        ({"tracks": [{"id": 7, "video_id": 1}]}, "holds no sentence"),
+        ({"tracks": [{"id": 7, "video_id": 1}]}, "has no sentence"),
         ({"tracks": 3}, "tracks"),
     ],
 )
@@ -373,7 +373,7 @@ def test_the_published_results_of_mttr_are_readable() -> None:
 
 
 def test_roots_that_are_no_data_set(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         ReferYoutubeVos(tmp_path / "none")
     with pytest.raises(InputError, match="cannot be read"):
         ReferYoutubeVos(tmp_path)

@@ -86,7 +86,7 @@ def test_every_second_frame(model: Path, film: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sentences", "options", "message"),
     [
-        ([" "], {}, "must hold a word"),
+        ([" "], {}, "must contain a word"),
         ([], {}, "at least one sentence"),
         (["the circle"], {"stride": 0}, "--stride must be 1 or more"),
         (["the circle"], {"window": -3}, "window must be 1"),

@@ -340,7 +340,7 @@ WRONG = [
     (["--refer-threshold", "0.2"], "--refer-threshold is for sentences"),
     ([*DOG, "--refer-threshold", "2"], "--refer-threshold must be in 0..1, got 2"),
     ([*DOG, "--referrer", "owlv"], "unknown referrer 'owlv'"),
-    ([*DOG, "--referrer", "mttr.pth"], "--referrer mttr.pth is not there"),
+    ([*DOG, "--referrer", "mttr.pth"], "--referrer mttr.pth does not exist"),
     ([*DOG, "--referrer", "owlv2", "--detector", "sam3"], "looks for the sentences itself"),
 ]
 

@@ -256,7 +256,7 @@ def test_no_object_is_likely_enough() -> None:
 
 def test_frames_and_sentences_that_cannot_be_taken() -> None:
     network = Mttr(TINY)
-    for sentences, message in (([], "at least one"), (["  "], "must hold a word"), (["a " * 40], "32 tokens")):
+    for sentences, message in (([], "at least one"), (["  "], "must contain a word"), (["a " * 40], "32 tokens")):
         with pytest.raises(InputError, match=message):
             FilmReferrer(network, synthetic_encode, sentences)
     referrer = FilmReferrer(network, synthetic_encode, ["the red thing"])

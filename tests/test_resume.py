@@ -119,7 +119,7 @@ def test_a_folder_with_a_run_that_was_killed_is_not_overwritten(tmp_path: Path) 
         store.commit()
         assert check_folder(tmp_path, resume=False) == INFO  # without a frame, nothing is lost
         store._connection.execute("INSERT INTO frames VALUES (1, 0, '', x'')")
-    with pytest.raises(InputError, match=r"a run of 1 frames that did not end normally: go on with it by --resume, ma"):
+    with pytest.raises(InputError, match=r"a run of 1 frames that did not end normally: continue it with --resume, ma"):
         check_folder(tmp_path, resume=False)
     assert check_folder(tmp_path, resume=True) == INFO
     with open_store(tmp_path, write=True) as store:
@@ -494,7 +494,7 @@ def test_the_command_is_killed_and_goes_on(images: Path, tmp_path: Path, capsys:
     assert kept >= 5
     if kept < 70:  # it may have been faster
         assert main([*arguments, str(out)]) == 2
-        assert "did not end normally: go on with it by --resume" in capsys.readouterr().err
+        assert "did not end normally: continue it with --resume" in capsys.readouterr().err
     assert main(["recover", str(out)]) == 0
     text = (whole / "tracks.txt").read_text()
     assert text.startswith((out / "tracks.txt").read_text())

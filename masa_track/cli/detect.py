@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masa_track.cli.arguments import Default, add_exemplars, path, path_text
+from masa_track.cli.arguments import Default, add_device, add_exemplars, path, path_text
 from masa_track.cli.detect_refer import (
     add_options,
     answer_tables,
@@ -40,20 +40,21 @@ _OWN_PICTURE = re.compile(r"\d{6,}\.(jpg|png)")
 RESULT, PICTURES = "detections.json", "pictures"  # in the folder of the results
 
 _DESCRIPTION = """\
-Finds objects in pictures, each on its own, without identities. SOURCE is a folder of pictures, a pattern
-or a single picture; of a video, each frame is a picture."""
+Detects objects in pictures, without tracking them. SOURCE is a folder of pictures, a pattern, a picture or
+a video. Each frame of a video is one picture."""
 
 _EPILOG = f"""\
 DIR gets
   {RESULT}   a data set in COCO's form: images (numbered from 1), categories, and annotations with score, bbox
-             and, for detectors with masks, segmentation (RLE); with sam3 each image has the presence of phrases;
-             with parts in --text part, phrase and parent_id, the annotation that a part belongs to
-             With --refer, references: a list of {{image_id, sentence, annotation_id or null, score, margin, used,
-             also, note}}
-  {PICTURES}/         the pictures with boxes, masks, class names and scores: 000001.jpg is that of number 1;
-             with --refer the objects that are meant and their sentences, and other boxes dashed
+             and, for detectors with masks, segmentation (RLE). With sam3 each image has the presence of phrases.
+             With parts in --text, annotations have part, phrase and parent_id (the annotation of the parent).
+             With --refer there is the list references of {{image_id, sentence, annotation_id or null, score, margin,
+             used, also, note}}.
+  {PICTURES}/         the pictures with boxes, masks, class names and scores: 000001.jpg is that of image 1.
+             With --refer they show the answers with their sentences, and other boxes dashed.
 
-Results of an earlier run in DIR are replaced. masa-track track SOURCE --detections DIR/{RESULT} tracks them.
+Results of an earlier run in DIR are replaced. To track the detections:
+masa-track track SOURCE --detections DIR/{RESULT}
 
 examples:
   masa-track detect photos/ --out found
@@ -64,14 +65,14 @@ examples:
   masa-track detect photos/ --detector sam3 --text "person[head, hand]" --out found
   masa-track detect street.jpg --refer "the second person from the left" "the largest car" --out found
   masa-track detect street.jpg --refer "the man in the red coat" --referrer owlv2 --out found
-  masa-track detect street.jpg --detector transformers:IDEA-Research/grounding-dino-tiny \
+  masa-track detect street.jpg --detector transformers:IDEA-Research/grounding-dino-tiny \\
       --refer "the man in the red coat" --out found
 
-Sentences about motion and time ("moving right", "the first to leave") have no answer in one picture: ask
-masa-track refer about the tracks of a video.
+Sentences about motion and time ("moving right", "the first to leave") have no answer in one picture. Use
+masa-track refer on the tracks of a video for them.
 
 Exit status: 0; 1 for a full disk, too little memory, an internal error or no picture that could be read; 2 for bad
-input; 130 if interrupted: {RESULT} holds the pictures done until then."""
+input; 130 if interrupted: {RESULT} then has the pictures that were finished."""
 
 
 def add_parser(commands: Any) -> None:
@@ -87,20 +88,25 @@ def add_parser(commands: Any) -> None:
     add("source", metavar="SOURCE", help="folder of pictures, pattern, picture or video")
     add("--out", required=True, type=path, metavar="DIR", help="folder for the results")
     add("--detector", metavar="NAME", help="as of track: nanodet (the default), sam3, torchvision:NAME, ...")
-    add("--text", metavar="PHRASES", help='as of track: what to find, e.g. "a yellow minion. a dog"')
+    add("--text", metavar="PHRASES", help='as of track: objects to find, e.g. "a yellow minion. a dog"')
     add_exemplars(parser)
-    add("--classes", metavar="NAMES", help="as of track: keep these classes alone")
-    add("--min-score", type=float, default=0.0, metavar="SCORE", help="leave out boxes of a lower score, 0 to 1")
-    add("--nms", type=float, metavar="IOU", help="as of track: IoU above which one of two boxes is left out")
+    add("--classes", metavar="NAMES", help="as of track: keep only these classes")
+    add("--min-score", type=float, default=0.0, metavar="SCORE", help="remove boxes with a lower score, 0 to 1")
+    add(
+        "--nms",
+        type=float,
+        metavar="IOU",
+        help="as of track: of two boxes with an IoU above this, remove the one with the lower score",
+    )
     add(
         "--model",
         default=Default("nano"),
         metavar="NAME",
-        help="model on whose backbone --detector own or --text works (default: %(default)s)",
+        help="model that --detector own or --text uses (default: %(default)s)",
     )
     add("--checkpoint", type=path_text, metavar="FILE", help="weights to load instead of the model's own")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
-    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="what detectors by torch compute in")
+    add_device(parser)
+    add("--precision", choices=PRECISIONS, default=PRECISIONS[0], help="number format for detectors that use torch")
     add("--no-pictures", action="store_true", help="do not draw pictures")
     add_options(parser)
     parser.set_defaults(run=run)

@@ -34,22 +34,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="SENTENCE",
-        help='which object is meant, e.g. "the second person from the left"; classes, places, order and size are '
-        "resolved from the boxes; a detector by text without --text looks for the sentences themselves",
+        help='sentences that describe an object, e.g. "the second person from the left"; classes, positions, order and '
+        "size are evaluated on the boxes; a detector that takes text, used without --text, gets the sentences as "
+        "prompts",
     )
-    add("--sentences", type=path, metavar="FILE", help="text with a sentence on each line, beside those of --refer")
+    add(
+        "--sentences",
+        type=path,
+        metavar="FILE",
+        help="text file with a sentence on each line, in addition to those of --refer",
+    )
     add(
         "--referrer",
         metavar="NAME",
-        help="a model for what the grammar does not understand: grounding-dino, owlv2, transformers:MODEL or "
+        help="a model for words that the grammar does not understand: grounding-dino, owlv2, transformers:MODEL or "
         "sam3:FOLDER",
     )
     add(
         "--refer-threshold",
         type=float,
         metavar="SCORE",
-        help="score below which no object is meant: of --referrer (default: 0.3), or of a detector that looks for "
-        "the sentences (default: its own)",
+        help="score below which the answer is none: for --referrer (default: 0.3), or for a detector that gets the "
+        "sentences as prompts (default: that of the detector)",
     )
 
 

@@ -19,7 +19,7 @@ SMOOTH_SECONDS = 0.1
 
 _DESCRIPTION = """\
 Converts the tracks of a finished run (its tracks.json) to the format of another tool. --finish improves the
-tracks with the knowledge of the whole video. The video is not needed."""
+tracks with information from all frames. The video is not needed."""
 
 _EPILOG = """\
 formats
@@ -32,8 +32,8 @@ formats
   mot, csv      as tracks.txt and tracks.csv in the run's folder
   panoptic      things and stuff of a run with --stuff, as panoptic.json and pictures in panoptic/; FILE is a folder
 
---finish shows each track from its first box, drops short tracks of low scores, smooths boxes and fills gaps of
-up to 1 s. The same is done by `masa-track track --offline`. Boxes that were filled in or smoothed are marked:
+--finish starts each track at its first box, removes short tracks of low scores, smooths boxes and fills gaps of
+up to 1 s, as `masa-track track --offline` does. Filled and smoothed boxes are marked:
   mot           tenth column: 1 filled, 2 smoothed, -1 as detected
   csv           columns filled and smoothed, 0 or 1
   tao           "filled": true, "smoothed": true
@@ -68,21 +68,21 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--format", required=True, choices=FORMATS, help="format of FILE, see below")
     parser.add_argument(
-        "--out", required=True, type=path, metavar="FILE", help="the file to write; of panoptic, a folder"
+        "--out", required=True, type=path, metavar="FILE", help="the file to write; for panoptic, a folder"
     )
     parser.add_argument("--truth", type=path_text, metavar="FILE", help="TAO's annotations, needed for tao-results")
     parser.add_argument("--video", metavar="ADDRESS", help="address of the video, for labelstudio (default: its name)")
     parser.add_argument(
         "--finish",
         action="store_true",
-        help="improve the tracks with the knowledge of the whole video, see below; excludes --fill-gaps and --smooth",
+        help="improve the tracks with information from all frames, see below; excludes --fill-gaps and --smooth",
     )
     parser.add_argument(
         "--post",
         metavar="STEPS",
-        help="post-process as the demo of MASA's authors: demo, or some of giants (removes tracks of giant boxes), "
-        "boxes (each a mean of 5 frames), scores (each the mean of its track), with commas between; excludes --finish, "
-        "--fill-gaps and --smooth",
+        help="post-process as in the demo of MASA's authors: demo, or some of its steps: giants (removes tracks of "
+        "giant boxes), boxes (each a mean of 5 frames), scores (each the mean of its track), separated by "
+        "commas; excludes --finish, --fill-gaps and --smooth",
     )
     parser.add_argument(
         "--online",

@@ -8,23 +8,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from masa_track.cli.arguments import path, path_text
+from masa_track.cli.arguments import add_device, path, path_text
 from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
 MODEL = "openai/clip-vit-base-patch32"
 
 _DESCRIPTION = """\
-Ranks the identities of a run, parts included, by how well a text describes them: the cosine of the text's
-embedding with those of crops of each identity, by CLIP or SigLIP of transformers. Up to three crops of each
-identity are cut from the video the first time; their embeddings are kept in RUN/crops.npz for the next text."""
+Ranks the identities of a run, parts included, by how well a text describes them. The measure is the cosine
+similarity between the embedding of the text and those of crops of each identity, from CLIP or SigLIP of
+transformers. At the first call, up to three crops of each identity are cut from the video. Their embeddings are
+stored in RUN/crops.npz for later calls."""
 
 _EPILOG = """\
 examples:
   masa-track find runs/street "a red shoe"
   masa-track find runs/street "a man with a hat" --model google/siglip2-base-patch16-224 --top 5 --json found.json
 
-A cosine is no probability: compare identities, not texts. Exit status: 0; 2 for bad input."""
+A cosine similarity is not a probability: compare identities for one text, not texts.
+Exit status: 0; 2 for bad input."""
 
 
 def add_parser(commands: Any) -> None:
@@ -41,10 +43,10 @@ def add_parser(commands: Any) -> None:
     add("text", metavar="TEXT", help='what to look for, e.g. "a red shoe"')
     add("--model", default=MODEL, metavar="NAME", help="CLIP, SigLIP or SigLIP 2: a folder, or on the Hugging Face Hub "
         "(default: %(default)s)")  # fmt: skip
-    add("--video", type=path_text, metavar="SOURCE", help="the run's video, where it is not where it was")
-    add("--top", type=int, default=10, metavar="N", help="identities to print (default: %(default)s)")
-    add("--json", type=path_text, metavar="FILE", help="also write all identities, ranked, to FILE")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--video", type=path_text, metavar="SOURCE", help="the video of the run, if it was moved")
+    add("--top", type=int, default=10, metavar="N", help="number of identities to print (default: %(default)s)")
+    add("--json", type=path_text, metavar="FILE", help="also write the ranking of all identities to FILE")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 

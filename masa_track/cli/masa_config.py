@@ -170,7 +170,7 @@ def _read(path: str, content: Mapping[str, Any], model: Mapping[str, Any]) -> Ma
 
 
 def _model_of(model: Mapping[str, Any]) -> str | None:
-    """The official model with these parts, by the shapes of the tensors that tell them apart."""
+    """The official model with these parts, identified by the shapes of its tensors."""
     if model.get("network") is not None:
         return spec_of(str(model["network"])).name
     detector = model.get("detector") if model.get("unified_backbone") else None

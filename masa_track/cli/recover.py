@@ -9,13 +9,12 @@ from typing import Any
 from masa_track.cli.arguments import path
 
 _DESCRIPTION = """\
-Makes tracks.txt, tracks.json, tracks.csv, report.html and video.mp4 of a run from its record, run.sqlite,
-with --stuff also panoptic.json and its pictures. A run writes its record while it goes on: when it is killed, at
-most half a second of frames is missing there.
-The source is not needed."""
+Makes tracks.txt, tracks.json, tracks.csv, report.html and video.mp4 of a run from its record, run.sqlite.
+For a run with --stuff it also makes panoptic.json and its pictures. A run writes its record continuously: if it
+is killed, at most half a second of frames is missing. The source is not needed."""
 
 _EPILOG = """\
-To go on with the run instead, give the command of the run again with --resume.
+To continue the run instead, repeat its command with --resume.
 
 examples:
   masa-track recover runs/street

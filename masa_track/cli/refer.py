@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from masa_track.refer.geometry import Scene
 
 _DESCRIPTION = """\
-With --run, finds the track of a run that a sentence means. Sentences of place, order, motion, size and time
-are resolved from the tracks themselves, without a model and without the video; see the guide "Find a track by
-a sentence". With a VIDEO and --model, MTTR segments the object that a sentence means."""
+With --run, finds the track of a run that a sentence describes. Sentences about position, order, motion, size
+and time are evaluated on the tracks, without a model and without the video; see the guide "Find a track by a
+sentence". With a VIDEO and --model, MTTR segments the object that a sentence describes."""
 
 _EPILOG = """\
 RUN is a folder of `masa-track track` (run.sqlite, tracks.json or tracks.txt in it), a tracks.json, MOT text, or
 a sequence of MOTChallenge with gt/gt.txt.
 
-The column `used` says how an answer was found: grammar (all of the sentence was understood), grammar in part
-(words were left out, the note names them), model, grammar and model, or nothing (the sentence needs a model).
+The column `used` says how an answer was found: grammar (it understood the whole sentence), grammar in part
+(words were ignored, the note lists them), model, grammar and model, or nothing (the sentence needs a model).
 Words of appearance, such as colours and clothes, need a model: --referrer.
 
 examples:
@@ -45,31 +45,35 @@ def add_parser(commands: Any) -> None:
     """Adds ``refer`` to the command's subparsers."""
     parser = commands.add_parser(
         "refer",
-        help="find the track that a sentence means",
+        help="find the track that a sentence describes",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("texts", nargs="*", metavar="SENTENCE", help='e.g. "the car behind the bus"; without --run first a VIDEO')
+    add(
+        "texts", nargs="*", metavar="SENTENCE", help='e.g. "the car behind the bus"; without --run, a VIDEO comes first'
+    )
     add("--run", type=path, metavar="RUN", dest="tracks", help="the tracks, see below")
-    add("--sentences", type=path, metavar="FILE", help="text with a sentence on each line, beside those given")
+    add(
+        "--sentences", type=path, metavar="FILE", help="text file with a sentence on each line, in addition to SENTENCE"
+    )
     add("--json", type=path, metavar="FILE", help="write a list of {sentence, answer, score, margin, used, ...}")
     add(
         "--referrer",
         metavar="NAME",
-        help="a model for what the grammar does not understand: grounding-dino, owlv2, transformers:MODEL, "
+        help="a model for words that the grammar does not understand: grounding-dino, owlv2, transformers:MODEL, "
         "sam3:FOLDER or a file of MTTR's weights",
     )
-    add("--video", metavar="SOURCE", help="pictures for --referrer (default: the source of the run)")
+    add("--video", metavar="SOURCE", help="video or images for --referrer (default: the source of the run)")
     add(
         "--threshold",
         type=float,
         default=0.3,
         metavar="X",
-        help="score of the referrer below which no track is meant (default: %(default)s)",
+        help="score of the referrer below which the answer is none (default: %(default)s)",
     )
-    add("--device", metavar="NAME", help="of the referrer: cpu, cuda, ... (default: a GPU if there is one)")
+    add("--device", metavar="NAME", help="for the referrer: cpu, cuda, ... (default: a GPU if there is one)")
     add_options(parser)
     parser.set_defaults(run=run)
 

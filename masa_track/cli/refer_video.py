@@ -17,13 +17,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         type=path,
         metavar="FILE",
-        help="tokenizer.json of roberta-base, or its folder (default: beside the weights)",
+        help="tokenizer.json of roberta-base, or its folder (default: the folder of the weights)",
     )
-    add("--window", type=int, metavar="N", help="frames of a window (default: as the weights say, else 12)")
+    add("--window", type=int, metavar="N", help="frames of a window (default: that of the weights, otherwise 12)")
     add("--stride", type=int, default=1, metavar="N", help="take every N-th frame (default: %(default)s)")
     add(
         "--appearance",
         metavar="NAME",
         default="nano",
-        help="embeddings that tell an object that returns, or none (default: %(default)s)",
+        help="model whose embeddings recognise an object that returns, or none (default: %(default)s)",
     )

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masa_track.cli.arguments import path, path_text
+from masa_track.cli.arguments import add_device, add_frame_range, add_refine_masks, path
 from masa_track.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from masa_track.runs.store import RunInfo
     from masa_track.video.sources import Source
 
-SNAPSHOT_SECONDS = 2.0  # between states in the record, from which --resume goes on
+SNAPSHOT_SECONDS = 2.0  # between states in the record, from which --resume continues
 _CANDIDATES = "candidates"  # folder of candidate masks
 
 _DESCRIPTION = """\
-Segments the objects that you show, in all frames of a video. An object is shown in one frame or in
-several, by a box, points, a scribble or a mask, and has the number that you give it."""
+Segments prompted objects in all frames of a video. The prompts of an object are in one frame or in several:
+a box, points, a scribble or a mask. You choose the number of each object."""
 
 _EPILOG = """\
 ID is the object's number, 0 or more; FRAME counts from 1; pixels are x, y from the upper left corner.
-A box and points for one object and frame count together; a mask stands alone. A prompt in a later frame
-corrects the object from there on. A - at the end marks points that are not on the object.
+A box and points for one object and frame are one prompt; a mask cannot be combined with them. A prompt in
+a later frame corrects the object from that frame on. A - at the end marks points that are not on the object.
 
-FILE.png of --mask has the size of the video. Pixels that are not black are the object; of a picture with
-several object numbers (a palette, as DAVIS has), those with the number ID.
+FILE.png of --mask has the size of the video. Pixels that are not black are the object; in an index
+picture with several object numbers, as those of DAVIS, the object is the pixels with the number ID.
 
 FILE.json of --prompts:
   {"prompts": [
@@ -44,12 +44,12 @@ FILE.json of --prompts:
     {"id": 2, "frame": 20, "scribble": [[30, 40], [35, 52]], "positive": true},
     {"id": 3, "frame": 1, "mask": "mask.png"},
     {"id": 3, "frame": 50, "remove": true}]}
-A mask may be a COCO RLE, too. "clear": true drops the mask that was proposed in this frame before the
-points are applied. "remove" ends the object from this frame on.
+A mask may be a COCO RLE, too. "clear": true deletes the mask that the propagation gave in this frame
+before the points are applied. "remove" ends the object from this frame on.
 
---resume goes on with the run in DIR. Further prompts are added to those that the run had; one for the
-same object and frame replaces it. Frames before the first changed one are kept, those from the last
-stored state before it are made again.
+--resume continues the run in DIR. Further prompts are added to those of the run; a prompt for the same
+object and frame replaces the earlier one. The results of frames before the first changed prompt are kept.
+The run continues from the last state that was stored before this frame.
 
 DIR gets what `masa-track track` writes: report.html, video.mp4, tracks.json with a mask (RLE) for each
 box, tracks.txt, tracks.csv and run.sqlite.
@@ -68,7 +68,7 @@ def add_parser(commands: Any) -> None:
     """Adds ``segment`` to the command's subparsers."""
     parser = commands.add_parser(
         "segment",
-        help="masks of objects that you show by a box, points or a mask, in all frames",
+        help="segment objects that are prompted by a box, points or a mask, in all frames",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -79,8 +79,8 @@ def add_parser(commands: Any) -> None:
     shown = parser.add_argument_group("prompts (at least one; each option may be given several times)")
     for name, form, what in (
         ("box", "ID:FRAME:x1,y1,x2,y2", "a box around the object"),
-        ("point", "ID:FRAME:x,y[,-]", "a point on the object, or, with -, beside it"),
-        ("scribble", "ID:FRAME:x,y;x,y;...[,-]", "a line on the object, or, with -, beside it"),
+        ("point", "ID:FRAME:x,y[,-]", "a point on the object, or, with -, not on it"),
+        ("scribble", "ID:FRAME:x,y;x,y;...[,-]", "a line on the object, or, with -, not on it"),
         ("mask", "ID:FRAME:FILE.png", "the object's mask"),
     ):
         shown.add_argument(f"--{name}", action="append", default=[], metavar=form, help=what)
@@ -89,29 +89,25 @@ def add_parser(commands: Any) -> None:
         "--masklets",
         default="flow",
         metavar="NAME",
-        help="what carries the masks from frame to frame: flow (optical flow and colours, needs no weights) or another "
-        "name that track --masklets takes (default: %(default)s)",
+        help="method that propagates the masks from frame to frame: flow (optical flow and colours, needs no weights)"
+        " or another name that track --masklets takes (default: %(default)s)",
     )
-    add(
-        "--refine-masks",
-        action="store_true",
-        help="move the borders of masks to edges of the picture: for coarse masks, not for flow",
-    )
+    add_refine_masks(parser)
     add(
         "--reverse",
         action="store_true",
-        help="also carry each object backwards from its first prompt to the first frame",
+        help="also propagate each object backwards from its first prompt to the first frame",
     )
     add(
         "--candidates",
         action="store_true",
-        help=f"also write all masks that a prompt can mean, best first: DIR/{_CANDIDATES}/object-1_frame-000001_1.png",
+        help="also write all masks that the model proposes for a prompt, the best first: "
+        f"DIR/{_CANDIDATES}/object-1_frame-000001_1.png",
     )
-    add("--start", metavar="PLACE", help="first frame: its number, 1500, or a time: 12.5s, 1:30, 1:02:03.5")
-    add("--end", metavar="PLACE", help="last frame, as --start")
-    add("--device", type=path_text, metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_frame_range(parser)
+    add_device(parser)
     add("--no-video", action="store_true", help="do not write video.mp4")
-    add("--resume", action="store_true", help="go on with the run in DIR, with further prompts, see above")
+    add("--resume", action="store_true", help="continue the run in DIR, with further prompts, see above")
     parser.set_defaults(run=run)
 
 
@@ -262,7 +258,7 @@ def _starts(prompts: Prompts) -> list[dict[str, Any]]:
 
 
 def _going_on(folder: Path, info: RunInfo, changed_at: int | None) -> Any:
-    """The run in the folder, to be gone on with; its prompts may differ.
+    """The run in the folder, which is to be continued; its prompts may differ.
 
     Raises:
         InputError: it was of another source, version or option.

@@ -12,7 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from masa_track.cli.arguments import Default, add_exemplars, path, path_text
+from masa_track.cli.arguments import (
+    Default,
+    add_device,
+    add_exemplars,
+    add_frame_range,
+    add_refine_masks,
+    path,
+    path_text,
+)
 from masa_track.cli.counts import check_counts
 from masa_track.cli.masa_config import apply_masa_config
 from masa_track.cli.summary import summary
@@ -33,15 +41,15 @@ if TYPE_CHECKING:
     from masa_track.video.sources import Source
 
 _DESCRIPTION = """\
-Gives the objects in a video identities. The boxes come from a file (--detections), from a detector
-(--detector), or, without either, from the shipped detector nanodet, which finds people, vehicles and
-animals and names them. The model computes an embedding of each box. Boxes of different frames
-become one track by their motion and their embeddings."""
+Tracks the objects in a video: each object gets an identity. The boxes come from a file (--detections) or
+from a detector (--detector). Without these options they come from the shipped detector nanodet, which
+finds people, vehicles and animals and their classes. The model computes an embedding of each box. Boxes
+of different frames are matched by motion and embeddings."""
 
 _EPILOG = """\
 DIR gets
-  report.html   counts, the video, a thumbnail and the life span of each track, for a browser
-  video.mp4     the video with boxes, identities and short traces (H.264)
+  report.html   counts, the video, a thumbnail and the first and last time of each track, for a browser
+  video.mp4     the video with boxes, identities and recent paths of the objects (H.264)
   tracks.txt    MOTChallenge: frame,id,left,top,width,height,confidence,-1,-1,-1 (counted from 1)
   tracks.json   COCO-VID; with --masks also a segmentation (RLE) for each box
   tracks.csv    one row for each box
@@ -71,13 +79,13 @@ examples:
   masa-track track rtsp://camera.local/1 --detector motion --jsonl live.jsonl --reconnect inf --out runs/door
   masa-track track street.mp4 --detector motion --set memory_seconds=10 --set class_aware=True --out runs/street
 
-With --offline the results show finished tracks: each from its first box, without short tracks of low scores, with
-smoothed boxes, and with gaps of up to 1 s filled (dashed in the video). The source is read twice: it must not be
-live. Filled and smoothed boxes are marked: in tracks.txt by 1 and 2 in the tenth column, in tracks.csv by columns,
-in tracks.json by "filled": true and "smoothed": true. The online tracks are in online.json, for
-masa-track export DIR --online. --jsonl has the online tracks, too. To finish an earlier run:
+With --offline the results have finished tracks: each starts at its first box, short tracks of low scores are
+removed, boxes are smoothed, and gaps of up to 1 s are filled (dashed in the video). The source is read twice, so it
+must not be live. Filled and smoothed boxes are marked: in tracks.txt by 1 and 2 in the tenth column, in tracks.csv
+by columns, in tracks.json by "filled": true and "smoothed": true. The online tracks are in online.json, for
+masa-track export DIR --online. --jsonl has the online tracks as well. To finish an earlier run:
 masa-track export DIR --format mot --finish --out FILE.
-Results of an earlier run in DIR are replaced together: with --no-video its video.mp4 is removed.
+All results of an earlier run in DIR are replaced: with --no-video its video.mp4 is removed.
 Ctrl-C ends a run after the current frame; the files are complete up to that frame. A frame that cannot be
 read, or at which the detector, the tracker or the segmenter fails, is reported and skipped. Detections in
 MOT text count frames and pixels from 1.
@@ -90,7 +98,7 @@ def add_parser(commands: Any) -> None:
     """Adds ``track`` to the command's subparsers."""
     parser = commands.add_parser(
         "track",
-        help="give the boxes of a video identities",
+        help="track the objects in a video",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -98,7 +106,9 @@ def add_parser(commands: Any) -> None:
     add = parser.add_argument
     add("source", metavar="SOURCE", help="video file, image folder, glob, camera index (0, 1, ...), rtsp:// address")
     add("--out", required=True, type=path, metavar="DIR", help="folder for the results")
-    boxes = parser.add_argument_group("boxes from (one of --detections, --detector, --text; else --detector nanodet)")
+    boxes = parser.add_argument_group(
+        "source of the boxes (one of --detections, --detector, --text; default: --detector nanodet)"
+    )
     boxes.add_argument(
         "--detections",
         type=path_text,
@@ -109,34 +119,34 @@ def add_parser(commands: Any) -> None:
         "--first-frame",
         type=int,
         metavar="N",
-        help="the number that the file of --detections gives to the first frame of SOURCE (default: it is found out)",
+        help="the number that the file of --detections gives to the first frame of SOURCE (default: estimated)",
     )
     boxes.add_argument(
         "--frame-base",
         type=int,
         metavar="0|1",
-        help="the file of --detections counts the frames of SOURCE one by one from 0, or from 1 (default: it is found "
-        "out)",
+        help="the file of --detections numbers the frames of SOURCE consecutively from 0, or from 1 (default: "
+        "estimated)",
     )
     boxes.add_argument(
         "--skip-bad-rows",
         action="store_true",
-        help="leave out rows of --detections that make no sense, and count them; otherwise the file is refused",
+        help="skip invalid rows of --detections, and count them; otherwise a file with such rows is refused",
     )
     boxes.add_argument(
         "--detector",
         metavar="NAME",
         help="a detector: 'nanodet' (the default; COCO's classes), 'own' (the detection head of --model: any object, "
-        "without a name), 'motion' (background subtraction, for a camera that stands still), transformers:MODEL, "
-        "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'sam3' (what --text names "
-        "or --exemplar shows, with masks; it needs a GPU and weights that Meta gives on request; sam3:FOLDER for "
-        "weights in a folder)",
+        "without a class), 'motion' (background subtraction, for a static camera), transformers:MODEL, "
+        "ultralytics:FILE, torchvision:NAME (a COCO detector), mmdet:CONFIG:CHECKPOINT, or 'sam3' (objects that "
+        "--text names or --exemplar shows, with masks; it needs a GPU and weights that Meta gives on request; "
+        "sam3:FOLDER for weights in a folder)",
     )
     boxes.add_argument(
         "--classes",
         metavar="NAMES",
-        help="track these classes alone: names of the detector's or the file's classes, or numbers, with commas "
-        "between; people, vehicles and animals are groups of COCO's classes (default: all; nanodet: "
+        help="track only these classes: names or numbers of classes of the detector or the file, separated by "
+        "commas; people, vehicles and animals are groups of COCO's classes (default: all; nanodet: "
         "people,vehicles,animals)",
     )
     boxes.add_argument(
@@ -144,65 +154,67 @@ def add_parser(commands: Any) -> None:
         type=float,
         default=0.0,
         metavar="SCORE",
-        help="leave out boxes of a lower score, 0 to 1 (default: %(default)g)",
+        help="remove boxes with a lower score, 0 to 1 (default: %(default)g)",
     )
     boxes.add_argument(
         "--nms",
         type=float,
         metavar="IOU",
-        help="of two boxes that overlap more than this, leave out the one of the lower score, whatever their classes "
-        "(default: off; .5 in the authors' demo)",
+        help="of two boxes with an IoU above this, of any classes, remove the one with the lower score (default: off; "
+        ".5 in the authors' demo)",
     )
     boxes.add_argument(
         "--text",
         metavar="PHRASES",
-        help='find what these phrases name, e.g. "a yellow minion. a dog", with --detector transformers:MODEL '
-        "(Grounding DINO, OWL), --detector sam3 or --model gdino-swinb; the phrases become classes 0, 1, ... A list of "
-        "names in place of phrases: lvis (1,203 names), tao (the same), coco, a .txt with a name on each line, or a "
-        ".json of TAO, LVIS or COCO. Parts stand in brackets, synonyms behind =, a score threshold behind a colon: "
-        '"person:0.4[head, left hand]. car=automobile"; or a .yaml file of things, parts and stuff. With parts, '
-        "--detections may be given, too: its classes must be called as the phrases, e.g. person head",
+        help='find the objects that these phrases name, e.g. "a yellow minion. a dog", with --detector '
+        "transformers:MODEL (Grounding DINO, OWL), --detector sam3 or --model gdino-swinb; the phrases become "
+        "classes 0, 1, ... A list of names instead of phrases: lvis (1,203 names), tao (the same), coco, a .txt "
+        "with a name on each line, or a .json of TAO, LVIS or COCO. Parts are in brackets, synonyms follow =, a "
+        'score threshold follows a colon: "person:0.4[head, left hand]. car=automobile"; or a .yaml file of '
+        "things, parts and stuff. With parts, --detections is allowed as well: the names of its classes must be "
+        "the phrases, e.g. person head",
     )
     boxes.add_argument(
         "--stuff",
         metavar="NAMES",
-        help='also find stuff, names with commas between, e.g. "road, sky", and write things and stuff as panoptic '
-        "pictures; with --offline or --post, with the identities of finished tracks; needs --stuff-model or "
-        "--detector sam3",
+        help='also find stuff (regions without instances): names separated by commas, e.g. "road, sky". Things and '
+        "stuff are written as panoptic pictures; with --offline or --post these have the identities of finished "
+        "tracks. Needs --stuff-model or --detector sam3",
     )
     boxes.add_argument(
         "--stuff-model",
         metavar="MODEL",
-        help="the network that finds stuff: Mask2Former, OneFormer or EoMT, a folder or on the Hugging Face Hub; or "
-        "sam3 or sam3:FOLDER (default with --detector sam3: that one)",
+        help="the network that segments stuff: Mask2Former, OneFormer or EoMT, a folder or on the Hugging Face Hub; or "
+        "sam3 or sam3:FOLDER (default with --detector sam3: the same SAM 3)",
     )
     boxes.add_argument(
         "--clip",
         metavar="MODEL",
-        help="CLIP or SigLIP, which compares names of stuff that the network of --stuff-model does not know with its "
-        "masks",
+        help="CLIP or SigLIP, for names of stuff that are not classes of --stuff-model: it compares these names with "
+        "the masks of that network",
     )
     boxes.add_argument(
         "--parts-by",
         choices=PARTS_BY,
         default=PARTS_BY[0],
-        help="with parts and --masks: a part is the mask in its box (boxes), the masks in its thing that vote for it "
-        "(votes), or the mask at points of its box (points) (default: %(default)s)",
+        help="with parts and --masks: the mask of a part is the mask for its box (boxes), masks at points of the thing "
+        "that vote for the class of the part (votes), or the mask at points in its box (points) (default: %(default)s)",
     )
     add_exemplars(boxes)
     boxes.add_argument(
         "--identities",
         choices=IDENTITIES,
-        help="with --detector sam3: whose identities: masa (MASA associates what SAM 3 detects in each frame), sam3 "
-        "(SAM 3 carries masks from frame to frame; what returns is new), or both (the same, but what returns is "
-        "recognised by its appearance) (default: both; masa where parts, synonyms or stuff are named)",
+        help="with --detector sam3, what assigns identities: masa (MASA associates the detections of SAM 3), sam3 "
+        "(SAM 3 propagates masks from frame to frame; an object that returns gets a new identity), or both (as "
+        "sam3, but an object that returns is recognised by its appearance) (default: both; masa if --text names "
+        "parts or synonyms, or with --stuff)",
     )
     boxes.add_argument(
         "--semantic",
         action="store_true",
-        help="with --detector sam3 and --identities sam3 or both: also write where each phrase is, for all "
-        "instances together, as grey pictures DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the probability of "
-        "a pixel",
+        help="with --detector sam3 and --identities sam3 or both: also write a semantic map of each phrase, for all "
+        "instances together, as grey pictures DIR/semantic/000012-0.png (frame 12, phrase 0): 255 x the "
+        "probability of a pixel",
     )
     add(
         "--model",
@@ -221,8 +233,8 @@ def add_parser(commands: Any) -> None:
         "--masa-config",
         type=path_text,
         metavar="FILE.py",
-        help="take model, input size, tracker and thresholds of a MASA configuration for mmdet; options given here go "
-        "before those of the file, which is Python and is run",
+        help="use the model, input size, tracker and thresholds of a MASA configuration for mmdet; options of this "
+        "command override those of the file. The file is Python code and is executed",
     )
     add(
         "--preset",
@@ -253,14 +265,14 @@ def add_parser(commands: Any) -> None:
     add(
         "--class-groups",
         metavar="GROUPS",
-        help='classes that may be the same object, by name or number: with "car,truck;person" a car may become a '
-        "truck, but not a person; a class in no group is a group of its own (default: any class may become any other; "
-        "with nanodet, people, vehicles, animals and other things are four groups)",
+        help='groups of classes, by name or number, between which a track cannot change: with "car,truck;person" a car '
+        "may become a truck, but not a person; a class in no group is a separate group (default: a track may change to "
+        "any class; with nanodet, people, vehicles, animals and other things are four groups)",
     )
     add(
         "--camera-motion",
         action="store_true",
-        help="estimate the motion of the camera and apply it to the predicted boxes",
+        help="estimate the camera motion and use it in the prediction of boxes",
     )
     add(
         "--stride",
@@ -281,35 +293,31 @@ def add_parser(commands: Any) -> None:
     add(
         "--pool",
         choices=POOLS,
-        help="what embeddings are made of: all that is in the box or, where a detection has a mask, what is under it "
-        "(default: mask with nano, box with other models)",
+        help="pixels that embeddings are computed from: box (all pixels in the box), or mask (those under the mask, "
+        "if a detection has one) (default: mask with nano, box with other models)",
     )
     add(
         "--masklets",
         metavar="NAME",
-        help="carry a mask of each track from frame to frame, as evidence for its identity: flow (optical flow and "
+        help="propagate a mask of each track from frame to frame, as evidence for its identity: flow (optical flow and "
         "colours, needs no weights)",
     )
-    add(
-        "--refine-masks",
-        action="store_true",
-        help="with --masklets: move the borders of masks to edges of the picture: for coarse masks, not for flow",
-    )
+    add_refine_masks(parser, "with --masklets: ")
     add(
         "--detect-every",
         type=int,
         default=1,
         metavar="N",
-        help="with --masklets: run the detector in every Nth tracked frame, masklets alone in those between (default: "
-        "%(default)s)",
+        help="with --masklets: run the detector in every Nth tracked frame, and only masklets in the frames between "
+        "(default: %(default)s)",
     )
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_device(parser)
     precision = parser.add_mutually_exclusive_group()
     precision.add_argument(
         "--precision",
         choices=PRECISIONS,
         default=PRECISIONS[0],
-        help="what the model and detectors by torch compute in; fp16 on a GPU only (default: %(default)s)",
+        help="number format for the model and for detectors that use torch; fp16 on a GPU only (default: %(default)s)",
     )
     precision.add_argument(
         "--half", dest="precision", action="store_const", const="fp16", help="the same as --precision fp16"
@@ -326,49 +334,50 @@ def add_parser(commands: Any) -> None:
         "--jsonl",
         type=path_text,
         metavar="FILE",
-        help="also write each frame at once as a line of JSON, for other processes to read",
+        help="also write each frame immediately as a line of JSON, for other processes to read",
     )
     add(
         "--offline",
         action="store_true",
-        help="when the video is over, finish the tracks with the knowledge of the whole video, see below",
+        help="at the end of the video, improve the tracks with information from all frames, see below",
     )
     add(
         "--post",
         metavar="STEPS",
-        help="when the video is over, post-process the tracks as the demo of MASA's authors does, in place of "
-        "--offline: demo, or some of its steps with commas between: giants (removes tracks of giant boxes), boxes "
+        help="at the end of the video, post-process the tracks as in the demo of MASA's authors, instead of --offline: "
+        "demo, or some of its steps separated by commas: giants (removes tracks of giant boxes), boxes "
         "(each a mean of 5 frames), scores (each the mean of its track)",
     )
     add(
         "--filter-boxes",
         action="store_true",
-        help="write and draw boxes that a filter has followed instead of the detector's, which jitter more; identities "
-        "stay as they are (with --offline, boxes are smoothed in another way)",
+        help="write and draw boxes of a Kalman filter, which jitter less than those of the detector; identities do not "
+        "change (with --offline, boxes are smoothed in another way)",
     )
     add(
         "--max-identities",
         type=int,
         metavar="N",
-        help="there are N objects at most, e.g. 5 mice in a cage: when each has its identity, a further box takes "
-        "the identity of one that is missing",
+        help="there are N objects at most, e.g. 5 mice in a cage: after N identities were given, a further box gets "
+        "the identity of a missing object",
     )
     add(
         "--show-lost",
         action="store_true",
-        help="draw, dashed, where tracks that were lost less than 2 s ago are expected",
+        help="draw the expected boxes of tracks that were lost less than 2 s ago, dashed",
     )
     add(
         "--color-by",
         choices=COLOR_BY,
         default=COLOR_BY[0],
-        help="a colour for each identity, or for each class, in video.mp4 (default: %(default)s)",
+        help="colours in video.mp4: one for each identity, or one for each class (default: %(default)s)",
     )
     add("--line-width", type=int, metavar="PIXELS", help="width of drawn lines (default: by the size of the video)")
     add(
         "--show-fps",
         action="store_true",
-        help="draw the frames a second of detector and tracker, a mean over 10 frames, into the upper left corner",
+        help="draw the speed of detector and tracker in frames per second, a mean over 10 frames, into the upper left"
+        " corner",
     )
     add(
         "--save-frames",
@@ -377,7 +386,7 @@ def add_parser(commands: Any) -> None:
         help="also save the drawn frames as 000001.jpg, ... in this folder, which must be new or empty",
     )
     add("--no-video", action="store_true", help="do not write video.mp4")
-    add("--audio", action="store_true", help="keep the sound of SOURCE, a file, in video.mp4")
+    add("--audio", action="store_true", help="copy the sound of SOURCE, which must be a file, to video.mp4")
     reading = parser.add_argument_group("reading SOURCE")
     reading.add_argument(
         "--stream",
@@ -389,57 +398,59 @@ def add_parser(commands: Any) -> None:
     reading.add_argument(
         "--range",
         metavar="LOW,HIGH",
-        help="values of black and white of pictures of more than 8 bits, e.g. 0,4095 (default: found from the first "
-        "pictures)",
+        help="pixel values of black and white, for pictures with more than 8 bits, e.g. 0,4095 (default: estimated "
+        "from the first pictures)",
     )
     reading.add_argument(
-        "--deinterlace", action="store_true", help="of interlaced pictures, interpolate the lines of the second field"
+        "--deinterlace",
+        action="store_true",
+        help="for interlaced video: replace the lines of the second field by interpolation",
     )
     add(
         "--resume",
         action="store_true",
-        help="go on with the run in DIR that was killed or stopped, with the same identities: source and options must "
-        "be the same; starts a new run if there is none",
+        help="continue the run in DIR that was killed or stopped, with the same identities; source and options must be "
+        "the same; without a run in DIR, start a new one",
     )
-    add("--start", metavar="PLACE", help="first frame: its number, 1500, or a time: 12.5s, 1:30, 1:02:03.5")
-    add("--end", metavar="PLACE", help="last frame, as --start")
+    add_frame_range(parser)
     add(
         "--batch",
         type=int,
         default=1,
         metavar="N",
-        help="give the detector N frames at once, which is faster on a GPU; identities are the same, boxes but for "
-        "rounding (default: %(default)s)",
+        help="run the detector on N frames at once, which is faster on a GPU; identities are the same, and boxes "
+        "differ by rounding only (default: %(default)s)",
     )
     add(
         "--live-latency",
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="the tracks of a camera or an address lag behind by at most this much: if tracking is slower than the "
-        "source, frames are dropped, and counted (default: %(default)g)",
+        help="longest delay of the tracks of a camera or an address: if tracking is slower than the source, frames are "
+        "dropped, and their number is reported (default: %(default)g)",
     )
     live = parser.add_argument_group("watching and counting (see the guide: cameras and long runs)")
     live.add_argument("--show", action="store_true", help="show the drawn frames in a window; q or Esc ends the run")
     live.add_argument(
         "--http",
         metavar="[HOST:]PORT",
-        help="show the drawn frames and the state of the run to browsers, on this computer alone unless HOST is given; "
-        "port 0 takes any that is free",
+        help="show the drawn frames and the state of the run in browsers, only on this computer unless HOST is given; "
+        "port 0 selects any free port",
     )
     live.add_argument(
         "--line",
         action="append",
         default=[],
         metavar="NAME:x1,y1,x2,y2",
-        help="count the tracks that cross this line, in and out, in pixels; may be given several times",
+        help="count the tracks that cross this line, in each direction; coordinates in pixels; may be given several "
+        "times",
     )
     live.add_argument(
         "--zone",
         action="append",
         default=[],
         metavar="NAME:x1,y1,x2,y2,x3,y3,...",
-        help="count the tracks in this polygon, and how long they stay; may be given several times",
+        help="count the tracks in this polygon and measure how long they stay; may be given several times",
     )
     live.add_argument(
         "--blur",
@@ -449,10 +460,12 @@ def add_parser(commands: Any) -> None:
     live.add_argument(
         "--rotate",
         metavar="TIME",
-        help="begin a new part of the run after so much time of the source, 1h or 30m: DIR/part-000001, ... each have "
-        "all files of a run; identities go on",
+        help="start a new section of the run after this time of the source, e.g. 1h or 30m: each of DIR/part-000001, "
+        "... has all files of a run; identities continue across sections",
     )
-    live.add_argument("--keep", metavar="TIME", help="with --rotate: delete parts that ended longer ago than this, 7d")
+    live.add_argument(
+        "--keep", metavar="TIME", help="with --rotate: delete sections that ended longer ago than this, e.g. 7d"
+    )
     parser.set_defaults(run=run)
 
 
@@ -746,7 +759,7 @@ def info_of_run(job: Job, source: str, recipe: TrackRecipe, model: BaseEmbedder)
 
 
 def going_on(folder: Path, info: RunInfo) -> Resumed:
-    """The run in the folder, to be gone on with.
+    """The run in the folder, which is to be continued.
 
     Raises:
         InputError: it was of another source, version, model or option.

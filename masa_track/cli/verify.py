@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from masa_track.cli.arguments import path, path_text
+from masa_track.cli.arguments import add_device, path, path_text
 from masa_track.errors import InputError
 
 _DESCRIPTION = """\
@@ -58,7 +58,7 @@ def add_parser(commands: Any) -> None:
     add("--report", type=path, metavar="FILE", help="also write the report: FILE.md (with FILE.json), or FILE.json")
     add("--sequences", metavar="NAMES", help="run these alone, with commas between (default: all)")
     add("--expected", type=path, metavar="FILE.json", help="compare with an earlier json report")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from masa_track.cli.arguments import path
+from masa_track.cli.arguments import add_device, add_refine_masks, path
 from masa_track.cli.counts import check_counts
 from masa_track.errors import InputError
 
@@ -33,7 +33,7 @@ Values of the PNG files are object numbers; in SA-V all that is not 0 is the obj
 and mose the masks of the first frame are used, with the others the first mask of each object.
 
 DIR gets NAME/FRAME.png for each frame (sav: NAME/OBJECT/FRAME.png), and vos.json with the settings. A sequence
-is there when it is finished: after Ctrl-C or a kill the same command goes on with the others.
+is there when it is finished. After Ctrl-C or a kill the same command continues with the others.
 
 With --interactive N, a simulated user clicks instead: once on each object, then after each pass over the
 video once where the mask of the object has its largest wrong region, N clicks an object in all. J&F
@@ -64,20 +64,16 @@ def add_parser(commands: Any) -> None:
         "--masklets",
         default="flow",
         metavar="NAME",
-        help="what carries the masks from frame to frame, as for track --masklets (default: %(default)s)",
+        help="method that propagates the masks from frame to frame, as for track --masklets (default: %(default)s)",
     )
-    add(
-        "--refine-masks",
-        action="store_true",
-        help="move the borders of masks to edges of the picture: for coarse masks, not for flow",
-    )
+    add_refine_masks(parser)
     add(
         "--sequences",
         metavar="NAMES",
-        help="these sequences alone: names with commas between, or a file with a name a line (default: all)",
+        help="only these sequences: names separated by commas, or a file with a name on each line (default: all)",
     )
-    add("--interactive", type=int, metavar="N", help="simulate a user with N clicks an object, see below")
-    add("--device", metavar="NAME", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add("--interactive", type=int, metavar="N", help="simulate a user with N clicks for each object, see below")
+    add_device(parser)
     parser.set_defaults(run=run)
 
 

@@ -28,7 +28,7 @@ _PERSONS = {
     *("person", "people", "pedestrian", "man", "woman", "boy", "girl", "child", "kid", "baby", "rider", "human"),
     *("player", "driver", "worker", "cyclist", "bicyclist", "motorcyclist", "head", "face"),
 }
-_MAYBE_PERSONS = {"object", "moving", "thing"}  # of detectors that tell no classes apart
+_MAYBE_PERSONS = {"object", "moving", "thing"}  # of class-agnostic detectors
 
 
 class Blur:
@@ -37,7 +37,7 @@ class Blur:
     ``objects`` pixelates each box, with or without an identity, and :data:`MARGIN` around it. What a detector does not
     find stays visible.
 
-    ``faces`` pixelates the upper part of each box of a person (or of a detector that tells no classes apart), and faces
+    ``faces`` pixelates the upper part of each box of a person (or of a class-agnostic detector), and faces
     that OpenCV's Haar cascades find in the picture and in these boxes. The cascades miss many faces: those that are
     small, turned, covered or in the dark. Where no face may be seen, use ``objects``.
 

@@ -162,7 +162,7 @@ def _video(frames: Sequence[tuple[int, list[dict[str, Any]], str]], masks: bool)
             track = number_of[str(label.get("id"))]
             crowd = bool(attributes.get("crowd"))
             if not crowd and (frame, track) in seen:
-                raise InputError(f"{entry}: id {label.get('id')} is twice in this frame")
+                raise InputError(f"{entry}: id {label.get('id')} occurs twice in this frame")
             seen.add((frame, track))
             ignored = distractor or bool(attributes.get("ignored"))
             rows.append((frame, track, CLASSES.index(name), box, crowd, ignored))

@@ -284,7 +284,7 @@ class _File:
                 frame = whole(image, key, place, MAX_FRAME) if key else None
                 number = frame if frame is not None else numbers[count] if numbers else count
                 if number in taken:
-                    raise InputError(f"{place}: {key or 'the number'} {number} is twice in video {owner!r}")
+                    raise InputError(f"{place}: {key or 'the number'} {number} occurs twice in video {owner!r}")
                 taken.add(number)
                 self._frames.setdefault(owner, []).append(number + 1)
                 self._labels.setdefault(owner, []).append(Label(names[count], frame))
@@ -308,7 +308,7 @@ class _File:
             raise InputError(f"{place}: width and height must not be below 0, got {box[2]} and {box[3]}")
         if not crowd:
             if (video, frame, track_id) in seen:
-                raise InputError(f"{place}: {key} {track_id} is twice in image {image!r}")
+                raise InputError(f"{place}: {key} {track_id} occurs twice in image {image!r}")
             seen.add((video, frame, track_id))
         category = whole(entry, "category_id", place)
         x, y, width, height = box

@@ -66,7 +66,7 @@ def read_mot(path: str | Path, truth: bool = False) -> MotRows:
 
     Raises:
         InputError: the file cannot be read; a line has too few columns, no number, a NaN, a frame below 1, an id below
-            0, a size of 0 or less; an id is twice in a frame; or truth has no row left. With file and line.
+            0, a size of 0 or less; an id occurs twice in a frame; or truth has no row left. With file and line.
 
     Source: Leal-Taixe et al., MOTChallenge 2015, 2015, and Milan et al., MOT16, 2016 (the formats).
     """
@@ -150,7 +150,7 @@ def mot_rows(frames: list[int], ids: list[int], boxes: list[list[float]]) -> tup
 
 
 class Unique:
-    """Refuses an identity that is twice in a frame, and names the line of the first."""
+    """Refuses an identity that occurs twice in a frame, and names the line of the first."""
 
     def __init__(self) -> None:
         self._line: dict[tuple[int, int], int] = {}
@@ -159,7 +159,7 @@ class Unique:
         """Raises InputError if the identity was added for this frame before."""
         before = self._line.setdefault((frame, track_id), number)
         if before != number:
-            raise InputError(f"id {track_id} is twice in frame {frame} (first on line {before})")
+            raise InputError(f"id {track_id} occurs twice in frame {frame} (first on line {before})")
 
 
 def check_scored(track_id: int, box: list[float]) -> None:

@@ -35,7 +35,7 @@ def parse_sequences(text: str) -> list[str]:
     ``name`` is a header, and lines with ``#`` are comments.
 
     Raises:
-        InputError: there is no name, or a name is twice.
+        InputError: there is no name, or a name occurs twice.
     """
     names = [name.strip() for name in text.split(",")]
     if Path(text).is_file():

@@ -1,9 +1,10 @@
-"""TETA: Track Every Thing Accuracy, which tells localisation, association and classification apart.
+"""TETA: Track Every Thing Accuracy, which measures localisation, association and classification separately.
 
-MOTA, IDF1 and HOTA of many classes group boxes by the class that the tracker gave, so a van tracked without a fault but
-called a bus is worth nothing. TETA groups by place: whatever overlaps a true box of a class is in that class's local
-cluster, by whatever name. Predictions outside all clusters are not held against the tracker, as truth of many classes
-is never exhaustive; with ``exhaustive`` they cost ClsA, and ClsA alone.
+MOTA, IDF1 and HOTA of many classes group boxes by the class that the tracker gave, so a van that is tracked correctly
+but classified as a bus counts as wrong. TETA groups boxes by position: every predicted box that overlaps a ground truth
+box of a class is in the local cluster of this class, whatever its predicted class. Predictions outside all clusters are
+not counted as errors, because ground truth of many classes is never exhaustive; with ``exhaustive`` they lower ClsA
+only.
 
 One video: :func:`count_video`, whose counts add up (over processes, too); :func:`scores_of` makes scores of them;
 :func:`score_teta` does both.

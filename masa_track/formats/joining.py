@@ -1,7 +1,8 @@
-"""Which picture of a video a row of a file belongs to: by file names, else by numbers, never silently by order.
+"""Assigns the rows of a file to frames of a video: by file names, else by numbers, never by order without a message.
 
-A file tells the picture by a name, by a number in the name, by ``frame_id`` or ``frame_index``, or by a bare number.
-Each of these gives a reading. Readings that leave the video are dropped; where the others disagree the file is refused.
+A file gives the frame by a file name, by a number in the name, by ``frame_id`` or ``frame_index``, or by a bare number.
+Each of these is a reading. Readings with frames that the video does not have are dropped. If the remaining readings
+disagree, the file is refused.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FIXES = "give --frame-base 0 or 1 (the number of the first frame), or --first-fr
 
 @dataclass(frozen=True)
 class Numbering:
-    """How a file numbers frames, as the user says; by default it is found out.
+    """How a file numbers frames, if the user states it; by default it is estimated from the file.
 
     Attributes:
         first: the file's number of the source's first frame. For images, numbers in their names count from there.
@@ -78,7 +79,7 @@ Readings = dict[str, list[int]]  # what was read, and the frame of each label
 
 
 def file_part(name: object) -> str:
-    """The last part of a file name, whatever its slashes; accents in one form, ``%20`` as the blank that it means."""
+    """The last part of a path with slashes or backslashes. Accents are in form NFC, and ``%20`` becomes a space."""
     return PurePosixPath(unicodedata.normalize("NFC", unquote(str(name))).replace("\\", "/")).name
 
 
@@ -174,8 +175,8 @@ def join_images(labels: Sequence[Label], video: Video, numbering: Numbering, pat
         )
     if not readings:
         raise InputError(
-            f"{path} has {len(labels)} images, and nothing says which frames of {video.name} they are: neither names "
-            f"nor frame_id. Give --first-frame 1 if they are the first frames in this order"
+            f"{path} has {len(labels)} images, and neither their names nor frame_id show which frames of "
+            f"{video.name} they are. Give --first-frame 1 if they are the first frames in this order"
         )
     return _resolved(readings, video, path, "images")
 
@@ -211,8 +212,8 @@ def join_numbers(numbers: Sequence[int], video: Video, numbering: Numbering, pat
         example = next(n for n, one, other in zip(numbers, by_name, by_position, strict=True) if one != other)
         raise InputError(
             f"{path}: frame {example} is {_picture(place.get(example), video)} by the number in its name, and "
-            f"{_picture(example - base + 1, video)} by its place. Give --first-frame {own[0]} if the file has the "
-            f"numbers in the names, or --frame-base {base} if it counts the images one by one"
+            f"{_picture(example - base + 1, video)} by its position in the file. Give --first-frame {own[0]} if the "
+            f"file has the numbers in the names, or --frame-base {base} if it counts the images one by one"
         )
     if fits_position or not any(by_name):
         return Joined(by_position, notes)
@@ -281,8 +282,8 @@ def join_files(
             found[what] = one
     if len(found) > 1 and len({tuple(one) for one in found.values()}) > 1:
         raise InputError(
-            f"{path}: {' and '.join(found)} join its images with different images of GT, and no file name fits: give "
-            "both files the same names, or the same frame_id"
+            f"{path}: {' and '.join(found)} assign its images to different images of GT, and no file name matches: "
+            "give both files the same names, or the same frame_id"
         )
     if found:
         return next(iter(found.values()))
@@ -351,7 +352,7 @@ def _twice(labels: Sequence[Label], ids: Sequence[int], path: Any) -> dict[str, 
     seen: set[int] = set()
     for number in ids:
         if number in seen:
-            raise InputError(f"{path}: frame_id {number} is twice; give a file of one video only")
+            raise InputError(f"{path}: frame_id {number} occurs twice: give a file of one video only")
         seen.add(number)
     return {}
 

@@ -39,7 +39,7 @@ class Segment:
 
     Attributes:
         label: class number.
-        crowd: a region of several objects that are not told apart.
+        crowd: one region that covers several objects, as ``iscrowd`` of COCO.
         identity: of a thing; -1: none.
     """
 

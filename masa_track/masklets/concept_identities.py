@@ -34,8 +34,8 @@ class IdentityOptions:
         most_away: instances that are away and remembered; those away longest are forgotten first.
         least_odds: nats that a pair must exceed.
         margin: nats by which a pair must exceed every other pair of the new masklet or of the instance, also the pair
-            of the new masklet and an instance that is in the picture beside it. Without it, the masklet is new: look-
-            alikes cannot be told apart.
+            of the new masklet and an instance that is in the picture beside it. If no pair has this margin, the masklet
+            is new.
         return_odds: nats that are added: log-odds that a new masklet is an instance that was there before, apart from
             appearance. Lower: fewer returns are recognised.
         most_odds: nats of appearance, either way.

@@ -158,7 +158,7 @@ class ConceptTracker:
         if exemplar.image is None and exemplar.frame <= self._last:
             raise InputError(
                 f"frame of an exemplar must be after the last frame {self._last}, got {exemplar.frame}: "
-                "give its picture as image, it counts from the next frame on"
+                "give its picture as image, then it applies from the next frame on"
             )
         check_contradictions([*self._given, exemplar])
         self._add(exemplar)

@@ -115,11 +115,13 @@ class OfficialPolicy:
         pointer_frames: frames back from which a pointer can be needed.
         memory_frames: frames back from which an encoded memory can be needed.
         wants_candidates: whether `rival` and the boxes of candidates are used.
+        most_anchors: prompted frames and anchors that are attended to; None: all.
     """
 
     pointer_frames = 15
     memory_frames = RECENT
     wants_candidates = False
+    most_anchors: int | None = None
 
     def select(
         self,
@@ -138,10 +140,11 @@ class OfficialPolicy:
             reverse: the pass goes backwards.
             pointers: 1 more than the largest distance of a pointer.
             clip_length: frames of the clip; None: a stream.
-            most_prompted: prompted frames that are attended to; None: all.
+            most_prompted: prompted frames that are attended to, at most ``most_anchors``; None: those.
         """
         sign = -1 if reverse else 1
-        near, far = attended(number, memory.prompted, most_prompted)
+        limits = [most for most in (most_prompted, self.most_anchors) if most is not None]
+        near, far = attended(number, memory.prompted, min(limits, default=None))
         others = {**memory.ordinary, **far}
         memories = [(PROMPTED, entry) for entry in near.values()]
         memories += [
@@ -204,19 +207,6 @@ class DistractorPolicy(OfficialPolicy):
     wants_candidates = True
     grid = 5
     most_anchors = 4
-
-    def select(
-        self,
-        memory: ObjectMemory,
-        number: int,
-        reverse: bool = False,
-        pointers: int = 16,
-        clip_length: int | None = None,
-        most_prompted: int | None = None,
-    ) -> Selection:
-        """As the base class, with at most 4 prompted frames and anchors."""
-        most = self.most_anchors if most_prompted is None else min(most_prompted, self.most_anchors)
-        return super().select(memory, number, reverse, pointers, clip_length, most)
 
     def recent(
         self, others: dict[int, Entry], memory: ObjectMemory, number: int, sign: int, near: dict[int, Entry]

@@ -342,7 +342,7 @@ def _of_entry(entry: Mapping[str, Any], size: tuple[int, int], place: str, folde
     if entry.get("remove"):
         found.append(None)
     if not found:
-        raise InputError(f"{place} prompts nothing: give box, points, scribble, mask or remove")
+        raise InputError(f"{place} has no prompt: give box, points, scribble, mask or remove")
     if entry.get("clear") and found[0] is not None:
         first = found[0]
         found[0] = Prompt(first.points, first.positive, first.box, first.mask, True)

@@ -233,7 +233,7 @@ def _grabcut(
         rounds: of fitting colours and cutting.
 
     Returns:
-        (h, w) bool; None where there is nothing to tell apart: no object or no background.
+        (h, w) bool; None if there are no pixels of the object or no pixels of the background.
     """
     inside, outside = clicks(prompt, image.shape, _CLICK * float(np.hypot(*image.shape[:2])))
     part = labels[region].copy()

@@ -328,8 +328,8 @@ class MaskletSession:
         if before is not None:
             if before.mask is None:
                 raise InputError(
-                    f"frame {number} cannot be corrected, its mask was dropped: correct a frame before the next one is "
-                    "committed, or open the session with bounded=False"
+                    f"frame {number} cannot be corrected, because its mask was deleted: correct a frame before the "
+                    "next one is committed, or open the session with bounded=False"
                 )
             logits = before.mask[None, None].clamp(-CLAMP, CLAMP)
         direction = current.reverse if identity in current.propagated else memory.direction.get(number, False)
@@ -407,9 +407,7 @@ class MaskletSession:
         pending = dict(current.pending)
         for identity, mask in (masks or {}).items():
             if identity not in pending:
-                raise InputError(
-                    f"masks hold identity {identity}, which the open frame has not: it has {sorted(pending)}"
-                )
+                raise InputError(f"masks must have identities of the open frame, {sorted(pending)}, got {identity}")
             if getattr(mask, "dtype", np.dtype(bool)).kind == "f":
                 logits = check_logits(mask, f"masks[{identity}]")
                 entry = with_logits(pending[identity].entry, torch.from_numpy(logits).to(self.network.device))
@@ -492,7 +490,7 @@ class MaskletSession:
         """
         mask = self.entry(identity, number).mask
         if mask is None:
-            raise InputError(f"the mask of object {identity} in frame {number} was dropped: open with bounded=False")
+            raise InputError(f"the mask of object {identity} in frame {number} was deleted: open with bounded=False")
         return picture_logits(mask, self._opened().size).cpu().numpy()
 
     def entry(self, identity: int, number: int | None = None) -> Entry:

@@ -159,7 +159,7 @@ class MaskletTracker(AroundTracker):
             InputError: the state does not fit.
         """
         if not {"known", "ran", "count"} <= state.keys():
-            raise InputError("state must be one of a tracker with masklets: it has no masklets")
+            raise InputError("state must be that of a tracker with masklets, got one without masklets")
         parts = {
             part: {name[len(part) + 1 :]: value for name, value in state.items() if name.startswith(f"{part}.")}
             for part in ("tracker", "propagator")

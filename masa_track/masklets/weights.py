@@ -13,7 +13,7 @@ from masa_track.errors import InputError, first_line, unknown_name
 from masa_track.masklets.models import MODELS, MaskletModel, find_model
 from masa_track.masklets.sam2 import EdgeTamNetwork, Sam2Network
 from masa_track.masklets.sam2_keys import SIZE_OF, configuration, identify, to_hub
-from masa_track.models.checkpoints import check_finite, download, read_checkpoint
+from masa_track.models.checkpoints import check_finite, download, misfit, read_checkpoint
 from masa_track.models.devices import choose_device, choose_dtype
 from masa_track.registry import check_installed
 
@@ -95,7 +95,8 @@ def _from_file(path: Path, wanted: str, side: int | None) -> tuple[str, Any]:
     converted = to_hub(state)
     with torch.device("meta"):  # what is about to be overwritten need not be drawn at random first
         expected = Sam2VideoModel(configuration(name)).state_dict()
-    _check_fit(path, name, converted, {key: tuple(value.shape) for key, value in expected.items()})
+    if found := misfit(expected, converted):
+        raise InputError(f"{path} looks like {name}, but does not fit it: {found}; download it again")
     model = Sam2VideoModel(configuration(name, side or 1024))
     model.load_state_dict({key: value.float() for key, value in converted.items()})
     return name, model
@@ -105,17 +106,6 @@ def _check_name(path: Path, wanted: str, name: str) -> None:
     """Raises InputError unless a file of the model ``name`` is that which was asked for; empty for any."""
     if wanted and wanted != name:
         raise InputError(f"{path} does not fit the model {wanted!r}: it looks like {name}; give its file, or that name")
-
-
-def _check_fit(path: Path, name: str, state: dict[str, torch.Tensor], expected: dict[str, tuple[int, ...]]) -> None:
-    """Raises InputError unless the tensors are those of the model, exactly."""
-    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
-    misfit = sorted(k for k in expected.keys() & state.keys() if tuple(state[k].shape) != expected[k])
-    if missing or extra or misfit:
-        raise InputError(
-            f"{path} looks like {name}, but does not fit it: {len(missing)} tensors are missing, {len(extra)} are not "
-            f"known, {len(misfit)} are of another shape, e.g. {(missing + extra + misfit)[0]!r}; download it again"
-        )
 
 
 def _from_folder(folder: Path, wanted: str, side: int | None) -> tuple[str, Any]:

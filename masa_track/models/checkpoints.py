@@ -1,4 +1,4 @@
-"""The authors' checkpoints: fetched once, read without running anything in them, told apart, and converted.
+"""The authors' checkpoints: downloaded once, read without running anything in them, identified, and converted.
 
 A ``.pth`` is a pickle. It is only ever read by torch's ``weights_only`` reader, which knows tensors and plain
 containers; a training log that mmengine left beside the weights is read as inert placeholders.
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from masa_track.errors import InputError, first_line, missing_extra
@@ -133,6 +134,22 @@ def read_checkpoint(path: str | Path, content: Any = None) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in tensors.items()}
 
 
+def read_safetensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a .safetensors file.
+
+    Raises:
+        InputError: if the file is missing or cut short.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no such checkpoint: {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a whole .safetensors file ({first_line(error)}): download it again") from error
+
+
 def read_pickle(path: str | Path) -> Any:
     """What torch.save wrote into a file: tensors and plain containers; nothing in it is run.
 
@@ -239,6 +256,23 @@ def _origin(spec: ModelSpec) -> str:
     if isinstance(spec.weights, HubFile):
         return f"https://huggingface.co/{spec.weights.repository}, {spec.weights.file}"
     return spec.source
+
+
+def misfit(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """How the tensors of a file differ from those that a network has, in names and shapes; empty if they do not.
+
+    Args:
+        wanted: the network's tensors by key.
+        state: those of the file, by the same keys.
+    """
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
+    reshaped = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
+    if not (missing or extra or reshaped):
+        return ""
+    return (
+        f"{len(missing)} tensors are missing, {len(extra)} are not known, {len(reshaped)} are of another shape, "
+        f"e.g. {(missing + extra + reshaped)[0]!r}"
+    )
 
 
 def check_finite(state_dict: Mapping[str, Tensor], path: str | Path) -> None:

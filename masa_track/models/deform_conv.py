@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -154,3 +156,35 @@ def _gathered(x: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, stride: i
             values = F.embedding_bag(corners[tap, part], rows, per_sample_weights=shares[tap, part], mode="sum")
             out[part].addmm_(values, kernel[tap])
     return out.t().unflatten(1, (out_height, out_width))
+
+
+def convolve_neighbours(
+    convs: tuple[DeformConvNorm, DeformConvNorm, DeformConvNorm],
+    levels: Sequence[Tensor],
+    index: int,
+    offsets: Sequence[Tensor],
+    masks: Sequence[Tensor],
+) -> list[Tensor]:
+    """Convolutions of a level, of the next finer and of the next coarser level, as far as these exist.
+
+    Args:
+        convs: for the level itself, for the finer level (stride 2) and for the coarser level.
+        levels: (B, C, H_i, W_i), finest first.
+        index: of the level.
+        offsets: three, (B, 18, H, W), in the order of ``convs``.
+        masks: three, (B, 9, H, W), 0..1.
+
+    Returns:
+        One to three maps (B, C, H, W); that of the coarser level is scaled up.
+    """
+    x = levels[index]
+    parts = [convs[0](x, offsets[0], masks[0])]
+    if index > 0:
+        parts.append(convs[1](levels[index - 1], offsets[1], masks[1]))
+    if index + 1 < len(levels):
+        coarser = levels[index + 1]
+        h, w = coarser.shape[-2:]
+        # The official weights expect this reading of the finer level's offsets: see read_as.
+        high = convs[2](coarser, read_as(offsets[2], 2 * TAPS, h, w), read_as(masks[2], TAPS, h, w))
+        parts.append(F.interpolate(high, size=x.shape[-2:], mode="bilinear", align_corners=True))
+    return parts

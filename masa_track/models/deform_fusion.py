@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from masa_track.models.deform_conv import TAPS, DeformConvNorm, read_as
+from masa_track.models.deform_conv import TAPS, DeformConvNorm, convolve_neighbours
 
 NEIGHBOURS = 3  # itself, the finer level, the coarser level, in the order of the offsets' channels
 
@@ -41,15 +40,8 @@ class FusionBlock(nn.Module):
         offsets = raw[:, :split].chunk(NEIGHBOURS, dim=1)  # each (B, 18, H, W)
         masks = raw[:, split:].sigmoid().chunk(NEIGHBOURS, dim=1)  # each (B, 9, H, W)
 
-        parts = [self.spatial_conv_mid(x, offsets[0], masks[0])]
-        if index > 0:
-            parts.append(self.spatial_conv_low(levels[index - 1], offsets[1], masks[1]))
-        if index + 1 < len(levels):
-            coarser = levels[index + 1]
-            h, w = coarser.shape[-2:]
-            # The official weights expect this reading of the finer level's offsets: see read_as.
-            high = self.spatial_conv_high(coarser, read_as(offsets[2], 2 * TAPS, h, w), read_as(masks[2], TAPS, h, w))
-            parts.append(F.interpolate(high, size=x.shape[-2:], mode="bilinear", align_corners=True))
+        convs = (self.spatial_conv_mid, self.spatial_conv_low, self.spatial_conv_high)
+        parts = convolve_neighbours(convs, levels, index, offsets, masks)
         total = parts[0]
         for part in parts[1:]:
             total = total + part

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from masa_track.models.conv_norm import ConvNorm
-from masa_track.models.deform_conv import TAPS, DeformConvNorm, read_as
+from masa_track.models.deform_conv import TAPS, DeformConvNorm, convolve_neighbours
 
 
 class DynamicReLU(nn.Module):
@@ -59,15 +59,8 @@ class DyHeadBlock(nn.Module):
         raw = self.spatial_conv_offset(x)  # (B, 27, H, W): 18 offsets, 9 masks
         offset, mask = raw[:, : 2 * TAPS], raw[:, 2 * TAPS :].sigmoid()
 
-        parts = [self.spatial_conv_mid(x, offset, mask)]
-        if index > 0:
-            parts.append(self.spatial_conv_low(levels[index - 1], offset, mask))
-        if index + 1 < len(levels):
-            coarser = levels[index + 1]
-            h, w = coarser.shape[-2:]
-            # The reference cuts offset and mask to (h, w), but the compiled operator walks the memory of the whole.
-            high = self.spatial_conv_high(coarser, read_as(offset, 2 * TAPS, h, w), read_as(mask, TAPS, h, w))
-            parts.append(F.interpolate(high, size=x.shape[-2:], mode="bilinear", align_corners=True))
+        convs = (self.spatial_conv_mid, self.spatial_conv_low, self.spatial_conv_high)
+        parts = convolve_neighbours(convs, levels, index, [offset] * 3, [mask] * 3)
         total = torch.zeros_like(parts[0])
         for part in parts:
             total = total + part * self.scale_attn_module(part)

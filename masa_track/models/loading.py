@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from masa_track.errors import InputError
-from masa_track.models.checkpoints import check_finite, check_name, fetch, identify, read_checkpoint
+from masa_track.models.checkpoints import (
+    check_finite,
+    check_name,
+    fetch,
+    identify,
+    misfit,
+    read_checkpoint,
+    read_safetensors,
+)
 from masa_track.models.fuse import fold_batch_norms
 from masa_track.models.official_keys import COUNTER, LoadReport, looks_like
 from masa_track.registry import WEIGHT_SUFFIXES, ModelSpec, build_model, find_model, spec_of
@@ -48,7 +55,7 @@ def load_network(name_or_path: str | Path, checkpoint: str | Path | None = None,
     path = fetch(given) if file is None else Path(file)
     options: dict[str, Any] = {}
     if path.suffix == ".safetensors":
-        tensors, metadata = _read(path)
+        tensors, metadata = read_safetensors(path)
         check_finite(tensors, path)
         spec = spec or find_model(metadata.get("model", ""))
         if spec is None:
@@ -69,17 +76,6 @@ def load_network(name_or_path: str | Path, checkpoint: str | Path | None = None,
     if spec.fold and fold:
         fold_batch_norms(network.eval())
     return LoadedNetwork(network, spec, path, file is None, report)
-
-
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a .safetensors file."""
-    if not path.is_file():
-        raise InputError(f"no such checkpoint: {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
 
 
 def _options(metadata: dict[str, str], path: Path) -> dict[str, Any]:
@@ -106,15 +102,10 @@ def _fill(
         }
     wanted = {k: v for k, v in network.state_dict().items() if not k.endswith(COUNTER)}
     tensors = {k: v for k, v in tensors.items() if not k.endswith(COUNTER)}
-    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    misfit = sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
-    if missing or extra or misfit:
+    if found := misfit(wanted, tensors):
         if metadata is None:
             said = f"it looks like {looks_like({key: tuple(value.shape) for key, value in tensors.items()})}"
         else:
             said = f"it says it is of {metadata.get('model', 'unknown')!r}"
-        raise InputError(
-            f"{path} does not fit the model {spec.name!r} ({said}): {len(missing)} tensors are missing, {len(extra)} "
-            f"are not known, {len(misfit)} are of another shape, e.g. {(missing + extra + misfit)[0]!r}"
-        )
+        raise InputError(f"{path} does not fit the model {spec.name!r} ({said}): {found}")
     network.load_state_dict({k: v.float() for k, v in tensors.items()}, strict=False)

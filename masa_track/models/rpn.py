@@ -44,8 +44,8 @@ def grid_anchors(height: int, width: int, stride: int, like: Tensor) -> Tensor:
 def grouped_nms(boxes: Tensor, scores: Tensor, groups: Tensor, iou_threshold: float) -> Tensor:
     """Non-maximum suppression within each group.
 
-    Groups are told apart by shifting their boxes out of each other's reach, in the boxes' own precision, as the
-    reference does.
+    The boxes of each group are shifted so far that boxes of different groups do not overlap. The shift is in the dtype
+    of the boxes, as in the reference.
 
     Args:
         boxes: (N, 4) xyxy, not negative.

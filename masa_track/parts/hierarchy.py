@@ -102,7 +102,7 @@ class Hierarchy:
                 upper = next((self.nodes[i] for i in above if name in self.nodes[i].names), None)
                 if upper is not None:
                     raise InputError(
-                        f"a part must not be named like a class that it belongs to, got {name!r} as a part of "
+                        f"a part must not have the name of a class that it belongs to, got {name!r} as a part of "
                         f"{upper.name!r}: give the part another name"
                     )
         self._check_phrases()
@@ -333,7 +333,7 @@ def _add(nodes: list[Node], content: Any, kind: Kind, parent: int, level: int, w
 
 
 def warn_of_similar_phrases(hierarchy: Hierarchy, embeddings: np.ndarray, threshold: float = 0.95) -> np.ndarray:
-    """Warns of phrases of two classes that a text encoder can hardly tell apart, with the matrix of their cosines.
+    """Warns of phrases of two classes with nearly the same embedding, with the matrix of their cosine similarities.
 
     Args:
         hierarchy: the classes.
@@ -361,6 +361,8 @@ def warn_of_similar_phrases(hierarchy: Hierarchy, embeddings: np.ndarray, thresh
     if len(rows):
         lines = [f"{phrases[i].text}: {' '.join(f'{value:.2f}' for value in cosines[i, rows])}" for i in rows.tolist()]
         warnings.warn(
-            "the text encoder can hardly tell these phrases apart; their cosines are\n" + "\n".join(lines), stacklevel=2
+            "the text encoder gives these phrases nearly the same embedding; their cosine similarities are\n"
+            + "\n".join(lines),
+            stacklevel=2,
         )
     return cosines

@@ -69,7 +69,7 @@ def class_logits(
         if not tokens or min(tokens) < 0 or max(tokens) >= token_logits.shape[1]:
             raise InputError(
                 f"tokens_of must have positions in 0..{token_logits.shape[1] - 1} for each class, got "
-                f"{list(tokens)} for class {label}: put the class into a caption"
+                f"{list(tokens)} for class {label}: the caption must contain the class"
             )
         if wanted is None or wanted[label]:
             found[:, label] = getattr(token_logits[:, list(tokens)], reduce)(axis=1)

@@ -105,9 +105,9 @@ class SceneDetector:
         if parts_by not in PARTS_BY:
             raise InputError(f"parts_by must be one of {', '.join(PARTS_BY)}, got {parts_by!r}")
         if parts_by != "boxes" and segmenter is None:
-            raise InputError(f"parts_by={parts_by!r} takes parts from masks: give a segmenter, too")
+            raise InputError(f"parts_by={parts_by!r} needs masks: give a segmenter")
         if hierarchy.labels("stuff") and stuff is None:
-            raise InputError("stuff is named, but there is no model that finds it: give a model of stuff")
+            raise InputError("the hierarchy has stuff, but stuff is None: give a model that segments stuff")
         self.hierarchy, self.parts_by = hierarchy, parts_by
         self._detector, self._segmenter, self._stuff = detector, segmenter, stuff
         self._phrases = object_phrases(hierarchy)
@@ -284,7 +284,7 @@ class NamedBoxes:
         self._place = {n: place_of[name.lower()] for n, name in class_names.items() if name.lower() in place_of}
         if not self._place:
             raise InputError(
-                f"classes of the file must be called as phrases of --text, e.g. {next(iter(place_of), '')!r}, got "
+                f"class names of the file must be phrases of --text, e.g. {next(iter(place_of), '')!r}, got "
                 f"{', '.join(list(class_names.values())[:5]) or 'no names'}"
             )
         self._boxes_at = boxes_at

@@ -224,7 +224,7 @@ class PartTracker:
         known = np.where(self._level_of[seen.labels] == 0, identities, -1).astype(np.int64)
         given = known[known >= 0]
         if len(np.unique(given)) < len(given):
-            raise InputError(f"identities must give each number to one thing, got {sorted(given.tolist())}")
+            raise InputError(f"each of identities must belong to one thing, got {sorted(given.tolist())}")
         parent_ids = np.full(len(parents), -1, np.int64)
         shown: list[_Shown] = []
         levels = [copy(level) for level in self._levels]  # an update replaces the state of the copy, and changes none
@@ -284,7 +284,7 @@ class PartTracker:
                 own = {one.name: np.array(state[f"shown{depth}/{one.name}"]) for one in fields(_Shown)}
                 shown.append(_Shown(**{**own, "time": own["time"].item()}))
             except (LookupError, ValueError) as error:
-                raise InputError(f"state must be one of a tracker of parts: {error!r}") from error
+                raise InputError(f"state must be that of a PartTracker: {error!r}") from error
         self._levels, self._shown = levels, shown
 
 

@@ -249,7 +249,7 @@ def _restore(job: Job, resumed: Resumed) -> None:
     if resumed.state and (counter is None) != (counted is None):
         had, has = ("had", "has none") if counter is None else ("had none", "has some")
         raise InputError(
-            f"--resume needs the lines and zones of the run that it goes on with: it {had}, this one {has}: give the "
+            f"--resume needs the lines and zones of the run that it continues: it {had}, this one {has}: give the "
             "same --line and --zone again, or name another folder"
         )
     if job.source.live and not hasattr(job.tracker, "reserve"):

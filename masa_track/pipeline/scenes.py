@@ -82,7 +82,7 @@ def _check(recipe: TrackRecipe, hierarchy: Hierarchy) -> None:
     if recipe.parts_by not in PARTS_BY:
         raise InputError(f"--parts-by must be one of {', '.join(PARTS_BY)}, got {recipe.parts_by!r}")
     if recipe.parts_by != PARTS_BY[0] and (recipe.masks is None or not hierarchy.labels("part")):
-        raise InputError(f"--parts-by {recipe.parts_by} takes parts from masks: add --masks, and parts to --text")
+        raise InputError(f"--parts-by {recipe.parts_by} needs masks: add --masks, and parts to --text")
     has_stuff = bool(hierarchy.labels("stuff"))
     if has_stuff and recipe.stuff_model is None and recipe.sam3 is None:
         raise InputError(

@@ -12,7 +12,7 @@ from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -45,35 +45,49 @@ class Sample(NamedTuple):
 
 
 class AnnotatedClips(FlippedClips):
-    """What the data sets have in common: windows, sizes, flips.
+    """What the data sets have in common: splits, windows, sizes, flips.
 
     Args:
         root: the folder of the data set.
-        window: T, frames of a clip.
-        centre_only: the annotated frame in the middle is the only frame of interest.
-        sides: pixels of the short and of the longest side.
+        split: one of ``splits``.
+        window: T, frames of a clip; None: ``usual_window``.
+        sides: pixels of the short and of the longest side; None: ``usual_sides``.
         seed, flip: see :class:`~masa_track.refer.data.FlippedClips`.
+
+    Attributes:
+        splits: those with public masks.
+        centre_only: the annotated frame in the middle is the only frame of interest.
+        usual_window, usual_sides: those of the published figures.
     """
+
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+    centre_only: ClassVar[bool] = False
+    usual_window: ClassVar[int] = 12
+    usual_sides: ClassVar[tuple[int, int]] = SIDES["ytvos"]
 
     def __init__(
         self,
         root: str | Path,
-        window: int,
-        centre_only: bool,
-        sides: tuple[int, int],
-        seed: int,
-        flip: float,
+        split: str = "train",
+        window: int | None = None,
+        sides: tuple[int, int] | None = None,
+        seed: int = 0,
+        flip: float = 0.5,
     ) -> None:
         super().__init__(seed, flip)
-        if window < 1:
+        if split not in self.splits:
+            raise InputError(f"split must be {' or '.join(self.splits)}, got {split!r}")
+        self.root, self.split = Path(root), split
+        self.window = self.usual_window if window is None else window
+        if self.window < 1:
             raise InputError(f"window must be 1 frame or more, got {window}")
-        self.root, self.window, self.centre_only = Path(root), window, centre_only
-        self.sides = (sides[0], sides[1])  # a list where a configuration says it
+        short, longest = self.usual_sides if sides is None else sides
+        self.sides = (short, longest)  # a list where a configuration says it
         if not self.root.is_dir():
-            raise InputError(f"root {self.root} is no folder: give that of the data set")
+            raise InputError(f"root {self.root} is not a folder: give that of the data set")
         self.samples = list(self._find_samples())
         if not self.samples:
-            raise InputError(f"{self.root} holds no sentence about an annotated object: check the folder and the split")
+            raise InputError(f"{self.root} has no sentence about an annotated object: check the folder and the split")
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -160,26 +174,13 @@ class A2dSentences(AnnotatedClips):
     ``text_annotations/a2d_missed_videos.txt`` and
     ``text_annotations/a2d_annotation_with_instances/VIDEO/FRAME.h5``, which h5py reads.
 
-    Args:
-        root: the folder.
-        split: ``train`` or ``test``.
-        window: frames of a clip, 8 or 10 as published.
-        sides: pixels of the short and of the longest side.
-        seed, flip: see :class:`~masa_track.refer.data.FlippedClips`.
+    The published windows have 8 or 10 frames. Arguments are those of :class:`AnnotatedClips`.
     """
 
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        window: int = 10,
-        sides: tuple[int, int] = SIDES["a2d"],
-        seed: int = 0,
-        flip: float = 0.5,
-    ) -> None:
-        _check_split(split, ("train", "test"))
-        self.split = split
-        super().__init__(root, window, True, sides, seed, flip)
+    splits = ("train", "test")
+    centre_only = True
+    usual_window = 10
+    usual_sides = SIDES["a2d"]
 
     def _find_samples(self) -> Iterable[Sample]:
         missed = {line.strip() for line in _lines(self.root / "text_annotations" / "a2d_missed_videos.txt")}
@@ -228,9 +229,11 @@ class JhmdbSentences(AnnotatedClips):
     Args:
         root: the folder.
         frames: annotated frames of each video, evenly spread. The published figures take three, from a file.
-        window, sides: as of :class:`A2dSentences`.
+        window, sides: see :class:`AnnotatedClips`.
         seed, flip: see :class:`~masa_track.refer.data.FlippedClips`.
     """
+
+    centre_only = True
 
     def __init__(
         self,
@@ -242,7 +245,7 @@ class JhmdbSentences(AnnotatedClips):
         flip: float = 0.0,
     ) -> None:
         self.frames = frames
-        super().__init__(root, window, True, sides, seed, flip)
+        super().__init__(root, "train", window, sides, seed, flip)
 
     def _find_samples(self) -> Iterable[Sample]:
         folders = {path.name: path for path in self.root.glob("Rename_Images/*/*") if path.is_dir()}
@@ -272,26 +275,9 @@ class ReferYoutubeVos(AnnotatedClips):
     The folder holds ``train/JPEGImages/VIDEO/*.jpg``, ``train/Annotations/VIDEO/*.png`` (index pictures) and
     ``meta_expressions/train/meta_expressions.json``.
 
-    Args:
-        root: the folder.
-        split: ``train``; the others have no public masks.
-        window: frames of a clip, 12 or 8 as published.
-        sides: pixels of the short and of the longest side.
-        seed, flip: see :class:`~masa_track.refer.data.FlippedClips`.
+    The published windows have 12 or 8 frames. Arguments are those of :class:`AnnotatedClips`; the other splits have no
+    public masks.
     """
-
-    def __init__(
-        self,
-        root: str | Path,
-        split: str = "train",
-        window: int = 12,
-        sides: tuple[int, int] = SIDES["ytvos"],
-        seed: int = 0,
-        flip: float = 0.5,
-    ) -> None:
-        _check_split(split, ("train",))
-        self.split = split
-        super().__init__(root, window, False, sides, seed, flip)
 
     def _find_samples(self) -> Iterable[Sample]:
         path = self.root / "meta_expressions" / self.split / "meta_expressions.json"
@@ -342,7 +328,7 @@ class CocoVidSentences(AnnotatedClips):
         flip: float = 0.5,
     ) -> None:
         self.annotations = Path(annotations)
-        super().__init__(root, window, False, sides, seed, flip)
+        super().__init__(root, "train", window, sides, seed, flip)
 
     def _find_samples(self) -> Iterable[Sample]:
         content, place = _json(self.annotations), str(self.annotations)
@@ -391,11 +377,6 @@ def _box_mask(box: Any, size: tuple[int, int], place: str) -> np.ndarray:
     return mask
 
 
-def _check_split(split: str, known: Sequence[str]) -> None:
-    if split not in known:
-        raise InputError(f"split must be {' or '.join(known)}, got {split!r}")
-
-
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8-sig").splitlines()
@@ -407,7 +388,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = parse_json("\n".join(_lines(path)))
     except (ValueError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is no json ({error}): get the file again") from error
+        raise InputError(f"{path} is not json ({error}): get the file again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path} must hold an object, got a {type(content).__name__}")
     return content

@@ -147,7 +147,7 @@ def check_referrer(name: str) -> tuple[str, str]:
         return "transformers", DETECTORS[name]
     if Path(name).suffix in MTTR_SUFFIXES:
         if not Path(name).is_file():
-            raise InputError(f"--referrer {name} is not there: name a file of MTTR's weights")
+            raise InputError(f"--referrer {name} does not exist: give a file with weights of MTTR")
         return "mttr", name
     raise unknown_name("referrer", name, [*DETECTORS, "transformers:MODEL", "sam3:FOLDER", "FILE.safetensors"])
 

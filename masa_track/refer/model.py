@@ -182,5 +182,5 @@ class Mttr(nn.Module):
         if clips is not None:
             video = video.of(clips)
         elif len(ids) != len(videos):
-            raise InputError(f"ids must be those of {len(videos)} sentences, one a clip, got {len(ids)}")
+            raise InputError(f"ids must have {len(videos)} sentences, one for each clip, got {len(ids)}")
         return self.segment(video, self.encode_words(ids), ids)

@@ -126,7 +126,7 @@ def _places(tracks: Sequence[sv.Detections]) -> dict[int, list[tuple[int, int]]]
     places: dict[int, list[tuple[int, int]]] = {}
     for t, detections in enumerate(tracks):
         if detections.tracker_id is None and len(detections):
-            raise InputError("tracks must have tracker_id: take those that a tracker gave")
+            raise InputError("tracks must have tracker_id: give the output of a tracker")
         for row, identity in enumerate(detections.tracker_id if detections.tracker_id is not None else ()):
             places.setdefault(int(identity), []).append((t, row))
     return places

@@ -46,7 +46,7 @@ def read_scene(path: str | Path) -> Scene:
             )
         text = found[0]
     elif not path.exists():
-        raise InputError(f"--run {path} is not there: name the folder of a run of `masa-track track`")
+        raise InputError(f"--run {path} does not exist: name the folder of a run of `masa-track track`")
     elif path.suffix.lower() == ".json":
         return _checked(_of_run(read_run(path), {}), path)
     elif path.suffix.lower() == ".sqlite":

@@ -27,7 +27,7 @@ def clean_sentence(sentence: Any) -> str:
         raise InputError(f"sentence must be text, got {type(sentence).__name__}")
     cleaned = " ".join(sentence.lower().split())
     if not any(c.isalnum() for c in cleaned):
-        raise InputError(f"sentence must hold a word, got {sentence[:80]!r}")
+        raise InputError(f"sentence must contain a word, got {sentence[:80]!r}")
     return cleaned
 
 

@@ -7,13 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from masa_track.errors import InputError, first_line, unknown_name
 from masa_track.files import write_bytes
-from masa_track.models.checkpoints import check_finite, download, read_checkpoint, read_pickle, sha256
+from masa_track.models.checkpoints import (
+    check_finite,
+    download,
+    misfit,
+    read_checkpoint,
+    read_pickle,
+    read_safetensors,
+    sha256,
+)
 from masa_track.models.official_keys import looks_like
 from masa_track.refer.model import Mttr
 from masa_track.refer.official_keys import our_state
@@ -61,11 +68,11 @@ def load_weights(path: str | Path, trained_on: str | None = None) -> MttrWeights
     if trained_on is not None and trained_on not in DATA_SETS:
         raise unknown_name("trained_on", trained_on, DATA_SETS)
     if path.suffix == ".safetensors":
-        state, metadata = _read_safetensors(path)
+        state, metadata = read_safetensors(path)
         if metadata.get("model") != "mttr":
             raise InputError(
-                f"{path} is no file of MTTR: it says it is of {metadata.get('model', 'unknown')!r}; convert an "
-                "official checkpoint, or take the model.safetensors of a training"
+                f"{path} is not a file of MTTR: its metadata name the model {metadata.get('model', 'unknown')!r}; "
+                "convert an official checkpoint, or take the model.safetensors of a training"
             )
         settings = settings_from(metadata["settings"])
         found, window = metadata.get("trained_on", ""), metadata.get("window", "")
@@ -74,7 +81,7 @@ def load_weights(path: str | Path, trained_on: str | None = None) -> MttrWeights
         state, found = _read_official(path)
         settings, frames = MttrSettings(), _window_in(path.name)
     if trained_on is not None and found and found != trained_on:
-        raise InputError(f"{path} was trained on {found!r}, and weights of {trained_on!r} are asked for: give its file")
+        raise InputError(f"{path} was trained on {found!r}, but weights of {trained_on!r} are needed: give their file")
     check_finite(state, path)
     network = Mttr(settings)
     fill(network, state, path)
@@ -157,7 +164,7 @@ def load_start_weights(network: Mttr, weights: str | None, video: str | None, te
     if weights is not None:
         loaded = load_weights(weights)
         if loaded.network.settings != network.settings:
-            raise InputError(f"weights {weights} are of a network of other sizes: set network to theirs")
+            raise InputError(f"weights {weights} are of a network with other settings: give network those settings")
         network.load_state_dict(loaded.network.state_dict())
     if video is not None:
         state, origin = _video_state(video, network.settings.video == "swin")
@@ -166,7 +173,7 @@ def load_start_weights(network: Mttr, weights: str | None, video: str | None, te
         path = Path(text)
         if text == ROBERTA_NAME:
             path = ROBERTA.local() or download(ROBERTA_NAME, ROBERTA, "refer", "text_weights=path/to/model.safetensors")
-        state, _ = _read_safetensors(path)
+        state, _ = read_safetensors(path)
         start = "roberta." if any(key.startswith("roberta.") for key in state) else ""
         kept = {k.removeprefix(start): v for k, v in state.items() if k.startswith(start)}
         drop = ("pooler.", "lm_head.", "embeddings.position_ids", "embeddings.token_type_ids")
@@ -180,13 +187,8 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -> 
         InputError: a tensor is missing, not known, or of another shape.
     """
     wanted = {k: v for k, v in module.state_dict().items() if TABLE not in k}
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    misfit = sorted(k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape)
-    if missing or extra or misfit:
-        raise InputError(
-            f"{origin} does not fit: {len(missing)} tensors are missing, {len(extra)} are not known, {len(misfit)} are "
-            f"of another shape, e.g. {(missing + extra + misfit)[0]!r}; get the file again, or one of this model"
-        )
+    if found := misfit(wanted, state):
+        raise InputError(f"{origin} does not fit: {found}; get the file again, or one of this model")
     module.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
 
 
@@ -210,9 +212,11 @@ def _window_in(name: str) -> int | None:
 def _video_state(given: str, swin: bool) -> tuple[dict[str, Tensor], str | Path]:
     """Weights for a video encoder, Video Swin or the stack of convolutions, and where they are from."""
     if not swin and given == SWIN_NAME:
-        raise InputError(f"video weights {given} are for the video encoder 'swin': for 'conv' train some, {OWN_VIDEO}")
+        raise InputError(
+            f"video weights {given} are for the video encoder 'swin': train weights for 'conv', {OWN_VIDEO}"
+        )
     if not swin:
-        return _read_safetensors(Path(given))[0], given
+        return read_safetensors(Path(given))[0], given
     if given == SWIN_NAME:
         from torchvision.models.video import Swin3D_T_Weights
 
@@ -226,7 +230,7 @@ def _video_state(given: str, swin: bool) -> tuple[dict[str, Tensor], str | Path]
             ) from error
         return video_state(state), SWIN_NAME
     path = Path(given)
-    state = _read_safetensors(path)[0] if path.suffix == ".safetensors" else read_checkpoint(path)
+    state = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_checkpoint(path)
     return video_state(state), path
 
 
@@ -248,13 +252,3 @@ def video_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if PATCHES in found and found[PATCHES].ndim == 5:
         found[PATCHES] = found[PATCHES].sum(dim=2, keepdim=True)
     return found
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    if not path.is_file():
-        raise InputError(f"no such checkpoint: {path}")
-    try:
-        with safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a whole .safetensors file ({first_line(error)})") from error

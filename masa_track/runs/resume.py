@@ -71,7 +71,7 @@ def check_folder(folder: Path, resume: bool) -> RunInfo | None:
         return None  # of an earlier version, or no record at all; it is replaced as other results are
     if frames and not info.finished and not resume:
         raise InputError(
-            f"--out {folder} holds a run of {frames:,} frames that did not end normally: go on with it by --resume, "
+            f"--out {folder} holds a run of {frames:,} frames that did not end normally: continue it with --resume, "
             f"make its files with `masa-track recover {folder}`, name another folder, or remove {path}"
         )
     return info
@@ -105,7 +105,7 @@ def check_same(before: RunInfo, now: RunInfo) -> None:
         had, has = (", ".join(of.class_names[label] for label in of.stuff) or "none" for of in (before, now))
         differ.append(f"the record has maps of stuff: {had}; this run: {has}")
     if differ:
-        raise InputError(f"--resume needs the options of the run that it goes on with: {'; '.join(differ)}")
+        raise InputError(f"--resume needs the options of the run that it continues: {'; '.join(differ)}")
     for name, (size, modified) in before.inputs.items():
         if now.inputs.get(name) != [size, modified]:
             got = now.inputs.get(name, [0])[0]

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from masa_track.errors import InputError, missing_extra
-from masa_track.models.checkpoints import check_finite, read_checkpoint
+from masa_track.models.checkpoints import check_finite, misfit, read_checkpoint, read_safetensors
 from masa_track.models.devices import choose_device
 from masa_track.models.official_keys import looks_like
 
@@ -58,14 +56,8 @@ def load_sam(path: str | Path, device: str | torch.device | None = None) -> Sam:
             sam = _build(state)
     except (KeyError, IndexError, ZeroDivisionError) as error:
         raise InputError(f"{path} is not SAM as segment-anything has it: it lacks {error}") from error
-    wanted = sam.state_dict()
-    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
-    misfit = sorted(key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape)
-    if missing or extra or misfit:
-        raise InputError(
-            f"{path} is not SAM as segment-anything has it: {len(missing)} tensors are missing, {len(extra)} are not "
-            f"known, {len(misfit)} are of another shape, e.g. {(missing + extra + misfit)[0]!r}"
-        )
+    if found := misfit(sam.state_dict(), state):
+        raise InputError(f"{path} is not SAM as segment-anything has it: {found}")
     check_finite(state, path)
     sam.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
     # Buffers that no checkpoint holds stay on the meta device above.
@@ -84,14 +76,7 @@ def require_sam() -> None:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix != ".safetensors":
-        return read_checkpoint(path)
-    if not path.is_file():
-        raise InputError(f"no such checkpoint: {path}")
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} is not a whole .safetensors file ({error}): download it again") from error
+    return read_safetensors(path)[0] if path.suffix == ".safetensors" else read_checkpoint(path)
 
 
 def _sam_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:

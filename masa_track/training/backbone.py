@@ -5,27 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from masa_track.errors import InputError
-from masa_track.models.checkpoints import fetch, read_checkpoint
+from masa_track.models.checkpoints import fetch, read_checkpoint, read_safetensors
 from masa_track.models.official_keys import COUNTER, our_key
 from masa_track.models.swin import unfold_to_torchvision
 from masa_track.registry import find_model
 
 PREFIXES = ("detector.backbone.", "backbone.", "image_encoder.", "")  # MASA's, mmdet's and nano's, SAM's, timm's
-
-
-def read_safetensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file; InputError if it is missing or broken."""
-    if not Path(path).is_file():
-        raise InputError(f"no such file of weights: {path}")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
 
 
 def load_backbone(network: nn.Module, weights: str | Path) -> None:
@@ -41,7 +29,7 @@ def load_backbone(network: nn.Module, weights: str | Path) -> None:
     """
     spec = find_model(str(weights))
     path = Path(weights) if spec is None else fetch(spec.name)
-    tensors = read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)
+    tensors = read_safetensors(path)[0] if path.suffix == ".safetensors" else read_checkpoint(path)
     own = {f"backbone.{key}": value for key, value in network.get_submodule("backbone").state_dict().items()}
     for prefix in PREFIXES:
         found: dict[str, Tensor] = {}

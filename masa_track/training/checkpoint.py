@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from masa_track.errors import InputError
+from masa_track.models.checkpoints import misfit
 
 IDENTITY = "masa_track_identity"  # its key in the checkpoint's meta
 BACKBONE = "network.backbone."
@@ -72,13 +73,8 @@ def check_weights(ours: Mapping[str, Tensor], state: Mapping[str, Tensor], path:
         InputError: if they are of another model.
     """
     filled = {key: value for key, value in ours.items() if key.startswith(BACKBONE)} | dict(state)
-    missing, extra = sorted(ours.keys() - filled.keys()), sorted(filled.keys() - ours.keys())
-    misfit = sorted(k for k in ours.keys() & filled.keys() if ours[k].shape != filled[k].shape)
-    if missing or extra or misfit:
-        raise InputError(
-            f"{path} is a checkpoint of another model: {len(missing)} tensors are missing, {len(extra)} are not known "
-            f"and {len(misfit)} are of another shape, e.g. {(missing + extra + misfit)[0]!r}"
-        )
+    if found := misfit(ours, filled):
+        raise InputError(f"{path} is a checkpoint of another model: {found}")
     return filled
 
 

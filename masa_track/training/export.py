@@ -6,15 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from masa_track.errors import InputError
 from masa_track.files import PartFile
-from masa_track.models.checkpoints import checksum
+from masa_track.models.checkpoints import checksum, misfit, read_safetensors
 from masa_track.models.official_keys import COUNTER
-from masa_track.training.backbone import read_safetensors
 
 BACKBONE = "backbone."
 
@@ -97,20 +95,12 @@ def load_adapter(network: nn.Module, path: str | Path) -> nn.Module:
     Raises:
         InputError: if the file is missing or broken, does not fit, or was trained on another backbone.
     """
-    tensors = read_safetensors(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            said = dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise InputError(f"{path} is not a whole .safetensors file ({error})") from error
+    tensors, said = read_safetensors(path)
     wanted = trained_tensors(network)
-    wrong = sorted(wanted.keys() ^ tensors.keys())
-    wrong += sorted(k for k in wanted.keys() & tensors.keys() if wanted[k].shape != tensors[k].shape)
-    if wrong:
+    if found := misfit(wanted, tensors):
         raise InputError(
             f"{path} (of {said.get('model', 'unknown')!r}, {said.get('part', 'unknown')!r}) does not fit "
-            f"{type(network).__name__}: {len(wrong)} tensors are missing, unknown or of another shape, "
-            f"e.g. {wrong[0]!r}"
+            f"{type(network).__name__}: {found}"
         )
     if said.get("backbone_sha256") != checksum(network.get_submodule("backbone")):
         raise InputError(f"{path} was trained on another backbone than this network's: load its weights first")

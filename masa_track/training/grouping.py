@@ -22,7 +22,7 @@ from masa_track.training.superpixels import Superpixels
 
 MAX_REGIONS = 100
 WORK_SIDE = 400  # pixels of the longer side that regions are found on; masks are scaled back
-LEAST_SIDE = 16  # pixels of a picture's shorter side: below, there are no regions to tell apart
+LEAST_SIDE = 16  # pixels of a picture's shorter side: smaller pictures have no regions
 _LEAST_AREA, _MOST_AREA = 0.0008, 0.8  # of the picture's: what is a candidate
 _MOST_ALIKE = 0.75  # IoU of two regions given
 
