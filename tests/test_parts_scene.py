@@ -293,7 +293,7 @@ def test_track_with_boxes_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["recover", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run" / "tracks.json").read_text() == before
     assert main([*arguments[:-1], "cat[head]", "--out", str(tmp_path / "x")]) == 2
-    assert "called as phrases" in capsys.readouterr().err
+    assert "must be phrases of --text" in capsys.readouterr().err
     assert main([*arguments[:-1], "person. dog", "--out", str(tmp_path / "x")]) == 2
     assert "exclude each other" in capsys.readouterr().err
 
