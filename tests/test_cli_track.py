@@ -327,6 +327,7 @@ def test_the_models_own_boxes(clip: Path, tmp_path: Path, capsys: pytest.Capture
     assert "'nano-untrained' finds no boxes itself" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_default_detector_names_what_it_finds(tmp_path: Path) -> None:
     """The same picture four times: a man, a cyclist and cars. The names are COCO's in all files and in the report."""
     picture = cv2.imread(str(Path(__file__).parent / "goldens" / "nanodet" / "scene.png"))

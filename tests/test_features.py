@@ -132,6 +132,7 @@ def test_a_model_that_only_embeds_takes_no_features() -> None:
         MasaTracker(Plain()).update([], picture(0), features=features)
 
 
+@pytest.mark.slow
 def test_a_run_encodes_each_frame_once(tmp_path: Path, calls: list[int]) -> None:
     pytest.importorskip("transformers")
     for number in range(4):

@@ -329,6 +329,7 @@ def track(folder: Path) -> int:
 POLYGON = [[10, 10, 30, 10, 30, 30, 10, 30]]
 
 
+@pytest.mark.slow
 def test_masks_of_a_file_are_carried(tmp_path: Path) -> None:
     from pycocotools import mask as api
 
@@ -352,6 +353,7 @@ def test_a_damaged_mask_is_refused_before_any_work(
     assert not (clip / "out").exists()
 
 
+@pytest.mark.slow
 def test_masks_without_pycocotools_are_left_out_and_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
