@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
@@ -207,4 +208,16 @@ def save_folder(folder: Path) -> Path:
     """Writes the whole model into a folder in Hugging Face's form."""
     video_model().save_pretrained(folder)
     tokenizer().save_pretrained(folder)
+    return folder
+
+
+def moving_squares(folder: Path, count: int) -> Path:
+    """Writes ``count`` pictures of two squares that move on a textured background."""
+    folder.mkdir()
+    background = np.random.default_rng(0).integers(60, 120, (96, 128, 3), dtype=np.uint8)
+    for number in range(count):
+        picture = background.copy()
+        cv2.rectangle(picture, (10 + 4 * number, 20), (40 + 4 * number, 50), (30, 30, 220), -1)
+        cv2.rectangle(picture, (90 - 3 * number, 60), (110 - 3 * number, 80), (220, 200, 30), -1)
+        cv2.imwrite(str(folder / f"{number + 1:06d}.png"), picture)
     return folder

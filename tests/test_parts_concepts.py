@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import supervision as sv
+from sam3_networks import moving_squares, save_folder
 from scripted_concepts import SIZE, Thing, World
 
 from masa_track import MasaTracker
@@ -158,7 +158,7 @@ def test_identities_do_not_depend_on_the_order_of_what_is_found() -> None:
     for place in range(6):
         assert first[place][-1] == first[place][4], place  # from the fifth frame on
         pairs = {(one[0], two[0]) for one, two in zip(first[place][4:], other[place][4:], strict=True)}
-        assert len(pairs) == 1, place  # one identity each, whatever its number
+        assert len(pairs) == 1, place  # one identity each; its number may differ
         assert (other[place][-1][1] > 0) == (first[place][-1][1] > 0), place
 
 
@@ -187,7 +187,7 @@ def test_options_that_do_not_go_together(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
 ) -> None:
     """Before anything is loaded or written."""
-    source = film(tmp_path / "film", 1)
+    source = moving_squares(tmp_path / "film", 1)
     (tmp_path / "sam3").mkdir()
     given = ["track", str(source), "--detector", f"sam3:{tmp_path / 'sam3'}", "--device", "cpu"]
     assert main([*given, "--text", "person[head]", "--out", str(tmp_path / "run"), *options]) == 2
@@ -196,23 +196,9 @@ def test_options_that_do_not_go_together(
     assert not (tmp_path / "run").exists()
 
 
-def film(folder: Path, count: int) -> Path:
-    """Squares that move on a textured background."""
-    folder.mkdir()
-    background = np.random.default_rng(0).integers(60, 120, (96, 128, 3), dtype=np.uint8)
-    for number in range(1, count + 1):
-        picture = background.copy()
-        cv2.rectangle(picture, (10 + 4 * number, 20), (40 + 4 * number, 50), (30, 30, 220), -1)
-        cv2.rectangle(picture, (90 - 3 * number, 60), (110 - 3 * number, 80), (220, 200, 30), -1)
-        cv2.imwrite(str(folder / f"{number:06d}.png"), picture)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("transformers")
-    from sam3_networks import save_folder
-
     return save_folder(tmp_path_factory.mktemp("sam3"))
 
 
@@ -220,7 +206,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("stuff_model", [None, "sam3"])
 def test_track_with_random_weights(weights: Path, tmp_path: Path, stuff_model: str | None) -> None:
     """The same calls as with real weights: forms of files, and parts below things."""
-    given = ["track", str(film(tmp_path / "film", 5)), "--detector", f"sam3:{weights}", "--device", "cpu"]
+    given = ["track", str(moving_squares(tmp_path / "film", 5)), "--detector", f"sam3:{weights}", "--device", "cpu"]
     given += ["--text", "dog:0.3[red:0.3]. person:0.3[red:0.3, car:0.3]", "--stuff", "a, red car"]
     given += [] if stuff_model is None else ["--stuff-model", f"sam3:{weights}"]
     assert main([*given, "--out", str(tmp_path / "run")]) == 0
@@ -242,7 +228,7 @@ def test_track_with_random_weights(weights: Path, tmp_path: Path, stuff_model: s
 @pytest.mark.slow
 def test_parts_in_pictures_with_random_weights(weights: Path, tmp_path: Path) -> None:
     """`detect`: each part names its annotation; pictures draw it."""
-    source = film(tmp_path / "film", 2)
+    source = moving_squares(tmp_path / "film", 2)
     given = [
         "detect",
         str(source),
@@ -276,7 +262,7 @@ def test_stuff_by_sam3_beside_another_detector(weights: Path, tmp_path: Path) ->
     import tiny_scene
 
     network = f"transformers:{tiny_scene.grounding_dino(tmp_path / 'dino')}"
-    given = ["track", str(film(tmp_path / "film", 3)), "--detector", network, "--device", "cpu", "--no-video"]
+    given = ["track", str(moving_squares(tmp_path / "film", 3)), "--detector", network, "--device", "cpu", "--no-video"]
     given += ["--text", "person:0.01", "--stuff", "red", "--stuff-model", f"sam3:{weights}"]
     assert main([*given, "--out", str(tmp_path / "run")]) == 0
     maps = read_panoptic(tmp_path / "run")

@@ -26,7 +26,7 @@ from masa_track.refer.pictures import CaptionDetector, PictureReferrer
 SIZE = (640, 480)
 NAMES = {0: "person", 1: "a dog", 2: "car", 3: "cup"}
 # Number 1: a large person on the left; 2: a small one in the middle; 3: a dog right of it; 4: a car; 5: a person who
-# stands in front of nobody, left of the middle.
+# stands left of the middle and covers no other person.
 BOXES = [(10, 100, 110, 400), (250, 150, 310, 300), (330, 250, 380, 300), (450, 100, 630, 250), (120, 120, 170, 260)]
 CLASSES = [0, 0, 1, 2, 0]
 RED, BLUE = (0, 0, 255), (255, 0, 0)

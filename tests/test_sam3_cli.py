@@ -10,24 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from sam3_networks import save_folder
+from sam3_networks import moving_squares, save_folder
 
 from masa_track.cli.main import main
 
 FRAMES = 8
-
-
-def pictures(folder: Path, count: int = FRAMES) -> Path:
-    """Two squares that move on a textured background."""
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    background = rng.integers(60, 120, (96, 128, 3), dtype=np.uint8)
-    for number in range(count):
-        picture = background.copy()
-        cv2.rectangle(picture, (10 + 4 * number, 20), (40 + 4 * number, 50), (30, 30, 220), -1)
-        cv2.rectangle(picture, (90 - 3 * number, 60), (110 - 3 * number, 80), (220, 200, 30), -1)
-        cv2.imwrite(str(folder / f"{number + 1:06d}.png"), picture)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +25,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return pictures(tmp_path_factory.mktemp("source") / "pictures")
+    return moving_squares(tmp_path_factory.mktemp("source") / "pictures", FRAMES)
 
 
 def track(source: Path, out: Path, *options: object) -> int:

@@ -112,7 +112,7 @@ def test_other_classes_have_no_identity_and_no_effect(classes: list, preset: str
 
 
 def test_births_name_rows_of_the_given_detections() -> None:
-    """Rows of other classes stand before a thing that is confirmed late; also where a tracker goes on from a state."""
+    """Rows of other classes come before a thing that is confirmed late; also for a tracker with a restored state."""
     one, other = (MasaTracker(ByColour(), classes=[1], track_activation_threshold=0.35) for _ in range(2))
     births = []
     for number in range(1, 9):

@@ -245,7 +245,7 @@ def export_panoptic(folder: Path, args: argparse.Namespace, post: tuple[str, ...
     from masa_track.pipeline.scenes import PanopticSink
     from masa_track.runs.demo_steps import demo_run
     from masa_track.runs.postprocess import finish_run
-    from masa_track.runs.reading import records_of, run_of_record, stream_run
+    from masa_track.runs.reading import events_of, records_of, run_of_record, stream_run
 
     if args.fill_gaps or args.smooth:
         raise InputError("--fill-gaps and --smooth change boxes, not masks: leave them out with --format panoptic")
@@ -260,8 +260,7 @@ def export_panoptic(folder: Path, args: argparse.Namespace, post: tuple[str, ...
         run = read_run(folder) if is_finished else run_of_record(folder, births=args.finish)
         run = finish_run(run) if args.finish else demo_run(run, post) if post else run
         begin_early = args.finish or (is_finished and not info.post)
-        events = (event for result in stream_run(folder)[1] for event in result.events)
-        frames = map(FinishedIdentities(run, events if begin_early else ()).give, frames)
+        frames = map(FinishedIdentities(run, events_of(folder) if begin_early else ()).give, frames)
     panoptic = PanopticSink(prepare_folder(args.out), info)
     count = 0
     try:

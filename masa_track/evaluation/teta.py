@@ -2,7 +2,7 @@
 
 MOTA, IDF1 and HOTA of many classes group boxes by the class that the tracker gave, so a van that is tracked correctly
 but classified as a bus counts as wrong. TETA groups boxes by position: every predicted box that overlaps a ground truth
-box of a class is in the local cluster of this class, whatever its predicted class. Predictions outside all clusters are
+box of a class is in the local cluster of this class, also with another class. Predictions outside all clusters are
 not counted as errors, because ground truth of many classes is never exhaustive; with ``exhaustive`` they lower ClsA
 only.
 

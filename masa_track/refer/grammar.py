@@ -97,7 +97,7 @@ class Sentence:
         unparsed: words that no rule took, such as colours and clothes.
         skipped: words without a meaning for the grammar that are no filler either, such as unknown adverbs.
         gendered: a noun such as "man" or "woman" was taken for a person.
-        unclear_reference: unparsed words describe not the object itself, but one that it stands in a relation to; or
+        unclear_reference: unparsed words describe another object, to which the object has a relation; or
             no noun was parsed, and one of them may be it.
     """
 

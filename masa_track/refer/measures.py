@@ -110,12 +110,13 @@ def _centre(track: Track, span: Span | None) -> np.ndarray:
 
 
 def common_direction(scene: Scene, span: Span | None, alike: float = 0.6) -> np.ndarray | None:
-    """(2,) the direction in which the tracks move in a span, of length 1; None where they do not move alike.
+    """(2,) the direction in which the tracks move in a span, of length 1; None if their directions differ too much.
 
     Args:
         scene: the tracks.
         span: when; None: at any time.
-        alike: 0..1, least length of the mean of the tracks' directions: 0.6 where four of five go one way.
+        alike: threshold, 0 to 1, of the length of the mean unit vector; it is 0.6 if four of five tracks move in one
+            direction and the fifth in the opposite one.
     """
     wide = None if span is None else scene.around(span, 1.0)
     moves = [net_move(scene, track, wide) for track in scene.tracks if span is None or len(track.rows(span))]

@@ -25,6 +25,10 @@ _WITHOUT = rf"\b(?:(?:that|who|which) )?(?:(?:has|have|having|with|there is) )?{
 _ENDS = r"(?= (?:at|in|on|when|around|by|and)\b| ?,|$)"
 _IN_VIEW = r"(?:in|on) (?:view|sight|shot|frame|screen)|(?:in|on) the (?:picture|frame|image|screen|scene|view)|visible|there|present|around"
 
+_JUST = r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )"  # before "right" that is no side
+_ALL_OTHERS = r"(?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?"
+_ANYONE = "person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure"
+
 _CONTRACTIONS = (
     (r"[\u2018\u2019]", "'"),
     (r"\bcan't\b", "can not"),
@@ -136,7 +140,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "towards us",
     ),
     (
-        r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\btowards )(?<!\bon )\bright (?=(?:after|before)\b)",
+        rf"(?<!\btowards ){_JUST}\bright (?=(?:after|before)\b)",
         "just ",
     ),
     (r"\bthe (?:pair|couple)\b(?: of)?", "the two"),
@@ -145,7 +149,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     # "unlike all the others": says the same again.
     (r" ?,? ?\b(?:while|whereas|unlike) (?:(?:all|everyone|everybody|the|of) )*(?:others?|rest|else)\b[^,]*", " "),
     (
-        r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )\bright (?=(?:at|in|on) the (?:very )?(?:bottom|top|front|back|rear|edge|left|right|middle|centre|corner|head|tail)\b)",
+        rf"{_JUST}\bright (?=(?:at|in|on) the (?:very )?(?:bottom|top|front|back|rear|edge|left|right|middle|centre|corner|head|tail)\b)",
         "",
     ),
     (r"\b(\w+(?:est|most)) but one\b", r"second \1"),
@@ -160,7 +164,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bleast (?:far(?: away)?|distant)\b", "nearest"),
     (r"\bleast (?:near|close)\b", "farthest"),
     (
-        r"\btower(?:s|ing)? (?:above|over) (?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?\b",
+        rf"\btower(?:s|ing)? (?:above|over) {_ALL_OTHERS}\b",
         "is the tallest",
     ),
     (rf"\b({_ORDINAL}) in height\b", r"\1 tallest"),
@@ -192,7 +196,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\bthe one (?=(?:person|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure|bike|truck|dog)\b)",
         "the only ",
     ),
-    (r"\b(?:in front|ahead) of (?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?\b(?! of)", "in front"),
+    (rf"\b(?:in front|ahead) of {_ALL_OTHERS}\b(?! of)", "in front"),
     (r"\bodd one out\b", "one"),
     (r"\bpace\b", "speed"),
     (r"\b(?:sets?|setting) off\b", "goes"),
@@ -228,12 +232,12 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 \3 \2",
     ),
     (
-        r"\b(second|third|fourth|fifth|sixth|\d+(?:nd|rd|th)) (left|right)(?: most)?(?= (?:person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure)\b|$| ?,| at\b| in frame\b)",
+        rf"\b(second|third|fourth|fifth|sixth|\d+(?:nd|rd|th)) (left|right)(?: most)?(?= (?:{_ANYONE})\b|$| ?,| at\b| in frame\b)",
         r"\1 from the \2",
     ),
     (r"\bmost (left|right)wards?\b", r"\1most"),
     (
-        r"\b(person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure) towards the (back|rear|front)\b",
+        rf"\b({_ANYONE}) towards the (back|rear|front)\b",
         r"\1 at the \2",
     ),
     (r"\b(?:is |are |was )?(?:missing|absent)\b", "is not in view"),

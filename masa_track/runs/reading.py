@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from masa_track.contracts import MOST_TENTATIVE, FrameResult
+from masa_track.contracts import MOST_TENTATIVE, FrameResult, TrackEvent
 from masa_track.errors import InputError
 from masa_track.formats.rows import class_ids, confidences, part_fields, tracked_rows
 from masa_track.formats.run import Run
@@ -46,6 +46,17 @@ def _frames(records: list[Path], maps: bool) -> Iterator[FrameResult]:
     for record in records:
         with open_store(record) as store:
             yield from store.results(maps=maps)
+
+
+def events_of(folder: Path) -> Iterator[TrackEvent]:
+    """What happened to the tracks of a run, over all parts; its frames are not read.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    for record in records_of(folder):
+        with open_store(record) as store:
+            yield from store.events()
 
 
 def run_of_record(folder: Path, births: bool = False) -> Run:
