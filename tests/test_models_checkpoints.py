@@ -217,7 +217,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(tmp_path, monkeypatch):
         started = time.monotonic()
         with pytest.raises(InputError, match=r"masa_r50\.pth of 'r50' could not be fetched"):
             fetch("r50")
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.slow

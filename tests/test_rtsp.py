@@ -177,13 +177,13 @@ def test_a_damaged_frame_is_reported(serve):
 
 @pytest.mark.slow
 def test_a_camera_that_falls_silent_ends_after_the_timeout(serve, monkeypatch):
-    monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 1.5)
+    monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 3.0)
     source = open_source(serve(encode(60), silent=True).url)
     start = time.monotonic()
     got, broken = read(source)
-    assert 1.5 <= time.monotonic() - start < 2.9, "once the timeout, not twice"
+    assert 3.0 <= time.monotonic() - start < 6.0, "once the timeout, not twice"
     assert [(n, says) for n, says, _ in got] == [(n, n) for n in range(1, 61)]
-    assert broken == [(61, "reading ended here: no answer within 1.5 s")]
+    assert broken == [(61, "reading ended here: no answer within 3 s")]
 
 
 def test_a_server_without_pictures_is_refused(serve):
