@@ -28,16 +28,15 @@ class Rule:
 
 
 _SOON = "(?:just|right|shortly|soon|immediately|straight)"
-VIDEO = r"the (?:whole |entire )?(?:video|clip|film|sequence|footage|recording|movie|shot)"
+VIDEO = r"(?:the|this|our) (?:whole |entire |full )?(?:video|clip|film|sequence|footage|recording|movie|shot|tape|scene|drive|action|playback|segment)"
 PICTURE = r"the (?:picture|frame|image|screen|view|scene|shot|video|camera view|field of view|photo)"
+VIEW = rf"(?:{PICTURE}|view|sight|shot|frame(?! \d)|screen|camera|picture)"
+IN_VIEW = rf"(?:(?:in|on|within|inside) {VIEW}|visible|present|there|here|around|about)"
 OF_PICTURE = rf"(?: (?:of|in) {PICTURE})?"
 LINE = r"(?:the |a |this )?(?:line|row|queue|group|pack|column|procession|file|train)"
 US = r"(?:us|me|the camera|the viewer|the lens|our car|our vehicle|the observer|here)"
-GO = (
-    r"(?:walk|go|move|head|run|ride|drive|travel|step|stroll|cycle|come|pass|jog|march|wander|stride|hurry|drift|skate|"
-    r"proceed|progress|race|speed|roll|rush|sprint|swim|fly|crawl|veer|swerve|dash|zip|saunter|amble|trot|creep|pedal|tramp)"
-)
-STAY = r"(?:stay|remain|linger|hang|wait|loiter|stand|stop|pause|halt|rest|spend|keep)"
+GO = r"(?:walk|go|move|head|run|ride|drive|travel|come|pass|speed)"
+STAY = r"(?:stay|hang|wait|stand|stop|rest|spend|keep)"
 NEARLY = r"(?: (?:nearly|almost|right|all the way|up|straight|over|back|close|directly|just|again|out|off|away|across|along|further|slowly|quickly|more))*"
 ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|a little|far|well|straight) )?"
 _SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
@@ -81,8 +80,11 @@ def _part(found: re.Match[str]) -> When:
 
 
 def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
-    start = r"(?:begin|start|first frame|opening frame|very first frame|outset)"
-    end = r"(?:end|close|last frame|final frame|very last frame|finish)"
+    still = r"(?:frame|image|shot|picture|still)"
+    start = rf"(?:begin|start|(?:very )?(?:first|opening|initial|starting) {still}|outset|opening|kick off|get go)"
+    end = rf"(?:end|close|(?:very )?(?:last|final|closing|ending) {still}|finish|ending|conclusion)"
+    starts = rf"(?:{VIDEO}|it|things) (?:have |first )*(?:start|begin|opens?|kicks? off|get (?:going|under way))(?: up| off)?"
+    ends = rf"(?:{VIDEO}|it) (?:have |be )*(?:end|stop|finish|closes?|over|done|run out|cut (?:out|off)|come to (?:an end|a close))"
     found: list[tuple[str, Callable[[re.Match[str]], When]]] = [
         (
             rf"(?:all the way )?from (?:the )?(?:very )?{start}(?: of {VIDEO})? (?:to|until|till|through to|right through to) "
@@ -92,19 +94,19 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         (rf"throughout(?: {VIDEO})?|all the time|all along|(?:for |during |in |over |across |of |throughout )?the (?:whole|entire|full) (?:time|video|clip|film|sequence|recording|footage)"
          rf"|in (?:every|each|all) (?:single )?frames?|(?:for|in) all of {VIDEO}|all through {VIDEO}", _time("whole")),
         (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
-         rf"|(?:when|as|where) {VIDEO} (?:start|begin|open)|at first|initially|to (?:begin|start) with|in frame one", _time("start")),
-        (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where) {VIDEO} (?:end|stop|finish|be over)|finally", _time("end")),
+         rf"|(?:when|as|where|once|the moment) {starts}|at first|initially|originally|to (?:begin|start) with|in frame one|at t ?= ?0", _time("start")),
+        (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where|once|before|until|till|by the time|the moment) {ends}|finally|in the end", _time("end")),
         (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at|around|about|near) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
          rf" of {VIDEO}", _time("middle")),
-        (rf"{_SOON} after (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("opening", (2.0,), True)),
-        (rf"{_SOON} before (?:{VIDEO} (?:end|stop|finish)|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
-        (r"(?:the )?(?:very )?(?:first|opening) frame", _time("start")),
-        (r"(?:in |at )?(?:the )?(?:very )?(?:last|final|closing) frame", _time("end")),
+        (rf"{_SOON} after (?:{starts}|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("opening", (2.0,), True)),
+        (rf"{_SOON} before (?:{ends}|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
+        (rf"(?:in |at )?(?:the )?(?:very )?(?:first|opening|initial|starting) {still}(?: of {VIDEO})?", _time("start")),
+        (rf"(?:in |at )?(?:the )?(?:very )?(?:last|final|closing|ending) {still}(?: of {VIDEO})?", _time("end")),
         (rf"(?:near|towards?|close to|around) the (?:very )?(?:{end})(?! of {LINE})(?: of {VIDEO})?|in the (?:last|final|closing) moments(?: of {VIDEO})?", lambda found: When("closing", (3.0,), True)),
         (rf"(?:near|close to|around) the (?:very )?(?:{start})(?: of {VIDEO})?|in the (?:first|opening) moments(?: of {VIDEO})?", lambda found: When("opening", (3.0,), True)),
         (rf"early on(?: in {VIDEO})?|early in {VIDEO}", lambda found: When("part", (0.0, 100 / 3))),
         (rf"late(?: on)? in {VIDEO}", lambda found: When("part", (200 / 3, 100.0))),
-        (rf"(?:after|since) (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
+        (rf"(?:after|since) (?:{starts}|{VIDEO} (?:be )?(?:already )?(?:run|under way)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
         (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
         (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
         (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter) of {VIDEO}", _part),
@@ -453,13 +455,24 @@ RELATIONS = [
          r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
 ]  # fmt: skip
 
-_COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal|obstruct)"
-_PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|encounter|come across|bump into|brush past|intersect(?: with)?)"
+_PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|come across|bump into|brush past|intersect(?: with)?)"
+_APPEAR = (
+    rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|(?:show|turn|pop|come|spring)(?: up)"
+    rf"|show(?= (?:first|last|at|in|on)|$)|become visible|(?:first )?be (?:first )?see first|make (?:an|his|her|its|their) appearance|be introduce"
+)
+_ENTER = (
+    rf"(?:{GO}|cut|pop|get) (?:in|inside|into {VIEW}|on(?:to)? {VIEW})(?: {VIEW})?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles|step|tandem|file))"
+    rf"|enter(?: (?:into )?{VIEW})?|arrive(?: (?:in|on|into) {VIEW})?|join(?: in| {VIEW})?|make (?:an|his|her|its|their) (?:entrance|entry)"
+)
+_LEAVE = (
+    rf"leave(?: (?:from )?{VIEW})?|(?:{GO}|drop|cut|get|slide|fade)(?: again)? (?:out|off)(?: again)?(?: (?:of )?{VIEW})?(?: again)?|(?:drop|fade|be lose) from {VIEW}"
+    rf"|be (?:out of|off) {VIEW}|make (?:an|his|her|its|their) exit|clear {VIEW}|be last see(?= )|quit {VIEW}"
+)
 
 VERBS = [
     Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}|cover (?:the )?(?:most|largest|biggest) (?:area|space|room)", term("rank", "area", 1), True),
     Rule(r"(?:take up|fill|occupy|cover) (?:the )?(?:least|smallest) (?:space|room|area|part|share)", term("rank", "area", -1), True),
-    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once| ,|$)", term("gone"), True),
+    Rule(r"(?:be |have )?(?:already )?(?:go|leave)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once| ,|$)", term("gone"), True),
     Rule(rf"{_PASS} {US}|{GO} (?:past|by)(?! \w)|pass(?=$| ,)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
     Rule(r"(?:walk|go|ride|run|move|travel|stand) (?:right|just|directly|immediately) in front of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
@@ -469,32 +482,32 @@ VERBS = [
     Rule(r"(?:be )?overtake by", to_phrase("relation", "overtaken_by"), True),
     Rule(r"(?:be|get)(?: be)? overtake(?! (?:by|the|an?|all|every)(?: |$))", _by_others("overtaken_by"), True),
     Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
-    Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
-    Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
+    Rule(r"(?:overtake|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
+    Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
     Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
     Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
-    Rule(r"(?:be )?(?:follow|chase|trail|tail|pursue|shadow) by", to_phrase("relation", "ahead_in_line"), True),
-    Rule(r"(?:follow|chase|trail|tail|pursue|shadow)", to_phrase("relation", "behind_in_line"), True),
+    Rule(r"(?:be )?follow by", to_phrase("relation", "ahead_in_line"), True),
+    Rule(r"follow", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"lead(?: {LINE}| the way| the others| everyone| everybody)?(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO}(?: along)? {ADVERB}behind", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
     # Events.
-    Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
-    Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
-    Rule(rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
-    Rule(rf"(?:reappear|return|{GO} back (?:in|into (?:view|{PICTURE}|sight))|come back(?! (?:to|towards?|at) )|(?:disappear|leave|vanish) and (?:reappear|return|come back)|appear again|be see again)", _event("returns"), True),
-    Rule(rf"(?:{GO}|cut|pop) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
-    Rule(rf"(?:leave|exit|depart|vanish|disappear|drop (?:out|off))(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
+    Rule(rf"(?:have )?(?:just|only just|recently) (?:{_APPEAR}|{_ENTER})", _event("just_entered"), True),
+    Rule(rf"(?:be )?(?:about to|just about to|on the (?:point|verge) of) (?:{_LEAVE})", _event("about_to_leave"), True),
+    Rule(rf"return|{GO} back (?:in|(?:in)?to {VIEW})|come back(?! (?:to|towards?|at) )|leave and (?:then )?(?:return|(?:{_APPEAR})(?: again)?)|(?:{_APPEAR}) again|be see again", _event("returns"), True),
+    Rule(_APPEAR, _event("appear"), True),
+    Rule(_ENTER, _event("enter"), True),
+    Rule(_LEAVE, _event("leave"), True),
     # Turning, stopping, staying.
     Rule(r"(?:for )?(?:(?P<more>over|more than|at least|longer than)|less than|under|at most|shorter than|fewer than|not even) (?P<length>\d+(?:\.\d+)?) (?P<unit>frames?|seconds?)(?: long)?", _lasts),
     Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
@@ -503,8 +516,8 @@ VERBS = [
     Rule(rf"{STAY}(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
     Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
-    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|loiter|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
-    Rule(rf"(?:stop|pause|halt|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop|pull up", term("stops"), True),
+    Rule(r"(?:stand|be|stay|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(rf"(?:stop|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|standstill)|slow to a stop|pull up", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
@@ -519,17 +532,17 @@ VERBS = [
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
     Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|briefest|least(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", -1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: {IN_VIEW})?(?: for)?(?: the)? (?:shortest|briefest|least(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(r"(?:in view|visible|present|on screen)(?: for)?(?: the)? (?:shortest|least)(?: time)?", term("rank", "duration", -1)),
-    Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
+    Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: {IN_VIEW})? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
     Rule(r"take (?:the )?(?:longest|most)(?: time)?(?: to(?= ))?", term("rank", "duration", 1), True),
     Rule(r"take (?:the )?(?:shortest|least)(?: time)?(?: to(?= ))?", term("rank", "duration", -1), True),
     Rule(rf"come(?= (?:last|later|earlier|sooner)(?: |$))(?! last in {LINE})", _event("appear"), True),
     Rule(r"(?:walk|ride|march|run) last(?= at|$| ,)", term("rank", "line", -1), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", 1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: {IN_VIEW})?(?: for)?(?: the)? (?:longest|most(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", 1), True),
     Rule(rf"(?:{GO}(?: around| about| along)?|be on the move|moving)(?= at| in the|,|$| between| from frame| during| throughout| around)(?! in (?:front|line))", term("moving"), True),
     # In view.
-    Rule(rf"(?:be |stay |remain |have )*(?:still |already |also |visible |only )*(?:in view|visible|present|on (?:the )?screen|in sight|in (?:{PICTURE}|shot|frame)|there)", term("visible")),
+    Rule(rf"(?:be |stay |have )*(?:still |already |also |visible |only )*{IN_VIEW}", term("visible")),
     Rule(rf"{STAY}(?: around| about| behind)?(?= until| till| to the end| from)", term("visible"), True),
 ]  # fmt: skip
 
@@ -545,10 +558,10 @@ TIMES = _times()
 # After "that the bus ...": what the subject does to the noun before.
 TRANSITIVE: list[tuple[str, Term]] = [
     (rf"(?:{_PASS}|{GO} (?:past|by))", Term("relation", "passes")),
-    (r"overtake|outpace", Term("relation", "overtaken_by")),
-    (rf"(?:partly |partially |half |mostly |briefly )*{_COVER}(?: (?:part|half) of)?", Term("relation", "covered_by")),
+    ("overtake", Term("relation", "overtaken_by")),
+    (rf"(?:partly |partially |half |mostly |briefly )*cover(?: (?:part|half) of)?", Term("relation", "covered_by")),
     (
-        r"(?:follow|chase|trail|tail|pursue|shadow|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
+        r"(?:follow|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
         Term("relation", "ahead_in_line"),
     ),
     (r"(?:overlap|touch)(?: with)?", Term("relation", "overlaps")),

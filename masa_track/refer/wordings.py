@@ -5,18 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_UNITS = {name: number for number, name in enumerate(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen".split(), 1)}  # fmt: skip
-_TENS = {name: 10 * n for n, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
-_IN_WORDS = (
-    rf"(?:(?:{'|'.join(_UNITS)}) hundred(?: and)?(?: |\b))?(?:(?:{'|'.join(_TENS)})(?: (?:{'|'.join(_UNITS)}))?"
-    rf"|{'|'.join(_UNITS)}|hundred)"
-)
-_NTH = {name: n for n, name in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1)}
-_PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
-_SHARE = rf"(?P<count>an?|one|two|three|four|\d) (?P<part>{'|'.join(_PARTS)})s?"
-_PAST = r"(?= (?:long|in|into|later|before|after|has|have|mark|from)\b| ?,|$)"  # after "a second", where it is a time
+from masa_track.refer.wordings_time import NTH, UNITS, plain_times
+
 _SUPERLATIVE = r"nearest|closest|farthest|furthest"
 _NOBODY = r"(?:nobody|no ?one|no (?:other )?(?:person|one|cyclist|car|pedestrian|vehicle|bus)|nothing|none)(?: else)?"
 _HIM = r"(?:him|her|them|it|himself|herself)(?: at all)?"
@@ -39,7 +29,11 @@ _CONTRACTIONS = (
     (r"'s\b", " "),
     (r"\bwhich of\b", "of"),
     (r"\bdirection of\b", "towards"),
-    (r"[-\u2010-\u2015/]", " "),
+    (r"(\d) ?[-\u2010-\u2015] ?(?=\d)", r"\1 to "),
+    (r"~ ?", "around "),
+    (r"@", " at "),
+    (r"(?<=\w)[-\u2010-\u2015/](?=\w)", " "),
+    (r"[-\u2010-\u2015/]", " , "),
     (
         r"\b(who|that|which|whoever|has|have|had|and|just|already) left\b(?! (of|side|edge|hand|half|to right))",
         r"\1 leave",
@@ -51,7 +45,7 @@ _CONTRACTIONS = (
 
 
 def _nth(found: re.Match[str]) -> str:
-    number = _UNITS.get(found[1]) or int(found[1])
+    number = UNITS.get(found[1]) or int(found[1])
     return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number, 'th')}"
 
 
@@ -61,8 +55,8 @@ _SIDE_TO_LINE = {"ahead": "", "front": "", "behind": "last "}
 
 def _counted(found: re.Match[str]) -> str:
     """ "with two people on their left": third from the left."""
-    number = (_UNITS.get(found["count"]) or int(found["count"])) + 1
-    nth = next((name for name, value in _NTH.items() if value == number), f"{number}th")
+    number = (UNITS.get(found["count"]) or int(found["count"])) + 1
+    nth = next((name for name, value in NTH.items() if value == number), f"{number}th")
     if found["side"]:
         return f"{nth} from the {found['side']}"
     return f"{nth} {_SIDE_TO_LINE[found['order'].split()[-1]]}in the line"
@@ -79,7 +73,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"number \1 and number \2",
     ),
     (r"(?<!frame )\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
-    (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
+    (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(UNITS)}|\d+)\b", _nth),
     (
         rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: side| edge)?"
         rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
@@ -87,7 +81,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (rf"\bin (?:the )?({_ORDINAL}) (?:place|position)\b(?! (?:from|behind|on))", r"\1 in the line"),
     (
-        rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(_UNITS)}|\d+) (?:other |more )?"
+        rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(UNITS)}|\d+) (?:other |more )?"
         rf"(?:people|persons?|others?|walkers?|cyclists?|pedestrians?|cars?) (?:walking )?(?:(?:on|to) (?:the|his|her|their|its) (?P<side>left|right)"
         rf"(?: side)?(?: of {_HIM})?|(?P<order>ahead|in front|behind)(?: of)?(?: {_HIM})?){_ENDS}",
         _counted,
@@ -169,9 +163,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (rf"\b({_ORDINAL}) in height\b", r"\1 tallest"),
     (rf"\b({_ORDINAL}) in size\b", r"\1 biggest"),
-    (r"\bwhen it (?:starts|begins|opens)\b", "at the start"),
-    (r"\bwhen it (?:ends|stops|finishes|is over)\b", "at the end"),
-    (r"\b(?:when|as) (frame \d+|\d+ seconds|\d+ frames) (?:is|are|has been) (?:shown|reached)\b", r"at \1"),
     (r"\bof the (?=(?:greatest|largest|biggest|smallest|least|lowest) (?:height|size|area)\b)", "with the "),
     (r"\b(?:is |was )?gone (?=(?:first|last|second|third)\b)", "leaves "),
     (r"\b(?:that |whom )?we see (?:for )?(?:the )?least\b", "visible the least"),
@@ -241,8 +232,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 at the \2",
     ),
     (r"\b(?:is |are |was )?(?:missing|absent)\b", "is not in view"),
-    (r"\b(at|in) frames (\d+) and (\d+)\b", r"in frame \2 and \1 frame \3"),
-    (r"\bboth the (first|last) and (?:the )?(first|last) frames?\b", r"both the \1 frame and the \2 frame"),
     (r"\bhead(?:s|ing)? (?=the (?:line|queue|row|procession|group)\b)", "leading "),
     (r"\b(?:lags?|lagging|trails?|trailing) behind\b(?! (?:the|him|her|them|all|every))", "at the end of the line"),
     (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),
@@ -263,10 +252,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (
         r"(?:\bon the |^(?:the )?)(left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))",
         r"\1most of ",
-    ),
-    (
-        r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)",
-        r"after \1",
     ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
     (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\b(?:after|once|when)\b)", "first"),
@@ -289,14 +274,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\b(?:(?:is|are|was|were|has|have|being) )?(?:(?:already|now) )?gone(?= (?:at|by|before|when|around)\b| in frame| ?,|$)",
         "is gone",
     ),
-    (r"\b(at|in) both (the \w+(?: frame)?|frame \d+) and (the \w+(?: frame)?|(?:frame )?\d+)", r"\1 \2 and \1 \3"),
-    (r"\b(?:the )?(?:last frame but one|(?:penultimate|second last) frame)", "1 frame before the end"),
-    (r"\b(in|during|within|for) the (first|opening|last|final|closing) second\b(?= ?,|$)", r"\1 the \2 1 seconds"),
-    (
-        r"\b(in|during|within|for) the (first|opening|last|final|closing) (?:few|couple of) seconds",
-        r"\1 the \2 3 seconds",
-    ),
-    (r"\b(?:at |around |by )?the half ?way (?:mark|point)\b", "at the midpoint of the video"),
     # "the nearest person to the camera": the person nearest to the camera.
     (
         rf"\b({_SUPERLATIVE}) (?!(?:away|back|off|up|over|down|in)\b)(\w+) (to|from) (?=the\b|a\b|an\b|us\b|me\b|him\b|her\b|our\b)",
@@ -322,7 +299,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bnext to last\b|\blast but one\b", "penultimate"),
     (r"\blast but two\b|\bantepenultimate\b", "third last"),
     (
-        rf"\b({'|'.join(_NTH)}|\d+(?:st|nd|rd|th)) (?:from|to|from the|to the) (?:very )?last\b(?! (?:frame|second|moment))",
+        rf"\b({'|'.join(NTH)}|\d+(?:st|nd|rd|th)) (?:from|to|from the|to the) (?:very )?last\b(?! (?:frame|second|moment))",
         r"\1 last",
     ),
     # "the people who ...: the first one", said as arrivals and departures.
@@ -339,51 +316,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def _number(words: str) -> int:
-    total = 0
-    for word in words.split():
-        if word == "hundred":
-            total = max(total, 1) * 100
-        total += _UNITS.get(word, 0) + _TENS.get(word, 0)
-    return total
-
-
-def _with_digits(plain: str) -> str:
-    """Times and frames in digits, minutes in seconds, and shares of the video in percent."""
-    plain = re.sub(r"\bhalf (?:a|an|of a) (?=second|minute)", "0.5 ", plain)
-    plain = re.sub(r"\b(?:a couple of|a pair of) (?=seconds|frames)", "2 ", plain)
-    plain = re.sub(rf"\b(?:an?|one)(?= second(?: mark)?{_PAST}| minute\b)", "1", plain)
-    count = re.compile(rf"\b({_IN_WORDS})(?= (?:seconds?|secs?|minutes?|frames?|more seconds)\b)")
-    plain = count.sub(lambda found: str(_number(found[1])) if found[1] != "one" else found[1], plain)
-    plain = re.sub(
-        rf"\b(frames? (?:number )?)({_IN_WORDS})\b(?: (and|to) ({_IN_WORDS})\b)?",
-        lambda f: f"{f[1]}{_number(f[2])}" + (f" {f[3]} {_number(f[4])}" if f[4] else ""),
-        plain,
-    )
-    plain = re.sub(
-        rf"\b(?:the )?({'|'.join(_NTH)}) (frame|second)(?= |$|,)(?! (?:half|person|one))",
-        lambda f: f"{f[2]} {_NTH[f[1]]}" if f[1] not in ("first", "second") else f[0],
-        plain,
-    )
-    plain = re.sub(r"\b(?:the )?(\d+)(?:st|nd|rd|th) second\b", r"second \1", plain)
-
-    def seconds(found: re.Match[str]) -> str:
-        more = 30 if found["half"] else float(found["seconds"] or 0)
-        return f"{60 * float(found['minutes']) + more:g} seconds"
-
-    plain = re.sub(
-        r"\b(?P<minutes>\d+(?:\.\d+)?) minutes?(?:(?P<half> and a half)| (?:and )?(?P<seconds>\d+(?:\.\d+)?) seconds?)?\b",
-        seconds,
-        plain,
-    )
-    plain = re.sub(
-        rf"\b{_SHARE} (?=of the way\b|(?:in|into|through)(?: the (?:video|clip|film|sequence)| ?,|$))",
-        lambda found: f"{100 * (_UNITS.get(found['count'], 1)) / _PARTS[found['part']]:g} percent ",
-        plain,
-    )
-    return re.sub(r"(\d) ?%", r"\1 percent", plain)
-
-
 def plain_wording(text: str) -> str:
     """A sentence in lower case and in the wording that the grammar reads.
 
@@ -393,7 +325,7 @@ def plain_wording(text: str) -> str:
     plain = re.sub(r"[?!.]+$", "", text.lower().strip())
     for pattern, by in _CONTRACTIONS:
         plain = re.sub(pattern, by, plain)
-    plain = " ".join(_with_digits(" ".join(plain.split())).split())
+    plain = plain_times(" ".join(plain.split()))
     for order, other in _ORDERS:
         plain = re.sub(order, other, plain)
     return " ".join(plain.split())

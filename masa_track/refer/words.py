@@ -10,26 +10,45 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-# Verbs by their base form; regular forms are made of it.
-VERBS = _words(
-    "walk go move head run ride drive travel step stroll cycle come pass jog march wander stride hurry "
-    "drift skate proceed progress race cross meet overtake cover hide block occlude obscure follow trail "
-    "chase lead leave exit enter arrive appear disappear vanish emerge depart show turn pop reverse "
-    "change double stay remain linger wait loiter hang stand stop pause halt rest park return reappear "
+# Verbs that are read as the first of their line: "strolls" is read as "walks", "obscured" as "covered".
+_SAME_VERBS = """
+walk: step stroll jog march wander hurry drift skate proceed progress race roll rush sprint swim fly crawl veer
+    swerve dash zip saunter amble trot creep tramp whiz whizz zoom squeeze slip sneak glide cruise plod trudge
+    shuffle breeze barge hop jump hike ramble roam hurtle scurry scamper limp stagger storm steer coast bolt flit
+    float dart scuttle waddle toddle tread navigate advance continue weave stride slide sweep shoot
+ride: cycle pedal
+cover: hide block occlude obscure mask conceal obstruct eclipse shield
+follow: trail chase tail pursue shadow
+leave: exit depart vanish disappear
+appear: emerge materialise materialize surface
+overtake: outpace outrun outstrip outdistance
+meet: encounter
+stop: pause halt
+stay: remain linger loiter tarry dawdle hover dwell persist
+turn: spin whirl swivel pivot
+accelerate: quicken
+return: reappear
+"""
+SAME_VERBS = {word: line.split(":")[0].strip() for line in _SAME_VERBS.replace("\n    ", " ").strip().splitlines()
+              for word in line.split(":")[1].split()}  # fmt: skip
+# All verbs by their base form; regular forms are made of it.
+VERBS = [*SAME_VERBS, *_words(
+    "walk go move head run ride drive travel come pass cross meet overtake cover follow "
+    "lead leave enter arrive appear show pop reverse "
+    "change double stay wait hang stand stop rest park return turn "
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
-    "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
-    "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer take fill occupy traverse look saunter amble trot creep pedal tramp draw pull seem tail "
-    "pursue shadow dash zip hesitate "
-    "obstruct"
-)
+    "become grow shrink speed slow cut see have do surround catch reach join sit drop spot find "
+    "enlarge accelerate decelerate intersect "
+    "bring take fill occupy traverse look draw pull seem hesitate"
+)]  # fmt: skip
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
     "driven": "drive", "came": "come", "left": "left", "met": "meet", "overtook": "overtake", "overtaken": "overtake",
     "hid": "hide", "hidden": "hide", "led": "lead", "shown": "show", "stood": "stand", "hung": "hang", "is": "be",
     "are": "be", "was": "be", "were": "be", "been": "be", "am": "be", "being": "be", "has": "have", "had": "have",
     "having": "have", "does": "do", "did": "do", "done": "do", "doing": "do", "kept": "keep", "got": "get",
-    "drew": "draw", "drawn": "draw", "crept": "creep",
+    "drew": "draw", "drawn": "draw", "crept": "creep", "slid": "slide", "swept": "sweep", "strode": "stride",
+    "outran": "outrun", "wove": "weave",
     "made": "make", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
     "shrank": "shrink", "sped": "speed", "spent": "spend", "cut": "cut", "seen": "see", "saw": "see", "caught": "catch",
     "sat": "sit", "swam": "swim", "flew": "fly", "found": "find", "brought": "bring",
@@ -103,9 +122,9 @@ def verb_forms() -> dict[str, tuple[str, str]]:
     for base in VERBS:
         forms.setdefault(base, (base, "base"))
         stem = base[:-1] if base.endswith("e") and not base.endswith("ee") else base
-        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bgmnpt]", base) and base != "exit":
+        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bdgmnpt]", base) and base != "exit":
             stem = base + base[-1]
-        third = base + "es" if base.endswith(("s", "sh", "ch", "x", "o")) else base + "s"
+        third = base + "es" if base.endswith(("s", "sh", "ch", "x", "o", "zz")) else base + "s"
         past = base + "ed"
         if base.endswith("y") and base[-2] not in "aeiou":
             third, past = base[:-1] + "ies", base[:-1] + "ied"
@@ -118,7 +137,7 @@ def verb_forms() -> dict[str, tuple[str, str]]:
     for form, base in IRREGULAR.items():
         forms[form] = (base, "ing" if form.endswith("ing") else "ed" if form in _PARTICIPLES else "s")
     forms["left"] = ("left", "none")
-    return forms
+    return {form: (SAME_VERBS.get(base, base), kind) for form, (base, kind) in forms.items()}
 
 
 FORMS = verb_forms()
