@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from masa_track.refer.wordings_ideas import plain_ideas, plain_possessives
 from masa_track.refer.wordings_time import NTH, UNITS, plain_times
 
 _SUPERLATIVE = r"nearest|closest|farthest|furthest"
@@ -322,10 +323,10 @@ def plain_wording(text: str) -> str:
     Args:
         text: e.g. ``"Half a minute in, who's the nearest person to us?"``.
     """
-    plain = re.sub(r"[?!.]+$", "", text.lower().strip())
+    plain = plain_possessives(re.sub(r"[?!.]+$", "", text.lower().strip().replace("\u2019", "'")))
     for pattern, by in _CONTRACTIONS:
         plain = re.sub(pattern, by, plain)
-    plain = plain_times(" ".join(plain.split()))
+    plain = plain_ideas(plain_times(" ".join(plain.split())))
     for order, other in _ORDERS:
         plain = re.sub(order, other, plain)
     return " ".join(plain.split())

@@ -1,0 +1,190 @@
+"""Ideas of a sentence in other words: motion, places, relations and events, brought to what the grammar reads.
+
+Each entry of a table is one idea: what the grammar reads, and patterns of what people say instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+# Parts of the patterns.
+OTHERS = (
+    r"(?:every ?(?:one|body)|all|(?:all (?:of )?)?the (?:others?|rest|remaining (?:people|ones)|crowd|group|majority)|others|most(?: people)?)"
+    r"(?: else)?(?: (?:on foot|around|there|in view))?"
+)
+NOT = r"(?:(?:does|do|did|is|are|was|were|has|have|has been) )?(?:not|never|hardly|barely|scarcely)(?: even| really| ever)?"
+GOES = (
+    r"(?:(?:is|are|was|were) )?(?:go(?:es|ing)?|walk(?:s|ing)?|mov(?:es?|ing)|head(?:s|ing)?|travel(?:s|l?ing)?|run(?:s|ning)?|rid(?:es?|ing)"
+    r"|com(?:es?|ing)|stroll(?:s|ing)?|wander(?:s|ing)?|driv(?:es?|ing)|cycl(?:es?|ing)|swim(?:s|ming)?|fac(?:es?|ing))"
+)
+STANDS = r"(?:(?:is|are|was|were) )?(?:just )?(?:stand(?:s|ing)?|stay(?:s|ing)?|remain(?:s|ing)?|hang(?:s|ing)?|wait(?:s|ing)?|linger(?:s|ing)?|loiter(?:s|ing)?|keep(?:s|ing)?|dwell(?:s|ing)?)"
+HE = r"(?:he|she|it|they)"
+HIS = r"(?:his|her|its|their)"
+END = r"(?= ?,|$| and\b| (?:at|in|by|around|during|for|until|throughout|after|before|when|between|from) (?:frames?|the (?:start|end|beginning|first|last|whole)|\d|around|about|throughout)| throughout| halfway| (?:when|once|while) )"
+_SIDE = r"(left|right)"
+
+_Replacement = "str | Callable[[re.Match[str]], str]"
+
+_MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "turns around",
+        (
+            rf"retrac(?:es?|ing) {HIS} (?:own )?steps",
+            rf"{GOES} one way(?: (?:first|at first))?(?: and| ,)?(?: then)? (?:back |goes )?(?:the other(?: way)?|back)",
+            rf"(?:has|have|having) (?:a change of heart|second thoughts)(?: and {GOES} back)?",
+            rf"(?:turn|spin|swivel|pivot)(?:s|ing|ed)? on {HIS} heels?",
+            rf"{GOES} back (?:to )?(?:where|the way|from where) {HE} (?:came|started|entered|had come)(?: from| in)?",
+            rf"(?:switch|swap|flip|alter)(?:s|es|ing|ped)? (?:direction|course)s?",
+        ),
+    ),
+    (
+        "walking against the others",
+        (
+            rf"(?:{GOES} )?(?:in |into )?(?:the|an?) (?:exact )?(?:other|opposite|wrong|different|reverse|contrary) (?:way|direction)(?: (?:to|from|than|of|as|compared (?:to|with)) (?:that of )?{OTHERS})",
+            rf"{GOES} (?:in |into )?(?:the|an?) (?:other|opposite|wrong|different|reverse|contrary) (?:way|direction){END}",
+            rf"(?:{GOES} )?(?:against|opposite(?: to)?|contrary to|counter to) {OTHERS}(?: (?:direction|flow|way))?",
+            rf"(?:{GOES} )?against the (?:flow|stream|tide|current|crowd|traffic|grain|general direction)",
+            rf"{NOT} {GOES} (?:in )?the same (?:way|direction) (?:as|like) {OTHERS}",
+            r"(?:bucking|defying) the trend",
+        ),
+    ),
+    (
+        "standing still",
+        (
+            rf"{NOT} (?:mov(?:e|es|ing|ed)|walk(?:s|ing|ed)?|budg(?:es?|ing|ed)|stir(?:s|ring|red)?|go(?:es|ing)?(?= anywhere)|chang(?:es?|ing|ed) (?:place|position|location))"
+            rf"(?: (?:at all|an inch|much|from the spot|a bit|a muscle|anywhere|around|about))*{END}",
+            rf"{STANDS}(?: (?:around|about|there|still))? (?:in|on|at) (?:the|one)(?: (?:very|exact))?(?: (?:same|one))? (?:spot|place|position|point|location)",
+            rf"{STANDS} (?:in place|where {HE} (?:is|was|stands?))",
+            r"(?:rooted|glued|nailed) to the spot",
+        ),
+    ),
+    ("fastest", (r"in (?:a|the (?:biggest|greatest|most of a|worst)) (?:hurry|rush)",)),
+    ("slowest", (rf"tak(?:es|ing) {HIS} time", "least (?:fast|quick)(?:ly)?", r"in no (?:hurry|rush)")),
+    (
+        r"walking to the {side}",
+        (
+            rf"(?:end|finish|wind|stop)(?:s|es|ed|ing)? (?:up )?(?:somewhere )?(?:farther |further |more )?(?:to the |on the )?(?P<side>left|right)(?:wards?)? (?:of|than|from) "
+            rf"(?:where {HE} (?:started|began|was|were|came|had started|begins?|starts?)(?: (?:out|from|at the (?:start|beginning)))?|{HIS} (?:start|starting (?:point|position|place)|first position)|at the (?:start|beginning))",
+            rf"whose (?:(?:net|overall|general) )?(?:direction|movement|motion|path) is (?:to |towards )?(?:the )?(?P<side>left|right)(?:wards?)?",
+            r"on a (?:path|course|track|route) (?:to|towards?|for) the (?P<side>left|right)",
+            r"(?:makes?|making) for the (?P<side>left|right)(?: (?:edge|side|border))?",
+            r"shift(?:s|ing|ed)? (?:over )?(?:to )?(?:the )?(?P<side>left|right)(?:wards?)?",
+        ),
+    ),
+)
+
+_EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "comes in on the {one} and leaves on the {two}",
+        (
+            r"\bin (?:from|on|at|via) (?:the )?(?P<one>left|right)(?: (?:side|edge))? ?,?(?: and)?(?: then)? out (?:on|at|to|from|through|via) (?:the )?(?P<two>left|right)(?: (?:side|edge))?",
+        ),
+    ),
+    # "comes in and leaves on the right": both on that side.
+    (
+        "{enter} on the {side} and {leave} on the {side}",
+        (
+            r"(?P<enter>com(?:es|ing) in|enter(?:s|ing)?|appear(?:s|ing)?|arriv(?:es|ing)|walk(?:s|ing) in) and (?:then )?(?:also )?(?P<leave>leav(?:es|ing)|exit(?:s|ing)?|goes out|going out|disappear(?:s|ing)?|walk(?:s|ing) out)"
+            r"(?: again)? (?:on|at|from|by|through|via) the (?:same )?(?P<side>left|right)(?: hand)?(?: (?:side|edge|border))?",
+        ),
+    ),
+    # "comes in on the right and leaves the same way": on the right.
+    (
+        "{side}{words} leaves on the {side}",
+        (
+            rf"(?P<side>left|right)(?P<words>\b[^,]*?(?: and| then| before| ,| but))(?: then)?(?: (?:goes|walks|heads|turns|comes|gets|leav(?:es|ing)|exits?|exiting|disappears|going|walking))(?: (?:straight|right|again|back|off|out|away))*"
+            rf" (?:(?:on|by|at|through|via|over|to|from) )?(?:the|that) (?:very )?(?:same )?(?:side|edge|way|border)(?: {HE} (?:came|entered|had come|appeared)(?: (?:in|from))*| again)?",
+        ),
+    ),
+    (r"makes it out", (r"makes? it(?: all the way)? out", r"making it(?: all the way)? out")),
+    ("goes out ", (r"makes it (?=out\b)",)),
+)
+
+_RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # The one with X at its left is right of X.
+    (
+        "just {side} of {what}",
+        (
+            r"(?:(?:who|that|which) (?:has|have)|with|having) (?P<what>(?:the|a) [\w ]+?) (?:(?:directly|immediately|right|just|close) )?(?:on|to) (?:his|her|their|its) (?:immediate )?(?P<mirror>left|right)(?: hand)?(?: side)?(?= |$)",
+        ),
+    ),
+    (
+        "{count} to the {side} of {what}",
+        (
+            # "take X, then the next one to the right"
+            r"(?:take|start(?:ing)?(?: out)? (?:from|with|at)|begin(?:ning)? (?:from|with|at)|look at|consider) (?P<what>(?:the|whoever) [^,;.]+?)(?: ?[,;.:]+|(?= and\b)|(?= then\b))(?: (?:and|then|next|now))*"
+            r"(?: (?:(?:give|show|tell) me|find|pick|take|go|step|move|who is|which is|i want|name))?(?: the)?(?: (?P<count>next|first|second|third|one|two))?(?: (?:one|person|place|step|car|cyclist|people|places|steps))?(?: (?:along|over))?"
+            r" (?:to|on) (?:the|his|her|their|its) (?P<side>left|right)(?: of (?:him|her|them|it|that one|that person))?",
+            # "going right from X, the next one"
+            r"(?:going|looking|moving|counting) (?:to the )?(?P<side>left|right)(?:wards?)? from (?P<what>(?:the|whoever) [^,;.]+?) ?, (?:the )?(?P<count>next|first|second)(?: (?:one|person))?",
+        ),
+    ),
+    ("next to {what}", (r"keep(?:s|ing)? (?P<what>(?:the|him|her) ?[\w ]*?) company",)),
+    ("next to", (r"(?:accompan(?:y|ies|ying|ied)(?: by)?|in the company of|together with|(?:walks?|walking|going|goes|is|out) along with|walk(?:s|ing) (?:side by side |together )?with)",)),
+    ("next to", (r"(?:at|by) the side of|side by side with|level with|shoulder to shoulder with|flanking",)),
+    ("nearest to", (r"(?:closer|nearer) to(?= (?!the camera|us\b|the left|the right|me\b|the lens|the viewer|the (?:top|bottom|edge|middle|centre)))(?! \w+ than)", "(?:with|at) the (?:smallest|shortest|least) distance (?:to|from)", "least far from")),
+    ("farthest from", ("least (?:close|near) to", "farthest to(?= the (?!left|right|top|bottom|back|front|rear))", "most (?:distant|remote|far away) from", "(?:with|at) the (?:greatest|largest|longest) distance (?:to|from)")),
+    ("the one next to", (r"(?:the )?(?:neighbou?r|companion|partner) of",)),
+    ("passes", (r"(?:goes|went|going) by(?= (?:the|an?|him|her)\b)",)),
+    ("crosses paths with", (r"whose (?:path|way)s? (?:crosses|cross|meets|intersects)(?: with)?(?: (?:that|the path|the one) of)?", r"(?:crosses|crossing|cross|crossed) the (?:path|way) of", r"(?:comes|coming|gets?|getting) face to face with")),
+    ("overtakes", (r"catch(?:es)? up (?:with|to) and (?:pass(?:es)?|overtakes?)", r"(?:goes|moves|gets|walks|rides|pulls) (?:past|ahead of|in front of) and (?:overtakes|leads)")),
+    ("overtakes {what}", (r"leaves (?P<what>(?:the|him|her) ?[\w ]*?) behind(?! (?:the|a)\b)", r"pass(?:es|ing)? (?P<what>the [\w ]+?) from behind")),
+    ("hidden by", (r"(?:disappear|vanish|pass|go)(?:s|es|ing|ed)? behind(?= (?:the|an?|him|her|whoever|someone|somebody)\b)", r"in the shadow of", r"(?:can not be|not) seen (?:because of|due to)")),
+    ("covers", (r"block(?:s|ing|ed)? (?:the|our|my) view (?:of|on|to)", r"(?:block|hid|obscur|cover)(?:s|es|ing)? (?=(?:the|a) [^,]*? from (?:our |the |my )?(?:view|sight|camera)\b)")),
+    ("passes in front of", (rf"(?:pass|cross|walk|go|com|step|mov|rid)(?:es|s|e|ing)? (?:in )?between (?:the (?:camera|viewer|lens)|us|me) and",)),
+    ("in front of", (r"(?:(?:gets?|getting) )?(?:in )?between (?:the (?:camera|viewer|lens)|us|me) and",)),
+    ("at the end of the line", (rf"(?:trail|lag|walk|com)(?:s|es|ing)? behind {OTHERS}", rf"(?:that|who|whom) {OTHERS} (?:is|are|walks?) (?:ahead|in front) of", "the (?:back marker|tail ender)", r"at the tail(?: end)? of (?:the|a) (?:group|line|queue|row|procession|pack|file)")),
+    ("the one directly behind", (r"(?:the )?follower of",)),
+    ("directly behind", (r"(?:close |right |hot )?(?:on|at) the heels? of",)),
+)
+
+_MIRROR = {"left": "right", "right": "left"}
+
+
+def _read(reading: str) -> Callable[[re.Match[str]], str]:
+    """What stands for a match: the reading, with the groups that it names filled in."""
+
+    def read(found: re.Match[str]) -> str:
+        groups = {name: value or "" for name, value in found.groupdict().items()}
+        if "mirror" in groups:
+            groups["side"] = _MIRROR[groups["mirror"]]
+        if "count" in groups:
+            number = {"next": "first", "one": "first", "two": "second", "": "first"}.get(groups["count"], groups["count"])
+            groups["count"] = f"the {number} one"
+        return reading.format(**groups)
+
+    return read
+
+
+_ALL = tuple(
+    (re.compile(rf"\b{pattern}"), _read(reading))
+    for reading, patterns in (*_MOTION, *_EVENTS, *_RELATIONS)
+    for pattern in patterns
+)
+# "the tallest person's neighbour", "on the leader's heels": the neighbour of the tallest person.
+_OWNED = r"neighbou?r|companion|partner|right(?: hand)?(?: side)?|left(?: hand)?(?: side)?|path|way|heels?|side|follower|view|right hand neighbou?r|left hand neighbou?r|right neighbou?r|left neighbou?r"
+_POSSESSIVE = re.compile(
+    rf"(?P<before>\b(?:on|to|at|by|from|with|in) |\b(?:cross(?:es|ing)?|block(?:s|ing)?) |^)?(?P<who>(?:the|a) (?:(?!(?:to|of|on|at|by|in|is|does|with|from)\b)\w+ )*?\w+)'s? (?P<next>(?:immediate|direct|closest|nearest) )?(?P<what>{_OWNED})(?= |$)"
+)
+
+
+def plain_possessives(plain: str) -> str:
+    """ "the tallest person's neighbour": "the neighbour of the tallest person"; before contractions are read."""
+
+    def turned(found: re.Match[str]) -> str:
+        just = "immediate " if found["next"] else ""
+        return f"{found['before'] or ''}the {just}{found['what']} of {found['who']}"
+
+    return _POSSESSIVE.sub(turned, plain)
+
+
+def plain_ideas(plain: str) -> str:
+    """A sentence in lower case, without contractions, in the wording that the grammar reads.
+
+    Args:
+        plain: e.g. ``"the one who never budges"``: ``"the one who standing still"``.
+    """
+    for pattern, read in _ALL:
+        plain = pattern.sub(read, plain)
+    return " ".join(plain.split())
