@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from masa_track.refer.wordings_clauses import plain_clauses
 from masa_track.refer.wordings_ideas import plain_ideas, plain_possessives
 from masa_track.refer.wordings_time import NTH, UNITS, plain_times
 
@@ -28,7 +29,9 @@ _CONTRACTIONS = (
     (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
     (r"'(re|ve|d|ll|m)\b", r" "),
     (r"'s\b", " "),
-    (r"\bwhich of\b", "of"),
+    (r"^(?:among |out of )?which of (?=(?:the|those|these)\b)", "of "),
+    (r"\bpassers? ?-? ?by\b", "walker"),
+    (r"\bkeep(?:s|ing)? (?=\w+ing\b)", ""),
     (r"\bdirection of\b", "towards"),
     (r"(\d) ?[-\u2010-\u2015] ?(?=\d)", r"\1 to "),
     (r"~ ?", "around "),
@@ -326,6 +329,7 @@ def plain_wording(text: str) -> str:
     plain = plain_possessives(re.sub(r"[?!.]+$", "", text.lower().strip().replace("\u2019", "'")))
     for pattern, by in _CONTRACTIONS:
         plain = re.sub(pattern, by, plain)
+    plain = plain_clauses(" ".join(plain.split()))
     plain = plain_ideas(plain_times(" ".join(plain.split())))
     for order, other in _ORDERS:
         plain = re.sub(order, other, plain)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from masa_track.refer.wordings_time import UNITS
+
 # Parts of the patterns.
 OTHERS = (
     r"(?:every ?(?:one|body)|all|(?:all (?:of )?)?the (?:others?|rest|remaining (?:people|ones)|crowd|group|majority)|others|most(?: people)?)"
@@ -59,6 +61,16 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:rooted|glued|nailed) to the spot",
         ),
     ),
+    (
+        "walking the farthest to the {side}",
+        (
+            r"(?:(?:with|makes|making|shows|has|having) )?(?:the )?(?:biggest|largest|greatest|longest|most) (?:(?:overall|net|total) )?(?:shift|move(?:ment)?|displacement|drift|motion|distance|progress|change)(?: covered)? (?:to(?:wards?)? )?(?:the )?(?P<side>left|right)(?:wards?)?(?: between (?:entering|appearing|coming in|start|the start) and (?:finishing|leaving|end|the end|exiting))?",
+        ),
+    ),
+    ("the fastest one", (r"the (?:sprinter|speedster|fast mover|racer)",)),
+    ("the one standing still", (r"(?:the )?loiterer",)),
+    ("biggest", (r"(?:huge|enormous|giant|massive)(?= (?:compared|next to|at|in|of|around|,)|$)",)),
+    (" ", (rf"(?:compared|in comparison|relative) (?:with|to) {OTHERS}",)),
     ("fastest", (r"in (?:a|the (?:biggest|greatest|most of a|worst)) (?:hurry|rush)",)),
     ("slowest", (rf"tak(?:es|ing) {HIS} time", "least (?:fast|quick)(?:ly)?", r"in no (?:hurry|rush)")),
     (
@@ -93,7 +105,7 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "{side}{words} leaves on the {side}",
         (
-            rf"(?P<side>left|right)(?P<words>\b[^,]*?(?: and| then| before| ,| but))(?: then)?(?: (?:goes|walks|heads|turns|comes|gets|leav(?:es|ing)|exits?|exiting|disappears|going|walking))(?: (?:straight|right|again|back|off|out|away))*"
+            rf"(?P<side>left|right)(?P<words>\b.*?(?: and| then| before| ,| but))(?: then)?(?: (?:goes|walks|heads|turns|comes|gets|leav(?:es|ing)|exits?|exiting|disappears|going|walking))(?: (?:straight|right|again|back|off|out|away))*"
             rf" (?:(?:on|by|at|through|via|over|to|from) )?(?:the|that) (?:very )?(?:same )?(?:side|edge|way|border)(?: {HE} (?:came|entered|had come|appeared)(?: (?:in|from))*| again)?",
         ),
     ),
@@ -137,6 +149,29 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("at the end of the line", (rf"(?:trail|lag|walk|com)(?:s|es|ing)? behind {OTHERS}", rf"(?:that|who|whom) {OTHERS} (?:is|are|walks?) (?:ahead|in front) of", "the (?:back marker|tail ender)", r"at the tail(?: end)? of (?:the|a) (?:group|line|queue|row|procession|pack|file)")),
     ("the one directly behind", (r"(?:the )?follower of",)),
     ("directly behind", (r"(?:close |right |hot )?(?:on|at) the heels? of",)),
+    # "who can't we see at frame 9 because the man is in the way"
+    (
+        "is hidden by {what}{when}",
+        (
+            r"(?:(?:can |do |is |are )?(?:not|hardly|barely)(?: be)?|can(?: be)?) ?(?:we |you |i |one |be )?(?:see|seen)(?P<when> (?:at|in|around) [\w ]*?)? (?:because|due to|since|thanks to|owing to|as) (?P<what>(?:the|a) [\w ]+?) (?:is|are|being|stands?|standing) (?:(?:right )?in (?:the|his|her|their) way|in front(?: of (?:him|her|them|it))?)",
+        ),
+    ),
+    ("covers", (r"(?:is|gets|stands|being|standing|getting)?(?: right)? ?in the way of",)),
+    # "has people on both sides"
+    (
+        "in the middle",
+        (
+            r"(?:who |that )?(?:has|have|with|having) (?:(?:some|any)(?:one|body)|another|people|others|a (?:person|neighbou?r)|one|one person|neighbou?rs) (?:(?:standing|walking|being|else) )?(?:on|to|at) (?:either|both|each) (?:hand )?sides?(?: of (?:him|her|them|it))?",
+            r"(?:standing|walking|is|being)? ?(?:flanked|surrounded) on both sides",
+        ),
+    ),
+    (r"one immediately {side} of", (r"(?:right hand |left hand )?neighbou?r (?:(?:on|to) the )?(?P<side>left|right)(?: hand)?(?: side)? of", r"(?P<side>left|right)(?: hand)? neighbou?r of")),
+    # "third along, left to right"; "four in from the left"
+    ("{nth} from the {side}", (
+        r"(?P<nth>\w+(?:st|nd|rd|th|ird)|first|second)(?: (?:one|person|car))?(?: (?:in|along|over|across))? ?,?(?: (?:reading|going|counting|counted|ordered|sorted))?(?: from)? (?P<side>left|right) to (?:left|right)",
+        r"(?P<nth>\w+(?:st|nd|rd|th|ird)|first|second)(?: (?:one|person|car))? (?:in|along|over|across|inwards?) (?:starting |counting )?from (?:the )?(?P<side>left|right)",
+        r"(?P<number>one|two|three|four|five|six|seven|eight|nine|\d+)(?: (?:people|places|persons|spots))? (?:in|along|over|across) (?:starting |counting )?from (?:the )?(?P<side>left|right)",
+    )),
 )
 
 _MIRROR = {"left": "right", "right": "left"}
@@ -149,6 +184,9 @@ def _read(reading: str) -> Callable[[re.Match[str]], str]:
         groups = {name: value or "" for name, value in found.groupdict().items()}
         if "mirror" in groups:
             groups["side"] = _MIRROR[groups["mirror"]]
+        if "number" in groups:
+            number = groups["number"]
+            groups["nth"] = f"{UNITS.get(number) or int(number)}th"
         if "count" in groups:
             number = {"next": "first", "one": "first", "two": "second", "": "first"}.get(groups["count"], groups["count"])
             groups["count"] = f"the {number} one"

@@ -15,7 +15,7 @@ _SAME_VERBS = """
 walk: step stroll jog march wander hurry drift skate proceed progress race roll rush sprint swim fly crawl veer
     swerve dash zip saunter amble trot creep tramp whiz whizz zoom squeeze slip sneak glide cruise plod trudge
     shuffle breeze barge hop jump hike ramble roam hurtle scurry scamper limp stagger storm steer coast bolt flit
-    float dart scuttle waddle toddle tread navigate advance continue weave stride slide sweep shoot
+    float dart scuttle waddle toddle tread navigate advance continue weave stride slide sweep shoot brush
 ride: cycle pedal
 cover: hide block occlude obscure mask conceal obstruct eclipse shield
 follow: trail chase tail pursue shadow
@@ -66,7 +66,9 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
                      "camel", "swan", "fly", "duck", "goose", "pig", "goat", "deer", "monkey"})  # fmt: skip
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
-    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger": PERSON,
+    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger subject visitor passer passerby bystander onlooker stroller "
+    "wanderer tourist shopper commuter loiterer newcomer gent youngster teenager character soul body folk folks citizen "
+    "spectator friend stranger latecomer": PERSON,
     "pedestrian": ON_FOOT,
     "cyclist bicyclist biker rider cycler": CYCLES,
     "bicycle bike pushbike": frozenset({"bicycle", "bike", "cyclist", "rider"}),
@@ -111,7 +113,8 @@ FILLERS = frozenset(
         "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
         "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
         "line row feet box bounding located positioned situated placed height size area speed else direction whose "
-        "exact exactly smack slap bang dead"
+        "exact exactly smack slap bang dead average mean overall total net anywhere somewhere sometime whatsoever actually mind "
+        "say simply basically today whatever"
     )
 )
 
