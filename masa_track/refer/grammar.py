@@ -28,7 +28,7 @@ class When:
     Attributes:
         kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
             ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds or frames;
-            ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
+            ``running``: all but its first frame; ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
             percentage to another; ``before_end``: that long before its last frame.
         values: numbers of frames, seconds, or percentages.
         seconds: whether the values are seconds.
@@ -259,13 +259,16 @@ class Parser:
         phrase.terms.append(event)
         return When(kind, phrase=phrase)
 
-    def noun_phrase(self, inner: bool = True, stop: str = ",", clause: bool = False) -> Phrase:
+    def noun_phrase(
+        self, inner: bool = True, stop: str = ",", clause: bool = False, subject: bool = False
+    ) -> Phrase:
         """Reads a noun phrase with all that is said of it.
 
         Args:
             inner: it stands in a relation of another phrase, which ends it at ``stop`` and at a verb of the other.
             stop: words that end it, as a pattern.
             clause: a finite verb may come next.
+            subject: a verb with the phrase as its subject ends it: "that *the one who comes in* walks past".
         """
         outer, self.phrase = self.phrase, Phrase()
         self.depth += 1
@@ -286,6 +289,8 @@ class Parser:
             ):
                 break
             token = self.token
+            if subject and phrase.terms and token.form in FINITE and self._transitive():
+                break
             denied = self.negated and (self._follows("not") or self._follows("never"))
             if (when := self.when()) is not None:
                 if denied:  # "but not at frame 9"
@@ -311,7 +316,7 @@ class Parser:
                 phrase.plural = phrase.plural or found[0] != "other"
                 named = True
                 continue
-            if self.take(r"who|whoever|that|which|what|whichever|anyone|someone|somebody|anybody"):
+            if self.take(r"who|whom|whoever|whomever|that|which|what|whichever|anyone|someone|somebody|anybody"):
                 named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
                 clause = True
                 continue
@@ -372,6 +377,7 @@ class Parser:
             fresh = None
         if ordinal:
             self._settle(phrase, ordinal)
+        _count_event_of_group(phrase)
         if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
             phrase.terms = [_side_rank(term) for term in phrase.terms]
         moment = all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms)
@@ -435,9 +441,10 @@ class Parser:
             if not re.match(r"(the|a|an|another|he|she|all|everyone|everybody)(?= |$)", self.rest):
                 self.restore(before)
                 return None
-            subject = self.noun_phrase()
+            subject = self.noun_phrase(subject=True)
+        while self.take("be|have|do|just|then|later|also|keep|get|manage to"):
+            pass
         for pattern, term in TRANSITIVE:
-            self.take("be|have|just|then|later|also")
             if self.take(pattern):
                 if subject is None:
                     return Term("event", "passed_by_camera")
@@ -445,6 +452,13 @@ class Parser:
         self.restore(before)
         self.failed.add(before[0])
         return None
+
+    def _transitive(self) -> bool:
+        """Whether a verb comes next whose object may be a noun before, and nothing that would make it another's."""
+        from masa_track.refer.rules import TRANSITIVE
+
+        linked = any(self._follows(word) for word in ("who", "that", "which", "and", "then", "to"))
+        return not linked and any(re.match(f"(?:{pattern})(?= |$)", self.rest) for pattern, _ in TRANSITIVE)
 
     def state(self) -> tuple[int, int, int, bool, bool, bool]:
         """What :meth:`restore` needs."""
@@ -555,6 +569,16 @@ class Parser:
         else:
             self.unparsed.append(token.text)
             self.unclear_reference |= self.depth > 1
+
+
+def _count_event_of_group(phrase: Phrase) -> None:
+    """ "of the two who leave on the right, the later one": the rank counts what the group does."""
+    events = [term for among in phrase.terms if among.kind == "among" for term in among.phrases[0].terms]
+    events = [term for term in events if term.kind == "event" and not term.rank and not term.negated]
+    own = [term for term in phrase.terms if term.kind == "event"]
+    for place, term in enumerate(phrase.terms):
+        if events and not own and term.kind == "rank" and term.name in ("first", "last"):
+            phrase.terms[place] = replace(events[-1], rank=-term.rank)
 
 
 def _side_rank(term: Term) -> Term:

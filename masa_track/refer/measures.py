@@ -211,7 +211,9 @@ Test = Callable[[Scene, Track, Term, "Span | None"], float]
 
 
 def _wide(scene: Scene, span: Span | None) -> Span | None:
-    return scene.around(span, 1.0) if span is not None and span.point else span
+    """At least two seconds: a moment is too short for a motion."""
+    short = span is not None and span.first <= span.last and (span.point or span.last - span.first < scene.fps)
+    return scene.around(span, 1.0) if span is not None and short else span
 
 
 def _least(scene: Scene, track: Track) -> float:
@@ -269,7 +271,7 @@ def _region(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
         return 1 - far if far < 0.25 else 0.0
     depths = {"left": 1 - x, "right": x, "top": 1 - y, "bottom": y}  # 0.5 in the middle, 1 at the edge
     sides = term.side.split()
-    least = {"edge": 0.8, "third": 2 / 3}.get(term.name, 0.5)
+    least = {"edge": 0.8, "quarter": 0.75, "third": 2 / 3}.get(term.name, 0.5)
     inside = [depths[side] for side in sides]
     if min(inside) >= least:
         return float(np.prod(inside))
@@ -278,6 +280,20 @@ def _region(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
         touched = edges_touched(scene, track.boxes[rows[len(rows) // 2]])
         return float(np.prod(inside)) if set(sides) <= touched.keys() else 0.0
     return 0.0
+
+
+def _within(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """All of the track is in a part of the picture."""
+    least = {"quarter": 0.25, "third": 1 / 3}.get(term.name, 0.5)
+    gaps = _gaps(scene, track, term.side, span)
+    return 1 - float(gaps.max()) if len(gaps) and gaps.max() <= least else 0.0
+
+
+def _reached(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """Any frame of the track is in a part of the picture."""
+    least = {"quarter": 0.25, "third": 1 / 3}.get(term.name, 0.5)
+    gaps = _gaps(scene, track, term.side, span)
+    return 1 - float(gaps.min()) if len(gaps) and gaps.min() <= least else 0.0
 
 
 def _starts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
@@ -363,7 +379,7 @@ def _gaps(scene: Scene, track: Track, side: str, span: Span | None) -> np.ndarra
 def _reaches(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     gaps = _gaps(scene, track, term.side, span)
     gap = float(gaps.min()) if len(gaps) else 1.0
-    return 1 - gap if gap < 0.25 else 0.0
+    return 1 - gap if gap < (0.25 if term.name == "nearly" else 0.15) else 0.0
 
 
 def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
@@ -401,5 +417,7 @@ TESTS: dict[str, Test] = {
     "back": _back,
     "crosses": _crosses,
     "reaches": _reaches,
+    "reached": _reached,
+    "within": _within,
     "lingers": _lingers,
 }

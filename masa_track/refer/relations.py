@@ -16,6 +16,8 @@ FALLBACKS = {
     "behind": "behind_in_line",
     "behind_in_line": "behind_in_depth",
     "ahead_in_line": "before_in_depth",
+    "overtakes": "gets_ahead",
+    "overtaken_by": "falls_behind",
 }
 _SIDES = {"left_of": (0, -1), "right_of": (0, 1), "top_of": (1, -1), "bottom_of": (1, 1)}
 
@@ -36,8 +38,10 @@ def relation(scene: Scene, name: str, place: int, groups: Sequence[Sequence[int]
     return max(found) if name in _TOUCHING else min(found)
 
 
-_TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by")
-_SWAPPED = {"covered_by": "covers", "behind": "front", "overtaken_by": "overtakes", "passes_behind": "passes_front"}
+_TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by",
+             "gets_ahead", "falls_behind")  # fmt: skip
+_SWAPPED = {"covered_by": "covers", "behind": "front", "overtaken_by": "overtakes", "falls_behind": "gets_ahead",
+            "passes_behind": "passes_front"}
 
 
 def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) -> float:
@@ -70,8 +74,8 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
         far = float(lower.mean()) * (1 if name == "before_in_depth" else -1)
         return float(np.exp(-far / scene.size[1])) if beside and far > 0 else 0.0
     shared = overlap(one.boxes[a], two.boxes[b])
-    if name == "overtakes":
-        return _overtakes(scene, place, other, span, shared, lower)
+    if name in ("overtakes", "gets_ahead"):
+        return _overtakes(scene, place, other, span, shared, lower, name == "overtakes")
     if name in ("covers", "front", "passes_front"):
         shared = np.where(lower > 0, shared, 0)
     most = float(shared.max())
@@ -83,8 +87,11 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
     return float(shared.mean()) if span is not None and name in ("covers", "overlaps") else most
 
 
-def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: np.ndarray, lower: np.ndarray) -> float:
-    """Both go one way, and the first one, behind at first, is ahead in the end, beside each other in between."""
+def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: np.ndarray, lower: np.ndarray, beside: bool) -> float:
+    """Both go one way, and the first one, behind at first, is ahead in the end.
+
+    With ``beside`` they are at the same distance to the camera as it gets ahead; without it, the boxes overlap.
+    """
     one, two = scene.tracks[place], scene.tracks[other]
     moves = [net_move(scene, track, span) for track in (one, two)]
     lengths = [float(np.hypot(*move)) for move in moves]
@@ -97,7 +104,7 @@ def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: 
         return 0.0
     row = int(np.argmax(along > 0))
     height = float(min(one.sizes[a[row], 1], two.sizes[b[row], 1]))
-    if abs(lower[row]) > 0.5 * height:  # they are at different distances from the camera
+    if (abs(lower[row]) > 0.5 * height) if beside else (shared.max() < LEAST_OVERLAP):
         return 0.0
     return float(along[-1] - along[0]) / scene.size[0]
 

@@ -32,7 +32,7 @@ class Ranked:
 
 def span_of(scene: Scene, when: When | None) -> Span | None:
     """The frames that a time means; None without a time. Empty (first > last) where the video has no such frame."""
-    if when is None or when.kind == "whole":
+    if when is None or when.kind in ("whole", "running"):
         return None
     first, last = float(scene.first), float(scene.last)
     numbers = [scene.frame_of(value) for value in when.values] if when.seconds else list(when.values)
@@ -204,7 +204,7 @@ class Resolver:
     def fits(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
         """The candidates that fit one term, with strengths above 0; of an event that is ranked, with its frame."""
         if term.kind == "among":
-            group = {one.place for phrase in term.phrases for one in self.resolve(phrase, when)}
+            group = {one.place for phrase in term.phrases for one in self._group(phrase, when)}
             return {place: 1.0 for place in candidates if place in group}
         if term.kind == "class":
             return dict.fromkeys(set(candidates).intersection(self.of_class(term.name)), 1.0)
@@ -231,6 +231,13 @@ class Resolver:
         if found or len(self.scene.frames) > 1 or len(candidates) < 2 or term.negated:
             return found
         return self._outermost(term, candidates)
+
+    def _group(self, phrase: Phrase, when: When | None) -> list[Ranked]:
+        """ "of the three on the right": the three that are farthest right."""
+        found = self.resolve(phrase, when)
+        if phrase.count and any(term.kind == "region" for term in phrase.terms):
+            return found[: phrase.count]
+        return found
 
     def _outermost(self, term: Term, candidates: Sequence[int]) -> Strengths:
         """In a picture whose objects all are on the other side, "on the right" means the rightmost of several."""
@@ -284,6 +291,8 @@ class Resolver:
 
     def _event(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
         tracks, asked = self.scene.tracks, self.span(when)
+        if term.name == "appear" and "running" in {time.kind for time in (when, term.when) if time is not None}:
+            term = _named(term, "enter")  # what is there in the first frame does not appear while the video runs
         own = self.span(term.when)
         if own is not None and own.first > own.last:
             return {}
@@ -314,7 +323,11 @@ class Resolver:
             others = self._others(term.phrases[0], when, place)
             frames = [
                 measures.event_frame(
-                    self.scene, self.scene.tracks[one], term.name, term.side if one == place else "", None
+                    self.scene,
+                    self.scene.tracks[one],
+                    "appear" if term.name == "enter" and one != place else term.name,
+                    term.side if one == place else "",
+                    None,
                 )
                 for one in (place, *others)
             ]

@@ -27,6 +27,7 @@ class Rule:
     verb: bool = False
 
 
+_DURING = "(?:after|once|while|when|as|since)"
 _SOON = "(?:just|right|shortly|soon|immediately|straight)"
 VIDEO = r"(?:the|this|our) (?:whole |entire |full )?(?:video|clip|film|sequence|footage|recording|movie|shot|tape|scene|drive|action|playback|segment)"
 PICTURE = r"the (?:picture|frame|image|screen|view|scene|shot|video|camera view|field of view|photo)"
@@ -106,7 +107,8 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         (rf"(?:near|close to|around) the (?:very )?(?:{start})(?: of {VIDEO})?|in the (?:first|opening) moments(?: of {VIDEO})?", lambda found: When("opening", (3.0,), True)),
         (rf"early on(?: in {VIDEO})?|early in {VIDEO}", lambda found: When("part", (0.0, 100 / 3))),
         (rf"late(?: on)? in {VIDEO}", lambda found: When("part", (200 / 3, 100.0))),
-        (rf"(?:after|since) (?:{starts}|{VIDEO} (?:be )?(?:already )?(?:run|under way)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
+        (rf"{_DURING} {VIDEO} (?:have |be )*(?:already )?(?:run|under way|playing|roll|go on|in progress)", _time("running")),
+        (rf"(?:after|since) (?:{starts}|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
         (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
         (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
         (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter) of {VIDEO}", _part),
@@ -209,12 +211,12 @@ def _event(name: str) -> Make:
             side = "inside"
         if not side and (
             where := parser.take(
-                rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
+                rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards|off|across|beyond|out of|out at|out on|out through|out to|off to|off at|off on|away to|over at) {EDGE}(?! of)"
             )
             or parser.take(
                 rf"(?:of )?the {_SIDE}(?: hand)?(?: (?:side|edge|border){OF_PICTURE}| of {PICTURE})(?! of)"
             )  # "goes off the left edge"
-            or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the))")  # "exits left"
+            or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the)| and| then)")  # "exits left"
         ):
             side = side_of(where)
         before = parser.state()
@@ -321,7 +323,7 @@ def _by_others(name: str) -> Make:
 
 def _region(parser: Parser, found: re.Match[str]) -> Term:
     part = found.groupdict().get("part") or "side"
-    part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half"}.get(
+    part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half", "quarter": "quarter", "fifth": "edge"}.get(
         part, "side" if part in ("part", "corner") else part
     )
     side, second = side_of(found), side_of(found, "second") if "second" in found.groupdict() else ""
@@ -373,12 +375,12 @@ def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 _SUPERLATIVES = [
     ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
     ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("(?:greatest|largest|biggest) height", "height", 1), ("(?:smallest|least|lowest) height", "height", -1), ("biggest|largest|bigger|larger|greatest (?:size|area)", "area", 1), ("smallest|tiniest|littlest|smaller|least (?:area|size|space)", "area", -1),
-    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit)|briefest|most briefly)", "duration", -1),
+    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit|spell|stint|life|lifetime|life ?span)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
-    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit)?", "duration", 1),
+    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit| spell| stint| life ?time| life ?span)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
-    ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest", "near", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
-    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
+    ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest", "near", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?: (?:back|away|off|behind))?(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:most|much|nearly all|almost all) of (?:the (?:time|\w+ time)|the (?:video|clip|film|sequence|footage|recording|drive))|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
     ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
     (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
@@ -389,9 +391,22 @@ _ADJECTIVES = {
     "fast|quick": ("speed", 1), "slow": ("speed", -1), "near|close|nearby": ("near", 1), "far|distant|faraway": ("near", -1),
     "later": ("first", 1), "earlier": ("first", -1),
 }  # fmt: skip
+
+
+def _reaches(parser: Parser, found: re.Match[str]) -> Term:
+    """ "nearly to the left edge"."""
+    return Term("reaches", "nearly" if re.search("nearly|almost|close|near", found[0]) else "", side_of(found))
+
+
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 
+_PARTS = "side|half|edge|border|boundary|third|quarter|fifth|part|end"
+
 PLACES = [
+    Rule(rf"(?:stay|keep|live)(?: only)? (?:to|in|on|within|inside|at) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}(?: (?:the whole time|all the time|all along|throughout|always|all through|all the while))?", lambda parser, found: replace(_region(parser, found), kind="within")),
+    Rule(rf"never leave (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="within")),
+    Rule(rf"(?:have )?(?:already )?(?:reach|get (?:in)?to|make it (?:in)?to|arrive (?:in|at|on)) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="reached")),
+    Rule(r"behind(?=$| ,| at frame)", term("rank", "near", -1)),
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:far|extreme|very|outer) {_SIDE}(?! of| left| right)", _extreme),
     Rule(r"(?:(?:in|at|on|near) )?(?:the )?(?:far |very )?(?P<side>front|back|rear) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
@@ -423,7 +438,8 @@ PLACES = [
     Rule(r"(?:at|in) the (?:very )?tail(?: end)?(?! of)", term("rank", "line", -1)),
     Rule(rf"in {LINE}", _in_line),
     Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|quadrant|area))?{OF_PICTURE}", _region),
-    Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
+    Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>{_PARTS})?{OF_PICTURE}(?! of)", _region),
+    Rule(rf"in the {_SIDE} ?most (?P<part>{_PARTS}){OF_PICTURE}", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of {LINE}", term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
@@ -455,7 +471,7 @@ RELATIONS = [
          r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
 ]  # fmt: skip
 
-_PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|come across|bump into|brush past|intersect(?: with)?)"
+_PASS = rf"(?:pass(?: by)?|(?:{GO}|get|make it|push) (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|come across|bump into|brush past|intersect(?: with)?)"
 _APPEAR = (
     rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|(?:show|turn|pop|come|spring)(?: up)"
     rf"|show(?= (?:first|last|at|in|on)|$)|become visible|(?:first )?be (?:first )?see first|make (?:an|his|her|its|their) appearance|be introduce"
@@ -490,9 +506,10 @@ VERBS = [
     Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
-    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(rf"(?:{GO}|cross)(?: all the way| right| straight| over| across)* from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
+    Rule(r"(?:overlap|touch)(?: with)? (?:each other|one another)", _by_others("overlaps"), True),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:be )?follow by", to_phrase("relation", "ahead_in_line"), True),
     Rule(r"follow", to_phrase("relation", "behind_in_line"), True),
@@ -515,14 +532,14 @@ VERBS = [
     Rule(rf"{GO} back(?: again)?(?! towards? {US})", term("turns"), True),
     Rule(rf"{STAY}(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
-    Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
-    Rule(r"(?:stand|be|stay|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(rf"(?:{GO}|reach|get|come|approach|near|make it)(?P<nearly>{NEARLY})(?: (?:to|towards?|as far as|close to|near|over to))* the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}(?: by the end)?", _reaches, True),
+    Rule(r"(?:stand|be|stay|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here|around|about|walk|go|move|head|run|ride|come|travel|stand|follow|behind|a)(?: |$))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
     Rule(rf"(?:stop|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|standstill)|slow to a stop|pull up", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
     Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly| back)? (?:towards?|at|for|up to) {US}|face {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|grow|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
-    Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
+    Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"(?:{GO}|face|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
@@ -547,7 +564,7 @@ VERBS = [
 ]  # fmt: skip
 
 _SUPERLATIVE_RULES = [
-    Rule(rf"(?:(?:look|appear|seem|be|get|become|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?(?! than)", term("rank", measure, sign))
+    Rule(rf"(?:(?:look|appear|seem|be|get|become|reach|have|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?(?! than)", term("rank", measure, sign))
     for pattern, measure, sign in _SUPERLATIVES
 ]  # fmt: skip
 

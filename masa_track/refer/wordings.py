@@ -32,6 +32,16 @@ _CONTRACTIONS = (
     (r"^(?:among |out of )?which of (?=(?:the|those|these)\b)", "of "),
     (r"\bpassers? ?-? ?by\b", "walker"),
     (r"\bkeep(?:s|ing)? (?=\w+ing\b)", ""),
+    (r"\b(?:average|mean|overall|net|total) (?=speed|height|size|area|distance|pace)", ""),
+    (r"\b(?:up|out) front\b", "at the front"),
+    (r"\bfar (?:off|away|back|out) (?=in the (?:background|distance)\b)", ""),
+    (r"\b(people|persons|ones|walkers|person|man|men|women) on foot\b", "pedestrians"),
+    # "one car hides a man": a car
+    (rf"\bone (?=(?:{_ANYONE.replace('|one|', '|')})\b)", "a "),
+    # "the five left at the end": still in view
+    (rf"\b({'|'.join(UNITS)}|people|persons|ones|\d) left (?=(?:at|in|on|when|by) (?:the (?:end|last|close|final|very)|frame|\d))", r"\1 in view "),
+    (r"\b(in (?:the )?(?:picture|frame|image|view|shot|video|clip)) at (?=\d+\b(?! (?:seconds?|frames?|s|percent)))", r"\1 at frame "),
+    (r"\b(?:latest|most recent) (?:arrival|newcomer|arriving (?:one|person)) (?=(?:on|from|at|in) the (?:left|right|top|bottom))", "last one to enter "),
     (r"\bdirection of\b", "towards"),
     (r"(\d) ?[-\u2010-\u2015] ?(?=\d)", r"\1 to "),
     (r"~ ?", "around "),
@@ -79,7 +89,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"(?<!frame )\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
     (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(UNITS)}|\d+)\b", _nth),
     (
-        rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: side| edge)?"
+        rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: hand)?(?: side| edge)?"
         rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
         r"the \3 \4 from the \1\2",
     ),

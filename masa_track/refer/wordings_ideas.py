@@ -62,12 +62,20 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "walking the farthest to the {side}",
+        "walking to the {side}",
         (
             r"(?:(?:with|makes|making|shows|has|having) )?(?:the )?(?:biggest|largest|greatest|longest|most) (?:(?:overall|net|total) )?(?:shift|move(?:ment)?|displacement|drift|motion|distance|progress|change)(?: covered)? (?:to(?:wards?)? )?(?:the )?(?P<side>left|right)(?:wards?)?(?: between (?:entering|appearing|coming in|start|the start) and (?:finishing|leaving|end|the end|exiting))?",
         ),
     ),
     ("the fastest one", (r"the (?:sprinter|speedster|fast mover|racer)",)),
+    (
+        "visible only briefly",
+        (
+            r"(?:that |who |whom )?(?:we |you |i |one )?(?:only |just |barely )*(?:glimpse[sd]?|(?:get|catch)(?:es)? (?:only |just )?a glimpse of)(?: only| just)?(?: for (?:an? )?(?:split )?(?:second|moment|instant|flash))?",
+            r"(?:in|for) (?:just |only )?an? (?:split second|flash|blink|heartbeat|blink of an eye)",
+            r"(?:the )?blink and you miss (?:him|her|it|them)(?: one)?",
+        ),
+    ),
     ("the one standing still", (r"(?:the )?loiterer",)),
     ("biggest", (r"(?:huge|enormous|giant|massive)(?= (?:compared|next to|at|in|of|around|,)|$)",)),
     (" ", (rf"(?:compared|in comparison|relative) (?:with|to) {OTHERS}",)),
@@ -140,6 +148,7 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("the one next to", (r"(?:the )?(?:neighbou?r|companion|partner) of",)),
     ("passes", (r"(?:goes|went|going) by(?= (?:the|an?|him|her)\b)",)),
     ("crosses paths with", (r"whose (?:path|way)s? (?:crosses|cross|meets|intersects)(?: with)?(?: (?:that|the path|the one) of)?", r"(?:crosses|crossing|cross|crossed) the (?:path|way) of", r"(?:comes|coming|gets?|getting) face to face with")),
+    ("never overtaken by our car", (r"(?:that |who |whom |which )?(?:we|our car|the camera car|the camera) never (?:overtakes?|pass(?:es)?|catch(?:es)?(?: up with| up to)?|reach(?:es)?|gets? (?:past|to)|leaves? behind)",)),
     ("overtakes", (r"catch(?:es)? up (?:with|to) and (?:pass(?:es)?|overtakes?)", r"(?:goes|moves|gets|walks|rides|pulls) (?:past|ahead of|in front of) and (?:overtakes|leads)")),
     ("overtakes {what}", (r"leaves (?P<what>(?:the|him|her) ?[\w ]*?) behind(?! (?:the|a)\b)", r"pass(?:es|ing)? (?P<what>the [\w ]+?) from behind")),
     ("hidden by", (r"(?:disappear|vanish|pass|go)(?:s|es|ing|ed)? behind(?= (?:the|an?|him|her|whoever|someone|somebody)\b)", r"in the shadow of", r"(?:can not be|not) seen (?:because of|due to)")),
