@@ -306,6 +306,7 @@ class Parser:
             if named and (passive := self._object_clause()) is not None:
                 phrase.terms.append(passive)
                 fresh = passive
+                ordinal = self._ranked(passive, ordinal) if ordinal and passive.kind == "relation" else ordinal
                 continue
             if found := self.take(
                 "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other(?! than)"
@@ -333,6 +334,7 @@ class Parser:
                 self.negated = True
                 continue
             verb = token.form in ("ing", "ed") or clause or self._follows("to") or (not inner and not named)
+            verb = verb or (not inner and named and token.form in FINITE)  # "a car hides a man"
             verb = verb or (
                 bool(phrase.terms) and (self._follows("and") or self._follows("then"))
             )  # "to enter and then leave"
@@ -374,7 +376,7 @@ class Parser:
             if named and self._noun(Phrase(), peek=True) and inner and not clause:
                 break
             self._skip(token)
-            fresh = None
+            fresh = fresh if token.base in words.FILLERS else None
         if ordinal:
             self._settle(phrase, ordinal)
         _count_event_of_group(phrase)

@@ -35,10 +35,10 @@ def relation(scene: Scene, name: str, place: int, groups: Sequence[Sequence[int]
     if name == "between":
         return _between(scene, place, groups, span)
     found = [_pair(scene, name, place, other, span) for other in groups[0]]
-    return max(found) if name in _TOUCHING else min(found)
+    return max(found) if name in TOUCHING else min(found)
 
 
-_TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by",
+TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by",
              "gets_ahead", "falls_behind")  # fmt: skip
 _SWAPPED = {"covered_by": "covers", "behind": "front", "overtaken_by": "overtakes", "falls_behind": "gets_ahead",
             "passes_behind": "passes_front"}
@@ -48,7 +48,7 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
     if name in _SWAPPED:
         return _pair(scene, _SWAPPED[name], other, place, span)
     one, two = scene.tracks[place], scene.tracks[other]
-    if name in _TOUCHING and span is not None and span.point and name not in ("covers", "overlaps"):
+    if name in TOUCHING and span is not None and span.point and name not in ("covers", "overlaps"):
         span = scene.around(span)
     a, b = shared_rows(one, two, span)
     if not len(a):
@@ -87,6 +87,16 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
     return float(shared.mean()) if span is not None and name in ("covers", "overlaps") else most
 
 
+def first_contact(scene: Scene, place: int, group: Sequence[int], span: Span | None) -> float:
+    """Frames from the first of the video to the first in which a track overlaps one of others; infinite without one."""
+    frames = []
+    for other in group:
+        a, b = shared_rows(scene.tracks[place], scene.tracks[other], span)
+        shared = overlap(scene.tracks[place].boxes[a], scene.tracks[other].boxes[b])
+        frames += [float(scene.tracks[place].frames[row]) for row in a[shared >= LEAST_OVERLAP][:1]]
+    return min(frames, default=np.inf) - scene.first
+
+
 def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: np.ndarray, lower: np.ndarray, beside: bool) -> float:
     """Both go one way, and the first one, behind at first, is ahead in the end.
 
@@ -96,7 +106,7 @@ def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: 
     moves = [net_move(scene, track, span) for track in (one, two)]
     lengths = [float(np.hypot(*move)) for move in moves]
     least = 0.02 * scene.size[0]
-    if min(lengths) < least or float(moves[0] @ moves[1]) < 0.5 * lengths[0] * lengths[1]:
+    if min(lengths) < least or float(moves[0] @ moves[1]) < (0.5 if beside else 0.25) * lengths[0] * lengths[1]:
         return 0.0
     a, b = shared_rows(one, two, span)
     along = (one.centres[a] - two.centres[b]) @ (moves[0] / lengths[0])

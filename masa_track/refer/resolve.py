@@ -271,6 +271,8 @@ class Resolver:
             groups = [self._others(phrase, when, place) for phrase in term.phrases]
             if all(groups):
                 strength = relations.relation(self.scene, term.name, place, groups, span)
+                if strength > 0 and term.rank and term.name in relations.TOUCHING:  # "the first to pass him"
+                    strength = 1 / (1 + relations.first_contact(self.scene, place, groups[0], span))
                 if strength > 0:
                     result[place] = strength
         if not result and term.name in relations.FALLBACKS:

@@ -394,8 +394,9 @@ _ADJECTIVES = {
 
 
 def _reaches(parser: Parser, found: re.Match[str]) -> Term:
-    """ "nearly to the left edge"."""
-    return Term("reaches", "nearly" if re.search("nearly|almost|close|near", found[0]) else "", side_of(found))
+    """ "walks to the left edge" may end close to it, "reaches the left edge" does not."""
+    there = re.match("reach|get|make it", found[0]) and not re.search("nearly|almost|close|near", found[0])
+    return Term("reaches", "" if there else "nearly", side_of(found))
 
 
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"

@@ -37,7 +37,7 @@ _CONTRACTIONS = (
     (r"\bfar (?:off|away|back|out) (?=in the (?:background|distance)\b)", ""),
     (r"\b(people|persons|ones|walkers|person|man|men|women) on foot\b", "pedestrians"),
     # "one car hides a man": a car
-    (rf"\bone (?=(?:{_ANYONE.replace('|one|', '|')})\b)", "a "),
+    (rf"(?:^|(?<=, )|(?<= \d )|(?<= \d\d )|(?<= \d\d\d ))one (?=(?:{_ANYONE.replace('|one|', '|')}) \w+s\b)", "a "),
     # "the five left at the end": still in view
     (rf"\b({'|'.join(UNITS)}|people|persons|ones|\d) left (?=(?:at|in|on|when|by) (?:the (?:end|last|close|final|very)|frame|\d))", r"\1 in view "),
     (r"\b(in (?:the )?(?:picture|frame|image|view|shot|video|clip)) at (?=\d+\b(?! (?:seconds?|frames?|s|percent)))", r"\1 at frame "),
@@ -269,6 +269,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
     (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\b(?:after|once|when)\b)", "first"),
+    (r"\bnext (?=(?:(?:one|person|man|woman|cyclist|car|bus|pedestrian|vehicle|guy|walker|individual) )?(?:to (?:leave|exit|go|depart|enter|come|appear|arrive|show|step|walk|pop|turn|disappear|vanish|emerge|join|drop|be)|who|that|entering|leaving|appearing|in|out)\b)", "first "),
     (
         r"\b(?:half ?way|midway) (?:along|down|through|in) (?=(?:the|a) (?:line|queue|row|group|procession|column|file)\b)",
         "in the middle of ",

@@ -77,6 +77,8 @@ _TIMES: tuple[tuple[str, str], ...] = (
     (r"\b(?:the )?(?:last frame but one|(?:penultimate|second last) frame)", "1 frame before the end"),
     (r"\b(in|during|within|for) the (first|opening|last|final|closing) second\b(?= ?,|$)", r"\1 the \2 1 seconds"),
     (r"\b(in|during|within|for) the (first|opening|last|final|closing) (?:few|couple of) (seconds|frames)", r"\1 the \2 3 seconds"),
+    # "for most of the clip"
+    (rf"\b(?:for )?(?:most|much|the (?:bulk|majority|best part)|nearly all|almost all) of (?:{_FILM}|the (?:time|\w+ time))\b", "the longest"),
     # All the time: "in all 600 frames", "in every single frame"
     (r"\b(?:in|for|through|during|across|over) (?:each and every|every(?: single)?|each|all(?: of)?)(?: one)?(?: of)?(?: the)?(?: \d+)? frames?\b|\bfrom (?:beginning|start|first) to (?:end|finish|last)\b|\b(?:the )?(?:whole|entire) time\b|\bnon ?stop\b", "throughout"),
     (r"\bfrom (?:the )?(?:first|start|beginning|opening)(?: frame)?(?: right| all the way)? (?:through )?to (?:the )?(?:last|end|final)(?: frame| one)?\b", "throughout"),
