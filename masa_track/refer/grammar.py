@@ -18,6 +18,7 @@ from masa_track.refer.wordings import plain_wording
 
 MOST_WORDS = 512
 MOST_DEPTH = 6
+COUNTED = ("event", "reaches", "reached", "relation")  # kinds of terms that have an order in time: "the first to leave"
 FINITE = ("base", "s", "ed")
 
 
@@ -161,10 +162,11 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
     return tokens
 
 
+_SOON = "(?:just|right|shortly|immediately|directly|straight|soon|some time|long)"
 _CONJUNCTIONS = {
-    "at": "(?:just |right )?(?:as|when)|(?:at )?the (?:moment|time|instant|point)(?: when| that)?",
-    "after": "(?:just |right |shortly )?after|once|as soon as|since",
-    "before": "(?:just |right |shortly )?before|until|till|by the time",
+    "at": "(?:just |right |exactly )?(?:as|when)|(?:at )?the (?:moment|time|instant|point)(?: when| that)?",
+    "after": f"(?:{_SOON} )?after|once|as soon as|since",
+    "before": f"(?:{_SOON} )?before|until|till|by the time",
     "during": "while|as long as|whilst",
 }
 _VIDEO_ITSELF = "the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end)"
@@ -246,6 +248,8 @@ class Parser:
         kind = next(kind for kind, words_ in _CONJUNCTIONS.items() if re.fullmatch(words_, found[0]))
         if event is not None and event.kind == "gone":
             event = replace(event, kind="event", name="leave")
+        if kind == "during" and event is not None and event.kind == "event":  # "while the bus is leaving"
+            kind = "at"
         fits = event is not None and event.kind == ("visible" if kind == "during" else "event") and not event.negated
         if event is None or not fits or event.when is not None:
             self.restore(before)
@@ -350,7 +354,7 @@ class Parser:
             term = self._term(phrase, verb or token.form == "")
             if term is not None:
                 fresh = term
-                if ordinal and (term.kind in ("rank", "event", "relation") or term.rank):
+                if ordinal and (term.kind in ("rank", *COUNTED) or term.rank):
                     ordinal = self._ranked(term, ordinal)
                 continue
             if (
@@ -499,13 +503,13 @@ class Parser:
         """Gives an ordinal to the term that it counts. Returns the ordinal that is left, 0."""
         if term.kind == "rank" and term.rank in (1, -1):
             term.rank = ordinal * term.rank
-        elif term.kind in ("event", "relation"):
+        elif term.kind in COUNTED:
             term.rank = ordinal
         return 0
 
     def _ranked_before(self, phrase: Phrase, fresh: Term | None, number: int) -> int:
         """ "who leaves first": the ordinal counts the event before it."""
-        if fresh is not None and fresh.kind in ("event", "relation") and not fresh.rank:
+        if fresh is not None and fresh.kind in COUNTED and not fresh.rank:
             fresh.rank = number
             return 0
         return number
@@ -513,7 +517,7 @@ class Parser:
     def _settle(self, phrase: Phrase, ordinal: int) -> None:
         """An ordinal without a measure counts an event of the phrase, or the order of appearance."""
         for term in phrase.terms:
-            if term.kind == "event" and not term.rank:
+            if term.kind in ("event", "reaches", "reached") and not term.rank:
                 term.rank = ordinal
                 return
         for place, term in enumerate(phrase.terms):
@@ -570,7 +574,7 @@ class Parser:
             self.skipped.append(token.text)
         else:
             self.unparsed.append(token.text)
-            self.unclear_reference |= self.depth > 1
+            self.unclear_reference |= self.depth > 1 and token.base not in words.GROUNDS
 
 
 def _count_event_of_group(phrase: Phrase) -> None:

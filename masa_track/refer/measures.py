@@ -41,7 +41,8 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
             ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it),
             ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
-            others), ``isolation`` (distance to the nearest other).
+            others), ``isolation`` (distance to the nearest other), ``left_reach`` and ``right_reach`` (how far it gets to
+            that side).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """
@@ -84,6 +85,9 @@ def _single(scene: Scene, track: Track, name: str, span: Span | None) -> float:
     rows = track.rows(span)
     if not len(rows):
         return np.nan
+    if name in ("left_reach", "right_reach"):
+        x = track.centres[rows, 0]
+        return float(-x.min() if name == "left_reach" else x.max())
     boxes = track.boxes[rows]
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     values = {
@@ -101,7 +105,9 @@ def _isolation(scene: Scene, place: int, span: Span | None) -> float:
     own = _centre(scene.tracks[place], span)
     others = [_centre(track, span) for other, track in enumerate(scene.tracks) if other != place]
     gaps = [float(np.hypot(*(own - other))) for other in others]
-    return min((gap for gap in gaps if np.isfinite(gap)), default=np.nan)
+    if not np.isfinite(own).all():
+        return np.nan
+    return min((gap for gap in gaps if np.isfinite(gap)), default=float(np.hypot(*scene.size)))
 
 
 def _centre(track: Track, span: Span | None) -> np.ndarray:
@@ -380,6 +386,13 @@ def _reaches(scene: Scene, track: Track, term: Term, span: Span | None) -> float
     gaps = _gaps(scene, track, term.side, span)
     gap = float(gaps.min()) if len(gaps) else 1.0
     return 1 - gap if gap < (0.25 if term.name == "nearly" else 0.15) else 0.0
+
+
+def reaching_frame(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """The first frame in which a track is as near to a side as :func:`_reaches` or :func:`_reached` ask."""
+    least = {"reaches": 0.15, "reached": 0.5}[term.kind]
+    least = {"nearly": 0.25, "quarter": 0.25, "third": 1 / 3}.get(term.name, least)
+    return float(track.frames[track.rows(span)][np.argmax(_gaps(scene, track, term.side, span) <= least)])
 
 
 def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float:

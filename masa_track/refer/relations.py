@@ -74,8 +74,12 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
         far = float(lower.mean()) * (1 if name == "before_in_depth" else -1)
         return float(np.exp(-far / scene.size[1])) if beside and far > 0 else 0.0
     shared = overlap(one.boxes[a], two.boxes[b])
-    if name in ("overtakes", "gets_ahead"):
-        return _overtakes(scene, place, other, span, shared, lower, name == "overtakes")
+    if name == "overtakes":
+        return _overtakes(scene, place, other, span, lower)
+    if name == "gets_ahead":  # in the common direction, though not at the same distance from the camera
+        direction = None if shared.max() < LEAST_OVERLAP else common_direction(scene, span)
+        along = np.zeros(1) if direction is None else (one.centres[a] - two.centres[b]) @ direction
+        return float(along[-1] - along[0]) if along[0] < 0 < along[-1] else 0.0
     if name in ("covers", "front", "passes_front"):
         shared = np.where(lower > 0, shared, 0)
     most = float(shared.max())
@@ -97,16 +101,13 @@ def first_contact(scene: Scene, place: int, group: Sequence[int], span: Span | N
     return min(frames, default=np.inf) - scene.first
 
 
-def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: np.ndarray, lower: np.ndarray, beside: bool) -> float:
-    """Both go one way, and the first one, behind at first, is ahead in the end.
-
-    With ``beside`` they are at the same distance to the camera as it gets ahead; without it, the boxes overlap.
-    """
+def _overtakes(scene: Scene, place: int, other: int, span: Span | None, lower: np.ndarray) -> float:
+    """Both go one way, and the first one, behind at first, is ahead in the end, beside each other in between."""
     one, two = scene.tracks[place], scene.tracks[other]
     moves = [net_move(scene, track, span) for track in (one, two)]
     lengths = [float(np.hypot(*move)) for move in moves]
     least = 0.02 * scene.size[0]
-    if min(lengths) < least or float(moves[0] @ moves[1]) < (0.5 if beside else 0.25) * lengths[0] * lengths[1]:
+    if min(lengths) < least or float(moves[0] @ moves[1]) < 0.5 * lengths[0] * lengths[1]:
         return 0.0
     a, b = shared_rows(one, two, span)
     along = (one.centres[a] - two.centres[b]) @ (moves[0] / lengths[0])
@@ -114,7 +115,7 @@ def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: 
         return 0.0
     row = int(np.argmax(along > 0))
     height = float(min(one.sizes[a[row], 1], two.sizes[b[row], 1]))
-    if (abs(lower[row]) > 0.5 * height) if beside else (shared.max() < LEAST_OVERLAP):
+    if abs(lower[row]) > 0.5 * height:  # they are at different distances from the camera
         return 0.0
     return float(along[-1] - along[0]) / scene.size[0]
 

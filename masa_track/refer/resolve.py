@@ -9,7 +9,7 @@ import numpy as np
 
 from masa_track.refer import measures, relations
 from masa_track.refer.geometry import Scene, Span, growth
-from masa_track.refer.grammar import Phrase, Term, When
+from masa_track.refer.grammar import COUNTED, Phrase, Term, When
 from masa_track.refer.words import ANY_NOUNS, meanings
 
 SIDE_RANKS = {"left": ("x", -1), "right": ("x", 1), "top": ("y", -1), "bottom": ("y", 1)}  # measure, sign
@@ -147,10 +147,10 @@ class Resolver:
                 ranks.append((term, {}))
                 continue
             fits = self.fits(term, list(scores), when, span)
-            if term.negated and not (term.rank and term.kind in ("event", "relation")):
+            if term.negated and not (term.rank and term.kind in COUNTED):
                 scores = {place: score for place, score in scores.items() if place not in fits}
                 continue
-            if term.rank and term.kind in ("event", "relation"):
+            if term.rank and term.kind in COUNTED:
                 ranks.append((term, fits))
                 if not term.negated:
                     scores = {place: score for place, score in scores.items() if place in fits}
@@ -181,7 +181,7 @@ class Resolver:
                 places = [place for place in places if place in group]
             values = measures.measure(self.scene, term.name, places, span)
             rank, unit = term.rank, measures.unit_of(self.scene, term.name)
-        elif term.kind == "event":
+        elif term.kind in ("event", "reaches", "reached"):
             values = {place: fits[place] for place in places if place in fits}
             rank, unit = -term.rank, 4 * self.scene.step
         else:
@@ -228,6 +228,8 @@ class Resolver:
         test: Callable[..., float] = measures.TESTS[term.kind]
         found = {place: test(self.scene, self.scene.tracks[place], term, own) for place in candidates}
         found = {place: value for place, value in found.items() if value > 0}
+        if term.rank and term.kind in ("reaches", "reached"):  # "the first to reach the left edge": its frame
+            found = {place: measures.reaching_frame(self.scene, self.scene.tracks[place], term, own) for place in found}
         if found or len(self.scene.frames) > 1 or len(candidates) < 2 or term.negated:
             return found
         return self._outermost(term, candidates)

@@ -150,6 +150,11 @@ def term(kind: str, name: str = "", rank: int = 0, side: str = "") -> Make:
     return lambda parser, found: Term(kind, name, side or side_of(found), rank)
 
 
+def _from_or_to(kind: str) -> Make:
+    """ "starts on the left", "ends up left"."""
+    return lambda parser, found: Term(kind, side=side_of(found) or found["bare"])
+
+
 def to_phrase(kind: str, name: str, rank: int = 0) -> Make:
     """A term whose noun phrase comes next; the rule does not apply where none does."""
 
@@ -404,6 +409,10 @@ _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 _PARTS = "side|half|edge|border|boundary|third|quarter|fifth|part|end"
 
 PLACES = [
+    Rule(rf"(?:{GO}|get|reach|come|venture|make it)(?: the)? (?:farthest|furthest)(?: over| across)?(?: to)?(?: the)? (?P<side>left|right)(?: hand)?(?: side)?", lambda parser, found: Term("rank", f"{found['side']}_reach", rank=1), True),
+    Rule(r"(?:nearest|closest)(?: to)? (?:the )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: corner)?", _corner),
+    Rule(r"(?:nearest|closest) (?:together|to each other|to one another)", term("rank", "isolation", -1)),
+    Rule(r"(?:walk|stand|be|go|move|sit|ride)(?: all)? (?:alone|by (?:himself|herself|itself|themselves)|on (?:his|her|its|their) own)", term("rank", "isolation", 1), True),
     Rule(rf"(?:stay|keep|live)(?: only)? (?:to|in|on|within|inside|at) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}(?: (?:the whole time|all the time|all along|throughout|always|all through|all the while))?", lambda parser, found: replace(_region(parser, found), kind="within")),
     Rule(rf"never leave (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="within")),
     Rule(rf"(?:have )?(?:already )?(?:reach|get (?:in)?to|make it (?:in)?to|arrive (?:in|at|on)) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="reached")),
@@ -431,7 +440,7 @@ PLACES = [
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
-    Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
+    Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: hand)?(?: (?:side|edge|border))?{OF_PICTURE}(?! to)", _from_side),
     Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of(?! {PICTURE})){OF_PICTURE})", term("rank", "near", 1)),
     Rule(rf"(?:(?:farthest|furthest|farther|further)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
     Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
@@ -504,8 +513,8 @@ VERBS = [
     Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
     Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
-    Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
-    Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
+    Rule(rf"(?:start|begin)(?: out| off)? (?:(?:on|at|in|near|from) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("starts"), True),
+    Rule(rf"(?:end|finish)(?: up)? (?:(?:on|at|in|near) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("ends"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
     Rule(rf"(?:{GO}|cross)(?: all the way| right| straight| over| across)* from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
@@ -522,7 +531,7 @@ VERBS = [
     # Events.
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{_APPEAR}|{_ENTER})", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to|on the (?:point|verge) of) (?:{_LEAVE})", _event("about_to_leave"), True),
-    Rule(rf"return|{GO} back (?:in|(?:in)?to {VIEW})|come back(?! (?:to|towards?|at) )|leave and (?:then )?(?:return|(?:{_APPEAR})(?: again)?)|(?:{_APPEAR}) again|be see again", _event("returns"), True),
+    Rule(rf"return|(?:enter|{GO} in|appear)(?: {VIEW})? (?:twice|again|a second time|two times|more than once)|{GO} back (?:in|(?:in)?to {VIEW})|come back(?! (?:to|towards?|at) )|leave and (?:then )?(?:return|(?:{_APPEAR})(?: again)?)|(?:{_APPEAR}) again|be see again", _event("returns"), True),
     Rule(_APPEAR, _event("appear"), True),
     Rule(_ENTER, _event("enter"), True),
     Rule(_LEAVE, _event("leave"), True),
@@ -548,8 +557,8 @@ VERBS = [
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path|walk|route|trip))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path|walk|route|trip))", term("rank", "path", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: {IN_VIEW})?(?: for)?(?: the)? (?:shortest|briefest|least(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(r"(?:in view|visible|present|on screen)(?: for)?(?: the)? (?:shortest|least)(?: time)?", term("rank", "duration", -1)),
     Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: {IN_VIEW})? (?:only |just |very )*briefly", term("rank", "duration", -1), True),

@@ -22,6 +22,7 @@ GOES = (
 )
 STANDS = r"(?:(?:is|are|was|were) )?(?:just )?(?:stand(?:s|ing)?|stay(?:s|ing)?|remain(?:s|ing)?|hang(?:s|ing)?|wait(?:s|ing)?|linger(?:s|ing)?|loiter(?:s|ing)?|keep(?:s|ing)?|dwell(?:s|ing)?)"
 HE = r"(?:he|she|it|they)"
+THEM = r"(?:this (?:person|one)|him|her|them|it)(?= |$)"
 HIS = r"(?:his|her|its|their)"
 END = r"(?= ?,|$| and\b| (?:at|in|by|around|during|for|until|throughout|after|before|when|between|from) (?:frames?|the (?:start|end|beginning|first|last|whole)|\d|around|about|throughout)| throughout| halfway| (?:when|once|while) )"
 _SIDE = r"(left|right)"
@@ -119,6 +120,25 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     (r"makes it out", (r"makes? it(?: all the way)? out", r"making it(?: all the way)? out")),
     ("goes out ", (r"makes it (?=out\b)",)),
+    ("is the last to {verb}", (rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
+    ("is the last to enter", (rf"(?:nobody|no ?one)(?: else)? comes in after {THEM}",)),
+    ("is the first to {verb}", (rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
+)
+
+_DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "walking away from us",
+        (
+            rf"{GOES} (?:away|off|out)?(?: from (?:us|the camera))? ?(?:in)?to the (?:background|distance|depth|far distance)",
+            rf"(?:(?:with|has|having) )?{HIS} back (?:is )?(?:turned )?(?:to|towards) (?:us|the camera|the viewer)(?:(?: and)? {GOES} (?:away|off)(?: from us)?)?",
+        ),
+    ),
+    ("coming towards us", (r"(?:head on|facing (?:us|the camera))(?= ?,|$| at| in frame)",)),
+    ("at the head of the line", (rf"{GOES} ahead of the (?:pack|group|others|rest|field)|in (?:the )?(?:pole position|first place)",)),
+    ("most isolated", (r"(?:with|has|having) (?:the )?most (?:space|room) around (?:him|her|it|them)(?:selves|self)?", r"all alone|all by (?:himself|herself|itself|themselves)|(?:farthest|furthest) from (?:anyone|anybody)(?: else)?|away from everyone")),
+    ("not overlapping each other", (r"(?:overlap|touch)(?:s|es|ing)?(?: with)? (?:nobody|no ?one|none|nothing)(?: else)?", rf"{NOT} (?:overlap|touch)(?:s|es|ing|ed)?(?: (?:with|by))? (?:any ?one|anybody|any other (?:box|person)|others?|any of the others)(?: else)?")),
+    ("in the middle", (r"(?:with|has|having) (?:people|others|somebody|someone)(?: both)? (?:(?:on|to) (?:the|his|her|their) )?left and (?:(?:on|to) (?:the|his|her|their) )?right(?: of (?:him|her|them|it))?",)),
+    ("keeps to the {part}", (rf"never (?:gets?|goes|comes?|steps?|moves?|leaves?|walks?|strays?)(?: (?:out|away|from|beyond|outside))*(?: of)? (?:the )?(?P<part>(?:left|right|top|bottom)(?: hand)? (?:half|third|quarter|side))",)),
 )
 
 _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -206,7 +226,7 @@ def _read(reading: str) -> Callable[[re.Match[str]], str]:
 
 _ALL = tuple(
     (re.compile(rf"\b{pattern}"), _read(reading))
-    for reading, patterns in (*_MOTION, *_EVENTS, *_RELATIONS)
+    for reading, patterns in (*_MOTION, *_DEPTH, *_EVENTS, *_RELATIONS)
     for pattern in patterns
 )
 # "the tallest person's neighbour", "on the leader's heels": the neighbour of the tallest person.

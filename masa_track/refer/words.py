@@ -24,7 +24,7 @@ appear: emerge materialise materialize surface
 overtake: outpace outrun outstrip outdistance
 meet: encounter
 stop: pause halt
-stay: remain linger loiter tarry dawdle hover dwell persist
+stay: remain stick survive linger loiter tarry dawdle hover dwell persist
 turn: spin whirl swivel pivot
 accelerate: quicken
 return: reappear
@@ -117,6 +117,9 @@ FILLERS = frozenset(
         "say simply basically today whatever"
     )
 )
+
+# Where something is, as only the picture tells; of an object that another is compared with, it is left out.
+GROUNDS = frozenset(_words("pavement sidewalk road street lawn grass path square crossing kerb curb plaza yard ground walkway floor"))
 
 
 def verb_forms() -> dict[str, tuple[str, str]]:
