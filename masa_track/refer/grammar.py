@@ -164,7 +164,7 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
 
 _SOON = "(?:just|right|shortly|immediately|directly|straight|soon|some time|long)"
 _CONJUNCTIONS = {
-    "at": "(?:just |right |exactly )?(?:as|when)|(?:at )?the (?:moment|time|instant|point)(?: when| that)?",
+    "at": "(?:just |right |exactly )?(?:as|when)|(?:at |around |about )?the (?:moment|time|instant|point)(?: when| that)?",
     "after": f"(?:{_SOON} )?after|once|as soon as|since",
     "before": f"(?:{_SOON} )?before|until|till|by the time",
     "during": "while|as long as|whilst",
@@ -295,7 +295,7 @@ class Parser:
             token = self.token
             if subject and phrase.terms and token.form in FINITE and self._transitive():
                 break
-            denied = self.negated and (self._follows("not") or self._follows("never"))
+            denied = self.negated and any(self._follows(word) for word in ("not", "never", "longer"))
             if (when := self.when()) is not None:
                 if denied:  # "but not at frame 9"
                     phrase.terms.append(Term("visible", when=when, negated=True))
@@ -320,6 +320,9 @@ class Parser:
                 headed = headed or found[0] not in ("other", "another")
                 phrase.plural = phrase.plural or found[0] != "other"
                 named = True
+                continue
+            if token.text == "one" and self.noun_ahead(1) and not headed:  # "one person"
+                self.place += 1
                 continue
             if self.take(r"who|whom|whoever|whomever|that|which|what|whichever|anyone|someone|somebody|anybody"):
                 named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")

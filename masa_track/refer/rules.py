@@ -41,7 +41,7 @@ STAY = r"(?:stay|hang|wait|stand|stop|rest|spend|keep)"
 NEARLY = r"(?: (?:nearly|almost|right|all the way|up|straight|over|back|close|directly|just|again|out|off|away|across|along|further|slowly|quickly|more))*"
 ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|a little|far|well|straight) )?"
 _SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
-EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part))?{OF_PICTURE}"
+EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part|half))?{OF_PICTURE}"
 _DIRECTION = r"(?P<to>left|right|up|down|top|bottom)(?:wards?)?"
 TOWARDS = (
     rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)(?: hand)?"
@@ -111,7 +111,7 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
         (rf"(?:after|since) (?:{starts}|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
         (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
         (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
-        (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter) of {VIDEO}", _part),
+        (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter)(?: of {VIDEO})?", _part),
         (rf"(?:at |about |around |roughly )*(?:the )?{_N} percent(?: of the way)?(?: (?:in|into|through))?(?: {VIDEO})?", _time("percent")),
         (rf"(?:at )?{_N} frames? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end")),
         (rf"(?:at )?{_N} seconds? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end", True)),
@@ -384,7 +384,7 @@ _SUPERLATIVES = [
     ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit| spell| stint| life ?time| life ?span)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
-    ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest", "near", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?: (?:back|away|off|behind))?(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest|remotest", "near", -1), ("earliest seen", "first", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?: (?:back|away|off|behind))?(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
     ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:most|much|nearly all|almost all) of (?:the (?:time|\w+ time)|the (?:video|clip|film|sequence|footage|recording|drive))|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
     ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
     (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
@@ -394,6 +394,7 @@ _SUPERLATIVES = [
 _ADJECTIVES = {
     "big|large|huge": ("area", 1), "small|little|tiny": ("area", -1), "tall": ("height", 1), "short": ("height", -1),
     "fast|quick": ("speed", 1), "slow": ("speed", -1), "near|close|nearby": ("near", 1), "far|distant|faraway": ("near", -1),
+    "wide|broad|fat": ("width", 1), "narrow|thin|slim|skinny": ("width", -1), "foreground": ("near", 1), "background": ("near", -1),
     "later": ("first", 1), "earlier": ("first", -1),
 }  # fmt: skip
 
@@ -464,7 +465,7 @@ RELATIONS = [
     Rule(rf"(?:(?P<count>{'|'.join(COUNTS)}|\d+)(?: along| over| down)? )?{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"neighbou?r of", to_phrase("relation", "near")),
-    Rule(r"(?:except(?: for)?|apart from|other than|but)(?= the )", _except),
+    Rule(r"(?:except(?: for)?|apart from|aside from|other than|excluding|ignoring|disregarding|not counting|leaving out|but)(?= the )", _except),
     Rule(r"(?:in )?between", _between),
     Rule(rf"(?P<count>{'|'.join(COUNTS)}|\d+) (?:directly )?(?:behind|(?P<ahead>ahead of|in front of))", _line_relation),
     Rule(r"(?:directly|just|immediately|right|close|closely|straight) behind", to_phrase("relation", "behind_in_line")),
@@ -487,7 +488,7 @@ _APPEAR = (
     rf"|show(?= (?:first|last|at|in|on)|$)|become visible|(?:first )?be (?:first )?see first|make (?:an|his|her|its|their) appearance|be introduce"
 )
 _ENTER = (
-    rf"(?:{GO}|cut|pop|get) (?:in|inside|into {VIEW}|on(?:to)? {VIEW})(?: {VIEW})?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles|step|tandem|file))"
+    rf"(?:{GO}|cut|pop|get) (?:in|inside|into {VIEW}|on(?:to)? {VIEW})(?: {VIEW})?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles|step|tandem|file)(?: |$))"
     rf"|enter(?: (?:into )?{VIEW})?|arrive(?: (?:in|on|into) {VIEW})?|join(?: in| {VIEW})?|make (?:an|his|her|its|their) (?:entrance|entry)"
 )
 _LEAVE = (
@@ -564,6 +565,7 @@ VERBS = [
     Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: {IN_VIEW})? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
     Rule(r"take (?:the )?(?:longest|most)(?: time)?(?: to(?= ))?", term("rank", "duration", 1), True),
     Rule(r"take (?:the )?(?:shortest|least)(?: time)?(?: to(?= ))?", term("rank", "duration", -1), True),
+    Rule(rf"come(?= {ADVERB}(?:before|after) )", _event("appear"), True),
     Rule(rf"come(?= (?:last|later|earlier|sooner)(?: |$))(?! last in {LINE})", _event("appear"), True),
     Rule(r"(?:walk|ride|march|run) last(?= at|$| ,)", term("rank", "line", -1), True),
     Rule(rf"(?:{STAY}|be|last|be see)(?: {IN_VIEW})?(?: for)?(?: the)? (?:longest|most(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", 1), True),

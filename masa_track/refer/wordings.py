@@ -8,6 +8,7 @@ from collections.abc import Callable
 from masa_track.refer.wordings_clauses import plain_clauses
 from masa_track.refer.wordings_ideas import plain_ideas, plain_possessives
 from masa_track.refer.wordings_time import NTH, UNITS, plain_times
+from masa_track.refer.words import FORMS
 
 _SUPERLATIVE = r"nearest|closest|farthest|furthest"
 _NOBODY = r"(?:nobody|no ?one|no (?:other )?(?:person|one|cyclist|car|pedestrian|vehicle|bus)|nothing|none)(?: else)?"
@@ -21,7 +22,7 @@ _JUST = r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )"
 _ALL_OTHERS = r"(?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?"
 _ANYONE = "person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure"
 
-_CONTRACTIONS = (
+_CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"[\u2018\u2019]", "'"),
     (r"\bcan't\b", "can not"),
     (r"\bwon't\b", "will not"),
@@ -31,8 +32,17 @@ _CONTRACTIONS = (
     (r"'s\b", " "),
     (r"^(?:among |out of )?which of (?=(?:the|those|these)\b)", "of "),
     (r"\bpassers? ?-? ?by\b", "walker"),
-    (r"\bkeep(?:s|ing)? (?=\w+ing\b)", ""),
+    (r"\bkeep(?:s|ing)? (\w+ing)\b", lambda found: FORMS.get(found[1], (found[1], ""))[0]),
+    (r"\bnext (?=(?:(?:one|person|man|woman|cyclist|car|bus|pedestrian|vehicle|guy|walker|individual) )?(?:to (?:leave|exit|go|depart|enter|come|appear|arrive|show|step|walk|pop|turn|disappear|vanish|emerge|join|drop|be)|who|that|entering|leaving|appearing|in|out)\b)", "first "),
     (r"\bto be gone\b", "to leave"),
+    (r"^besides (?=the\b)", "except "),
+    (r"\bneither (\w+) nor (\w+)\b", r"never \1 and never \2"),
+    (r"\b(?:goes|gone|went|going) missing\b", "disappears"),
+    (r"^(?:only |just |exactly |but )+one (?:of (?:them|these|those|the people) )?(?=\w+s\b|is\b)", "the one who "),
+    (r"\b(?:can )?(?:not|no longer) be seen(?: any ?more| any longer)?(?= (?:at|after|by|in|from|around)\b|$)|\b(?:is|are) (?:not|no longer) seen (?:any ?more|any longer)", "is gone"),
+    (r"\boverlap(s|ping)?(?: with)?(?= (?:at|in|around|near|by|during) frame|$| ,)", r"overlap\1 each other"),
+    (r"\bmost recently arrived\b", "newest"),
+    (r"\b(?:much|a lot|far|clearly|noticeably|considerably|way|even|slightly|a bit|a little|somewhat|quite a bit) (?=(?:taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|wider|thinner|longer)\b)", ""),
     (r"\bin between (?=frames?\b)", "between "),
     (r"\brunner up\b(?: in (size|height))?", lambda found: "second tallest" if found[1] == "height" else "second biggest"),
     (r"\b(?:the )?last (?:(?:one|man|person|woman) )?(?:standing|left|remaining|to remain)(?= ?$| ?,)", "the last one to leave"),
@@ -125,11 +135,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "most isolated",
     ),
     (
-        r"\b(?:ends? up|ending up|finish(?:es)?|winds? up) (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        r"\b(?:ends? up|ending up|finish(?:es)?|winds? up|ends?)(?: the (?:video|clip|film|sequence))?(?: as)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
         "at the end ",
     ),
     (
-        r"\b(?:starts?|starting|begins?)(?: out| off)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        r"\b(?:starts?|starting|begins?)(?: out| off)?(?: the (?:video|clip|film|sequence))?(?: as)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
         "at the start ",
     ),
     (r"\bnext (?=after\b)", ""),
@@ -179,8 +189,9 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         rf"\btower(?:s|ing)? (?:above|over) {_ALL_OTHERS}\b",
         "is the tallest",
     ),
-    (rf"\b({_ORDINAL}) in height\b", r"\1 tallest"),
-    (rf"\b({_ORDINAL}) in size\b", r"\1 biggest"),
+    (rf"\b({_ORDINAL}) (?:in|by) height\b", r"\1 tallest"),
+    (rf"\b({_ORDINAL}) (?:in|by) (?:size|area)\b", r"\1 biggest"),
+    (rf"\b({_ORDINAL}) (?:in|by) speed\b", r"\1 fastest"),
     (r"\bof the (?=(?:greatest|largest|biggest|smallest|least|lowest) (?:height|size|area)\b)", "with the "),
     (r"\b(?:is |was )?gone (?=(?:first|last|second|third)\b)", "leaves "),
     (r"\b(?:that |whom )?we see (?:for )?(?:the )?least\b", "visible the least"),
@@ -273,7 +284,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
     (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\b(?:after|once|when)\b)", "first"),
-    (r"\bnext (?=(?:(?:one|person|man|woman|cyclist|car|bus|pedestrian|vehicle|guy|walker|individual) )?(?:to (?:leave|exit|go|depart|enter|come|appear|arrive|show|step|walk|pop|turn|disappear|vanish|emerge|join|drop|be)|who|that|entering|leaving|appearing|in|out)\b)", "first "),
     (
         r"\b(?:half ?way|midway) (?:along|down|through|in) (?=(?:the|a) (?:line|queue|row|group|procession|column|file)\b)",
         "in the middle of ",

@@ -125,7 +125,43 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("is the first to {verb}", (rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
 )
 
+_PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # "everyone else is to the left of this one"
+    (
+        "farthest {side}",
+        (
+            rf"{OTHERS} (?:is |are |stands? )?(?:on|to) the (?P<mirror>left|right)(?: side)? of {THEM}",
+            rf"(?:with|has|having) {OTHERS} (?:(?:on|to) )?(?:his|her|their|its|the) (?P<mirror>left|right)(?: side)?(?: of {THEM})?",
+        ),
+    ),
+    # "nobody is taller than this person"
+    ("{more}st{when}", (rf"(?:nobody|no ?one)(?: else)? is (?P<more>talle|bigge|large|smalle|shorte|close|neare|faste|slowe|farthe|furthe|lowe|highe)r(?P<when>(?: to (?:us|the camera))?(?: at frame \d+)?)(?: than {THEM})?",)),
+    # "with two people between him and the right edge"
+    ("{nth} from the {side}", (r"(?:with|has|having) (?P<between>one|two|three|four|five|\d) (?:(?:other|more) )?(?:people|persons?|others?|walkers|cyclists) between (?:him|her|them|it|himself|herself) and the (?P<side>left|right)(?: (?:edge|side|border))?",)),
+    ("leftmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) x(?: (?:coordinate|value|position))?(?= |$)",)),
+    ("rightmost", (r"(?:(?:with|having|has) )?(?:the )?(?:largest|highest|greatest|biggest|maximum|maximal) x(?: (?:coordinate|value|position))?(?= |$)",)),
+    ("topmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) y(?: (?:coordinate|value|position))?(?= |$)",)),
+    ("lowest", (r"(?:(?:with|having|has) )?(?:the )?(?:largest|highest|greatest|biggest|maximum|maximal) y(?: (?:coordinate|value|position))?(?= |$)",)),
+    ("nearest to the middle", (r"(?:half ?way |exactly |right |mid ?way )?between the left (?:(?:edge|side) )?and (?:the )?right (?:edge|side|border)s?",)),
+    ("earliest seen", (r"(?:has|have|had) (?:already )?been (?:there|here|around|in view|visible|present|in the picture|on screen|in the scene)(?: for)?(?: the)? (?:longest|most)(?: time)?(?= ?,|$| (?:at|by|in|when|around)\b)", r"longest (?:present|serving|standing)(?= (?:\w+ )?(?:at|in|by)\b)")),
+    ("last one to enter", (r"(?:latecomer|late arrival)",)),
+)
+
 _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "coming towards us",
+        (
+            r"(?:\w+ )?from (?:the )?(?:back|background|distance|far end|depth|far side) (?:in)?to(?:wards?)? (?:the )?(?:front|foreground|near side|camera|us)",
+            r"starts? (?:off |out )?(?:far|in the (?:distance|back|background))(?: away| off)? and (?:ends? up|comes?|gets?) (?:near|close|closer|nearer|at the front|in the foreground)(?: to (?:us|the camera))?",
+        ),
+    ),
+    (
+        "walking away from us",
+        (
+            r"(?:\w+ )?from (?:the )?(?:front|foreground|near side|camera) (?:in)?to(?:wards?)? (?:the )?(?:back|background|distance|far side|far end)",
+            rf"{GOES} (?:deeper|farther|further) into the (?:scene|picture|image|frame|background|distance)",
+        ),
+    ),
     (
         "walking away from us",
         (
@@ -213,6 +249,8 @@ def _read(reading: str) -> Callable[[re.Match[str]], str]:
         groups = {name: value or "" for name, value in found.groupdict().items()}
         if "mirror" in groups:
             groups["side"] = _MIRROR[groups["mirror"]]
+        if "between" in groups:
+            groups["nth"] = f"{(UNITS.get(groups['between']) or int(groups['between'])) + 1}th"
         if "number" in groups:
             number = groups["number"]
             groups["nth"] = f"{UNITS.get(number) or int(number)}th"
@@ -226,7 +264,7 @@ def _read(reading: str) -> Callable[[re.Match[str]], str]:
 
 _ALL = tuple(
     (re.compile(rf"\b{pattern}"), _read(reading))
-    for reading, patterns in (*_MOTION, *_DEPTH, *_EVENTS, *_RELATIONS)
+    for reading, patterns in (*_MOTION, *_PLACES, *_DEPTH, *_EVENTS, *_RELATIONS)
     for pattern in patterns
 )
 # "the tallest person's neighbour", "on the leader's heels": the neighbour of the tallest person.

@@ -14,7 +14,7 @@ def _words(text: str) -> list[str]:
 _SAME_VERBS = """
 walk: step stroll jog march wander hurry drift skate proceed progress race roll rush sprint swim fly crawl veer
     swerve dash zip saunter amble trot creep tramp whiz whizz zoom squeeze slip sneak glide cruise plod trudge
-    shuffle breeze barge hop jump hike ramble roam hurtle scurry scamper limp stagger storm steer coast bolt flit
+    shuffle breeze barge hike ramble roam hurtle scurry scamper stagger storm steer coast bolt flit
     float dart scuttle waddle toddle tread navigate advance continue weave stride slide sweep shoot brush
 ride: cycle pedal
 cover: hide block occlude obscure mask conceal obstruct eclipse shield
@@ -67,7 +67,7 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
     "adult bloke chap fellow lad lass dude individual runner jogger walker passenger subject visitor passer passerby bystander onlooker stroller "
-    "wanderer tourist shopper commuter loiterer newcomer gent youngster teenager character soul body folk folks citizen "
+    "wanderer tourist shopper commuter loiterer newcomer gent youngster teenager character soul body face folk folks citizen "
     "spectator friend stranger latecomer": PERSON,
     "pedestrian": ON_FOOT,
     "cyclist bicyclist biker rider cycler": CYCLES,
