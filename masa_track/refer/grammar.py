@@ -303,7 +303,7 @@ class Parser:
                 else:
                     self._timed(phrase, fresh, when)
                 continue
-            if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))") is not None:
+            if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))|(?:among|amongst)(?= (?:person|all|everyone|everybody))") is not None:
                 picks = bool(ordinal) or any(term.kind == "rank" for term in phrase.terms)
                 phrase.terms += self._group(bool(ordinal), picks)
                 continue
@@ -417,6 +417,8 @@ class Parser:
                 phrase.terms.append(Term("visible", when=when))
         elif phrase.when is None:
             phrase.when = when
+        elif fresh is not None and fresh.kind in ("rank", "region", "relation", "still") and fresh.when is None:
+            fresh.when = when  # "leftmost at frame 10 and rightmost at frame 60"
         else:
             phrase.terms.append(Term("visible", when=when))
 

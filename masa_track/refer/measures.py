@@ -407,6 +407,14 @@ def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float
     return seconds if seconds >= 1 else 0.0
 
 
+def _sides(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """Whether it leaves on the side where it came in (``same``), or on the opposite one (``other``)."""
+    if track.frames[0] <= scene.first or track.frames[-1] >= scene.last:
+        return 0.0
+    came, left = (edges_touched(scene, track.boxes[row]).keys() & {"left", "right"} for row in (0, -1))
+    return float(bool(came and left) and bool(came & left) == (term.name == "same"))
+
+
 def _lasts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     """Whether it is in view for more than a number of frames or seconds; for less of rank -1."""
     assert term.when is not None  # the rule gives it the length
@@ -416,6 +424,7 @@ def _lasts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
 
 TESTS: dict[str, Test] = {
     "lasts": _lasts,
+    "sides": _sides,
     "visible": _visible,
     "gone": _gone,
     "moves": _moves,

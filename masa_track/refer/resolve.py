@@ -158,7 +158,7 @@ class Resolver:
             best = max(fits.values(), default=1.0) or 1.0
             scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
         for term, fits in ranks:
-            order = self.ranked(term, scores, fits, span, phrase.count if phrase.plural else 1)
+            order = self.ranked(term, scores, fits, self.span(term.when) if term.when else span, phrase.count if phrase.plural else 1)
             if term.negated:  # "not the tallest": any other
                 first = max(order, key=order.__getitem__, default=None)
                 order = {place: score for place, score in scores.items() if place != first}
@@ -211,7 +211,7 @@ class Resolver:
         if term.kind == "same":
             return dict.fromkeys(set(candidates).intersection(self.references(term.phrases[0], when)), 1.0)
         if term.kind == "relation":
-            return self._relation(term, candidates, when, span)
+            return self._relation(term, candidates, term.when or when, self.span(term.when) if term.when else span)
         if term.kind == "compare":
             return self._compare(term, candidates, when, span)
         if term.kind == "ordered":

@@ -35,6 +35,14 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bkeep(?:s|ing)? (\w+ing)\b", lambda found: FORMS.get(found[1], (found[1], ""))[0]),
     (r"\bnext (?=(?:(?:one|person|man|woman|cyclist|car|bus|pedestrian|vehicle|guy|walker|individual) )?(?:to (?:leave|exit|go|depart|enter|come|appear|arrive|show|step|walk|pop|turn|disappear|vanish|emerge|join|drop|be)|who|that|entering|leaving|appearing|in|out)\b)", "first "),
     (r"\bto be gone\b", "to leave"),
+    (r"\b(?:minimum|minimal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "smallest"),
+    (r"\b(?:maximum|maximal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "largest"),
+    (r"\bvelocity\b", "speed"),
+    (r"\b(?:teeny tiny|teeny|wee|itty bitty)\b", "tiny"),
+    (r"\baveraged over (?:the|all)(?: whole| entire)? \w+", ""),
+    (r"\bwhose (?:bounding )?box(?:es)? (?=overlap|touch)", "who "),
+    (r"\b(?:peek|peer|look|poke|stick)(?:s|ing)? out(?: from)? (?=behind\b)", ""),
+    (r"\b(?:way|far|miles) (?:off|away|back|out)(?: in the (?:distance|background))?(?= ?$| ?,| (?:at|in) (?:frame|the (?:start|end|first|last)))", "in the background"),
     (r"^besides (?=the\b)", "except "),
     (r"\bneither (\w+) nor (\w+)\b", r"never \1 and never \2"),
     (r"\b(?:goes|gone|went|going) missing\b", "disappears"),
@@ -92,8 +100,8 @@ def _counted(found: re.Match[str]) -> str:
 
 _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (
-        r"^(?:please )?(?:(?:could|can|would|will) you (?:please )?)?(?:(?:show|find|give|tell) me|find|show|i (?:am )?(?:look|looking) for|i want"
-        r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark) (?=\w)",
+        r"^(?:please )?(?:(?:could|can|would|will) you (?:please )?)?(?:(?:(?:help|let) me )?(?:show|find|give|tell|see)(?: me)?|i (?:am )?(?:look|looking|searching|after)(?: for)?|i (?:need|want|wonder)(?: to (?:know|see|find|have))?|need|want|(?:do )?you know|identify|locate|name|return|report|get|spot"
+        r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark)?\b(?: (?:me|us))?(?: ?(?:the )?(?:track )?(?:id|identity|number|name|label)(?: number)? of)? ?(?=\w)",
         "",
     ),
     (

@@ -119,6 +119,22 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (r"makes it out", (r"makes? it(?: all the way)? out", r"making it(?: all the way)? out")),
+    # "enters on one side and exits on the other"
+    (
+        "leaves on the opposite side",
+        (
+            r"(?:enters?|comes? in|walks? in|goes in|arrives?|appears?)(?: (?:on|from|at|via))? (?:at )?one (?:side|edge)(?: of the (?:picture|frame|image|screen))?(?: ,| and| then| and then)+ (?:leaves?|exits?|goes out|walks out|disappears?)(?: (?:on|from|at|via|by|through|to))? (?:at )?the (?:other|opposite)(?: (?:one|side|edge))?",
+            r"crosses from (?:one (?:side|edge)|side) to (?:the other|side)(?: side)?|crosses from edge to edge",
+        ),
+    ),
+    (
+        "leaves on the same side",
+        (
+            r"(?:leaves?|exits?|goes (?:back )?out|walks (?:back )?out|goes off|disappears?)(?: again)? (?:on|at|by|via|through|from|over) the same (?:side|edge) (?:as |that |where |on which |from which )*(?:he|she|it|they)(?: had| have)? (?:came|comes|come|entered|enters|enter|appeared|arrived)(?: (?:in|on|from|at))*",
+            r"(?:leaves?|exits?|goes (?:back )?out|walks (?:back )?out)(?: again)? where (?:he|she|it|they)(?: had)? (?:came in|entered|appeared)",
+            r"(?:enters|comes in|walks in|arrives|appears) and (?:leaves|exits|goes (?:back )?out|walks (?:back )?out)(?: again)? (?:on|at|by|via) the same (?:side|edge)",
+        ),
+    ),
     ("goes out ", (r"makes it (?=out\b)",)),
     ("is the last to {verb}", (rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
     ("is the last to enter", (rf"(?:nobody|no ?one)(?: else)? comes in after {THEM}",)),
@@ -169,6 +185,9 @@ _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
             rf"(?:(?:with|has|having) )?{HIS} back (?:is )?(?:turned )?(?:to|towards) (?:us|the camera|the viewer)(?:(?: and)? {GOES} (?:away|off)(?: from us)?)?",
         ),
     ),
+    ("walking away from us", (r"starts? (?:off |out )?(?:near|close|close by|nearby)(?: to (?:us|the camera))? and (?:ends?|finishes|winds?)(?: up)? (?:far|in the (?:distance|background))(?: (?:away|off|from us))*",)),
+    ("at the end of the line", (r"(?:drops?|falls?|lags?) (?:the )?(?:farthest|furthest)? ?(?:back|behind)(?= ?,|$| at| by| in)",)),
+    ("walking the farthest", (r"(?:(?:with|has|having) )?the (?:greatest|largest|biggest|longest) (?:horizontal |overall |net |total )?(?:displacement|distance(?: (?:travelled|traveled|covered|walked))?)(?! (?:from|to|of)\b)",)),
     ("coming towards us", (r"(?:head on|facing (?:us|the camera))(?= ?,|$| at| in frame)",)),
     ("at the head of the line", (rf"{GOES} ahead of the (?:pack|group|others|rest|field)|in (?:the )?(?:pole position|first place)",)),
     ("most isolated", (r"(?:with|has|having) (?:the )?most (?:space|room) around (?:him|her|it|them)(?:selves|self)?", r"all alone|all by (?:himself|herself|itself|themselves)|(?:farthest|furthest) from (?:anyone|anybody)(?: else)?|away from everyone")),

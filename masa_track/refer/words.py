@@ -19,7 +19,7 @@ walk: step stroll jog march wander hurry drift skate proceed progress race roll 
 ride: cycle pedal
 cover: hide block occlude obscure mask conceal obstruct eclipse shield
 follow: trail chase tail pursue shadow
-leave: exit depart vanish disappear
+leave: exit depart vanish disappear terminate
 appear: emerge materialise materialize surface
 overtake: outpace outrun outstrip outdistance
 meet: encounter
@@ -67,7 +67,7 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
     "adult bloke chap fellow lad lass dude individual runner jogger walker passenger subject visitor passer passerby bystander onlooker stroller "
-    "wanderer tourist shopper commuter loiterer newcomer gent youngster teenager character soul body face folk folks citizen "
+    "wanderer tourist shopper commuter loiterer newcomer gent youngster teenager character soul body face suspect player agent fella customer guest folk folks citizen "
     "spectator friend stranger latecomer": PERSON,
     "pedestrian": ON_FOOT,
     "cyclist bicyclist biker rider cycler": CYCLES,
@@ -88,7 +88,7 @@ NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.it
     word: frozenset({word}) for word in ANIMALS if word not in ("animal", "bird", "bear", "fly")
 }
 # Nouns that say nothing of the class.
-ANY_NOUNS = frozenset(_words("one ones thing object track figure target mover"))
+ANY_NOUNS = frozenset(_words("one ones thing object track trajectory figure target mover box candidate"))
 # A man or a woman is a person for the grammar; which of them it is, only pictures tell.
 GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid lad lass"))
 
@@ -113,7 +113,7 @@ FILLERS = frozenset(
         "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
         "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
         "line row feet box bounding located positioned situated placed height size area speed else direction whose "
-        "exact exactly smack slap bang dead average mean overall total net anywhere somewhere sometime whatsoever actually mind "
+        "exact exactly smack slap bang dead average mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind "
         "say simply basically today whatever"
     )
 )
