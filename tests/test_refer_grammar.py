@@ -15,7 +15,8 @@ import pytest
 from masa_track.errors import InputError
 from masa_track.refer.answers import BOTH, GRAMMAR, MODEL, NOTHING, PART, answer, answers
 from masa_track.refer.geometry import Scene, Track, net_move
-from masa_track.refer.grammar import Phrase, When, parse
+from masa_track.refer.grammar import parse
+from masa_track.refer.phrases import Phrase, When
 from masa_track.refer.sources import read_scene
 from masa_track.refer.votes import Votes
 
@@ -405,8 +406,8 @@ def test_other_wordings(one: str, other: str) -> None:
 
 
 def test_a_group_of_one_is_not_understood(scene: Scene) -> None:
-    """ "in the way of the man" is no choice among men; of several, one is chosen."""
-    found = answer(scene, "who gets in the way of the person walking left")
+    """ "the boss of the man" is no choice among men; of several, one is chosen."""
+    found = answer(scene, "who is the boss of the person walking left")
     assert (found.answer, found.used) == (None, NOTHING)
     assert answer(scene, "the tallest of the people").answer == 2
 

@@ -2,117 +2,24 @@
 
 A sentence is a noun phrase: a noun, and terms that the object must fit. A term may hold further noun phrases ("left of
 *the bus*"). The parser reads from left to right and takes the first rule of :mod:`masa_track.refer.rules` that fits;
-words that no rule takes are kept in :attr:`Sentence.unparsed`.
+words that no rule takes are kept in :attr:`masa_track.refer.phrases.Sentence.unparsed`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from masa_track.errors import InputError
 from masa_track.refer import words
+from masa_track.refer.phrases import COUNTED, Phrase, Sentence, Term, When
 from masa_track.refer.wordings import plain_wording
 
 MOST_WORDS = 512
 MOST_DEPTH = 6
-COUNTED = ("event", "reaches", "reached", "relation")  # kinds of terms that have an order in time: "the first to leave"
 FINITE = ("base", "s", "ed")
-
-
-@dataclass(frozen=True)
-class When:
-    """A time of the video.
-
-    Attributes:
-        kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
-            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds or frames;
-            ``running``: all but its first frame; ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
-            percentage to another; ``before_end``: that long before its last frame.
-        values: numbers of frames, seconds, or percentages.
-        seconds: whether the values are seconds.
-        phrase: "when the bus leaves": the object of the event that makes the time; its last term is the event, or what
-            it does for a while (``during``). None: the values are the time.
-    """
-
-    kind: str
-    values: tuple[float, ...] = ()
-    seconds: bool = False
-    phrase: Phrase | None = field(default=None, hash=False)
-
-
-@dataclass
-class Term:
-    """One condition.
-
-    Attributes:
-        kind: ``rank`` (by a measure), ``region``, ``moves``, ``event``, ``relation``, ``visible``, ...: a function of
-            :mod:`masa_track.refer.resolve`.
-        name: of the measure, region, direction, event or relation.
-        side: ``left``, ``right``, ``top`` or ``bottom``; empty where it does not matter.
-        rank: of ``rank``: 1 is the largest or first, -1 the last; 0: not ranked.
-        phrases: noun phrases that the relation is to.
-        when: time of this term alone.
-        negated: the object must not fit.
-    """
-
-    kind: str
-    name: str = ""
-    side: str = ""
-    rank: int = 0
-    phrases: list[Phrase] = field(default_factory=list)
-    when: When | None = None
-    negated: bool = False
-
-
-@dataclass
-class Phrase:
-    """A noun phrase.
-
-    Attributes:
-        noun: singular; empty where none says what the object is ("the one", "whoever").
-        plural: it names several objects.
-        count: how many; 0 where it does not say.
-        other: "the other", "the others": not the object that the phrase stands in a relation to.
-        terms: all must fit, in the order of the sentence.
-        when: the time of the phrase.
-    """
-
-    noun: str = ""
-    plural: bool = False
-    count: int = 0
-    other: bool = False
-    terms: list[Term] = field(default_factory=list)
-    when: When | None = None
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A parsed sentence.
-
-    Attributes:
-        text: as given, whitespace collapsed.
-        phrase: what it asks for.
-        unparsed: words that no rule took, such as colours and clothes.
-        skipped: words without a meaning for the grammar that are no filler either, such as unknown adverbs.
-        gendered: a noun such as "man" or "woman" was taken for a person.
-        unclear_reference: unparsed words describe another object, to which the object has a relation; or
-            no noun was parsed, and one of them may be it.
-    """
-
-    text: str
-    phrase: Phrase
-    unparsed: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
-    gendered: bool = False
-    unclear_reference: bool = False
-
-    @property
-    def selective(self) -> bool:
-        """Whether what was parsed says more than a noun and a time, and all that it refers to is clear."""
-        return bool(self.phrase.terms) and not self.unclear_reference
 
 
 def check_sentence(text: str) -> str:
@@ -164,13 +71,20 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
 
 _SOON = "(?:just|right|shortly|immediately|directly|straight|soon|some time|long)"
 _CONJUNCTIONS = {
-    "at": "(?:just |right |exactly )?(?:as|when)|(?:at |around |about )?the (?:moment|time|instant|point)(?: when| that)?",
+    "at": "(?:just |right |exactly )?(?:as|when)"
+    "|(?:at |around |about )?the (?:moment|time|instant|point)(?: when| that)?",
     "after": f"(?:{_SOON} )?after|once|as soon as|since",
     "before": f"(?:{_SOON} )?before|until|till|by the time",
     "during": "while|as long as|whilst",
 }
 _VIDEO_ITSELF = "the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end)"
 _CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?) )(?! {_VIDEO_ITSELF})"
+
+
+_OUT_OF = (
+    "(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))"
+    "|(?:among|amongst)(?= (?:person|all|everyone|everybody))"
+)
 
 
 @cache
@@ -226,7 +140,7 @@ class Parser:
 
     def when(self) -> When | None:
         """A time, if one comes next."""
-        from masa_track.refer.rules import TIMES
+        from masa_track.refer.rules_time import TIMES
 
         for pattern, make in TIMES:
             if (found := self.take(pattern)) is not None:
@@ -263,9 +177,7 @@ class Parser:
         phrase.terms.append(event)
         return When(kind, phrase=phrase)
 
-    def noun_phrase(
-        self, inner: bool = True, stop: str = ",", clause: bool = False, subject: bool = False
-    ) -> Phrase:
+    def noun_phrase(self, inner: bool = True, stop: str = ",", clause: bool = False, subject: bool = False) -> Phrase:
         """Reads a noun phrase with all that is said of it.
 
         Args:
@@ -303,7 +215,7 @@ class Parser:
                 else:
                     self._timed(phrase, fresh, when)
                 continue
-            if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))|(?:among|amongst)(?= (?:person|all|everyone|everybody))") is not None:
+            if self.take(_OUT_OF) is not None:
                 picks = bool(ordinal) or any(term.kind == "rank" for term in phrase.terms)
                 phrase.terms += self._group(bool(ordinal), picks)
                 continue

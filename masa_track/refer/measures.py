@@ -17,7 +17,7 @@ from masa_track.refer.geometry import (
     places,
     turning,
 )
-from masa_track.refer.grammar import Term
+from masa_track.refer.phrases import Term
 
 GROWN = 0.2  # log height: a box that grew by 22 % came nearer
 _RATIOS = ("area", "height", "width", "duration", "speed", "path")  # whose differences count relative to the value
@@ -41,8 +41,8 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
             ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it),
             ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
-            others), ``isolation`` (distance to the nearest other), ``left_reach`` and ``right_reach`` (how far it gets to
-            that side).
+            others), ``isolation`` (distance to the nearest other), ``left_reach`` and ``right_reach`` (how far it
+            gets to that side).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """

@@ -40,8 +40,13 @@ def relation(scene: Scene, name: str, place: int, groups: Sequence[Sequence[int]
 
 TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by",
              "gets_ahead", "falls_behind")  # fmt: skip
-_SWAPPED = {"covered_by": "covers", "behind": "front", "overtaken_by": "overtakes", "falls_behind": "gets_ahead",
-            "passes_behind": "passes_front"}
+_SWAPPED = {
+    "covered_by": "covers",
+    "behind": "front",
+    "overtaken_by": "overtakes",
+    "falls_behind": "gets_ahead",
+    "passes_behind": "passes_front",
+}
 
 
 def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) -> float:

@@ -9,7 +9,7 @@ import numpy as np
 
 from masa_track.refer import measures, relations
 from masa_track.refer.geometry import Scene, Span, growth
-from masa_track.refer.grammar import COUNTED, Phrase, Term, When
+from masa_track.refer.phrases import COUNTED, Phrase, Term, When
 from masa_track.refer.words import ANY_NOUNS, meanings
 
 SIDE_RANKS = {"left": ("x", -1), "right": ("x", 1), "top": ("y", -1), "bottom": ("y", 1)}  # measure, sign
@@ -158,7 +158,9 @@ class Resolver:
             best = max(fits.values(), default=1.0) or 1.0
             scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
         for term, fits in ranks:
-            order = self.ranked(term, scores, fits, self.span(term.when) if term.when else span, phrase.count if phrase.plural else 1)
+            order = self.ranked(
+                term, scores, fits, self.span(term.when) if term.when else span, phrase.count if phrase.plural else 1
+            )
             if term.negated:  # "not the tallest": any other
                 first = max(order, key=order.__getitem__, default=None)
                 order = {place: score for place, score in scores.items() if place != first}

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from masa_track.refer.grammar import Parser, Phrase, Term, When
+from masa_track.refer.grammar import Parser
+from masa_track.refer.phrases import Phrase, Term, When
+from masa_track.refer.rules_time import LINE, VIDEO
 from masa_track.refer.words import COUNTS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
@@ -27,14 +29,10 @@ class Rule:
     verb: bool = False
 
 
-_DURING = "(?:after|once|while|when|as|since)"
-_SOON = "(?:just|right|shortly|soon|immediately|straight)"
-VIDEO = r"(?:the|this|our) (?:whole |entire |full )?(?:video|clip|film|sequence|footage|recording|movie|shot|tape|scene|drive|action|playback|segment)"
 PICTURE = r"the (?:picture|frame|image|screen|view|scene|shot|video|camera view|field of view|photo)"
 VIEW = rf"(?:{PICTURE}|view|sight|shot|frame(?! \d)|screen|camera|picture)"
 IN_VIEW = rf"(?:(?:in|on|within|inside) {VIEW}|visible|present|there|here|around|about)"
 OF_PICTURE = rf"(?: (?:of|in) {PICTURE})?"
-LINE = r"(?:the |a |this )?(?:line|row|queue|group|pack|column|procession|file|train)"
 US = r"(?:us|me|the camera|the viewer|the lens|our car|our vehicle|the observer|here)"
 GO = r"(?:walk|go|move|head|run|ride|drive|travel|come|pass|speed)"
 STAY = r"(?:stay|hang|wait|stand|stop|rest|spend|keep)"
@@ -51,8 +49,6 @@ TOWARDS = (
 SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"} | {
     "front": "bottom", "back": "top", "rear": "top",
 }  # fmt: skip
-_N = r"(\d+(?:\.\d+)?)"
-_CLOCK = r"(\d+(?::\d+)+(?:\.\d+)?)"
 
 
 def side_of(found: re.Match[str], name: str = "side") -> str:
@@ -60,89 +56,6 @@ def side_of(found: re.Match[str], name: str = "side") -> str:
     side = found.groupdict().get(name) or ""
     side = re.sub(r"wards?$", "", side)
     return SIDES.get(side, side)
-
-
-def _time(kind: str, seconds: bool = False) -> Callable[[re.Match[str]], When]:
-    return lambda found: When(kind, tuple(float(v) for v in found.groups() if v is not None), seconds)
-
-
-def _clock(found: re.Match[str]) -> When:
-    seconds = 0.0
-    for part in found[1].split(":"):
-        seconds = 60 * seconds + float(part)
-    return When("at", (seconds,), True)
-
-
-def _part(found: re.Match[str]) -> When:
-    """ "in the last third of the clip"."""
-    share = 100 / {"third": 3, "quarter": 4}[found["part"]]
-    start = {"first": 0.0, "opening": 0.0, "second": share, "middle": share, "last": 100 - share, "final": 100 - share}
-    return When("part", (start[found["nth"]], start[found["nth"]] + share))
-
-
-def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
-    still = r"(?:frame|image|shot|picture|still)"
-    start = rf"(?:begin|start|(?:very )?(?:first|opening|initial|starting) {still}|outset|opening|kick off|get go)"
-    end = rf"(?:end|close|(?:very )?(?:last|final|closing|ending) {still}|finish|ending|conclusion)"
-    starts = rf"(?:{VIDEO}|it|things) (?:have |first )*(?:start|begin|opens?|kicks? off|get (?:going|under way))(?: up| off)?"
-    ends = rf"(?:{VIDEO}|it) (?:have |be )*(?:end|stop|finish|closes?|over|done|run out|cut (?:out|off)|come to (?:an end|a close))"
-    found: list[tuple[str, Callable[[re.Match[str]], When]]] = [
-        (
-            rf"(?:all the way )?from (?:the )?(?:very )?{start}(?: of {VIDEO})? (?:to|until|till|through to|right through to) "
-            rf"(?:the )?(?:very )?(?:{end}|last)(?: of {VIDEO})?",
-            _time("whole"),
-        ),
-        (rf"throughout(?: {VIDEO})?|all the time|all along|(?:for |during |in |over |across |of |throughout )?the (?:whole|entire|full) (?:time|video|clip|film|sequence|recording|footage)"
-         rf"|in (?:every|each|all) (?:single )?frames?|(?:for|in) all of {VIDEO}|all through {VIDEO}", _time("whole")),
-        (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
-         rf"|(?:when|as|where|once|the moment) {starts}|at first|initially|originally|to (?:begin|start) with|in frame one|at t ?= ?0", _time("start")),
-        (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where|once|before|until|till|by the time|the moment) {ends}|finally|in the end", _time("end")),
-        (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at|around|about|near) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
-         rf" of {VIDEO}", _time("middle")),
-        (rf"{_SOON} after (?:{starts}|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("opening", (2.0,), True)),
-        (rf"{_SOON} before (?:{ends}|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
-        (rf"(?:in |at )?(?:the )?(?:very )?(?:first|opening|initial|starting) {still}(?: of {VIDEO})?", _time("start")),
-        (rf"(?:in |at )?(?:the )?(?:very )?(?:last|final|closing|ending) {still}(?: of {VIDEO})?", _time("end")),
-        (rf"(?:near|towards?|close to|around) the (?:very )?(?:{end})(?! of {LINE})(?: of {VIDEO})?|in the (?:last|final|closing) moments(?: of {VIDEO})?", lambda found: When("closing", (3.0,), True)),
-        (rf"(?:near|close to|around) the (?:very )?(?:{start})(?: of {VIDEO})?|in the (?:first|opening) moments(?: of {VIDEO})?", lambda found: When("opening", (3.0,), True)),
-        (rf"early on(?: in {VIDEO})?|early in {VIDEO}", lambda found: When("part", (0.0, 100 / 3))),
-        (rf"late(?: on)? in {VIDEO}", lambda found: When("part", (200 / 3, 100.0))),
-        (rf"{_DURING} {VIDEO} (?:have |be )*(?:already )?(?:run|under way|playing|roll|go on|in progress)", _time("running")),
-        (rf"(?:after|since) (?:{starts}|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
-        (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
-        (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
-        (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter)(?: of {VIDEO})?", _part),
-        (rf"(?:at |about |around |roughly )*(?:the )?{_N} percent(?: of the way)?(?: (?:in|into|through))?(?: {VIDEO})?", _time("percent")),
-        (rf"(?:at )?{_N} frames? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end")),
-        (rf"(?:at )?{_N} seconds? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end", True)),
-    ]  # fmt: skip
-    for unit, seconds in ((r"(?:frame|frames)", False), (r"(?:seconds?|s|sec|secs)", True)):
-        number = (
-            rf"(?:the )?{unit} (?:number |no )?{_N}(?: mark)?"
-            if not seconds
-            else rf"(?:(?:the )?second {_N}|(?:the )?{_N} {unit}(?: mark)?)"
-        )
-        both = rf"(?:the )?{unit} {_N} (?:and|to|till|until|through)(?: the)?(?: {unit})? {_N}"
-        if seconds:
-            both = rf"(?:the )?(?:{unit} )?{_N} (?:and|to|till|until) {_N} {unit}"
-        found += [
-            (rf"(?:in|during|within|over) the (?:first|opening) {_N} {unit}", _time("opening", seconds)),
-            (rf"(?:in|during|within|for|over) the (?:last|final|closing) {_N} {unit}", _time("closing", seconds)),
-        ]
-        found += [
-            (rf"(?:between|from|during|in|over|within|for)? ?{both}", _time("between", seconds)),
-            (rf"(?:(?:at|in) )?(?:around|about|near|roughly|approximately|circa|close to|nearly)(?: at| in)? {number}(?: in)?", _time("around", seconds)),
-            (rf"(?:just|shortly|right|soon|immediately) before {number}", _time("just_before", seconds)),
-            (rf"(?:just|shortly|right|soon|immediately) after {number}", _time("just_after", seconds)),
-            (rf"(?:before|until|till|up to|by|prior to|earlier than) {number}", _time("before", seconds)),
-            (rf"(?:after|since|past|later than) {number}(?: on| onwards?)?|from {number} (?:on|onwards?|onward)", _time("after", seconds)),
-            (rf"(?:(?:at|in|on|from|during) )?{number}(?: (?:into|in to) {VIDEO}| into it| in| later| have (?:pass|elapse|go by))?", _time("at", seconds)),
-        ]  # fmt: skip
-    found += [
-        (rf"(?:at|in|on) the {_N}(?:st|nd|rd|th) frame", _time("at")),
-        (rf"(?:at|around|by) {_CLOCK}", _clock),
-    ]
-    return [(pattern.replace("? ?(?:the", "?(?: )?(?:the"), make) for pattern, make in found]
 
 
 def term(kind: str, name: str = "", rank: int = 0, side: str = "") -> Make:
@@ -328,9 +241,15 @@ def _by_others(name: str) -> Make:
 
 def _region(parser: Parser, found: re.Match[str]) -> Term:
     part = found.groupdict().get("part") or "side"
-    part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half", "quarter": "quarter", "fifth": "edge"}.get(
-        part, "side" if part in ("part", "corner") else part
-    )
+    part = {
+        "border": "edge",
+        "boundary": "edge",
+        "end": "edge",
+        "third": "third",
+        "half": "half",
+        "quarter": "quarter",
+        "fifth": "edge",
+    }.get(part, "side" if part in ("part", "corner") else part)
     side, second = side_of(found), side_of(found, "second") if "second" in found.groupdict() else ""
     if second:
         return Term("region", "corner", f"{side} {second}")
@@ -385,7 +304,7 @@ _SUPERLATIVES = [
     (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit| spell| stint| life ?time| life ?span)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
     ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest|remotest", "near", -1), ("earliest seen", "first", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?: (?:back|away|off|behind))?(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
-    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:most|much|nearly all|almost all) of (?:the (?:time|\w+ time)|the (?:video|clip|film|sequence|footage|recording|drive))|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
+    ("fewest frames|least time|smallest number of frames", "duration", -1), (r"most (?:frames|time|screen time)|(?:for )?(?:most|much|nearly all|almost all) of (?:the (?:time|\w+ time)|the (?:video|clip|film|sequence|footage|recording|drive))|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
     ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
     (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
@@ -510,13 +429,13 @@ VERBS = [
     Rule(r"(?:be|get)(?: be)? overtake(?! (?:by|the|an?|all|every)(?: |$))", _by_others("overtaken_by"), True),
     Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
     Rule(r"(?:overtake|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
-    Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?! (?:the )?(?:most|least|shortest|longest|greatest|largest) (?:ground|distance|path|way))(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
+    Rule(r"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
+    Rule(r"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?! (?:the )?(?:most|least|shortest|longest|greatest|largest) (?:ground|distance|path|way))(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
     Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:(?:on|at|in|near|from) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:(?:on|at|in|near) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("ends"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
+    Rule(r"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
     Rule(rf"(?:{GO}|cross)(?: all the way| right| straight| over| across)* from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
@@ -532,7 +451,7 @@ VERBS = [
     # Events.
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{_APPEAR}|{_ENTER})", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to|on the (?:point|verge) of) (?:{_LEAVE})", _event("about_to_leave"), True),
-    Rule(rf"return|(?:enter|{GO} in|appear)(?: {VIEW})? (?:twice|again|a second time|two times|more than once)|{GO} back (?:in|(?:in)?to {VIEW})|come back(?! (?:to|towards?|at) )|leave and (?:then )?(?:return|(?:{_APPEAR})(?: again)?)|(?:{_APPEAR}) again|be see again", _event("returns"), True),
+    Rule(rf"return|(?:enter|{GO} in|appear)(?: {VIEW})? (?:twice|again|a second time|two times|more than once)|{GO} back (?:in|(?:in)?to {VIEW})|come back(?! (?:to|towards?|at) )|leave and (?:then )?(?:return|come back|(?:{_APPEAR})(?: again)?)|(?:{_APPEAR}) again|be see again", _event("returns"), True),
     Rule(r"leave on the (?P<which>same|opposite) side", lambda parser, found: Term("sides", "same" if found["which"] == "same" else "other"), True),
     Rule(_APPEAR, _event("appear"), True),
     Rule(_ENTER, _event("enter"), True),
@@ -583,13 +502,12 @@ _SUPERLATIVE_RULES = [
 
 _FIRST_PLACES = PLACES.index(next(rule for rule in PLACES if rule.make is _in_line)) + 1
 RULES = [*PLACES[:_FIRST_PLACES], *RELATIONS[:1], *PLACES[_FIRST_PLACES:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
-TIMES = _times()
 
 # After "that the bus ...": what the subject does to the noun before.
 TRANSITIVE: list[tuple[str, Term]] = [
     (rf"(?:{_PASS}|{GO} (?:past|by))", Term("relation", "passes")),
     ("overtake", Term("relation", "overtaken_by")),
-    (rf"(?:partly |partially |half |mostly |briefly )*cover(?: (?:part|half) of)?", Term("relation", "covered_by")),
+    (r"(?:partly |partially |half |mostly |briefly )*cover(?: (?:part|half) of)?", Term("relation", "covered_by")),
     (
         r"(?:follow|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
         Term("relation", "ahead_in_line"),

@@ -33,7 +33,10 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"^(?:among |out of )?which of (?=(?:the|those|these)\b)", "of "),
     (r"\bpassers? ?-? ?by\b", "walker"),
     (r"\bkeep(?:s|ing)? (\w+ing)\b", lambda found: FORMS.get(found[1], (found[1], ""))[0]),
-    (r"\bnext (?=(?:(?:one|person|man|woman|cyclist|car|bus|pedestrian|vehicle|guy|walker|individual) )?(?:to (?:leave|exit|go|depart|enter|come|appear|arrive|show|step|walk|pop|turn|disappear|vanish|emerge|join|drop|be)|who|that|entering|leaving|appearing|in|out)\b)", "first "),
+    (
+        r"\bnext (?=(?:(?:one|person|man|woman|cyclist|car|bus|pedestrian|vehicle|guy|walker|individual) )?(?:to (?:leave|exit|go|depart|enter|come|appear|arrive|show|step|walk|pop|turn|disappear|vanish|emerge|join|drop|be)|who|that|entering|leaving|appearing|in|out)\b)",
+        "first ",
+    ),
     (r"\bto be gone\b", "to leave"),
     (r"\b(?:minimum|minimal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "smallest"),
     (r"\b(?:maximum|maximal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "largest"),
@@ -42,18 +45,33 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\baveraged over (?:the|all)(?: whole| entire)? \w+", ""),
     (r"\bwhose (?:bounding )?box(?:es)? (?=overlap|touch)", "who "),
     (r"\b(?:peek|peer|look|poke|stick)(?:s|ing)? out(?: from)? (?=behind\b)", ""),
-    (r"\b(?:way|far|miles) (?:off|away|back|out)(?: in the (?:distance|background))?(?= ?$| ?,| (?:at|in) (?:frame|the (?:start|end|first|last)))", "in the background"),
+    (
+        r"\b(?:way|far|miles) (?:off|away|back|out)(?: in the (?:distance|background))?(?= ?$| ?,| (?:at|in) (?:frame|the (?:start|end|first|last)))",
+        "in the background",
+    ),
     (r"^besides (?=the\b)", "except "),
     (r"\bneither (\w+) nor (\w+)\b", r"never \1 and never \2"),
     (r"\b(?:goes|gone|went|going) missing\b", "disappears"),
     (r"^(?:only |just |exactly |but )+one (?:of (?:them|these|those|the people) )?(?=\w+s\b|is\b)", "the one who "),
-    (r"\b(?:can )?(?:not|no longer) be seen(?: any ?more| any longer)?(?= (?:at|after|by|in|from|around)\b|$)|\b(?:is|are) (?:not|no longer) seen (?:any ?more|any longer)", "is gone"),
+    (
+        r"\b(?:can )?(?:not|no longer) be seen(?: any ?more| any longer)?(?= (?:at|after|by|in|from|around)\b|$)|\b(?:is|are) (?:not|no longer) seen (?:any ?more|any longer)",
+        "is gone",
+    ),
     (r"\boverlap(s|ping)?(?: with)?(?= (?:at|in|around|near|by|during) frame|$| ,)", r"overlap\1 each other"),
     (r"\bmost recently arrived\b", "newest"),
-    (r"\b(?:much|a lot|far|clearly|noticeably|considerably|way|even|slightly|a bit|a little|somewhat|quite a bit) (?=(?:taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|wider|thinner|longer)\b)", ""),
+    (
+        r"\b(?:much|a lot|far|clearly|noticeably|considerably|way|even|slightly|a bit|a little|somewhat|quite a bit) (?=(?:taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|wider|thinner|longer)\b)",
+        "",
+    ),
     (r"\bin between (?=frames?\b)", "between "),
-    (r"\brunner up\b(?: in (size|height))?", lambda found: "second tallest" if found[1] == "height" else "second biggest"),
-    (r"\b(?:the )?last (?:(?:one|man|person|woman) )?(?:standing|left|remaining|to remain)(?= ?$| ?,)", "the last one to leave"),
+    (
+        r"\brunner up\b(?: in (size|height))?",
+        lambda found: "second tallest" if found[1] == "height" else "second biggest",
+    ),
+    (
+        r"\b(?:the )?last (?:(?:one|man|person|woman) )?(?:standing|left|remaining|to remain)(?= ?$| ?,)",
+        "the last one to leave",
+    ),
     (r"\b(?:average|mean|overall|net|total) (?=speed|height|size|area|distance|pace)", ""),
     (r"\b(?:up|out) front\b", "at the front"),
     (r"\bfar (?:off|away|back|out) (?=in the (?:background|distance)\b)", ""),
@@ -61,9 +79,18 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     # "one car hides a man": a car
     (rf"(?:^|(?<=, )|(?<= \d )|(?<= \d\d )|(?<= \d\d\d ))one (?=(?:{_ANYONE.replace('|one|', '|')}) \w+s\b)", "a "),
     # "the five left at the end": still in view
-    (rf"\b({'|'.join(UNITS)}|people|persons|ones|\d) left (?=(?:at|in|on|when|by) (?:the (?:end|last|close|final|very)|frame|\d))", r"\1 in view "),
-    (r"\b((?:in|of|on) (?:the )?(?:picture|frame|image|view|shot|video|clip)) at (?=\d+\b(?! (?:seconds?|frames?|s|percent)))", r"\1 at frame "),
-    (r"\b(?:latest|most recent) (?:arrival|newcomer|arriving (?:one|person)) (?=(?:on|from|at|in) the (?:left|right|top|bottom))", "last one to enter "),
+    (
+        rf"\b({'|'.join(UNITS)}|people|persons|ones|\d) left (?=(?:at|in|on|when|by) (?:the (?:end|last|close|final|very)|frame|\d))",
+        r"\1 in view ",
+    ),
+    (
+        r"\b((?:in|of|on) (?:the )?(?:picture|frame|image|view|shot|video|clip)) at (?=\d+\b(?! (?:seconds?|frames?|s|percent)))",
+        r"\1 at frame ",
+    ),
+    (
+        r"\b(?:latest|most recent) (?:arrival|newcomer|arriving (?:one|person)) (?=(?:on|from|at|in) the (?:left|right|top|bottom))",
+        "last one to enter ",
+    ),
     (r"\bdirection of\b", "towards"),
     (r"(\d) ?[-\u2010-\u2015] ?(?=\d)", r"\1 to "),
     (r"~ ?", "around "),

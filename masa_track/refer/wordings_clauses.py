@@ -20,7 +20,9 @@ _TAIL = re.compile(
     rf"|that {_NOUN}|that (?:somebody|someone)|(?:please )?{_ASK}(?: {_IT})?|(?:please )?point {_IT} out|please|thanks?(?: you)?|who (?:do i mean|am i (?:after|looking for)|is that)|its id)(?: please)?$"
 )
 # "someone is covering the man: who is covering him?": the question says the first clause again.
-_AGAIN = re.compile(rf"^(?P<first>(?:.*\b)?(?:someone|somebody|one {_NOUN})\b.*?){_BREAK}(?:and )?(?:who|which {_NOUN}|what) (?:is|was|are) \w+ing (?:it|them|him|her)$")
+_AGAIN = re.compile(
+    rf"^(?P<first>(?:.*\b)?(?:someone|somebody|one {_NOUN})\b.*?){_BREAK}(?:and )?(?:who|which {_NOUN}|what) (?:is|was|are) \w+ing (?:it|them|him|her)$"
+)
 # "all walk right apart from one", "all but one are standing"
 _EXCEPT = re.compile(
     r"^(?P<when>[^,]*, )?(?:every ?(?:one|body)|all(?: of them| (?:the )?people)?|they all)(?: else)?"

@@ -25,9 +25,6 @@ HE = r"(?:he|she|it|they)"
 THEM = r"(?:this (?:person|one)|him|her|them|it)(?= |$)"
 HIS = r"(?:his|her|its|their)"
 END = r"(?= ?,|$| and\b| (?:at|in|by|around|during|for|until|throughout|after|before|when|between|from) (?:frames?|the (?:start|end|beginning|first|last|whole)|\d|around|about|throughout)| throughout| halfway| (?:when|once|while) )"
-_SIDE = r"(left|right)"
-
-_Replacement = "str | Callable[[re.Match[str]], str]"
 
 _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -38,7 +35,7 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
             rf"(?:has|have|having) (?:a change of heart|second thoughts)(?: and {GOES} back)?",
             rf"(?:turn|spin|swivel|pivot)(?:s|ing|ed)? on {HIS} heels?",
             rf"{GOES} back (?:to )?(?:where|the way|from where) {HE} (?:came|started|entered|had come)(?: from| in)?",
-            rf"(?:switch|swap|flip|alter)(?:s|es|ing|ped)? (?:direction|course)s?",
+            r"(?:switch|swap|flip|alter)(?:s|es|ing|ped)? (?:direction|course)s?",
         ),
     ),
     (
@@ -87,13 +84,13 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             rf"(?:end|finish|wind|stop)(?:s|es|ed|ing)? (?:up )?(?:somewhere )?(?:farther |further |more )?(?:to the |on the )?(?P<side>left|right)(?:wards?)? (?:of|than|from) "
             rf"(?:where {HE} (?:started|began|was|were|came|had started|begins?|starts?)(?: (?:out|from|at the (?:start|beginning)))?|{HIS} (?:start|starting (?:point|position|place)|first position)|at the (?:start|beginning))",
-            rf"whose (?:(?:net|overall|general) )?(?:direction|movement|motion|path) is (?:to |towards )?(?:the )?(?P<side>left|right)(?:wards?)?",
+            r"whose (?:(?:net|overall|general) )?(?:direction|movement|motion|path) is (?:to |towards )?(?:the )?(?P<side>left|right)(?:wards?)?",
             r"on a (?:path|course|track|route) (?:to|towards?|for) the (?P<side>left|right)",
             r"(?:makes?|making) for the (?P<side>left|right)(?: (?:edge|side|border))?",
             r"shift(?:s|ing|ed)? (?:over )?(?:to )?(?:the )?(?P<side>left|right)(?:wards?)?",
         ),
     ),
-)
+)  # fmt: skip
 
 _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -139,7 +136,7 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("is the last to {verb}", (rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
     ("is the last to enter", (rf"(?:nobody|no ?one)(?: else)? comes in after {THEM}",)),
     ("is the first to {verb}", (rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
-)
+)  # fmt: skip
 
 _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
     # "everyone else is to the left of this one"
@@ -161,7 +158,7 @@ _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("nearest to the middle", (r"(?:half ?way |exactly |right |mid ?way )?between the left (?:(?:edge|side) )?and (?:the )?right (?:edge|side|border)s?",)),
     ("earliest seen", (r"(?:has|have|had) (?:already )?been (?:there|here|around|in view|visible|present|in the picture|on screen|in the scene)(?: for)?(?: the)? (?:longest|most)(?: time)?(?= ?,|$| (?:at|by|in|when|around)\b)", r"longest (?:present|serving|standing)(?= (?:\w+ )?(?:at|in|by)\b)")),
     ("last one to enter", (r"(?:latecomer|late arrival)",)),
-)
+)  # fmt: skip
 
 _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
@@ -193,8 +190,8 @@ _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("most isolated", (r"(?:with|has|having) (?:the )?most (?:space|room) around (?:him|her|it|them)(?:selves|self)?", r"all alone|all by (?:himself|herself|itself|themselves)|(?:farthest|furthest) from (?:anyone|anybody)(?: else)?|away from everyone")),
     ("not overlapping each other", (r"(?:overlap|touch)(?:s|es|ing)?(?: with)? (?:nobody|no ?one|none|nothing)(?: else)?", rf"{NOT} (?:overlap|touch)(?:s|es|ing|ed)?(?: (?:with|by))? (?:any ?one|anybody|any other (?:box|person)|others?|any of the others)(?: else)?")),
     ("in the middle", (r"(?:with|has|having) (?:people|others|somebody|someone)(?: both)? (?:(?:on|to) (?:the|his|her|their) )?left and (?:(?:on|to) (?:the|his|her|their) )?right(?: of (?:him|her|them|it))?",)),
-    ("keeps to the {part}", (rf"never (?:gets?|goes|comes?|steps?|moves?|leaves?|walks?|strays?)(?: (?:out|away|from|beyond|outside))*(?: of)? (?:the )?(?P<part>(?:left|right|top|bottom)(?: hand)? (?:half|third|quarter|side))",)),
-)
+    ("keeps to the {part}", (r"never (?:gets?|goes|comes?|steps?|moves?|leaves?|walks?|strays?)(?: (?:out|away|from|beyond|outside))*(?: of)? (?:the )?(?P<part>(?:left|right|top|bottom)(?: hand)? (?:half|third|quarter|side))",)),
+)  # fmt: skip
 
 _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     # The one with X at its left is right of X.
@@ -228,7 +225,7 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("overtakes {what}", (r"leaves (?P<what>(?:the|him|her) ?[\w ]*?) behind(?! (?:the|a)\b)", r"pass(?:es|ing)? (?P<what>the [\w ]+?) from behind")),
     ("hidden by", (r"(?:disappear|vanish|pass|go)(?:s|es|ing|ed)? behind(?= (?:the|an?|him|her|whoever|someone|somebody)\b)", r"in the shadow of", r"(?:can not be|not) seen (?:because of|due to)")),
     ("covers", (r"block(?:s|ing|ed)? (?:the|our|my) view (?:of|on|to)", r"(?:block|hid|obscur|cover)(?:s|es|ing)? (?=(?:the|a) [^,]*? from (?:our |the |my )?(?:view|sight|camera)\b)")),
-    ("passes in front of", (rf"(?:pass|cross|walk|go|com|step|mov|rid)(?:es|s|e|ing)? (?:in )?between (?:the (?:camera|viewer|lens)|us|me) and",)),
+    ("passes in front of", (r"(?:pass|cross|walk|go|com|step|mov|rid)(?:es|s|e|ing)? (?:in )?between (?:the (?:camera|viewer|lens)|us|me) and",)),
     ("in front of", (r"(?:(?:gets?|getting) )?(?:in )?between (?:the (?:camera|viewer|lens)|us|me) and",)),
     ("at the end of the line", (rf"(?:trail|lag|walk|com)(?:s|es|ing)? behind {OTHERS}", rf"(?:that|who|whom) {OTHERS} (?:is|are|walks?) (?:ahead|in front) of", "the (?:back marker|tail ender)", r"at the tail(?: end)? of (?:the|a) (?:group|line|queue|row|procession|pack|file)")),
     ("the one directly behind", (r"(?:the )?follower of",)),
@@ -256,7 +253,7 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         r"(?P<nth>\w+(?:st|nd|rd|th|ird)|first|second)(?: (?:one|person|car))? (?:in|along|over|across|inwards?) (?:starting |counting )?from (?:the )?(?P<side>left|right)",
         r"(?P<number>one|two|three|four|five|six|seven|eight|nine|\d+)(?: (?:people|places|persons|spots))? (?:in|along|over|across) (?:starting |counting )?from (?:the )?(?P<side>left|right)",
     )),
-)
+)  # fmt: skip
 
 _MIRROR = {"left": "right", "right": "left"}
 
@@ -274,7 +271,9 @@ def _read(reading: str) -> Callable[[re.Match[str]], str]:
             number = groups["number"]
             groups["nth"] = f"{UNITS.get(number) or int(number)}th"
         if "count" in groups:
-            number = {"next": "first", "one": "first", "two": "second", "": "first"}.get(groups["count"], groups["count"])
+            number = {"next": "first", "one": "first", "two": "second", "": "first"}.get(
+                groups["count"], groups["count"]
+            )
             groups["count"] = f"the {number} one"
         return reading.format(**groups)
 

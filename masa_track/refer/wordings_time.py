@@ -61,7 +61,7 @@ _TIMES: tuple[tuple[str, str], ...] = (
         r"at \1",
     ),
     # The middle of the video.
-    (rf"\bmid (?:video|clip|film|sequence|footage|recording|way)\b|\bin mid (?:video|clip)\b", "halfway"),
+    (r"\bmid (?:video|clip|film|sequence|footage|recording|way)\b|\bin mid (?:video|clip)\b", "halfway"),
     (rf"\b(?:at |around |by |in |on )*the (?:(?:clip|video|film|sequence|footage) )?(?:{_HALF} (?:mark|point|stage)|mid ?point|middle frame|central frame)(?: (?:frame|of {_FILM}))?(?! of the (?!video))", "at the midpoint of the video"),
     (r"\b(before|after|until|till|by) at the midpoint of the video", r"\1 the midpoint of the video"),
     (rf"\b(?:when|as|once) (?:{_FILM}|it) (?:is|are) (?:half|half ?way) (?:over|through|done|gone|finished)\b|\bhalf ?way (?:in|into|along|in to)(?: {_FILM})?(?= ?,|$)", "at the midpoint of the video"),
@@ -70,7 +70,7 @@ _TIMES: tuple[tuple[str, str], ...] = (
     # Counted from the end: "with ten frames to go", "10 frames before the video ends"
     (r"\bwith (?:only |just )?(\d+) (frames?|seconds?) (?:left|to go|remaining|to spare)(?: in the (?:video|clip))?", r"\1 \2 before the end"),
     (rf"\b(\d+) (frames?|seconds?) (?:before|from when|prior to when|until) (?:{_FILM}|it) (?:ends?|stops?|finishe?s?|closes?|is over)", r"\1 \2 before the end"),
-    (rf"\b(\d+) (frames?|seconds?) (?:before|from|prior to|short of) the (?:end|close|finish|last frame|final frame)", r"\1 \2 before the end"),
+    (r"\b(\d+) (frames?|seconds?) (?:before|from|prior to|short of) the (?:end|close|finish|last frame|final frame)", r"\1 \2 before the end"),
     (rf"\b(\d+) (frames?|seconds?) (?:after|from) (?:the (?:start|beginning|opening)|(?:{_FILM}|it) (?:starts|begins|opens))(?: of {_FILM})?", r"at \1 \2"),
     (r"\b(at|by|until|before|after|in) (\d+)(?= ?,| ?$| but\b| not\b)(?! (?:seconds?|frames?))", r"\1 frame \2"),
     (r"\bboth (?:in|at) (frame \d+) and (?:in |at )?(?:frame )?(\d+)", r"at \1 and at frame \2"),
@@ -86,7 +86,7 @@ _TIMES: tuple[tuple[str, str], ...] = (
     # All the time: "in all 600 frames", "in every single frame"
     (r"\b(?:in|for|through|during|across|over) (?:each and every|every(?: single)?|each|all(?: of)?)(?: one)?(?: of)?(?: the)?(?: \d+)? frames?\b|\bfrom (?:beginning|start|first) to (?:end|finish|last)\b|\b(?:the )?(?:whole|entire) time\b|\bnon ?stop\b", "throughout"),
     (r"\bfrom (?:the )?(?:first|start|beginning|opening)(?: frame)?(?: right| all the way)? (?:through )?to (?:the )?(?:last|end|final)(?: frame| one)?\b", "throughout"),
-)
+)  # fmt: skip
 
 
 def _number(words: str) -> int:
@@ -132,8 +132,6 @@ def _with_digits(plain: str) -> str:
         plain,
     )
     return re.sub(r"(\d) ?%", r"\1 percent", plain)
-
-
 
 
 def plain_times(plain: str) -> str:

@@ -66,9 +66,10 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
                      "camel", "swan", "fly", "duck", "goose", "pig", "goat", "deer", "monkey"})  # fmt: skip
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
-    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger subject visitor passer passerby bystander onlooker stroller "
-    "wanderer tourist shopper commuter loiterer newcomer gent youngster teenager character soul body face suspect player agent fella customer guest folk folks citizen "
-    "spectator friend stranger latecomer": PERSON,
+    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger subject visitor passer "
+    "passerby bystander onlooker stroller wanderer tourist shopper commuter loiterer newcomer gent youngster "
+    "teenager character soul body face suspect player agent fella customer guest folk folks citizen spectator "
+    "friend stranger latecomer": PERSON,
     "pedestrian": ON_FOOT,
     "cyclist bicyclist biker rider cycler": CYCLES,
     "bicycle bike pushbike": frozenset({"bicycle", "bike", "cyclist", "rider"}),
@@ -103,23 +104,25 @@ COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eig
 # Words that carry no condition.
 FILLERS = frozenset(
     _words(
-        "the a an of to in on at from by for as and then also but who is be have do it he she his her its "
-        "their they them this that these those there please find show give me select pick track tell "
-        "highlight point out i want look would like which what one just only ever again around about while "
-        "moment long time bit partway part way through along same very first up so far already still finally "
-        "get got make start begin keep end finish become partly partially nearly almost directly straight "
-        "shortly soon later before after during when where can could will we us our you your my if any anyone "
-        "ahead all each every over across single whole entire picture frame image screen view scene video "
-        "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
-        "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
-        "line row feet box bounding located positioned situated placed height size area speed else direction whose "
-        "exact exactly smack slap bang dead average mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind "
+        "the a an of to in on at from by for as and then also but who is be have do it he she his her its their "
+        "they them this that these those there please find show give me select pick track tell highlight point out "
+        "i want look would like which what one just only ever again around about while moment long time bit partway "
+        "part way through along same very first up so far already still finally get got make start begin keep end "
+        "finish become partly partially nearly almost directly straight shortly soon later before after during when "
+        "where can could will we us our you your my if any anyone ahead all each every over across single whole "
+        "entire picture frame image screen view scene video clip camera position place spot frames side person's "
+        "alone himself herself itself themselves walk go move stand come stay remain spend stop see appear most "
+        "lone sole particular identify locate name id number group line row feet box bounding located positioned "
+        "situated placed height size area speed else direction whose exact exactly smack slap bang dead average "
+        "mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind "
         "say simply basically today whatever"
     )
 )
 
 # Where something is, as only the picture tells; of an object that another is compared with, it is left out.
-GROUNDS = frozenset(_words("pavement sidewalk road street lawn grass path square crossing kerb curb plaza yard ground walkway floor"))
+GROUNDS = frozenset(
+    _words("pavement sidewalk road street lawn grass path square crossing kerb curb plaza yard ground walkway floor")
+)
 
 
 def verb_forms() -> dict[str, tuple[str, str]]:
