@@ -321,7 +321,14 @@ def test_votes() -> None:
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
-    "name", ["refer/sentences.json", "refer_sentences.json", "refer_sentences_later.json", "refer_sentences_short.json"]
+    "name",
+    [
+        "refer/sentences.json",
+        "refer_sentences.json",
+        "refer_sentences_later.json",
+        "refer_sentences_short.json",
+        "refer_sentences_blind.json",
+    ],
 )
 def test_real_sentences(shared: Path, name: str) -> None:
     """Over the true tracks of four clips: the grammar answers what geometry or class can answer."""
@@ -403,6 +410,20 @@ def test_other_wordings(one: str, other: str) -> None:
     assert sorted(map(repr, first.phrase.terms)) == sorted(map(repr, second.phrase.terms))
     assert repr(first.phrase.when) == repr(second.phrase.when)
     assert first.phrase.terms
+
+
+WORDINGS: dict[str, list[str]] = json.loads((ROOT / "tests" / "cases" / "refer_wordings.json").read_text())
+
+
+@pytest.mark.parametrize("meant", WORDINGS)
+def test_wordings_of_an_idea(meant: str) -> None:
+    """What different people say for one idea: the same terms and the same time."""
+    wanted = parse(meant)
+    for said in WORDINGS[meant]:
+        found = parse(said)
+        assert not found.unparsed, said
+        assert sorted(map(repr, found.phrase.terms)) == sorted(map(repr, wanted.phrase.terms)), said
+        assert repr(found.phrase.when) == repr(wanted.phrase.when), said
 
 
 def test_a_group_of_one_is_not_understood(scene: Scene) -> None:

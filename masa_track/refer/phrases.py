@@ -14,8 +14,9 @@ class When:
     Attributes:
         kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
             ``second_half``; ``whole``: all of it; ``running``: all but its first frame; ``opening`` and ``closing``:
-            its first and last seconds or frames; ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the
-            way through it; ``part``: from one percentage to another; ``before_end``: that long before its last frame.
+            its first and last seconds or frames; ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of
+            the way through it; ``part``: from one percentage to another; ``before_end``: that long before the
+            last frame.
         values: numbers of frames, seconds, or percentages.
         seconds: whether the values are seconds.
         phrase: "when the bus leaves": the object of the event that makes the time; its last term is the event, or what
