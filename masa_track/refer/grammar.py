@@ -236,7 +236,7 @@ class Parser:
             if token.text == "one" and self.noun_ahead(1) and not headed:  # "one person"
                 self.place += 1
                 continue
-            if self.take(r"who|whom|whoever|whomever|that|which|what|whichever|anyone|someone|somebody|anybody"):
+            if self.take(r"who|whom|whoever|whomever|that|which|what|whichever|anyone|someone|somebody|anybody|anything|something"):
                 named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
                 clause = True
                 continue
@@ -305,7 +305,7 @@ class Parser:
         after = phrase.when if phrase.when is not None and phrase.when.kind == "after" else None
         if moment and after is not None and (after.seconds or after.phrase is not None):
             phrase.when = replace(after, kind="at")  # "after two seconds, the person on the left"
-        if self.depth == 1 and not named and self.unparsed:
+        if self.depth == 1 and not named and not clause and self.unparsed:
             self.unclear_reference = True  # "the skateboarder on the left": the unknown word may be the noun
         self.depth -= 1
         self.phrase = outer
@@ -474,6 +474,17 @@ class Parser:
         self.place = before
         return found
 
+    def _object_ahead(self) -> bool:
+        """Whether an object comes next, to which an unknown word may be a relation: "waving at *the tallest man*"."""
+        ahead = int(self.token.base in ("to", "at", "with", "into", "from", "for", "by", "onto", "over"))
+        article = self.tokens[self.place + ahead].base if self.place + ahead < len(self.tokens) else ""
+        return article in ("the", "a", "an") and (self.noun_ahead(ahead + 1) or self.noun_ahead(ahead + 2))
+
+    def count_ahead(self, ahead: int) -> bool:
+        """Whether the word that comes after ``ahead`` others is a count: "the front two"."""
+        place = self.place + ahead
+        return place < len(self.tokens) and self.tokens[place].base in words.COUNTS
+
     def adjective_ahead(self, ahead: int) -> bool:
         """Whether the word that comes after ``ahead`` others may be an adjective: no verb, number or small word."""
         token = self.tokens[self.place + ahead] if self.place + ahead < len(self.tokens) else Token(",", ",")
@@ -492,6 +503,7 @@ class Parser:
         else:
             self.unparsed.append(token.text)
             self.unclear_reference |= self.depth > 1 and token.base not in words.GROUNDS
+            self.unclear_reference |= self._object_ahead()
 
 
 def _count_event_of_group(phrase: Phrase) -> None:

@@ -173,6 +173,11 @@ def _extreme(parser: Parser, found: re.Match[str]) -> Term:
     return Term("rank", *_EXTREMES[side_of(found)])
 
 
+def _nearest_side(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "nearest the left", but not "nearest the left cyclist"."""
+    return None if parser.noun_ahead(0) else _extreme(parser, found)
+
+
 _EXTREMES = {"left": ("x", "", -1), "right": ("x", "", 1), "top": ("y", "", -1), "bottom": ("y", "", 1)}
 
 
@@ -203,7 +208,7 @@ def _attributive(make: Make) -> Make:
         if parser.phrase.noun:
             return None
         for ahead in range(3):
-            if parser.noun_ahead(ahead):
+            if parser.noun_ahead(ahead) or parser.count_ahead(ahead):
                 return make(parser, found)
             if not parser.adjective_ahead(ahead):
                 return None
@@ -359,12 +364,12 @@ PLACES = [
     Rule(rf"(?:farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE}(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
-    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
+    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _nearest_side),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: hand)?(?: (?:side|edge|border))?{OF_PICTURE}(?! to)", _from_side),
     Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:right |very |up |quite |really )*close(?: up)? to {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of(?! {PICTURE})){OF_PICTURE})", term("rank", "near", 1)),
     Rule(rf"(?:(?:farthest|furthest|farther|further)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
-    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
-    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
+    Rule(rf"(?:(?:at|in) )?(?:the )?(?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
+    Rule(rf"(?:(?:at|in) )?(?:the )?(?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
     Rule(r"(?:at|in) the (?:very )?tail(?: end)?(?! of)", term("rank", "line", -1)),
     Rule(rf"in {LINE}", _in_line),
     Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|quadrant|area))?{OF_PICTURE}", _region),
@@ -375,7 +380,7 @@ PLACES = [
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
     Rule(_MIDDLE.replace("middle|centre", "middle"), term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE}", term("rank", "centre", 1)),
-    Rule(rf"(?:nearest|closest)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
+    Rule(rf"(?:nearest|closest|nearer|closer)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
     Rule(r"(?:nearest|closest)(?: to(?= \w)|(?= (?:the|an?|him|her|it|them) ))", to_phrase("relation", "near")),
     Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
 ]  # fmt: skip
@@ -442,6 +447,7 @@ VERBS = [
     Rule(r"(?:overlap|touch)(?: with)? (?:each other|one another)", _by_others("overlaps"), True),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:be )?follow by", to_phrase("relation", "ahead_in_line"), True),
+    Rule(r"be (?:be )?follow(?= (?:at|in|around|during|between)|$| ,)", _by_others("ahead_in_line"), True),
     Rule(r"follow", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"lead(?: {LINE}| the way| the others| everyone| everybody)?(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
@@ -463,7 +469,7 @@ VERBS = [
     Rule(rf"{GO} back(?: again)?(?! towards? {US})", term("turns"), True),
     Rule(rf"{STAY}(?: (?:around|about|round|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
-    Rule(rf"(?:{GO}|reach|get|come|approach|near|make it)(?P<nearly>{NEARLY})(?: (?:to|towards?|as far as|close to|near|over to))* the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}(?: by the end)?", _reaches, True),
+    Rule(rf"(?:{GO}|reach|get|come|approach|near|make it)(?P<nearly>{NEARLY})(?: (?:to|towards?|as far as|close to|near|over to))* the {_SIDE}(?: hand)?(?: (?:edge|border|boundary){OF_PICTURE}| of {PICTURE})(?: by the end)?", _reaches, True),
     Rule(r"(?:stand|be|stay|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here|around|about|walk|go|move|head|run|ride|come|travel|stand|follow|behind|a)(?: |$))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|(?:stand|hang) (?:around|about|round|there)|wait|(?:stand|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
     Rule(rf"(?:stop|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|standstill)|slow to a stop|pull up", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),

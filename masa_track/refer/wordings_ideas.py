@@ -217,6 +217,7 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("next to", (r"(?:at|by) the side of|side by side with|level with|shoulder to shoulder with|flanking",)),
     ("nearest to", (r"(?:closer|nearer) to(?= (?!the camera|us\b|the left|the right|me\b|the lens|the viewer|the (?:top|bottom|edge|middle|centre)))(?! \w+ than)", "(?:with|at) the (?:smallest|shortest|least) distance (?:to|from)", "least far from")),
     ("farthest from", ("least (?:close|near) to", "farthest to(?= the (?!left|right|top|bottom|back|front|rear))", "most (?:distant|remote|far away) from", "(?:with|at) the (?:greatest|largest|longest) distance (?:to|from)")),
+    (r"one immediately {side} of", (r"(?:right hand |left hand )?neighbou?r (?:(?:on|to) the )?(?P<side>left|right)(?: hand)?(?: side)? of", r"(?P<side>left|right)(?: hand)? neighbou?r of")),
     ("the one next to", (r"(?:the )?(?:neighbou?r|companion|partner) of",)),
     ("passes", (r"(?:goes|went|going) by(?= (?:the|an?|him|her)\b)",)),
     ("crosses paths with", (r"whose (?:path|way)s? (?:crosses|cross|meets|intersects)(?: with)?(?: (?:that|the path|the one) of)?", r"(?:crosses|crossing|cross|crossed) the (?:path|way) of", r"(?:comes|coming|gets?|getting) face to face with")),
@@ -246,7 +247,6 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:standing|walking|is|being)? ?(?:flanked|surrounded) on both sides",
         ),
     ),
-    (r"one immediately {side} of", (r"(?:right hand |left hand )?neighbou?r (?:(?:on|to) the )?(?P<side>left|right)(?: hand)?(?: side)? of", r"(?P<side>left|right)(?: hand)? neighbou?r of")),
     # "third along, left to right"; "four in from the left"
     ("{nth} from the {side}", (
         r"(?P<nth>\w+(?:st|nd|rd|th|ird)|first|second)(?: (?:one|person|car))?(?: (?:in|along|over|across))? ?,?(?: (?:reading|going|counting|counted|ordered|sorted))?(?: from)? (?P<side>left|right) to (?:left|right)",

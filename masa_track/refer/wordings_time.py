@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 UNITS = {name: number for number, name in enumerate(
     "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
@@ -23,10 +24,10 @@ _WE = r"(?:(?:we|you|i|it|one|they) )?(?:have |has |are |is |were |was )*(?:fina
 _HALF = r"(?:half ?way|midway|half ?time|mid ?way)"
 
 # Times in other words, in the order in which they are replaced.
-_TIMES: tuple[tuple[str, str], ...] = (
+_TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     # "frame #40", "f40", "t = 2 s", "frame=40"
     (r"\bframes? ?(?:=|#|no\.?|nr\.?|number) ?(?=\d)", "frame "),
-    (r"(?<![\w.])f ?(?=\d+\b)", "frame "),
+    (r"(?<![\w.])f\.? ?(?=\d+\b)", "frame "),
     (r"\b(?:at )?t ?= ?(?=\d)", "at "),
     (r"\b(?:frame|time) (?:code|index|stamp) (?=\d)", "frame "),
     (r"\b(?:the )?(\d+)(?:st|nd|rd|th) (?:and|to) (?:the )?(\d+)(?:st|nd|rd|th) frames?\b", r"frames \1 and \2"),
@@ -72,7 +73,12 @@ _TIMES: tuple[tuple[str, str], ...] = (
     (rf"\b(\d+) (frames?|seconds?) (?:before|from when|prior to when|until) (?:{_FILM}|it) (?:ends?|stops?|finishe?s?|closes?|is over)", r"\1 \2 before the end"),
     (r"\b(\d+) (frames?|seconds?) (?:before|from|prior to|short of) the (?:end|close|finish|last frame|final frame)", r"\1 \2 before the end"),
     (rf"\b(\d+) (frames?|seconds?) (?:after|from) (?:the (?:start|beginning|opening)|(?:{_FILM}|it) (?:starts|begins|opens))(?: of {_FILM})?", r"at \1 \2"),
-    (r"\b(at|by|until|before|after|in) (\d+)(?= ?,| ?$| but\b| not\b)(?! (?:seconds?|frames?))", r"\1 frame \2"),
+    # Numbers alone are frames: "at 50", "between 20 and 40"
+    (r"\b(at|by|until|before|after|in|around|about|near|past|since) (\d+)(?= ?,| ?$| (?:but|not|the|who|which|and)\b)(?! (?:and|to) \d)", r"\1 frame \2"),
+    (r"\bbetween (\d+) and (\d+)(?= ?,| ?$| (?:the|who|which|in|on|at|from)\b)|^(\d+) to (\d+)(?= |,)(?! (?:people|persons|ones))", lambda f: f"between frames {f[1] or f[3]} and {f[2] or f[4]}"),
+    # "second half: who leaves", "in the opening seconds"
+    (r"^(?:the )?(first|second|last|latter) half ?[:,]? (?!of)", r"in the \1 half , "),
+    (r"\b(in|during|over|within) the (first|opening|last|final|closing) seconds", r"\1 the \2 3 seconds"),
     (r"\bboth (?:in|at) (frame \d+) and (?:in |at )?(?:frame )?(\d+)", r"at \1 and at frame \2"),
     (r"\b(?:in|at) both (?:frame )?(\d+) and (?:frame )?(\d+)", r"at frame \1 and at frame \2"),
     (r"\b(at|in) frames (\d+) and (\d+)\b", r"in frame \2 and \1 frame \3"),

@@ -146,6 +146,8 @@ def verb_forms() -> dict[str, tuple[str, str]]:
     for form, base in IRREGULAR.items():
         forms[form] = (base, "ing" if form.endswith("ing") else "ed" if form in _PARTICIPLES else "s")
     forms["left"] = ("left", "none")
+    for noun in ("tail", "shadow"):  # "the tail of the line" is no verb, "tailing" is
+        del forms[noun]
     return {form: (SAME_VERBS.get(base, base), kind) for form, (base, kind) in forms.items()}
 
 
