@@ -236,7 +236,9 @@ class Parser:
             if token.text == "one" and self.noun_ahead(1) and not headed:  # "one person"
                 self.place += 1
                 continue
-            if self.take(r"who|whom|whoever|whomever|that|which|what|whichever|anyone|someone|somebody|anybody|anything|something"):
+            if self.take(
+                r"who|whom|whoever|whomever|that|which|what|whichever|anyone|someone|somebody|anybody|anything|something"
+            ):
                 named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
                 clause = True
                 continue

@@ -41,7 +41,8 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
             ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it),
             ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
-            others), ``isolation`` (distance to the nearest other), ``left_reach`` and ``right_reach`` (how far it
+            others), ``isolation`` (distance to the nearest other), ``together`` (how near the nearest of
+            ``chosen`` is), ``left_reach`` and ``right_reach`` (how far it
             gets to that side).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
@@ -64,7 +65,9 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         signs = np.array([1 if side in ("right", "bottom") else -1 for side in reversed(name.split())])
         return {place: float(signs @ (_centre(tracks[place], span) / scene.size) * scene.size[0]) for place in chosen}
     if name == "isolation":
-        return {place: _isolation(scene, place, span) for place in chosen}
+        return {place: _isolation(scene, place, range(len(tracks)), span) for place in chosen}
+    if name == "together":
+        return {place: -_isolation(scene, place, chosen, span) for place in chosen}
     return {place: _single(scene, tracks[place], name, span) for place in chosen}
 
 
@@ -101,10 +104,9 @@ def _single(scene: Scene, track: Track, name: str, span: Span | None) -> float:
     return float(values.max() if span is None and name not in ("x", "y") else values.mean())
 
 
-def _isolation(scene: Scene, place: int, span: Span | None) -> float:
+def _isolation(scene: Scene, place: int, others: Sequence[int], span: Span | None) -> float:
     own = _centre(scene.tracks[place], span)
-    others = [_centre(track, span) for other, track in enumerate(scene.tracks) if other != place]
-    gaps = [float(np.hypot(*(own - other))) for other in others]
+    gaps = [float(np.hypot(*(own - _centre(scene.tracks[other], span)))) for other in others if other != place]
     if not np.isfinite(own).all():
         return np.nan
     return min((gap for gap in gaps if np.isfinite(gap)), default=float(np.hypot(*scene.size)))

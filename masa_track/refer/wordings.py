@@ -39,7 +39,10 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bto be gone\b", "to leave"),
     (r"\bgoes (first|last|second|third)(?= ?$)", r"leaves \1"),
-    (r"\b(?:an?|one) (?:pair|couple)(?: of people)?(?= (?:walking|standing|going|that|who|at|on|in|is|are)\b)", "two people"),
+    (
+        r"\b(?:an?|one) (?:pair|couple)(?: of people)?(?= (?:walking|standing|going|that|who|at|on|in|is|are)\b)",
+        "two people",
+    ),
     (r"\bout of nowhere\b", ""),
     (r"\b(?:the |in the )?direction opposite (?=to\b)", "in the opposite direction "),
     (
@@ -51,7 +54,10 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "closest together",
     ),
     (r"\b(closest|nearest) closest together", r"\1 together"),
-    (r"\b((?:after|when|before|once|as|until|since|by the time) (?:the|all|everyone|everybody|most)[\w ]*?)(?<! the)(?<! to)(?<! from)(?<! far)(?<! on)(?<! very) left(?= ?,|$| at frame)", r"\1 leaves"),
+    (
+        r"\b((?:after|when|before|once|as|until|since|by the time) (?:the|all|everyone|everybody|most)[\w ]*?)(?<! the)(?<! to)(?<! from)(?<! far)(?<! on)(?<! very) left(?= ?,|$| at frame)",
+        r"\1 leaves",
+    ),
     (r"\bis winning\b", "is in the lead"),
     (r"\bhang(?:s|ing)? back\b", "at the end of the line"),
     (r"\b(?:minimum|minimal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "smallest"),
