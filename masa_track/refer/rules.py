@@ -244,6 +244,13 @@ def _by_others(name: str) -> Make:
     return lambda parser, found: Term("relation", name, phrases=[Phrase("object", other=True, plural=True)])
 
 
+def _covered_noun(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "the hidden person": covered by whomever."""
+    if parser.phrase.noun or parser.tokens[parser.place - 1].form != "ed" or not parser.noun_ahead(0):
+        return None
+    return _by_others("covered_by")(parser, found)
+
+
 def _region(parser: Parser, found: re.Match[str]) -> Term:
     part = found.groupdict().get("part") or "side"
     part = {
@@ -401,7 +408,7 @@ RELATIONS = [
     Rule(r"in front of", to_phrase("relation", "front")),
     Rule(r"in front(?! of)|(?:in|at) the lead", term("rank", "front", 1)),
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
-    Rule(rf"{ADVERB}(?:above|over|higher (?:up )?(?:in {PICTURE} )?than)", to_phrase("relation", "top_of")),
+    Rule(rf"{ADVERB}(?:above|over(?! (?:to|on|at|in|there)(?: |$))|higher (?:up )?(?:in {PICTURE} )?than)", to_phrase("relation", "top_of")),
     Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?(?:in {PICTURE} )?than)", to_phrase("relation", "bottom_of")),
     Rule(r"(?P<more>taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|farther|further|longer|wider|narrower|thinner|more slowly|more quickly)"
          r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
@@ -435,13 +442,14 @@ VERBS = [
     Rule(r"(?:be|get)(?: be)? (?:overtake|pass)(?! (?:by|the|an?|all|every)(?: |$))", _by_others("overtaken_by"), True),
     Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
     Rule(r"(?:overtake|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
-    Rule(r"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?: from {VIEW})? (?:by|behind)", to_phrase("relation", "covered_by"), True),    Rule(r"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?= \w+)", _covered_noun, True),
+
     Rule(r"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?! (?:the )?(?:most|least|shortest|longest|greatest|largest) (?:ground|distance|path|way))(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
     Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:(?:on|at|in|near|from) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:(?:on|at|in|near) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("ends"), True),
-    Rule(r"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?: from {VIEW})?(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
     Rule(rf"(?:{GO}|cross)(?: all the way| right| straight| over| across)* from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
@@ -454,7 +462,7 @@ VERBS = [
     Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO}(?: along)? {ADVERB}behind", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
-    Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
+    Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:(?:rear|back)(?: of {LINE})?|end of {LINE})", term("rank", "line", -1), True),
     # Events.
     Rule(rf"(?:have )?(?:just|only just|recently) (?:{_APPEAR}|{_ENTER})", _event("just_entered"), True),
     Rule(rf"(?:be )?(?:about to|just about to|on the (?:point|verge) of) (?:{_LEAVE})", _event("about_to_leave"), True),

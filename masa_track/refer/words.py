@@ -17,7 +17,7 @@ walk: step stroll jog march wander hurry drift skate proceed progress race roll 
     shuffle breeze barge hike ramble roam hurtle scurry scamper stagger storm steer coast bolt flit
     float dart scuttle waddle toddle tread navigate advance continue weave stride slide sweep shoot brush
 ride: cycle pedal
-cover: hide block occlude obscure mask conceal obstruct eclipse shield
+cover: hide block occlude obscure mask conceal obstruct eclipse shield blot swallow shroud
 follow: trail chase tail pursue shadow
 leave: exit depart vanish disappear terminate
 appear: emerge materialise materialize surface
@@ -114,7 +114,7 @@ FILLERS = frozenset(
         "alone himself herself itself themselves walk go move stand come stay remain spend stop see appear most "
         "lone sole particular identify locate name id number group line row feet box bounding located positioned "
         "situated placed height size area speed else direction whose exact exactly smack slap bang dead average "
-        "mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind "
+        "mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind off "
         "say simply basically today whatever"
     )
 )
