@@ -205,7 +205,7 @@ def _attributive(make: Make) -> Make:
     """An adjective: its noun comes next, or after two more adjectives at most ("the left white car")."""
 
     def before_noun(parser: Parser, found: re.Match[str]) -> Term | None:
-        if parser.phrase.noun:
+        if parser.phrase.noun and not re.match("one(?= |$)", parser.rest):  # "two cars, the left one"
             return None
         for ahead in range(3):
             if parser.noun_ahead(ahead) or parser.count_ahead(ahead):
@@ -343,8 +343,9 @@ _PARTS = "side|half|edge|border|boundary|third|quarter|fifth|part|end"
 PLACES = [
     Rule(rf"(?:{GO}|get|reach|come|venture|make it)(?: the)? (?:farthest|furthest)(?: over| across)?(?: to)?(?: the)? (?P<side>left|right)(?: hand)?(?: side)?", lambda parser, found: Term("rank", f"{found['side']}_reach", rank=1), True),
     Rule(r"(?:nearest|closest)(?: to)? (?:the )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: corner)?", _corner),
-    Rule(r"(?:nearest|closest) (?:together|to each other|to one another)", term("rank", "together", 1)),
+    Rule(r"(?:be )?(?:nearest|closest) (?:together|to each other|to one another)", term("rank", "together", 1)),
     Rule(r"(?:walk|stand|be|go|move|sit|ride)(?: all)? (?:alone|by (?:himself|herself|itself|themselves)|on (?:his|her|its|their) own)", term("rank", "isolation", 1), True),
+    Rule(r"(?:all )?alone(?=$| ,| at| in| around)", term("rank", "isolation", 1)),
     Rule(rf"(?:stay|keep|live)(?: only)? (?:to|in|on|within|inside|at) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}(?: (?:the whole time|all the time|all along|throughout|always|all through|all the while))?", lambda parser, found: replace(_region(parser, found), kind="within")),
     Rule(rf"never leave (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="within")),
     Rule(rf"(?:have )?(?:already )?(?:reach|get (?:in)?to|make it (?:in)?to|arrive (?:in|at|on)) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="reached")),

@@ -106,7 +106,7 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(?:goes|gone|went|going) missing\b", "disappears"),
     (r"^(?:only |just |exactly |but )+one (?:of (?:them|these|those|the people) )?(?=\w+s\b|is\b)", "the one who "),
     (
-        r"\b(?:can )?(?:not|no longer) be seen(?: any ?more| any longer)?(?= (?:at|after|by|in|from|around)\b|$)|\b(?:is|are) (?:not|no longer) seen (?:any ?more|any longer)",
+        r"\b(?!.*\b(?:because|due to|since)\b)(?:can )?(?:not|no longer) be seen(?: any ?more| any longer)?(?= (?:at|after|by|in|from|around)\b|$)|\b(?:is|are) (?:not|no longer) seen (?:any ?more|any longer)",
         "is gone",
     ),
     (r"\boverlap(s|ping)?(?: with)?(?= (?:at|in|around|near|by|during) frame|$| ,)", r"overlap\1 each other"),

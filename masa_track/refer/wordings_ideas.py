@@ -286,7 +286,7 @@ def _read(reading: str) -> Callable[[re.Match[str]], str]:
 
 
 _ALL = tuple(
-    (re.compile(rf"\b{pattern}"), _read(reading))
+    (re.compile(rf"\b{pattern}(?<![a-z](?=[a-z]))"), _read(reading))
     for reading, patterns in (*_MOTION, *_PLACES, *_DEPTH, *_EVENTS, *_RELATIONS)
     for pattern in patterns
 )

@@ -16,7 +16,7 @@ _IN_WORDS = (
 NTH = {name: n for n, name in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1)}
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
 _SHARE = rf"(?P<count>an?|one|two|three|four|\d) (?P<part>{'|'.join(_PARTS)})s?"
-_PAST = r"(?= (?:long|in|into|later|before|after|has|have|mark|from)\b| ?,|$)"  # after "a second", where it is a time
+_PAST = r"(?= (?:long|in|into|later|before|after|has|have|mark|from|to go|to spare|left|remaining)\b| ?,|$)"  # after "a second", where it is a time
 _TENTHS = {name: 10 * n for n, name in enumerate("twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth".split(), 2)}  # fmt: skip
 _FILM = r"(?:the|this) (?:whole |entire )?(?:video|clip|film|sequence|footage|recording|movie|shot|tape|action|drive)"
 _MOMENT = r"(frames? \d+|\d+(?:\.\d+)? (?:seconds?|frames))"  # a point of time, with its number

@@ -114,8 +114,8 @@ FILLERS = frozenset(
         "alone himself herself itself themselves walk go move stand come stay remain spend stop see appear most "
         "lone sole particular identify locate name id number group line row feet box bounding located positioned "
         "situated placed height size area speed else direction whose exact exactly smack slap bang dead average "
-        "mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind off "
-        "say simply basically today whatever"
+        "mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind "
+        "off say simply basically today whatever"
     )
 )
 
