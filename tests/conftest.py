@@ -24,6 +24,15 @@ def mot15(shared: Path) -> Path:
     return shared / "clips" / "mot15"
 
 
+@pytest.fixture(scope="session")
+def sam3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small SAM 3 of random weights, in Hugging Face's form. Tests do not change it."""
+    pytest.importorskip("transformers")
+    from sam3_networks import save_folder
+
+    return save_folder(tmp_path_factory.mktemp("sam3"))
+
+
 @pytest.fixture(autouse=True)
 def usual_priority() -> Iterator[None]:
     """No test leaves real-time priority behind, as some encoders do: what follows it would stop for good."""

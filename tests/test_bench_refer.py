@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from masa_track.masks import mask_box
 from masa_track.refer.model import Mttr
 from masa_track.refer.settings import TINY
-from masa_track.refer.synthetic import make_film
+from masa_track.refer.synthetic import make_clip, make_film
 from masa_track.refer.weights import save_weights
 
 TOOLS = Path(__file__).resolve().parents[1] / "tools"
@@ -50,3 +51,20 @@ def test_a_film_is_asked(tool: Any, tmp_path: Path) -> None:
     assert all(s.right["network"] in (0.0, 1.0) and s.right["random"] == 0.5 for s in scores)
     assert used == {"grammar": 2}
     assert tracks >= 2
+
+
+@pytest.mark.slow
+def test_tables_of_clips(tool: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Played backwards, a sentence of motion fits the object that moved in the opposite direction, if there is one."""
+    torch.manual_seed(0)
+    model = save_weights(Mttr(TINY), tmp_path / "tiny.safetensors", "synthetic", 4)
+    assert tool.main([str(model), "--clips", "12", "--kinds", "motion"]) == 0
+    out = capsys.readouterr().out
+    opposite = {"left": "right", "right": "left", "up": "down", "down": "up"}
+    fits = []
+    for seed in range(1_000_000, 1_000_012):
+        motions = [one["motion"] for one in make_clip(seed, kinds=("motion",)).objects]
+        fits += [opposite[motion] in motions for motion in motions if motion != "still"]
+    counts = [int(n) for n in re.findall(r"n (\d+)", out)]
+    assert counts == [len(fits), sum(fits), len(fits) - sum(fits), len(fits)]
+    assert 0 < sum(fits) < len(fits)

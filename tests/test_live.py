@@ -22,6 +22,9 @@ from test_rtsp import TICKS, Answers, Server, encode, in_rtp, said
 
 from masa_track.contracts import Frame, FrameResult
 from masa_track.formats.jsonl import JsonLinesWriter
+from masa_track.parts.hierarchy import parse_hierarchy
+from masa_track.parts.scene import SceneTracker, thing_classes
+from masa_track.parts.tree import FIRST_PART_ID
 from masa_track.pipeline import loop
 from masa_track.pipeline.counting import Counter, Line, Zone
 from masa_track.pipeline.job import Job, Outcome
@@ -259,6 +262,41 @@ def test_identities_of_frames_after_the_last_state_are_not_given_twice(
     later = {row[0] for number, rows in rows_of(out).items() for row in rows if number > 25} - {-1}
     assert later
     assert min(later) > highest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("states_to", [0, 15])
+def test_parts_of_a_live_run_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, states_to: int) -> None:
+    """Neither things nor parts get identities of frames after the last state."""
+    monkeypatch.setattr(loop, "SNAPSHOT_SECONDS", 0.0)
+    monkeypatch.setattr(stores, "COMMIT_SECONDS", 0.0)
+    tree, out = parse_hierarchy("thing[head]"), tmp_path / "out"
+
+    def job(source: Live, first: int) -> Job:
+        def detect(frame: Frame) -> sv.Detections:
+            things = boxes_at(frame.number + first)
+            boxes = np.vstack((things, things - [0, 0, 6, 16]))
+            labels = np.repeat((0, 1), len(things))
+            return sv.Detections(boxes.astype(np.float32), confidence=np.full(len(boxes), 0.9), class_id=labels)
+
+        tracker = SceneTracker(MasaTracker(Colours(), classes=thing_classes(tree)), tree)
+        run = live_job(out, source, tracker=tracker, live_latency=30.0)
+        run.detector, run.class_names = detect, {0: "thing", 1: "thing head"}
+        return run
+
+    track_video(job(Live(25, fps=100), 0))
+    as_killed(out, states_to)
+    assert go_on(job(Live(25, fps=100), 300)).frames == 50
+    ids = {number: {row[0] for row in rows} - {-1} for number, rows in rows_of(out).items()}
+    known, before, later = (
+        set[int]().union(*(ids[number] for number in ids if first <= number <= last))
+        for first, last in ((1, states_to), (1, 25), (26, 50))
+    )
+    assert bool(known & later) == bool(states_to)
+    for parts in (False, True):
+        old, new = ([i for i in some if (i >= FIRST_PART_ID) == parts] for some in (before, later - known))
+        assert len(old) >= 3
+        assert min(new) > max(old)
 
 
 @pytest.mark.slow

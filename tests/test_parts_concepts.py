@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import supervision as sv
-from sam3_networks import moving_squares, save_folder
+from sam3_networks import moving_squares
 from scripted_concepts import SIZE, Thing, World
 
 from masa_track import MasaTracker
@@ -196,19 +196,13 @@ def test_options_that_do_not_go_together(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("transformers")
-    return save_folder(tmp_path_factory.mktemp("sam3"))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("stuff_model", [None, "sam3"])
-def test_track_with_random_weights(weights: Path, tmp_path: Path, stuff_model: str | None) -> None:
+def test_track_with_random_weights(sam3_folder: Path, tmp_path: Path, stuff_model: str | None) -> None:
     """The same calls as with real weights: forms of files, and parts below things."""
-    given = ["track", str(moving_squares(tmp_path / "film", 5)), "--detector", f"sam3:{weights}", "--device", "cpu"]
+    given = ["track", str(moving_squares(tmp_path / "film", 5)), "--detector", f"sam3:{sam3_folder}", "--device", "cpu"]
     given += ["--text", "dog:0.3[red:0.3]. person:0.3[red:0.3, car:0.3]", "--stuff", "a, red car"]
-    given += [] if stuff_model is None else ["--stuff-model", f"sam3:{weights}"]
+    given += [] if stuff_model is None else ["--stuff-model", f"sam3:{sam3_folder}"]
     assert main([*given, "--out", str(tmp_path / "run")]) == 0
     run = read_run(tmp_path / "run")
     names = ["dog", "dog red", "person", "person red", "person car", "a", "red car"]
@@ -226,14 +220,14 @@ def test_track_with_random_weights(weights: Path, tmp_path: Path, stuff_model: s
 
 
 @pytest.mark.slow
-def test_parts_in_pictures_with_random_weights(weights: Path, tmp_path: Path) -> None:
+def test_parts_in_pictures_with_random_weights(sam3_folder: Path, tmp_path: Path) -> None:
     """`detect`: each part names its annotation; pictures draw it."""
     source = moving_squares(tmp_path / "film", 2)
     given = [
         "detect",
         str(source),
         "--detector",
-        f"sam3:{weights}",
+        f"sam3:{sam3_folder}",
         "--device",
         "cpu",
         "--out",
@@ -257,13 +251,13 @@ def test_parts_in_pictures_with_random_weights(weights: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_stuff_by_sam3_beside_another_detector(weights: Path, tmp_path: Path) -> None:
+def test_stuff_by_sam3_beside_another_detector(sam3_folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     import tiny_scene
 
     network = f"transformers:{tiny_scene.grounding_dino(tmp_path / 'dino')}"
     given = ["track", str(moving_squares(tmp_path / "film", 3)), "--detector", network, "--device", "cpu", "--no-video"]
-    given += ["--text", "person:0.01", "--stuff", "red", "--stuff-model", f"sam3:{weights}"]
+    given += ["--text", "person:0.01", "--stuff", "red", "--stuff-model", f"sam3:{sam3_folder}"]
     assert main([*given, "--out", str(tmp_path / "run")]) == 0
     maps = read_panoptic(tmp_path / "run")
     assert dict(maps.class_names) == {0: "person", 1: "red"}

@@ -265,15 +265,15 @@ def test_a_recipe_names_its_classes_by_text_or_by_a_yaml_file(tmp_path: Path) ->
     (tmp_path / "classes.yaml").write_text("things:\n  person: {threshold: 0.4, parts: [head]}\nstuff: [road]\n")
     by_file = TrackRecipe(detector=None, text=str(tmp_path / "classes.yaml"), stuff="sky", stuff_model="x")
     expected = parse_hierarchy("person:0.4[head]", "road, sky")
-    assert by_file.hierarchy() == expected
-    assert TrackRecipe(text="person:0.4[head]", stuff="road, sky", stuff_model="x").hierarchy() == expected
+    assert by_file.hierarchy == expected
+    assert TrackRecipe(text="person:0.4[head]", stuff="road, sky", stuff_model="x").hierarchy == expected
     assert TrackRecipe.of_dict(by_file.as_dict()) == by_file
     for plain in ("a red car. a dog", "coco", "a sign: stop. a dog", "classes.txt", None):
-        assert TrackRecipe(text=plain).hierarchy() is None
+        assert TrackRecipe(text=plain).hierarchy is None
     for special in ("car=automobile", "dog:0.3", "dog:.3. cat", "person[head]"):
-        assert TrackRecipe(text=special).hierarchy() == parse_hierarchy(special)
+        assert TrackRecipe(text=special).hierarchy == parse_hierarchy(special)
     with pytest.raises(InputError, match="not the list 'coco'"):
-        TrackRecipe(text="coco", stuff="road", stuff_model="x").hierarchy()
+        _ = TrackRecipe(text="coco", stuff="road", stuff_model="x").hierarchy
 
 
 @pytest.mark.slow

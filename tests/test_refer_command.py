@@ -284,13 +284,10 @@ def test_unknown_referrers(tmp_path: Path, capsys: pytest.CaptureFixture[str], n
 
 
 @pytest.mark.slow
-def test_sam3_as_referrer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sam3_as_referrer(sam3_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of weights is read; scores are those of the boxes that overlap a track's, and each picture is encoded
     once for all sentences. The weights are random."""
-    pytest.importorskip("transformers")
-    from sam3_networks import save_folder
-
-    referrer = open_referrer(f"sam3:{save_folder(tmp_path / 'sam3')}", "cpu")
+    referrer = open_referrer(f"sam3:{sam3_folder}", "cpu")
     assert isinstance(referrer, DetectorReferrer)
     detector = referrer.detector
     assert isinstance(detector, ConceptText)

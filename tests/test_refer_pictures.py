@@ -420,12 +420,9 @@ def test_a_text_detector_of_random_weights(photographs: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_sam3_of_random_weights(photographs: Path, tmp_path: Path) -> None:
+def test_sam3_of_random_weights(sam3_folder: Path, photographs: Path, tmp_path: Path) -> None:
     """Sentences are its phrases. Two that mean one object do not exclude each other."""
-    pytest.importorskip("transformers")
-    from sam3_networks import save_folder
-
-    arguments = ["--detector", f"sam3:{save_folder(tmp_path / 'sam3')}", "--refer-threshold", "0.3"]
+    arguments = ["--detector", f"sam3:{sam3_folder}", "--refer-threshold", "0.3"]
     result = detected(photographs, tmp_path / "found", *arguments, "--refer", "a red dog", "A red dog?")
     assert [one["name"] for one in result["categories"]] == ["a red dog"]
     first, second = result["references"][:2]

@@ -10,17 +10,11 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from sam3_networks import moving_squares, save_folder
+from sam3_networks import moving_squares
 
 from masa_track.cli.main import main
 
 FRAMES = 8
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("transformers")
-    return save_folder(tmp_path_factory.mktemp("sam3"))
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +32,9 @@ def result(out: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("identities", ["masa", "sam3", "both"])
-def test_track_by_text(identities: str, weights: Path, source: Path, tmp_path: Path) -> None:
+def test_track_by_text(identities: str, sam3_folder: Path, source: Path, tmp_path: Path) -> None:
     options = ["--set", "track_activation_threshold=0.3"] if identities == "masa" else ["--set", "birth_score=0.5"]
-    arguments = ["--detector", f"sam3:{weights}", "--text", "red car. dog", "--identities", identities]
+    arguments = ["--detector", f"sam3:{sam3_folder}", "--text", "red car. dog", "--identities", identities]
     assert track(source, tmp_path / "run", *arguments, *options) == 0
     found = result(tmp_path / "run")
     assert [category["name"] for category in found["categories"]] == ["red car", "dog"]
@@ -58,9 +52,16 @@ def test_track_by_text(identities: str, weights: Path, source: Path, tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("identities", ["masa", "both"])
-def test_track_by_exemplars(identities: str, weights: Path, source: Path, tmp_path: Path) -> None:
+def test_track_by_exemplars(identities: str, sam3_folder: Path, source: Path, tmp_path: Path) -> None:
     """They count from their frame on: before there is no phrase, and nothing is found."""
-    arguments = ["--detector", f"sam3:{weights}", "--exemplar", "3:22,20,52,50", "--negative-exemplar", "4:70,60,98,80"]
+    arguments = [
+        "--detector",
+        f"sam3:{sam3_folder}",
+        "--exemplar",
+        "3:22,20,52,50",
+        "--negative-exemplar",
+        "4:70,60,98,80",
+    ]
     arguments += ["--identities", identities]
     options = ["--set", "track_activation_threshold=0.3"] if identities == "masa" else ["--set", "birth_score=0.5"]
     assert track(source, tmp_path / "run", *arguments, *options) == 0
@@ -72,9 +73,9 @@ def test_track_by_exemplars(identities: str, weights: Path, source: Path, tmp_pa
 
 
 @pytest.mark.slow
-def test_recovered_runs_have_presence(weights: Path, source: Path, tmp_path: Path) -> None:
+def test_recovered_runs_have_presence(sam3_folder: Path, source: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    arguments = ["--detector", f"sam3:{weights}", "--text", "dog", "--identities", "masa"]
+    arguments = ["--detector", f"sam3:{sam3_folder}", "--text", "dog", "--identities", "masa"]
     assert track(source, out, *arguments) == 0
     before = [image["presence"] for image in result(out)["images"]]
     (out / "tracks.json").unlink()
@@ -87,9 +88,9 @@ def test_recovered_runs_have_presence(weights: Path, source: Path, tmp_path: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("identities", ["sam3", "both"])
-def test_a_run_is_resumed(identities: str, weights: Path, source: Path, tmp_path: Path) -> None:
+def test_a_run_is_resumed(identities: str, sam3_folder: Path, source: Path, tmp_path: Path) -> None:
     """With the networks' own memory, and with exemplars before and after the frame from which it goes on."""
-    arguments = ["--detector", f"sam3:{weights}", "--text", "red car", "--identities", identities]
+    arguments = ["--detector", f"sam3:{sam3_folder}", "--text", "red car", "--identities", identities]
     arguments += ["--exemplar", "2:18,20,48,50", "--negative-exemplar", "7:66,60,92,80", "--set", "birth_score=0.5"]
     assert track(source, tmp_path / "whole", *arguments) == 0
     assert track(source, tmp_path / "run", *arguments, "--max-frames", 5) == 0
@@ -101,10 +102,10 @@ def test_a_run_is_resumed(identities: str, weights: Path, source: Path, tmp_path
 
 
 @pytest.mark.slow
-def test_semantic_maps(weights: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_semantic_maps(sam3_folder: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """One for each phrase and frame; those of an earlier run are removed, and other files are left."""
     out, maps = tmp_path / "run", tmp_path / "run" / "semantic"
-    arguments = ["--detector", f"sam3:{weights}", "--text", "red car. dog"]
+    arguments = ["--detector", f"sam3:{sam3_folder}", "--text", "red car. dog"]
     assert track(source, out, *arguments, "--semantic", "--max-frames", 3) == 0
     assert str(maps) in capsys.readouterr().out
     names = {f"{number:06d}-{phrase}.png" for number in (1, 2, 3) for phrase in (0, 1)}
@@ -124,8 +125,17 @@ def test_semantic_maps(weights: Path, source: Path, tmp_path: Path, capsys: pyte
 
 
 @pytest.mark.slow
-def test_detect(weights: Path, source: Path, tmp_path: Path) -> None:
-    arguments = ["--device", "cpu", "--detector", f"sam3:{weights}", "--text", "red car", "--exemplar", "1:10,20,40,50"]
+def test_detect(sam3_folder: Path, source: Path, tmp_path: Path) -> None:
+    arguments = [
+        "--device",
+        "cpu",
+        "--detector",
+        f"sam3:{sam3_folder}",
+        "--text",
+        "red car",
+        "--exemplar",
+        "1:10,20,40,50",
+    ]
     assert main(["detect", str(source), "--out", str(tmp_path / "found"), *arguments]) == 0
     found = json.loads((tmp_path / "found" / "detections.json").read_text())
     assert [image["id"] for image in found["images"]] == list(range(1, FRAMES + 1))
@@ -244,17 +254,17 @@ def test_without_weights_the_first_message_says_how_to_obtain_them(
 
 @pytest.mark.slow
 def test_exemplars_on_frames_that_are_not_read(
-    weights: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    sam3_folder: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     for frame, options in ((FRAMES + 1, []), (2, ["--start", "3"]), (2, ["--stride", "2"])):
-        arguments = ["--detector", f"sam3:{weights}", "--exemplar", f"{frame}:1,2,30,40", *options]
+        arguments = ["--detector", f"sam3:{sam3_folder}", "--exemplar", f"{frame}:1,2,30,40", *options]
         assert track(source, tmp_path / "run", *arguments) == 2
         assert f"got frame {frame}" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_long_phrases(weights: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["--detector", f"sam3:{weights}", "--text", "red " * 31 + "car", "--identities", "masa"]
+def test_long_phrases(sam3_folder: Path, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["--detector", f"sam3:{sam3_folder}", "--text", "red " * 31 + "car", "--identities", "masa"]
     assert track(source, tmp_path / "run", *arguments) == 2
     assert "at most 30 tokens, got 32" in capsys.readouterr().err
     assert track(source, tmp_path / "run", *arguments, "--truncate", "--max-frames", 1) == 0

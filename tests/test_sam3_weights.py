@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from sam3_networks import detector_config, filled, network, save_folder, tokenizer
+from sam3_networks import detector_config, filled, network, tokenizer
 
 pytest.importorskip("transformers")
 import torch
@@ -21,14 +21,9 @@ from masa_track.masklets.sam3_weights import check_sam3, load_sam3
 pytestmark = pytest.mark.slow  # transformers' SAM 3 takes seconds to import
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_folder(tmp_path_factory.mktemp("sam3"))
-
-
 @pytest.fixture
-def copy(folder: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(folder, tmp_path / "copy"))
+def copy(sam3_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(sam3_folder, tmp_path / "copy"))
 
 
 def picture() -> np.ndarray:
@@ -39,18 +34,18 @@ def found(model: Any) -> np.ndarray:
     return np.asarray(model.detect(model.encode([picture()])[0], "red car", least_score=-1).logits)
 
 
-def test_a_folder(folder: Path) -> None:
-    model = load_sam3(str(folder), "cpu")
+def test_a_folder(sam3_folder: Path) -> None:
+    model = load_sam3(str(sam3_folder), "cpu")
     np.testing.assert_array_equal(found(model), found(network()))
     assert model.propagator().ids == []
     assert model.key.partition("@")[2] == network().key.partition("@")[2]
-    detector = load_sam3(str(folder), "cpu", tracks=False)
+    detector = load_sam3(str(sam3_folder), "cpu", tracks=False)
     np.testing.assert_array_equal(found(detector), found(model))
     with pytest.raises(InputError, match=r"no propagator"):
         detector.propagator()
     with pytest.raises(InputError, match=r"at most 30 tokens"):
         model.check_phrase("car " * 40)
-    load_sam3(str(folder), "cpu", truncate=True).check_phrase("car " * 40)
+    load_sam3(str(sam3_folder), "cpu", truncate=True).check_phrase("car " * 40)
 
 
 def test_models_for_pictures(tmp_path: Path) -> None:
@@ -65,13 +60,13 @@ def test_models_for_pictures(tmp_path: Path) -> None:
             load_sam3(str(folder), "cpu")
 
 
-def test_a_cpu_must_be_asked_for(folder: Path) -> None:
+def test_a_cpu_must_be_asked_for(sam3_folder: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     for call in (check_sam3, load_sam3):
         with pytest.raises(InputError, match=r"860 million parameters.*a frame takes.*--device cpu"):
-            call(str(folder))
-    check_sam3(str(folder), "cpu")
+            call(str(sam3_folder))
+    check_sam3(str(sam3_folder), "cpu")
 
 
 def test_the_weights_are_gated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

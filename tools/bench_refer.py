@@ -62,6 +62,12 @@ def cell(scores: Sequence[SentenceScore], way: str, kind: str | None) -> str:
     return f"{found:.2f} ({low:.2f}-{high:.2f})"
 
 
+def with_count(scores: Sequence[SentenceScore]) -> str:
+    """The network's share, its interval and the number of sentences."""
+    found, low, high, count = share(scores)
+    return f"{found:.2f} ({low:.2f}-{high:.2f}), n {count}"
+
+
 def write_film(film: Clip, folder: Path) -> dict[tuple[int, int, int], int]:
     """Writes a film as a sequence of MOTChallenge with the boxes of what is seen of its objects.
 
@@ -176,11 +182,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"| {'all' if kind is None else f'need {kind}'} | {count} | {cells} |")
             print(f"\nmean IoU {np.mean([s.iou for s in scores]):.2f}")
             for play in ("backwards", "opposite"):
-                played = score_clips(network, seeds, args.kinds, play)
-                found, low, high, count = share(played, "network", lambda s: "motion" in s.needs and s.moves)
-                print(
-                    f"{play}, moving objects whose sentence needs motion: {found:.2f} ({low:.2f}-{high:.2f}), n {count}"
-                )
+                played = [s for s in score_clips(network, seeds, args.kinds, play) if "motion" in s.needs and s.moves]
+                print(f"{play}, moving objects whose sentence needs motion: {with_count(played)}")
+                if play == "backwards":
+                    groups = [[s for s in played if s.other_fits == fits] for fits in (True, False)]
+                    print(f"  another object then fits the sentence: {with_count(groups[0])}")
+                    print(f"  none fits: {with_count(groups[1])}; a random object: {share(groups[1], 'random')[0]:.2f}")
+                    chance = sum(s.right["random"] for s in groups[1]) / max(1, len(played))
+                    print(f"  always the object that fits, and a random one where none does: {chance:.2f}")
     except InputError as error:
         print(f"bench_refer.py: {error}", file=sys.stderr)
         return 2

@@ -207,7 +207,7 @@ def _model(recipe: TrackRecipe, device: str | None) -> Any:
 
 def _open_boxes(recipe: TrackRecipe, device: str | None) -> Boxes:
     """The detector; of things and parts where the text names parts."""
-    model, hierarchy = _model(recipe, device), recipe.hierarchy()
+    model, hierarchy = _model(recipe, device), recipe.hierarchy
     if hierarchy is None:
         return recipe.open_boxes(model, device)
     from masa_track.pipeline.scenes import open_scene
@@ -236,7 +236,7 @@ def _detect(
     select = _selection(recipe, boxes)
     pictures = None if args.no_pictures else FrameFolder(prepare_folder(folder / PICTURES, "--out"), may_hold=True)
     data = _DataSet(boxes.class_names, None if asked is None else [])
-    hierarchy = recipe.hierarchy()
+    hierarchy = recipe.hierarchy
     broken = 0
 
     def skipped(number: int, reason: str) -> None:

@@ -718,7 +718,7 @@ def recipe_of(args: argparse.Namespace) -> TrackRecipe:
         refine_masks=args.refine_masks,
     )
     # SAM 3 tracks what phrases name, and MASA what a hierarchy names.
-    tracks = recipe.sam3 is not None and args.identities is None and recipe.hierarchy() is None
+    tracks = recipe.sam3 is not None and args.identities is None and recipe.hierarchy is None
     return replace(recipe, identities="both") if tracks else recipe
 
 

@@ -393,6 +393,13 @@ class SceneTracker(AroundTracker):
         if self.parts is not None:
             self.parts.reset()
 
+    def reserve(self, identity: int) -> None:
+        """No new thing gets an identity up to this one; where it is one of a part, no new part does."""
+        if self.parts is not None and identity >= self.parts.first_id:
+            self.parts.reserve(identity)
+        else:
+            self.tracker.reserve(identity)
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """The state as arrays of numbers and text."""
         state = {f"things.{name}": value for name, value in self.tracker.state_dict().items()}

@@ -256,6 +256,11 @@ class PartTracker:
         self._levels, self._shown = levels, shown
         return PartIdentities(known, parent_ids, parents)
 
+    def reserve(self, identity: int) -> None:
+        """No new part gets an identity up to this one, which is one of a part."""
+        for level in self._levels:
+            level.reserve((identity - self.first_id) // len(self._levels))
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """The state as arrays of numbers and text, which need no unpickling."""
         state = {

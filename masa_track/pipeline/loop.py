@@ -274,8 +274,10 @@ def _go_on_live(job: Job, resumed: Resumed, sinks: Sinks | PartSinks) -> tuple[i
     """
     store, tracker = sinks.store, cast(Any, job.tracker)
     tracker.reserve(store.last_identity())  # of tracks that are younger than the state
-    if job.counter is not None:
-        for result in store.results(resumed.state_at + 1):
+    for result in store.results(resumed.state_at + 1):
+        if result.detections.tracker_id is not None and len(result.detections):
+            tracker.reserve(int(result.detections.tracker_id.max()))  # of parts, whose births are no events
+        if job.counter is not None:
             job.counter.update(result)
     if getattr(job.detector, "warm_up", 0):
         sinks.say("the detector learns the scene anew: the frames before are gone")

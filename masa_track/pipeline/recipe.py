@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from masa_track.association import REFERENCE_PRESETS, AppearancePrior, any_options_of, current_names
@@ -177,7 +178,7 @@ class TrackRecipe:
             ):
                 if given:
                     raise InputError(f"{option} needs --preset default, got {self.preset}: leave one of them out")
-        hierarchy = self.hierarchy()
+        hierarchy = self.hierarchy
         self._check_concepts()
         if self.masks is not None:
             library = "transformers" if self.masks.startswith("transformers:") else "sam"
@@ -265,7 +266,7 @@ class TrackRecipe:
         from masa_track.encoders.loading import load
 
         dtype = chosen_dtype(self.precision, device)
-        segmenter, hierarchy = None, self.hierarchy()
+        segmenter, hierarchy = None, self.hierarchy
         if self.masks is not None:
             from masa_track.pipeline.scenes import open_segmenter
 
@@ -281,6 +282,7 @@ class TrackRecipe:
         boxes = None if self.detections is not None or concepts is not None else self.open_boxes(model, device)
         return Pipeline(self, model, boxes, segmenter, concepts)
 
+    @cached_property
     def hierarchy(self) -> Hierarchy | None:
         """Things, parts and stuff, where there are parts, synonyms, thresholds of phrases or stuff; else None.
 

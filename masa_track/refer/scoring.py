@@ -29,6 +29,7 @@ class SentenceScore:
         right: by way of selection, 1 if the selected object is the right one, else 0; of a rule that leaves several
             objects the probability that a random one of them is right.
         iou: of the network's masks.
+        other_fits: another object fits the sentence in the clip as it is played; only in a clip played backwards.
     """
 
     clip: int
@@ -36,6 +37,7 @@ class SentenceScore:
     moves: bool
     right: Mapping[str, float]
     iou: float
+    other_fits: bool = False
 
 
 def rules(clip: Clip, index: int) -> dict[str, float]:
@@ -102,7 +104,10 @@ def score_clips(
             right = {"network": float(iou > RIGHT), **rules(clip, i)}
             moves = clip.objects[i]["motion"] != "still"
             needs = frozenset(needed_kinds(sentence, clip.objects))
-            scores.append(SentenceScore(number, needs, moves, right, float(iou)))
+            seen = attributes(reversed_sentence(sentence) if play == "backwards" else sentence)
+            others = (o for o in clip.objects if o is not clip.objects[i])
+            other_fits = any(all(o[kind] == value for kind, value in seen.items()) for o in others)
+            scores.append(SentenceScore(number, needs, moves, right, float(iou), other_fits))
     return scores
 
 
