@@ -221,12 +221,17 @@ Test = Callable[[Scene, Track, Term, "Span | None"], float]
 def _wide(scene: Scene, span: Span | None) -> Span | None:
     """At least two seconds: a moment is too short for a motion."""
     short = span is not None and span.first <= span.last and (span.point or span.last - span.first < scene.fps)
-    return scene.around(span, 1.0) if span is not None and short else span
+    if span is None or not short:
+        return span
+    wide = scene.around(span, 1.0)
+    early, late = max(scene.first - wide.first, 0.0), max(wide.last - scene.last, 0.0)  # at the ends, on one side only
+    return Span(wide.first - late, wide.last + early)
 
 
 def _least(scene: Scene, track: Track) -> float:
-    """Pixels that count as a motion: 2 % of the picture's width, or a quarter of a box."""
-    return max(0.02 * scene.size[0], 0.25 * float(np.median(track.sizes[:, 0])))
+    """Pixels that count as a motion: 2 % of the picture's width, or a quarter of a box; of a small box, 0.6 of it."""
+    width = float(np.median(track.sizes[:, 0]))
+    return min(max(0.02 * scene.size[0], 0.25 * width), 0.6 * width)
 
 
 def _visible(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
