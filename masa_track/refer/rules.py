@@ -42,9 +42,9 @@ _SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
 EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part|half))?{OF_PICTURE}"
 _DIRECTION = r"(?P<to>left|right|up|down|top|bottom)(?:wards?)?"
 TOWARDS = (
-    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)(?: hand)?"
+    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border|half|third))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)(?: hand)?"
     rf"|(?:(?:to|towards?|for|over to|off to|in) )?(?:the )?{_DIRECTION})"
-    rf"(?: (?:side|edge|border|direction|hand side))?{OF_PICTURE}"
+    rf"(?: (?:side|edge|border|half|third|direction|hand side))?{OF_PICTURE}"
 )
 SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"} | {
     "front": "bottom", "back": "top", "rear": "top",
@@ -451,7 +451,7 @@ VERBS = [
     Rule(rf"(?:start|begin)(?: out| off)? (?:(?:on|at|in|near|from) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:(?:on|at|in|near) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("ends"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?: from {VIEW})?(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
-    Rule(rf"(?:{GO}|cross)(?: all the way| right| straight| over| across)* from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(rf"(?:{GO}|cross)(?: all the way| right| straight| over| across)* from (?:the )?(?P<from>left|right)(?: (?:side|edge|border|half|third))?(?! (?:to|hand|side|edge|border|half|third)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
     Rule(r"(?:overlap|touch)(?: with)? (?:each other|one another)", _by_others("overlaps"), True),

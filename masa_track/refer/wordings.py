@@ -22,6 +22,10 @@ _JUST = r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )"
 _ALL_OTHERS = r"(?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?"
 _ANYONE = "person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure"
 
+_LOOKING = (
+    r"(?:considering|restricting|focuss?ing|limiting|looking|counting|concentrating)(?: only| just)?(?: yourself| it)?"
+)
+
 _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"[\u2018\u2019]", "'"),
     (r"\bcan't\b", "can not"),
@@ -38,6 +42,11 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "first ",
     ),
     (r"\bto be gone\b", "to leave"),
+    # "looking only at the right half, ...", "considering only those on the left, ..."
+    (rf"^{_LOOKING}(?: to| on| at)(?: only| just)? (?=the (?:left|right|top|bottom|upper|lower)\b)", "in "),
+    (rf"^{_LOOKING}(?: to| on| at)?(?: only| just)? (?=the|those|these|people|in)", ""),
+    (r"\bincreases in (?:size|height)\b", "grows"),
+    (r"\bdecreases in (?:size|height)\b", "shrinks"),
     (r"\b(?:tucked|squeezed|stuck)(?: away| in)? (?=behind\b)", ""),
     (r"\b(?:half|partly|partially) visible (?=behind\b)", ""),
     (r"\b(?:only |just )?(?:half|partly|partially) (?:visible|in view)(?= ?$| ?,| at| in| around)", "hidden"),

@@ -40,6 +40,11 @@ _GROUP = re.compile(
     rf"|(?:of (?:them|those|these|the {_COUNT}) ?,? )?(?P<one>(?:the|whoever|whichever) .+))$"
 )
 
+# "two people meet at frame 9": each other
+_EACH_OTHER = re.compile(
+    r"^(?: who| that)? (overlap|meet|touch|pass|cross(?: paths)?)(?:ping|ing|ting)?(?: with)?(?= (?:at|around|near|in|by|between|about)\b|$)(?! in front)"
+)
+
 
 def plain_clauses(plain: str) -> str:
     """A sentence of several clauses as one phrase; another one as it is.
@@ -60,8 +65,7 @@ def plain_clauses(plain: str) -> str:
         count = {"several": "", "some": "", "both": "two"}.get(count, count)
         when = found["when"] or ""
         choice = found["one"] or f"the one who {found['asks']}"
-        what = re.sub(r"^ (?=overlap(?:s|ping)?(?! (?:each|one)))", " who overlap each other ", found["what"] or "")
-        what = re.sub(r"each other overlap(?:ping)?", "each other", what)
+        what = _EACH_OTHER.sub(r" who \1 each other", found["what"] or "")
         what = f" who {what.strip()}" if what.strip() and not what.startswith(" who") else what
         return f"{when}of the {count} {found['people'] or 'ones'}{what} , {choice}"
     return plain

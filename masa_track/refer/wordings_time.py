@@ -35,6 +35,7 @@ _TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bframes? (\d+) (?:through|thru|till|until|up to) (?:frame )?(\d+)", r"frames \1 to \2"),
     (r"\b(?:at |by |around |near )?the (\d+)(?:th|st|nd|rd)? frame mark\b", r"at frame \1"),
     (r"\bto (?:begin|start) with\b", "at the start"),
+    (r"\b(half|side|part|third|quarter|corner|edge|middle|centre|left|right) of (?=frame \d)", r"\1 at "),
     # Words that make a time less exact, or no different.
     (r"\bin the (?:region|neighbou?rhood|vicinity|area) of (?=frame|\d)", "around "),
     (

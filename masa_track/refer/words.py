@@ -21,6 +21,7 @@ cover: hide block occlude obscure mask conceal obstruct eclipse shield blot swal
 follow: trail chase tail pursue shadow
 leave: exit depart vanish disappear terminate
 appear: emerge materialise materialize surface
+recede: retreat withdraw
 overtake: outpace outrun outstrip outdistance
 meet: encounter
 stop: pause halt
@@ -67,7 +68,7 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
     "adult bloke chap fellow lad lass dude individual runner jogger walker passenger subject visitor passer "
-    "passerby bystander onlooker stroller wanderer tourist shopper commuter loiterer newcomer gent youngster "
+    "passerby bystander onlooker wanderer tourist shopper commuter loiterer newcomer gent youngster "
     "teenager character soul body face suspect player agent fella customer guest folk folks citizen spectator "
     "friend stranger latecomer": PERSON,
     "pedestrian": ON_FOOT,
