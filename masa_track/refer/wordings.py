@@ -34,7 +34,6 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
     (r"'(re|ve|d|ll|m)\b", r" "),
     (r"'s\b", " "),
-    (r"^(?:among |out of )?which of (?=(?:the|those|these)\b)", "of "),
     (r"\bpassers? ?-? ?by\b", "walker"),
     (r"\bkeep(?:s|ing)? (\w+ing)\b", lambda found: FORMS.get(found[1], (found[1], ""))[0]),
     (
@@ -320,7 +319,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(left|right)wards? (?=(?:moving|going|heading|walking)\b)", r"\1 "),
     (r"\b(?:nearest|closest) neighbou?r (?:of|to)\b", "one nearest to"),
     (r"\b(?:side by side|in step|along) with\b", "next to"),
-    (r"\b(?:close |right |hot )?(?:on|at) the heels of\b", "directly behind"),
     (
         r"\b(?:the )?(?:picture|frame|image|screen) (left|right|top|bottom) (edge|border|side)\b",
         r"the \1 \2 of the picture",
@@ -362,9 +360,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),
     (r"\bthe (?:front runner|leading (?:person|one|man|woman|walker|figure))\b", "the leader"),
     (r"\bwhose head is\b", "who is"),
-    (r"\bat the (?:greatest|largest|longest|biggest) distance from\b", "farthest from"),
-    (r"\bat the (?:smallest|shortest|least) distance (?:from|to)\b", "nearest to"),
-    (r"\b(?:accompanying|in the company of|together with|walking along with|walking with)\b", "next to"),
     (r"\bmost recently\b", "last"),
     (
         r"\b(?:straight|right|just|directly|immediately|next) after (?=the (?:leader|[\w ]*\b(?:line|queue|row|procession|file))\b)",
@@ -385,8 +380,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "in the middle of ",
     ),
     (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
-    (r"\b(left|right)(?: hand)? neighbou?r of\b", r"one immediately \1 of"),
-    (r"\bneighbou?r (?=(?:to|on) the (?:left|right) of\b)", "one immediately "),
     (
         r"\b(?:flanked by|sandwiched between|framed by|enclosed by|surrounded by|half ?way between|midway between)",
         "between",

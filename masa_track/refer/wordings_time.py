@@ -88,7 +88,7 @@ _TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(at|in) both (the \w+(?: frame)?|frame \d+) and (the \w+(?: frame)?|(?:frame )?\d+)", r"\1 \2 and \1 \3"),
     (r"\b(?:the )?(?:last frame but one|(?:penultimate|second last) frame)", "1 frame before the end"),
     (r"\b(in|during|within|for) the (first|opening|last|final|closing) second\b(?= ?,|$)", r"\1 the \2 1 seconds"),
-    (r"\b(in|during|within|for) the (first|opening|last|final|closing) (?:few|couple of) (seconds|frames)", r"\1 the \2 3 seconds"),
+    (r"\b(in|during|within|for|over) the (first|opening|last|final|closing) (?:few|couple of) (seconds|frames)", r"\1 the \2 3 seconds"),
     # "for most of the clip"
     (rf"\b(?:for )?(?:most|much|the (?:bulk|majority|best part)|nearly all|almost all) of (?:{_FILM}|the (?:time|\w+ time))\b", "the longest"),
     # All the time: "in all 600 frames", "in every single frame"
