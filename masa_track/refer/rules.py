@@ -383,7 +383,6 @@ PLACES = [
     Rule(rf"in {LINE}", _in_line),
     Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|quadrant|area))?{OF_PICTURE}", _region),
     Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>{_PARTS})?{OF_PICTURE}(?! of)", _region),
-    Rule(rf"in the {_SIDE} ?most (?P<part>{_PARTS}){OF_PICTURE}", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of {LINE}", term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
@@ -480,7 +479,7 @@ VERBS = [
     Rule(rf"{STAY}(?: (?:around|about|round|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
     Rule(rf"(?:{GO}|reach|get|come|approach|near|make it)(?P<nearly>{NEARLY})(?: (?:to|towards?|as far as|close to|near|over to))* the {_SIDE}(?: hand)?(?: (?:edge|border|boundary){OF_PICTURE}| of {PICTURE})(?: by the end)?", _reaches, True),
-    Rule(r"(?:stand|be|stay|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here|around|about|walk|go|move|head|run|ride|come|travel|stand|follow|behind|a)(?: |$))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|(?:stand|hang) (?:around|about|round|there)|wait|(?:stand|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|stand(?= person| man| woman| one| guy| pedestrian)|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(r"(?:stand|be|stay|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:(?:in|on)(?! frame)|there|visible|present|here|around|about|walk|go|move|head|run|ride|come|travel|stand|follow|behind|a)(?: |$))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|(?:stand|hang) (?:around|about|round|there)|wait|(?:stand|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|stand(?= person| man| woman| one| guy| pedestrian)|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
     Rule(rf"(?:stop|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|standstill)|slow to a stop|pull up", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),

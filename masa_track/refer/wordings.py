@@ -22,6 +22,13 @@ _JUST = r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )"
 _ALL_OTHERS = r"(?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?"
 _ANYONE = "person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure"
 
+
+def _in_between(found: re.Match[str]) -> str:
+    """ "walks in between frames 2 and 9" comes in; "leaves in between frames 2 and 9" does not."""
+    walks = FORMS.get(found[1], ("", ""))[0] in ("walk", "go", "come", "ride", "run", "move", "head", "get")
+    return f"{found[1]} in between " if walks else f"{found[1]} between "
+
+
 _LOOKING = (
     r"(?:considering|restricting|focuss?ing|limiting|looking|counting|concentrating)(?: only| just)?(?: yourself| it)?"
 )
@@ -123,7 +130,12 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\b(?:much|a lot|far|clearly|noticeably|considerably|way|even|slightly|a bit|a little|somewhat|quite a bit) (?=(?:taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|wider|thinner|longer)\b)",
         "",
     ),
-    (r"\bin between (?=frames?\b)", "between "),
+    (r"\b(\w+) in between (?=frames?\b)", _in_between),
+    (r"^(?:and )?which(?: one)? is (?=the )", ""),
+    (
+        r"\b(?:(?:far|extreme|farthest|furthest) )?(left|right|top|bottom)(?:[ -]?most)? (?=(?:half|third|quarter|fifth)\b)",
+        r"\1 ",
+    ),
     (
         r"\brunner up\b(?: in (size|height))?",
         lambda found: "second tallest" if found[1] == "height" else "second biggest",
