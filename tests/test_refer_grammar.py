@@ -433,6 +433,8 @@ def test_real_sentences(shared: Path, name: str) -> None:
         ("which one is the second person from the right at frame 3?", "the second person from the right at frame 3"),
         ("the person in the far left quarter at frame 3", "the person in the left quarter at frame 3"),
         ("the person standing still on frame 60", "the person standing still at frame 60"),
+        ("the man in the way of the tallest person", "the man that covers the tallest person"),
+        ("the person who re-enters", "the person who comes back"),
         ("@ frame 40: the leftmost person", "the leftmost person at frame 40"),
         ("with ten frames to go, the leftmost person", "the leftmost person ten frames before the end"),
     ],

@@ -104,6 +104,8 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 leaves",
     ),
     (r"\bis winning\b", "is in the lead"),
+    (r"\bre[- ]enter(?:s|ing)\b", "comes back"),
+    (r"\bmid(?:most|[- ](?:frame|picture|screen))(?= (?:person|one|man|woman|guy|walker|figure)\b)", "middle"),
     (r"\bhang(?:s|ing)? back\b", "at the end of the line"),
     (r"\b(?:minimum|minimal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "smallest"),
     (r"\b(?:maximum|maximal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "largest"),

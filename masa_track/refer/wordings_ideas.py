@@ -219,7 +219,7 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("{side} of {what}", (r"(?:(?:standing|walking|stands|is) )?(?:in )?between (?P<what>(?:the|whoever) [\w ]*?) and the (?P<side>left|right)(?: hand)? (?:edge|side|border)(?: of the (?:picture|frame|image))?",)),
     ("next to {what}", (r"keep(?:s|ing)? (?P<what>(?:the|him|her) ?[\w ]*?) company",)),
     ("next to", (r"(?:accompan(?:y|ies|ying|ied)(?: by)?|in the company of|together with|(?:walks?|walking|going|goes|is|out) along with|walk(?:s|ing) (?:side by side |together )?with)",)),
-    ("next to", (r"(?:at|by) the side of|side by side with|level with|shoulder to shoulder with|flanking",)),
+    ("next to", (r"(?:at|by) the side of|side by side with|(?:draw(?:s|ing)? )?level with|shoulder to shoulder with|flanking",)),
     ("nearest to", (r"(?:closer|nearer) to(?= (?!the camera|us\b|the left|the right|me\b|the lens|the viewer|the (?:top|bottom|edge|middle|centre)))(?! \w+ than)", "(?:with|at) the (?:smallest|shortest|least) distance (?:to|from)", "least far from")),
     ("farthest from", ("least (?:close|near) to", "farthest to(?= the (?!left|right|top|bottom|back|front|rear))", "most (?:distant|remote|far away) from", "(?:with|at) the (?:greatest|largest|longest) distance (?:to|from)")),
     (r"one immediately {side} of", (r"(?:right hand |left hand )?neighbou?r (?:(?:on|to) the )?(?P<side>left|right)(?: hand)?(?: side)? of", r"(?P<side>left|right)(?: hand)? neighbou?r of")),
@@ -247,13 +247,13 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:(?:can |do |is |are )?(?:not|hardly|barely)(?: be)?|can(?: be)?) ?(?:we |you |i |one |be )?(?:see|seen)(?P<when> (?:at|in|around) [\w ]*?)? (?:because|due to|since|thanks to|owing to|as) (?P<what>(?:the|a) [\w ]+?) (?:is|are|being|stands?|standing) (?:(?:right )?in (?:the|his|her|their) way|in front(?: of (?:him|her|them|it))?)",
         ),
     ),
-    ("covers", (r"(?:is|gets|stands|being|standing|getting)?(?: right)? ?in the way of",)),
+    ("covers", (r"(?:(?:is|gets|stands|being|standing|getting) )?(?:right )?in the way of",)),
     # "has people on both sides"
     (
         "in the middle",
         (
             r"(?:who |that )?(?:has|have|with|having) (?:(?:some|any)(?:one|body)|another|people|others|a (?:person|neighbou?r)|one|one person|neighbou?rs) (?:(?:standing|walking|being|else) )?(?:on|to|at) (?:either|both|each) (?:hand )?sides?(?: of (?:him|her|them|it))?",
-            r"(?:standing|walking|is|being)? ?(?:flanked|surrounded) on both sides",
+            r"(?:(?:standing|walking|is|being) )?(?:flanked|surrounded) on both sides",
         ),
     ),
     # "third along, left to right"; "four in from the left"
