@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from masa_track.refer.geometry import Scene
-from masa_track.refer.grammar import Phrase, Sentence, check_sentence, parse
+from masa_track.refer.grammar import check_sentence, parse
+from masa_track.refer.phrases import Phrase, Sentence
 from masa_track.refer.resolve import Ranked, Resolver, time_of
 from masa_track.refer.words import ANY_NOUNS
 

@@ -2,116 +2,24 @@
 
 A sentence is a noun phrase: a noun, and terms that the object must fit. A term may hold further noun phrases ("left of
 *the bus*"). The parser reads from left to right and takes the first rule of :mod:`masa_track.refer.rules` that fits;
-words that no rule takes are kept in :attr:`Sentence.unparsed`.
+words that no rule takes are kept in :attr:`masa_track.refer.phrases.Sentence.unparsed`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 from masa_track.errors import InputError
 from masa_track.refer import words
+from masa_track.refer.phrases import COUNTED, Phrase, Sentence, Term, When
 from masa_track.refer.wordings import plain_wording
 
 MOST_WORDS = 512
 MOST_DEPTH = 6
 FINITE = ("base", "s", "ed")
-
-
-@dataclass(frozen=True)
-class When:
-    """A time of the video.
-
-    Attributes:
-        kind: ``start``, ``end``, ``at``, ``around``, ``between``, ``before``, ``after``, ``middle``, ``first_half`` or
-            ``second_half``; ``whole``: all of it; ``opening`` and ``closing``: its first and last seconds or frames;
-            ``just_before`` and ``just_after``: 3 s on that side; ``percent``: of the way through it; ``part``: from one
-            percentage to another; ``before_end``: that long before its last frame.
-        values: numbers of frames, seconds, or percentages.
-        seconds: whether the values are seconds.
-        phrase: "when the bus leaves": the object of the event that makes the time; its last term is the event, or what
-            it does for a while (``during``). None: the values are the time.
-    """
-
-    kind: str
-    values: tuple[float, ...] = ()
-    seconds: bool = False
-    phrase: Phrase | None = field(default=None, hash=False)
-
-
-@dataclass
-class Term:
-    """One condition.
-
-    Attributes:
-        kind: ``rank`` (by a measure), ``region``, ``moves``, ``event``, ``relation``, ``visible``, ...: a function of
-            :mod:`masa_track.refer.resolve`.
-        name: of the measure, region, direction, event or relation.
-        side: ``left``, ``right``, ``top`` or ``bottom``; empty where it does not matter.
-        rank: of ``rank``: 1 is the largest or first, -1 the last; 0: not ranked.
-        phrases: noun phrases that the relation is to.
-        when: time of this term alone.
-        negated: the object must not fit.
-    """
-
-    kind: str
-    name: str = ""
-    side: str = ""
-    rank: int = 0
-    phrases: list[Phrase] = field(default_factory=list)
-    when: When | None = None
-    negated: bool = False
-
-
-@dataclass
-class Phrase:
-    """A noun phrase.
-
-    Attributes:
-        noun: singular; empty where none says what the object is ("the one", "whoever").
-        plural: it names several objects.
-        count: how many; 0 where it does not say.
-        other: "the other", "the others": not the object that the phrase stands in a relation to.
-        terms: all must fit, in the order of the sentence.
-        when: the time of the phrase.
-    """
-
-    noun: str = ""
-    plural: bool = False
-    count: int = 0
-    other: bool = False
-    terms: list[Term] = field(default_factory=list)
-    when: When | None = None
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A parsed sentence.
-
-    Attributes:
-        text: as given, whitespace collapsed.
-        phrase: what it asks for.
-        unparsed: words that no rule took, such as colours and clothes.
-        skipped: words without a meaning for the grammar that are no filler either, such as unknown adverbs.
-        gendered: a noun such as "man" or "woman" was taken for a person.
-        unclear_reference: unparsed words describe another object, to which the object has a relation; or
-            no noun was parsed, and one of them may be it.
-    """
-
-    text: str
-    phrase: Phrase
-    unparsed: tuple[str, ...]
-    skipped: tuple[str, ...] = ()
-    gendered: bool = False
-    unclear_reference: bool = False
-
-    @property
-    def selective(self) -> bool:
-        """Whether what was parsed says more than a noun and a time, and all that it refers to is clear."""
-        return bool(self.phrase.terms) and not self.unclear_reference
 
 
 def check_sentence(text: str) -> str:
@@ -161,14 +69,22 @@ def tokens_of(text: str, class_names: Sequence[str] = ()) -> list[Token]:
     return tokens
 
 
+_SOON = "(?:just|right|shortly|immediately|directly|straight|soon|some time|long)"
 _CONJUNCTIONS = {
-    "at": "(?:just |right )?(?:as|when)|(?:at )?the (?:moment|time|instant|point)(?: when| that)?",
-    "after": "(?:just |right |shortly )?after|once|as soon as|since",
-    "before": "(?:just |right |shortly )?before|until|till|by the time",
+    "at": "(?:just |right |exactly )?(?:as|when)"
+    "|(?:at |around |about )?the (?:moment|time|instant|point)(?: when| that)?",
+    "after": f"(?:{_SOON} )?after|once|as soon as|since",
+    "before": f"(?:{_SOON} )?before|until|till|by the time",
     "during": "while|as long as|whilst",
 }
 _VIDEO_ITSELF = "the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end)"
 _CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?) )(?! {_VIDEO_ITSELF})"
+
+
+_OUT_OF = (
+    "(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))"
+    "|(?:among|amongst)(?= (?:person|all|everyone|everybody))"
+)
 
 
 @cache
@@ -224,7 +140,7 @@ class Parser:
 
     def when(self) -> When | None:
         """A time, if one comes next."""
-        from masa_track.refer.rules import TIMES
+        from masa_track.refer.rules_time import TIMES
 
         for pattern, make in TIMES:
             if (found := self.take(pattern)) is not None:
@@ -246,6 +162,8 @@ class Parser:
         kind = next(kind for kind, words_ in _CONJUNCTIONS.items() if re.fullmatch(words_, found[0]))
         if event is not None and event.kind == "gone":
             event = replace(event, kind="event", name="leave")
+        if kind == "during" and event is not None and event.kind == "event":  # "while the bus is leaving"
+            kind = "at"
         fits = event is not None and event.kind == ("visible" if kind == "during" else "event") and not event.negated
         if event is None or not fits or event.when is not None:
             self.restore(before)
@@ -259,13 +177,14 @@ class Parser:
         phrase.terms.append(event)
         return When(kind, phrase=phrase)
 
-    def noun_phrase(self, inner: bool = True, stop: str = ",", clause: bool = False) -> Phrase:
+    def noun_phrase(self, inner: bool = True, stop: str = ",", clause: bool = False, subject: bool = False) -> Phrase:
         """Reads a noun phrase with all that is said of it.
 
         Args:
             inner: it stands in a relation of another phrase, which ends it at ``stop`` and at a verb of the other.
             stop: words that end it, as a pattern.
             clause: a finite verb may come next.
+            subject: a verb with the phrase as its subject ends it: "that *the one who comes in* walks past".
         """
         outer, self.phrase = self.phrase, Phrase()
         self.depth += 1
@@ -286,7 +205,9 @@ class Parser:
             ):
                 break
             token = self.token
-            denied = self.negated and (self._follows("not") or self._follows("never"))
+            if subject and phrase.terms and token.form in FINITE and self._transitive():
+                break
+            denied = self.negated and any(self._follows(word) for word in ("not", "never", "longer"))
             if (when := self.when()) is not None:
                 if denied:  # "but not at frame 9"
                     phrase.terms.append(Term("visible", when=when, negated=True))
@@ -294,13 +215,14 @@ class Parser:
                 else:
                     self._timed(phrase, fresh, when)
                 continue
-            if self.take(r"(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))") is not None:
+            if self.take(_OUT_OF) is not None:
                 picks = bool(ordinal) or any(term.kind == "rank" for term in phrase.terms)
                 phrase.terms += self._group(bool(ordinal), picks)
                 continue
             if named and (passive := self._object_clause()) is not None:
                 phrase.terms.append(passive)
                 fresh = passive
+                ordinal = self._ranked(passive, ordinal) if ordinal and passive.kind == "relation" else ordinal
                 continue
             if found := self.take(
                 "(?:everyone|everybody|everything)(?: else)?|all (?:the )?others|(?:the )?rest|others|other(?! than)"
@@ -311,7 +233,12 @@ class Parser:
                 phrase.plural = phrase.plural or found[0] != "other"
                 named = True
                 continue
-            if self.take(r"who|whoever|that|which|what|whichever|anyone|someone|somebody|anybody"):
+            if token.text == "one" and self.noun_ahead(1) and not headed:  # "one person"
+                self.place += 1
+                continue
+            if self.take(
+                r"who|whom|whoever|whomever|that|which|what|whichever|anyone|someone|somebody|anybody|anything|something"
+            ):
                 named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
                 clause = True
                 continue
@@ -328,6 +255,7 @@ class Parser:
                 self.negated = True
                 continue
             verb = token.form in ("ing", "ed") or clause or self._follows("to") or (not inner and not named)
+            verb = verb or (not inner and named and token.form in FINITE)  # "a car hides a man"
             verb = verb or (
                 bool(phrase.terms) and (self._follows("and") or self._follows("then"))
             )  # "to enter and then leave"
@@ -343,7 +271,7 @@ class Parser:
             term = self._term(phrase, verb or token.form == "")
             if term is not None:
                 fresh = term
-                if ordinal and (term.kind in ("rank", "event", "relation") or term.rank):
+                if ordinal and (term.kind in ("rank", *COUNTED) or term.rank):
                     ordinal = self._ranked(term, ordinal)
                 continue
             if (
@@ -369,16 +297,17 @@ class Parser:
             if named and self._noun(Phrase(), peek=True) and inner and not clause:
                 break
             self._skip(token)
-            fresh = None
+            fresh = fresh if token.base in words.FILLERS else None
         if ordinal:
             self._settle(phrase, ordinal)
+        _count_event_of_group(phrase)
         if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
             phrase.terms = [_side_rank(term) for term in phrase.terms]
         moment = all(term.kind in ("rank", "region", "visible", "compare") for term in phrase.terms)
         after = phrase.when if phrase.when is not None and phrase.when.kind == "after" else None
         if moment and after is not None and (after.seconds or after.phrase is not None):
             phrase.when = replace(after, kind="at")  # "after two seconds, the person on the left"
-        if self.depth == 1 and not named and self.unparsed:
+        if self.depth == 1 and not named and not clause and self.unparsed:
             self.unclear_reference = True  # "the skateboarder on the left": the unknown word may be the noun
         self.depth -= 1
         self.phrase = outer
@@ -402,6 +331,8 @@ class Parser:
                 phrase.terms.append(Term("visible", when=when))
         elif phrase.when is None:
             phrase.when = when
+        elif fresh is not None and fresh.kind in ("rank", "region", "relation", "still") and fresh.when is None:
+            fresh.when = when  # "leftmost at frame 10 and rightmost at frame 60"
         else:
             phrase.terms.append(Term("visible", when=when))
 
@@ -435,9 +366,10 @@ class Parser:
             if not re.match(r"(the|a|an|another|he|she|all|everyone|everybody)(?= |$)", self.rest):
                 self.restore(before)
                 return None
-            subject = self.noun_phrase()
+            subject = self.noun_phrase(subject=True)
+        while self.take("be|have|do|just|then|later|also|keep|get|manage to"):
+            pass
         for pattern, term in TRANSITIVE:
-            self.take("be|have|just|then|later|also")
             if self.take(pattern):
                 if subject is None:
                     return Term("event", "passed_by_camera")
@@ -445,6 +377,13 @@ class Parser:
         self.restore(before)
         self.failed.add(before[0])
         return None
+
+    def _transitive(self) -> bool:
+        """Whether a verb comes next whose object may be a noun before, and nothing that would make it another's."""
+        from masa_track.refer.rules import TRANSITIVE
+
+        linked = any(self._follows(word) for word in ("who", "that", "which", "and", "then", "to"))
+        return not linked and any(re.match(f"(?:{pattern})(?= |$)", self.rest) for pattern, _ in TRANSITIVE)
 
     def state(self) -> tuple[int, int, int, bool, bool, bool]:
         """What :meth:`restore` needs."""
@@ -483,13 +422,13 @@ class Parser:
         """Gives an ordinal to the term that it counts. Returns the ordinal that is left, 0."""
         if term.kind == "rank" and term.rank in (1, -1):
             term.rank = ordinal * term.rank
-        elif term.kind in ("event", "relation"):
+        elif term.kind in COUNTED:
             term.rank = ordinal
         return 0
 
     def _ranked_before(self, phrase: Phrase, fresh: Term | None, number: int) -> int:
         """ "who leaves first": the ordinal counts the event before it."""
-        if fresh is not None and fresh.kind in ("event", "relation") and not fresh.rank:
+        if fresh is not None and fresh.kind in COUNTED and not fresh.rank:
             fresh.rank = number
             return 0
         return number
@@ -497,7 +436,7 @@ class Parser:
     def _settle(self, phrase: Phrase, ordinal: int) -> None:
         """An ordinal without a measure counts an event of the phrase, or the order of appearance."""
         for term in phrase.terms:
-            if term.kind == "event" and not term.rank:
+            if term.kind in ("event", "reaches", "reached") and not term.rank:
                 term.rank = ordinal
                 return
         for place, term in enumerate(phrase.terms):
@@ -537,6 +476,17 @@ class Parser:
         self.place = before
         return found
 
+    def _object_ahead(self) -> bool:
+        """Whether an object comes next, to which an unknown word may be a relation: "waving at *the tallest man*"."""
+        ahead = int(self.token.base in ("to", "at", "with", "into", "from", "for", "by", "onto", "over"))
+        article = self.tokens[self.place + ahead].base if self.place + ahead < len(self.tokens) else ""
+        return article in ("the", "a", "an") and (self.noun_ahead(ahead + 1) or self.noun_ahead(ahead + 2))
+
+    def count_ahead(self, ahead: int) -> bool:
+        """Whether the word that comes after ``ahead`` others is a count: "the front two"."""
+        place = self.place + ahead
+        return place < len(self.tokens) and self.tokens[place].base in words.COUNTS
+
     def adjective_ahead(self, ahead: int) -> bool:
         """Whether the word that comes after ``ahead`` others may be an adjective: no verb, number or small word."""
         token = self.tokens[self.place + ahead] if self.place + ahead < len(self.tokens) else Token(",", ",")
@@ -554,7 +504,18 @@ class Parser:
             self.skipped.append(token.text)
         else:
             self.unparsed.append(token.text)
-            self.unclear_reference |= self.depth > 1
+            self.unclear_reference |= self.depth > 1 and token.base not in words.GROUNDS
+            self.unclear_reference |= self._object_ahead()
+
+
+def _count_event_of_group(phrase: Phrase) -> None:
+    """ "of the two who leave on the right, the later one": the rank counts what the group does."""
+    events = [term for among in phrase.terms if among.kind == "among" for term in among.phrases[0].terms]
+    events = [term for term in events if term.kind == "event" and not term.rank and not term.negated]
+    own = [term for term in phrase.terms if term.kind == "event"]
+    for place, term in enumerate(phrase.terms):
+        if events and not own and term.kind == "rank" and term.name in ("first", "last"):
+            phrase.terms[place] = replace(events[-1], rank=-term.rank)
 
 
 def _side_rank(term: Term) -> Term:

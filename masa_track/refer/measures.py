@@ -17,7 +17,7 @@ from masa_track.refer.geometry import (
     places,
     turning,
 )
-from masa_track.refer.grammar import Term
+from masa_track.refer.phrases import Term
 
 GROWN = 0.2  # log height: a box that grew by 22 % came nearer
 _RATIOS = ("area", "height", "width", "duration", "speed", "path")  # whose differences count relative to the value
@@ -41,7 +41,9 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
             ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it),
             ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
-            others), ``isolation`` (distance to the nearest other).
+            others), ``isolation`` (distance to the nearest other), ``together`` (how near the nearest of
+            ``chosen`` is), ``left_reach`` and ``right_reach`` (how far it
+            gets to that side).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """
@@ -63,7 +65,9 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         signs = np.array([1 if side in ("right", "bottom") else -1 for side in reversed(name.split())])
         return {place: float(signs @ (_centre(tracks[place], span) / scene.size) * scene.size[0]) for place in chosen}
     if name == "isolation":
-        return {place: _isolation(scene, place, span) for place in chosen}
+        return {place: _isolation(scene, place, range(len(tracks)), span) for place in chosen}
+    if name == "together":
+        return {place: -_isolation(scene, place, chosen, span) for place in chosen}
     return {place: _single(scene, tracks[place], name, span) for place in chosen}
 
 
@@ -84,6 +88,9 @@ def _single(scene: Scene, track: Track, name: str, span: Span | None) -> float:
     rows = track.rows(span)
     if not len(rows):
         return np.nan
+    if name in ("left_reach", "right_reach"):
+        x = track.centres[rows, 0]
+        return float(-x.min() if name == "left_reach" else x.max())
     boxes = track.boxes[rows]
     width, height = (boxes[:, 2:] - boxes[:, :2]).T
     values = {
@@ -97,11 +104,12 @@ def _single(scene: Scene, track: Track, name: str, span: Span | None) -> float:
     return float(values.max() if span is None and name not in ("x", "y") else values.mean())
 
 
-def _isolation(scene: Scene, place: int, span: Span | None) -> float:
+def _isolation(scene: Scene, place: int, others: Sequence[int], span: Span | None) -> float:
     own = _centre(scene.tracks[place], span)
-    others = [_centre(track, span) for other, track in enumerate(scene.tracks) if other != place]
-    gaps = [float(np.hypot(*(own - other))) for other in others]
-    return min((gap for gap in gaps if np.isfinite(gap)), default=np.nan)
+    gaps = [float(np.hypot(*(own - _centre(scene.tracks[other], span)))) for other in others if other != place]
+    if not np.isfinite(own).all():
+        return np.nan
+    return min((gap for gap in gaps if np.isfinite(gap)), default=float(np.hypot(*scene.size)))
 
 
 def _centre(track: Track, span: Span | None) -> np.ndarray:
@@ -211,12 +219,19 @@ Test = Callable[[Scene, Track, Term, "Span | None"], float]
 
 
 def _wide(scene: Scene, span: Span | None) -> Span | None:
-    return scene.around(span, 1.0) if span is not None and span.point else span
+    """At least two seconds: a moment is too short for a motion."""
+    short = span is not None and span.first <= span.last and (span.point or span.last - span.first < scene.fps)
+    if span is None or not short:
+        return span
+    wide = scene.around(span, 1.0)
+    early, late = max(scene.first - wide.first, 0.0), max(wide.last - scene.last, 0.0)  # at the ends, on one side only
+    return Span(wide.first - late, wide.last + early)
 
 
 def _least(scene: Scene, track: Track) -> float:
-    """Pixels that count as a motion: 2 % of the picture's width, or a quarter of a box."""
-    return max(0.02 * scene.size[0], 0.25 * float(np.median(track.sizes[:, 0])))
+    """Pixels that count as a motion: 2 % of the picture's width, or a quarter of a box; of a small box, 0.6 of it."""
+    width = float(np.median(track.sizes[:, 0]))
+    return min(max(0.02 * scene.size[0], 0.25 * width), 0.6 * width)
 
 
 def _visible(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
@@ -269,7 +284,7 @@ def _region(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
         return 1 - far if far < 0.25 else 0.0
     depths = {"left": 1 - x, "right": x, "top": 1 - y, "bottom": y}  # 0.5 in the middle, 1 at the edge
     sides = term.side.split()
-    least = {"edge": 0.8, "third": 2 / 3}.get(term.name, 0.5)
+    least = {"edge": 0.8, "quarter": 0.75, "third": 2 / 3}.get(term.name, 0.5)
     inside = [depths[side] for side in sides]
     if min(inside) >= least:
         return float(np.prod(inside))
@@ -278,6 +293,20 @@ def _region(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
         touched = edges_touched(scene, track.boxes[rows[len(rows) // 2]])
         return float(np.prod(inside)) if set(sides) <= touched.keys() else 0.0
     return 0.0
+
+
+def _within(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """All of the track is in a part of the picture."""
+    least = {"quarter": 0.25, "third": 1 / 3}.get(term.name, 0.5)
+    gaps = _gaps(scene, track, term.side, span)
+    return 1 - float(gaps.max()) if len(gaps) and gaps.max() <= least else 0.0
+
+
+def _reached(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """Any frame of the track is in a part of the picture."""
+    least = {"quarter": 0.25, "third": 1 / 3}.get(term.name, 0.5)
+    gaps = _gaps(scene, track, term.side, span)
+    return 1 - float(gaps.min()) if len(gaps) and gaps.min() <= least else 0.0
 
 
 def _starts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
@@ -363,7 +392,14 @@ def _gaps(scene: Scene, track: Track, side: str, span: Span | None) -> np.ndarra
 def _reaches(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     gaps = _gaps(scene, track, term.side, span)
     gap = float(gaps.min()) if len(gaps) else 1.0
-    return 1 - gap if gap < 0.25 else 0.0
+    return 1 - gap if gap < (0.25 if term.name == "nearly" else 0.15) else 0.0
+
+
+def reaching_frame(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """The first frame in which a track is as near to a side as :func:`_reaches` or :func:`_reached` ask."""
+    least = {"reaches": 0.15, "reached": 0.5}[term.kind]
+    least = {"nearly": 0.25, "quarter": 0.25, "third": 1 / 3}.get(term.name, least)
+    return float(track.frames[track.rows(span)][np.argmax(_gaps(scene, track, term.side, span) <= least)])
 
 
 def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
@@ -378,6 +414,14 @@ def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float
     return seconds if seconds >= 1 else 0.0
 
 
+def _sides(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """Whether it leaves on the side where it came in (``same``), or on the opposite one (``other``)."""
+    if track.frames[0] <= scene.first or track.frames[-1] >= scene.last:
+        return 0.0
+    came, left = (edges_touched(scene, track.boxes[row]).keys() & {"left", "right"} for row in (0, -1))
+    return float(bool(came and left) and bool(came & left) == (term.name == "same"))
+
+
 def _lasts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     """Whether it is in view for more than a number of frames or seconds; for less of rank -1."""
     assert term.when is not None  # the rule gives it the length
@@ -387,6 +431,7 @@ def _lasts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
 
 TESTS: dict[str, Test] = {
     "lasts": _lasts,
+    "sides": _sides,
     "visible": _visible,
     "gone": _gone,
     "moves": _moves,
@@ -401,5 +446,7 @@ TESTS: dict[str, Test] = {
     "back": _back,
     "crosses": _crosses,
     "reaches": _reaches,
+    "reached": _reached,
+    "within": _within,
     "lingers": _lingers,
 }

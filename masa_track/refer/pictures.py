@@ -16,7 +16,8 @@ from masa_track.formats.rows import class_ids, confidences, row_names
 from masa_track.refer.answers import MODEL_THRESHOLD, NOTHING, Answer, answer, answer_by_scores
 from masa_track.refer.detected import LooksForText, caption_of
 from masa_track.refer.geometry import Scene, Track
-from masa_track.refer.grammar import Phrase, parse
+from masa_track.refer.grammar import parse
+from masa_track.refer.phrases import Phrase
 from masa_track.refer.sources import class_name
 
 if TYPE_CHECKING:

@@ -16,6 +16,8 @@ FALLBACKS = {
     "behind": "behind_in_line",
     "behind_in_line": "behind_in_depth",
     "ahead_in_line": "before_in_depth",
+    "overtakes": "gets_ahead",
+    "overtaken_by": "falls_behind",
 }
 _SIDES = {"left_of": (0, -1), "right_of": (0, 1), "top_of": (1, -1), "bottom_of": (1, 1)}
 
@@ -33,18 +35,25 @@ def relation(scene: Scene, name: str, place: int, groups: Sequence[Sequence[int]
     if name == "between":
         return _between(scene, place, groups, span)
     found = [_pair(scene, name, place, other, span) for other in groups[0]]
-    return max(found) if name in _TOUCHING else min(found)
+    return max(found) if name in TOUCHING else min(found)
 
 
-_TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by")
-_SWAPPED = {"covered_by": "covers", "behind": "front", "overtaken_by": "overtakes", "passes_behind": "passes_front"}
+TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by",
+             "gets_ahead", "falls_behind")  # fmt: skip
+_SWAPPED = {
+    "covered_by": "covers",
+    "behind": "front",
+    "overtaken_by": "overtakes",
+    "falls_behind": "gets_ahead",
+    "passes_behind": "passes_front",
+}
 
 
 def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) -> float:
     if name in _SWAPPED:
         return _pair(scene, _SWAPPED[name], other, place, span)
     one, two = scene.tracks[place], scene.tracks[other]
-    if name in _TOUCHING and span is not None and span.point and name not in ("covers", "overlaps"):
+    if name in TOUCHING and span is not None and span.point and name not in ("covers", "overlaps"):
         span = scene.around(span)
     a, b = shared_rows(one, two, span)
     if not len(a):
@@ -55,6 +64,13 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
         axis, sign = _SIDES[name]
         far = sign * gap[axis]
         return float(np.exp(-far / scene.size[axis])) if far > 0 else 0.0
+    if name in ("same_way", "other_way"):
+        moves = [net_move(scene, track, None if span is None else scene.around(span, 1.0)) for track in (one, two)]
+        lengths = [float(np.hypot(*move)) for move in moves]
+        if min(lengths) < 0.02 * scene.size[0]:
+            return 0.0
+        alike = float(moves[0] @ moves[1]) / (lengths[0] * lengths[1]) * (1 if name == "same_way" else -1)
+        return alike if alike > 0.5 else 0.0
     if name in ("near", "far_from"):
         far = float(np.hypot(*(one.centres[a] - two.centres[b]).T).mean())
         return float(np.exp(-far / diagonal * 4)) if name == "near" else far + 1e-6
@@ -71,7 +87,11 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
         return float(np.exp(-far / scene.size[1])) if beside and far > 0 else 0.0
     shared = overlap(one.boxes[a], two.boxes[b])
     if name == "overtakes":
-        return _overtakes(scene, place, other, span, shared, lower)
+        return _overtakes(scene, place, other, span, lower)
+    if name == "gets_ahead":  # in the common direction, though not at the same distance from the camera
+        direction = None if shared.max() < LEAST_OVERLAP else common_direction(scene, span)
+        along = np.zeros(1) if direction is None else (one.centres[a] - two.centres[b]) @ direction
+        return float(along[-1] - along[0]) if along[0] < 0 < along[-1] else 0.0
     if name in ("covers", "front", "passes_front"):
         shared = np.where(lower > 0, shared, 0)
     most = float(shared.max())
@@ -83,7 +103,17 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
     return float(shared.mean()) if span is not None and name in ("covers", "overlaps") else most
 
 
-def _overtakes(scene: Scene, place: int, other: int, span: Span | None, shared: np.ndarray, lower: np.ndarray) -> float:
+def first_contact(scene: Scene, place: int, group: Sequence[int], span: Span | None) -> float:
+    """Frames from the first of the video to the first in which a track overlaps one of others; infinite without one."""
+    frames = []
+    for other in group:
+        a, b = shared_rows(scene.tracks[place], scene.tracks[other], span)
+        shared = overlap(scene.tracks[place].boxes[a], scene.tracks[other].boxes[b])
+        frames += [float(scene.tracks[place].frames[row]) for row in a[shared >= LEAST_OVERLAP][:1]]
+    return min(frames, default=np.inf) - scene.first
+
+
+def _overtakes(scene: Scene, place: int, other: int, span: Span | None, lower: np.ndarray) -> float:
     """Both go one way, and the first one, behind at first, is ahead in the end, beside each other in between."""
     one, two = scene.tracks[place], scene.tracks[other]
     moves = [net_move(scene, track, span) for track in (one, two)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from masa_track.refer import measures, relations
 from masa_track.refer.geometry import Scene, Span, growth
-from masa_track.refer.grammar import Phrase, Term, When
+from masa_track.refer.phrases import COUNTED, Phrase, Term, When
 from masa_track.refer.words import ANY_NOUNS, meanings
 
 SIDE_RANKS = {"left": ("x", -1), "right": ("x", 1), "top": ("y", -1), "bottom": ("y", 1)}  # measure, sign
@@ -32,7 +32,7 @@ class Ranked:
 
 def span_of(scene: Scene, when: When | None) -> Span | None:
     """The frames that a time means; None without a time. Empty (first > last) where the video has no such frame."""
-    if when is None or when.kind == "whole":
+    if when is None or when.kind in ("whole", "running"):
         return None
     first, last = float(scene.first), float(scene.last)
     numbers = [scene.frame_of(value) for value in when.values] if when.seconds else list(when.values)
@@ -147,10 +147,10 @@ class Resolver:
                 ranks.append((term, {}))
                 continue
             fits = self.fits(term, list(scores), when, span)
-            if term.negated and not (term.rank and term.kind in ("event", "relation")):
+            if term.negated and not (term.rank and term.kind in COUNTED):
                 scores = {place: score for place, score in scores.items() if place not in fits}
                 continue
-            if term.rank and term.kind in ("event", "relation"):
+            if term.rank and term.kind in COUNTED:
                 ranks.append((term, fits))
                 if not term.negated:
                     scores = {place: score for place, score in scores.items() if place in fits}
@@ -158,7 +158,9 @@ class Resolver:
             best = max(fits.values(), default=1.0) or 1.0
             scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
         for term, fits in ranks:
-            order = self.ranked(term, scores, fits, span, phrase.count if phrase.plural else 1)
+            order = self.ranked(
+                term, scores, fits, self.span(term.when) if term.when else span, phrase.count if phrase.plural else 1
+            )
             if term.negated:  # "not the tallest": any other
                 first = max(order, key=order.__getitem__, default=None)
                 order = {place: score for place, score in scores.items() if place != first}
@@ -181,7 +183,7 @@ class Resolver:
                 places = [place for place in places if place in group]
             values = measures.measure(self.scene, term.name, places, span)
             rank, unit = term.rank, measures.unit_of(self.scene, term.name)
-        elif term.kind == "event":
+        elif term.kind in ("event", "reaches", "reached"):
             values = {place: fits[place] for place in places if place in fits}
             rank, unit = -term.rank, 4 * self.scene.step
         else:
@@ -204,14 +206,14 @@ class Resolver:
     def fits(self, term: Term, candidates: Sequence[int], when: When | None, span: Span | None) -> Strengths:
         """The candidates that fit one term, with strengths above 0; of an event that is ranked, with its frame."""
         if term.kind == "among":
-            group = {one.place for phrase in term.phrases for one in self.resolve(phrase, when)}
+            group = {one.place for phrase in term.phrases for one in self._group(phrase, when)}
             return {place: 1.0 for place in candidates if place in group}
         if term.kind == "class":
             return dict.fromkeys(set(candidates).intersection(self.of_class(term.name)), 1.0)
         if term.kind == "same":
             return dict.fromkeys(set(candidates).intersection(self.references(term.phrases[0], when)), 1.0)
         if term.kind == "relation":
-            return self._relation(term, candidates, when, span)
+            return self._relation(term, candidates, term.when or when, self.span(term.when) if term.when else span)
         if term.kind == "compare":
             return self._compare(term, candidates, when, span)
         if term.kind == "ordered":
@@ -228,9 +230,18 @@ class Resolver:
         test: Callable[..., float] = measures.TESTS[term.kind]
         found = {place: test(self.scene, self.scene.tracks[place], term, own) for place in candidates}
         found = {place: value for place, value in found.items() if value > 0}
+        if term.rank and term.kind in ("reaches", "reached"):  # "the first to reach the left edge": its frame
+            found = {place: measures.reaching_frame(self.scene, self.scene.tracks[place], term, own) for place in found}
         if found or len(self.scene.frames) > 1 or len(candidates) < 2 or term.negated:
             return found
         return self._outermost(term, candidates)
+
+    def _group(self, phrase: Phrase, when: When | None) -> list[Ranked]:
+        """ "of the three on the right": the three that are farthest right."""
+        found = self.resolve(phrase, when)
+        if phrase.count and any(term.kind == "region" for term in phrase.terms):
+            return found[: phrase.count]
+        return found
 
     def _outermost(self, term: Term, candidates: Sequence[int]) -> Strengths:
         """In a picture whose objects all are on the other side, "on the right" means the rightmost of several."""
@@ -264,6 +275,8 @@ class Resolver:
             groups = [self._others(phrase, when, place) for phrase in term.phrases]
             if all(groups):
                 strength = relations.relation(self.scene, term.name, place, groups, span)
+                if strength > 0 and term.rank and term.name in relations.TOUCHING:  # "the first to pass him"
+                    strength = 1 / (1 + relations.first_contact(self.scene, place, groups[0], span))
                 if strength > 0:
                     result[place] = strength
         if not result and term.name in relations.FALLBACKS:
@@ -284,6 +297,8 @@ class Resolver:
 
     def _event(self, term: Term, candidates: Sequence[int], when: When | None) -> Strengths:
         tracks, asked = self.scene.tracks, self.span(when)
+        if term.name == "appear" and "running" in {time.kind for time in (when, term.when) if time is not None}:
+            term = _named(term, "enter")  # what is there in the first frame does not appear while the video runs
         own = self.span(term.when)
         if own is not None and own.first > own.last:
             return {}
@@ -314,7 +329,11 @@ class Resolver:
             others = self._others(term.phrases[0], when, place)
             frames = [
                 measures.event_frame(
-                    self.scene, self.scene.tracks[one], term.name, term.side if one == place else "", None
+                    self.scene,
+                    self.scene.tracks[one],
+                    "appear" if term.name == "enter" and one != place else term.name,
+                    term.side if one == place else "",
+                    None,
                 )
                 for one in (place, *others)
             ]

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from masa_track.refer.grammar import Parser, Phrase, Term, When
+from masa_track.refer.grammar import Parser
+from masa_track.refer.phrases import Phrase, Term, When
+from masa_track.refer.rules_time import LINE, VIDEO
 from masa_track.refer.words import COUNTS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
@@ -27,32 +29,26 @@ class Rule:
     verb: bool = False
 
 
-_SOON = "(?:just|right|shortly|soon|immediately|straight)"
-VIDEO = r"the (?:whole |entire )?(?:video|clip|film|sequence|footage|recording|movie|shot)"
 PICTURE = r"the (?:picture|frame|image|screen|view|scene|shot|video|camera view|field of view|photo)"
+VIEW = rf"(?:{PICTURE}|view|sight|shot|frame(?! \d)|screen|camera|picture)"
+IN_VIEW = rf"(?:(?:in|on|within|inside) {VIEW}|visible|present|there|here|around|about)"
 OF_PICTURE = rf"(?: (?:of|in) {PICTURE})?"
-LINE = r"(?:the |a |this )?(?:line|row|queue|group|pack|column|procession|file|train)"
 US = r"(?:us|me|the camera|the viewer|the lens|our car|our vehicle|the observer|here)"
-GO = (
-    r"(?:walk|go|move|head|run|ride|drive|travel|step|stroll|cycle|come|pass|jog|march|wander|stride|hurry|drift|skate|"
-    r"proceed|progress|race|speed|roll|rush|sprint|swim|fly|crawl|veer|swerve|dash|zip|saunter|amble|trot|creep|pedal|tramp)"
-)
-STAY = r"(?:stay|remain|linger|hang|wait|loiter|stand|stop|pause|halt|rest|spend|keep)"
+GO = r"(?:walk|go|move|head|run|ride|drive|travel|come|pass|speed)"
+STAY = r"(?:stay|hang|wait|stand|stop|rest|spend|keep)"
 NEARLY = r"(?: (?:nearly|almost|right|all the way|up|straight|over|back|close|directly|just|again|out|off|away|across|along|further|slowly|quickly|more))*"
 ADVERB = r"(?:(?:just|directly|right|immediately|close|closely|shortly|slightly|a bit|a little|far|well|straight) )?"
 _SIDE = r"(?P<side>left|right|top|bottom|upper|lower)"
-EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part))?{OF_PICTURE}"
+EDGE = rf"(?:the |its |his |her )?(?:far |very )?{_SIDE}(?: hand)?(?: (?:side|edge|border|boundary|end|corner|part|half))?{OF_PICTURE}"
 _DIRECTION = r"(?P<to>left|right|up|down|top|bottom)(?:wards?)?"
 TOWARDS = (
-    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)(?: hand)?"
+    rf"(?:(?:from )?(?:the )?(?:left|right|top|bottom)(?: hand)?(?: (?:side|edge|border|half|third))?(?: of {PICTURE})? (?:to|towards?)(?: the)? (?P<end>left|right|top|bottom)(?: hand)?"
     rf"|(?:(?:to|towards?|for|over to|off to|in) )?(?:the )?{_DIRECTION})"
-    rf"(?: (?:side|edge|border|direction|hand side))?{OF_PICTURE}"
+    rf"(?: (?:side|edge|border|half|third|direction|hand side))?{OF_PICTURE}"
 )
 SIDES = {"upper": "top", "lower": "bottom", "up": "top", "down": "bottom"} | {
     "front": "bottom", "back": "top", "rear": "top",
 }  # fmt: skip
-_N = r"(\d+(?:\.\d+)?)"
-_CLOCK = r"(\d+(?::\d+)+(?:\.\d+)?)"
 
 
 def side_of(found: re.Match[str], name: str = "side") -> str:
@@ -62,88 +58,14 @@ def side_of(found: re.Match[str], name: str = "side") -> str:
     return SIDES.get(side, side)
 
 
-def _time(kind: str, seconds: bool = False) -> Callable[[re.Match[str]], When]:
-    return lambda found: When(kind, tuple(float(v) for v in found.groups() if v is not None), seconds)
-
-
-def _clock(found: re.Match[str]) -> When:
-    seconds = 0.0
-    for part in found[1].split(":"):
-        seconds = 60 * seconds + float(part)
-    return When("at", (seconds,), True)
-
-
-def _part(found: re.Match[str]) -> When:
-    """ "in the last third of the clip"."""
-    share = 100 / {"third": 3, "quarter": 4}[found["part"]]
-    start = {"first": 0.0, "opening": 0.0, "second": share, "middle": share, "last": 100 - share, "final": 100 - share}
-    return When("part", (start[found["nth"]], start[found["nth"]] + share))
-
-
-def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
-    start = r"(?:begin|start|first frame|opening frame|very first frame|outset)"
-    end = r"(?:end|close|last frame|final frame|very last frame|finish)"
-    found: list[tuple[str, Callable[[re.Match[str]], When]]] = [
-        (
-            rf"(?:all the way )?from (?:the )?(?:very )?{start}(?: of {VIDEO})? (?:to|until|till|through to|right through to) "
-            rf"(?:the )?(?:very )?(?:{end}|last)(?: of {VIDEO})?",
-            _time("whole"),
-        ),
-        (rf"throughout(?: {VIDEO})?|all the time|all along|(?:for |during |in |over |across |of |throughout )?the (?:whole|entire|full) (?:time|video|clip|film|sequence|recording|footage)"
-         rf"|in (?:every|each|all) (?:single )?frames?|(?:for|in) all of {VIDEO}|all through {VIDEO}", _time("whole")),
-        (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
-         rf"|(?:when|as|where) {VIDEO} (?:start|begin|open)|at first|initially|to (?:begin|start) with|in frame one", _time("start")),
-        (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where) {VIDEO} (?:end|stop|finish|be over)|finally", _time("end")),
-        (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at|around|about|near) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
-         rf" of {VIDEO}", _time("middle")),
-        (rf"{_SOON} after (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("opening", (2.0,), True)),
-        (rf"{_SOON} before (?:{VIDEO} (?:end|stop|finish)|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
-        (r"(?:the )?(?:very )?(?:first|opening) frame", _time("start")),
-        (r"(?:in |at )?(?:the )?(?:very )?(?:last|final|closing) frame", _time("end")),
-        (rf"(?:near|towards?|close to|around) the (?:very )?(?:{end})(?! of {LINE})(?: of {VIDEO})?|in the (?:last|final|closing) moments(?: of {VIDEO})?", lambda found: When("closing", (3.0,), True)),
-        (rf"(?:near|close to|around) the (?:very )?(?:{start})(?: of {VIDEO})?|in the (?:first|opening) moments(?: of {VIDEO})?", lambda found: When("opening", (3.0,), True)),
-        (rf"early on(?: in {VIDEO})?|early in {VIDEO}", lambda found: When("part", (0.0, 100 / 3))),
-        (rf"late(?: on)? in {VIDEO}", lambda found: When("part", (200 / 3, 100.0))),
-        (rf"(?:after|since) (?:{VIDEO} (?:have )?(?:start|begin)|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("part", (0.0, 100.0))),
-        (rf"(?:in|during|over|within|throughout) the first half(?: of {VIDEO})?", _time("first_half")),
-        (rf"(?:in|during|over|within|throughout) the (?:second|last|latter|final|other) half(?: of {VIDEO})?", _time("second_half")),
-        (rf"(?:in|during|over|within|for) the (?P<nth>first|opening|second|middle|last|final) (?P<part>third|quarter) of {VIDEO}", _part),
-        (rf"(?:at |about |around |roughly )*(?:the )?{_N} percent(?: of the way)?(?: (?:in|into|through))?(?: {VIDEO})?", _time("percent")),
-        (rf"(?:at )?{_N} frames? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end")),
-        (rf"(?:at )?{_N} seconds? (?:before|from) the (?:very )?(?:{end})(?: of {VIDEO})?", _time("before_end", True)),
-    ]  # fmt: skip
-    for unit, seconds in ((r"(?:frame|frames)", False), (r"(?:seconds?|s|sec|secs)", True)):
-        number = (
-            rf"(?:the )?{unit} (?:number |no )?{_N}(?: mark)?"
-            if not seconds
-            else rf"(?:(?:the )?second {_N}|(?:the )?{_N} {unit}(?: mark)?)"
-        )
-        both = rf"(?:the )?{unit} {_N} (?:and|to|till|until|through)(?: the)?(?: {unit})? {_N}"
-        if seconds:
-            both = rf"(?:the )?(?:{unit} )?{_N} (?:and|to|till|until) {_N} {unit}"
-        found += [
-            (rf"(?:in|during|within|over) the (?:first|opening) {_N} {unit}", _time("opening", seconds)),
-            (rf"(?:in|during|within|for|over) the (?:last|final|closing) {_N} {unit}", _time("closing", seconds)),
-        ]
-        found += [
-            (rf"(?:between|from|during|in|over|within|for)? ?{both}", _time("between", seconds)),
-            (rf"(?:(?:at|in) )?(?:around|about|near|roughly|approximately|circa|close to|nearly)(?: at| in)? {number}(?: in)?", _time("around", seconds)),
-            (rf"(?:just|shortly|right|soon|immediately) before {number}", _time("just_before", seconds)),
-            (rf"(?:just|shortly|right|soon|immediately) after {number}", _time("just_after", seconds)),
-            (rf"(?:before|until|till|up to|by|prior to|earlier than) {number}", _time("before", seconds)),
-            (rf"(?:after|since|past|later than) {number}(?: on| onwards?)?|from {number} (?:on|onwards?|onward)", _time("after", seconds)),
-            (rf"(?:(?:at|in|on|from|during) )?{number}(?: (?:into|in to) {VIDEO}| into it| in| later| have (?:pass|elapse|go by))?", _time("at", seconds)),
-        ]  # fmt: skip
-    found += [
-        (rf"(?:at|in|on) the {_N}(?:st|nd|rd|th) frame", _time("at")),
-        (rf"(?:at|around|by) {_CLOCK}", _clock),
-    ]
-    return [(pattern.replace("? ?(?:the", "?(?: )?(?:the"), make) for pattern, make in found]
-
-
 def term(kind: str, name: str = "", rank: int = 0, side: str = "") -> Make:
     """A rule's term without further phrases."""
     return lambda parser, found: Term(kind, name, side or side_of(found), rank)
+
+
+def _from_or_to(kind: str) -> Make:
+    """ "starts on the left", "ends up left"."""
+    return lambda parser, found: Term(kind, side=side_of(found) or found["bare"])
 
 
 def to_phrase(kind: str, name: str, rank: int = 0) -> Make:
@@ -207,12 +129,12 @@ def _event(name: str) -> Make:
             side = "inside"
         if not side and (
             where := parser.take(
-                rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards) {EDGE}(?! of)"
+                rf"(?:again )?(?:from|on|at|to|through|via|over|by|past|in|toward|towards|off|across|beyond|out of|out at|out on|out through|out to|off to|off at|off on|away to|over at) {EDGE}(?! of)"
             )
             or parser.take(
                 rf"(?:of )?the {_SIDE}(?: hand)?(?: (?:side|edge|border){OF_PICTURE}| of {PICTURE})(?! of)"
             )  # "goes off the left edge"
-            or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the))")  # "exits left"
+            or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the)| and| then)")  # "exits left"
         ):
             side = side_of(where)
         before = parser.state()
@@ -251,6 +173,11 @@ def _extreme(parser: Parser, found: re.Match[str]) -> Term:
     return Term("rank", *_EXTREMES[side_of(found)])
 
 
+def _nearest_side(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "nearest the left", but not "nearest the left cyclist"."""
+    return None if parser.noun_ahead(0) else _extreme(parser, found)
+
+
 _EXTREMES = {"left": ("x", "", -1), "right": ("x", "", 1), "top": ("y", "", -1), "bottom": ("y", "", 1)}
 
 
@@ -278,10 +205,10 @@ def _attributive(make: Make) -> Make:
     """An adjective: its noun comes next, or after two more adjectives at most ("the left white car")."""
 
     def before_noun(parser: Parser, found: re.Match[str]) -> Term | None:
-        if parser.phrase.noun:
+        if parser.phrase.noun and not re.match("one(?= |$)", parser.rest):  # "two cars, the left one"
             return None
         for ahead in range(3):
-            if parser.noun_ahead(ahead):
+            if parser.noun_ahead(ahead) or parser.count_ahead(ahead):
                 return make(parser, found)
             if not parser.adjective_ahead(ahead):
                 return None
@@ -317,11 +244,24 @@ def _by_others(name: str) -> Make:
     return lambda parser, found: Term("relation", name, phrases=[Phrase("object", other=True, plural=True)])
 
 
+def _covered_noun(parser: Parser, found: re.Match[str]) -> Term | None:
+    """ "the hidden person": covered by whomever."""
+    if parser.phrase.noun or parser.tokens[parser.place - 1].form != "ed" or not parser.noun_ahead(0):
+        return None
+    return _by_others("covered_by")(parser, found)
+
+
 def _region(parser: Parser, found: re.Match[str]) -> Term:
     part = found.groupdict().get("part") or "side"
-    part = {"border": "edge", "boundary": "edge", "end": "edge", "third": "third", "half": "half"}.get(
-        part, "side" if part in ("part", "corner") else part
-    )
+    part = {
+        "border": "edge",
+        "boundary": "edge",
+        "end": "edge",
+        "third": "third",
+        "half": "half",
+        "quarter": "quarter",
+        "fifth": "edge",
+    }.get(part, "side" if part in ("part", "corner") else part)
     side, second = side_of(found), side_of(found, "second") if "second" in found.groupdict() else ""
     if second:
         return Term("region", "corner", f"{side} {second}")
@@ -371,12 +311,12 @@ def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 _SUPERLATIVES = [
     ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
     ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("(?:greatest|largest|biggest) height", "height", 1), ("(?:smallest|least|lowest) height", "height", -1), ("biggest|largest|bigger|larger|greatest (?:size|area)", "area", 1), ("smallest|tiniest|littlest|smaller|least (?:area|size|space)", "area", -1),
-    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit)|briefest|most briefly)", "duration", -1),
+    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit|spell|stint|life|lifetime|life ?span)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
-    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit)?", "duration", 1),
+    (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit| spell| stint| life ?time| life ?span)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
-    ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest", "near", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
-    ("fewest frames|least time|smallest number of frames", "duration", -1), ("most (?:frames|time|screen time)|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
+    ("(?:front|fore) ?most", "front", 1), ("(?:rear|hind) ?most", "front", -1), ("deepest|remotest", "near", -1), ("earliest seen", "first", -1), ("(?:most|more) (?:distant|remote|far ?away|far off)|(?:farther|further)(?: (?:back|away|off|behind))?(?! (?:to|left|right|up|down|than|on|over|from)(?: |$))|(?:farthest|furthest)(?: away| back| off| (?:into|in) the (?:distance|background))?(?! (?:away|to|left|right|from|over|on)(?: |$))", "near", -1),
+    ("fewest frames|least time|smallest number of frames", "duration", -1), (r"most (?:frames|time|screen time)|(?:for )?(?:most|much|nearly all|almost all) of (?:the (?:time|\w+ time)|the (?:video|clip|film|sequence|footage|recording|drive))|(?:for )?(?:the )?(?:largest|greatest|highest) number of frames", "duration", 1),
     ("(?:nearest|closest|nearer|closer)(?! (?:to|the) )", "near", 1), ("middle(?: most)?", "middle", 1), ("(?:most )?central(?:ly)?|centre(?: most)?", "centre", 1),
     (r"(?:for )?(?:only |just )?a (?:few|couple of|handful of) (?:frames|moments)|(?:only |just )(?:very )?briefly|for (?:only |just )?an? (?:very )?(?:short|brief) (?:time|while|moment|period)|for (?:only|just) a (?:moment|bit)", "duration", -1),
     ("(?:most )?isolated|loneliest|most alone", "isolation", 1), ("newest|most recent", "first", 1),
@@ -385,11 +325,32 @@ _SUPERLATIVES = [
 _ADJECTIVES = {
     "big|large|huge": ("area", 1), "small|little|tiny": ("area", -1), "tall": ("height", 1), "short": ("height", -1),
     "fast|quick": ("speed", 1), "slow": ("speed", -1), "near|close|nearby": ("near", 1), "far|distant|faraway": ("near", -1),
+    "wide|broad|fat": ("width", 1), "narrow|thin|slim|skinny": ("width", -1), "foreground": ("near", 1), "background": ("near", -1),
     "later": ("first", 1), "earlier": ("first", -1),
 }  # fmt: skip
+
+
+def _reaches(parser: Parser, found: re.Match[str]) -> Term:
+    """ "walks to the left edge" may end close to it, "reaches the left edge" does not."""
+    there = re.match("reach|get|make it", found[0]) and not re.search("nearly|almost|close|near", found[0])
+    return Term("reaches", "" if there else "nearly", side_of(found))
+
+
 _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 
+_PARTS = "side|half|edge|border|boundary|third|quarter|fifth|part|end"
+
 PLACES = [
+    Rule(rf"(?:{GO}|get|reach|come|venture|make it)(?: the)? (?:farthest|furthest)(?: over| across)?(?: to)?(?: the)? (?P<side>left|right)(?: hand)?(?: side)?", lambda parser, found: Term("rank", f"{found['side']}_reach", rank=1), True),
+    Rule(r"(?:nearest|closest)(?: to)? (?:the )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: corner)?", _corner),
+    Rule(r"(?:be )?(?:nearest|closest) (?:together|to each other|to one another)", term("rank", "together", 1)),
+    Rule(r"(?:walk|stand|be|go|move|sit|ride)(?: all)? (?:alone|by (?:himself|herself|itself|themselves)|on (?:his|her|its|their) own)", term("rank", "isolation", 1), True),
+    Rule(r"(?:all )?alone(?=$| ,| at| in| around)", term("rank", "isolation", 1)),
+    Rule(rf"(?:stay|keep|live)(?: only)? (?:to|in|on|within|inside|at) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}(?: (?:the whole time|all the time|all along|throughout|always|all through|all the while))?", lambda parser, found: replace(_region(parser, found), kind="within")),
+    Rule(rf"never leave (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="within")),
+    Rule(rf"(?:have )?(?:already )?(?:reach|get (?:in)?to|make it (?:in)?to|arrive (?:in|at|on)) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="reached")),
+    Rule(r"behind(?=$| ,| at frame)", term("rank", "near", -1)),
+    Rule(rf"{_SIDE}(?: hand)? (?P<part>half|third|quarter|side)(?=$| ,| at| in)", _region),
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),
     Rule(rf"(?:far|extreme|very|outer) {_SIDE}(?! of| left| right)", _extreme),
     Rule(r"(?:(?:in|at|on|near) )?(?:the )?(?:far |very )?(?P<side>front|back|rear) (?P<second>left|right)(?: most| hand)?(?: (?:corner|side))?(?! of)", _corner),
@@ -412,22 +373,22 @@ PLACES = [
     Rule(rf"(?:farther|further)(?: over)?(?: to| on| towards?)?(?: the)? {_SIDE}(?: (?:side|edge))?{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
-    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _extreme),
-    Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: (?:side|edge))?{OF_PICTURE}(?! to)", _from_side),
-    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of(?! {PICTURE})){OF_PICTURE})", term("rank", "near", 1)),
-    Rule(rf"(?:(?:farthest|furthest|farther|further)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
-    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
-    Rule(rf"(?:(?:at|in) )?the (?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
+    Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _nearest_side),
+    Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: hand)?(?: (?:side|edge|border))?{OF_PICTURE}(?! to)", _from_side),
+    Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:right |very |up |quite |really )*(?:close(?: up)? to|near(?: to)?) {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of(?! {PICTURE})){OF_PICTURE})", term("rank", "near", 1)),
+    Rule(rf"(?:(?:farthest|furthest|farther|further|far)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
+    Rule(rf"(?:(?:at|in) )?(?:the )?(?:very )?(?:front|head) of {LINE}|(?:the )?leader(?: (?:of|in) {LINE})?|(?:in|at) the lead", term("rank", "line", 1)),
+    Rule(rf"(?:(?:at|in) )?(?:the )?(?:very )?(?:back|end|rear|tail|tail end|last place) of {LINE}", term("rank", "line", -1)),
     Rule(r"(?:at|in) the (?:very )?tail(?: end)?(?! of)", term("rank", "line", -1)),
     Rule(rf"in {LINE}", _in_line),
     Rule(rf"(?:in|at|near|on) (?:the )?(?:far |very )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: (?:corner|side|part|quarter|quadrant|area))?{OF_PICTURE}", _region),
-    Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border|boundary|third|part|end)?{OF_PICTURE}(?! of)", _region),
+    Rule(rf"(?:on|at|in|by|along|near|close to|within|inside|over on) (?:the )?{_SIDE}(?: hand)? ?(?P<part>{_PARTS})?{OF_PICTURE}(?! of)", _region),
     Rule(rf"{_MIDDLE} of {PICTURE}", term("region", "centre")),
     Rule(rf"{_MIDDLE} of {LINE}", term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE} of(?= (?:the|those|these|all))", lambda parser, found: Term("rank", "middle", rank=1, phrases=[parser.noun_phrase()])),
     Rule(_MIDDLE.replace("middle|centre", "middle"), term("rank", "middle", 1)),
     Rule(rf"{_MIDDLE}", term("rank", "centre", 1)),
-    Rule(rf"(?:nearest|closest)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
+    Rule(rf"(?:nearest|closest|nearer|closer)(?: to)? the (?:very |exact )?(?:middle|centre){OF_PICTURE}", term("rank", "centre", 1)),
     Rule(r"(?:nearest|closest)(?: to(?= \w)|(?= (?:the|an?|him|her|it|them) ))", to_phrase("relation", "near")),
     Rule(r"(?:farthest|furthest)(?: away)? from(?= \w)", to_phrase("relation", "far_from")),
 ]  # fmt: skip
@@ -436,7 +397,7 @@ RELATIONS = [
     Rule(rf"(?:(?P<count>{'|'.join(COUNTS)}|\d+)(?: along| over| down)? )?{ADVERB}(?:(?:on|to|at) )?(?:the )?{_SIDE}(?: hand)?(?: side)? of(?! {PICTURE})", _side_relation),
     Rule(rf"(?:be )?{ADVERB}(?:next to|beside|besides|close to|near|nearby|alongside|adjacent to|by)(?! the (?:left|right|top|bottom)(?: |$))", to_phrase("relation", "near")),
     Rule(r"neighbou?r of", to_phrase("relation", "near")),
-    Rule(r"(?:except(?: for)?|apart from|other than|but)(?= the )", _except),
+    Rule(r"(?:except(?: for)?|apart from|aside from|other than|excluding|ignoring|disregarding|not counting|leaving out|but)(?= the )", _except),
     Rule(r"(?:in )?between", _between),
     Rule(rf"(?P<count>{'|'.join(COUNTS)}|\d+) (?:directly )?(?:behind|(?P<ahead>ahead of|in front of))", _line_relation),
     Rule(r"(?:directly|just|immediately|right|close|closely|straight) behind", to_phrase("relation", "behind_in_line")),
@@ -447,19 +408,30 @@ RELATIONS = [
     Rule(r"in front of", to_phrase("relation", "front")),
     Rule(r"in front(?! of)|(?:in|at) the lead", term("rank", "front", 1)),
     Rule(r"ahead of", to_phrase("relation", "ahead_in_line")),
-    Rule(rf"{ADVERB}(?:above|over|higher (?:up )?(?:in {PICTURE} )?than)", to_phrase("relation", "top_of")),
+    Rule(rf"{ADVERB}(?:above|over(?! (?:to|on|at|in|there)(?: |$))|higher (?:up )?(?:in {PICTURE} )?than)", to_phrase("relation", "top_of")),
     Rule(rf"{ADVERB}(?:below|under|beneath|underneath|lower (?:down )?(?:in {PICTURE} )?than)", to_phrase("relation", "bottom_of")),
     Rule(r"(?P<more>taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|farther|further|longer|wider|narrower|thinner|more slowly|more quickly)"
          r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
 ]  # fmt: skip
 
-_COVER = r"(?:cover|hide|block|occlude|obscure|mask|conceal|obstruct)"
-_PASS = rf"(?:pass(?: by)?|{GO} (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|encounter|come across|bump into|brush past|intersect(?: with)?)"
+_PASS = rf"(?:pass(?: by)?|(?:{GO}|get|make it|push) (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|come across|bump into|brush past|intersect(?: with)?)"
+_APPEAR = (
+    rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|(?:show|turn|pop|come|spring)(?: up)"
+    rf"|show(?= (?:first|last|at|in|on)|$)|become visible|(?:first )?be (?:first )?see first|make (?:an|his|her|its|their) appearance|be introduce"
+)
+_ENTER = (
+    rf"(?:{GO}|cut|pop|get) (?:in|inside|into {VIEW}|on(?:to)? {VIEW})(?: {VIEW})?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles|step|tandem|file)(?: |$))"
+    rf"|enter(?: (?:into )?{VIEW})?|arrive(?: (?:in|on|into) {VIEW})?|join(?: in| {VIEW})?|make (?:an|his|her|its|their) (?:entrance|entry)"
+)
+_LEAVE = (
+    rf"leave(?: (?:from )?{VIEW})?|(?:{GO}|drop|cut|get|slide|fade)(?: again)? (?:out|off)(?: again)?(?: (?:of )?{VIEW})?(?: again)?|(?:drop|fade|be lose) from {VIEW}"
+    rf"|be (?:out of|off) {VIEW}|make (?:an|his|her|its|their) exit|clear {VIEW}|be last see(?= )|quit {VIEW}"
+)
 
 VERBS = [
     Rule(rf"(?:take up|fill|occupy) (?:the )?(?:most|largest|biggest)(?: (?:space|room|area|part|share))?{OF_PICTURE}|cover (?:the )?(?:most|largest|biggest) (?:area|space|room)", term("rank", "area", 1), True),
     Rule(r"(?:take up|fill|occupy|cover) (?:the )?(?:least|smallest) (?:space|room|area|part|share)", term("rank", "area", -1), True),
-    Rule(r"(?:be |have )?(?:already )?(?:go|disappear|leave|vanish)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once| ,|$)", term("gone"), True),
+    Rule(r"(?:be |have )?(?:already )?(?:go|leave)(?= by )|be (?:already |now )?go(?= at| before| in (?:the )?(?:frame|last|final|end)| after| when| around| once| ,|$)", term("gone"), True),
     Rule(rf"{_PASS} {US}|{GO} (?:past|by)(?! \w)|pass(?=$| ,)|{GO} past(?= (?:at|in|on|first|last))", _event("passed_camera"), True),
     Rule(r"(?:walk|go|ride|run|move|travel|stand) (?:right|just|directly|immediately) in front of", to_phrase("relation", "ahead_in_line"), True),
     Rule(rf"(?:{_PASS}|{GO}|cross) (?:right |just |directly )?in front of", to_phrase("relation", "passes_front"), True),
@@ -467,88 +439,94 @@ VERBS = [
     Rule(_PASS, to_phrase("relation", "passes"), True),
     Rule(r"(?:be )?(?:overtake|pass) by (?:us|our car|our vehicle|the camera)", _event("passed_by_camera"), True),
     Rule(r"(?:be )?overtake by", to_phrase("relation", "overtaken_by"), True),
-    Rule(r"(?:be|get)(?: be)? overtake(?! (?:by|the|an?|all|every)(?: |$))", _by_others("overtaken_by"), True),
+    Rule(r"(?:be|get)(?: be)? (?:overtake|pass)(?! (?:by|the|an?|all|every)(?: |$))", _by_others("overtaken_by"), True),
     Rule(r"(?:be )?pass by", to_phrase("relation", "passes"), True),
-    Rule(r"(?:overtake|outpace|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: from (?:view|sight))? (?:by|behind)", to_phrase("relation", "covered_by"), True),
-    Rule(rf"(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
+    Rule(r"(?:overtake|catch up with|get ahead of|pull ahead of)", to_phrase("relation", "overtakes"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?: from {VIEW})? (?:by|behind)", to_phrase("relation", "covered_by"), True),    Rule(r"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?= \w+)", _covered_noun, True),
+
+    Rule(r"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?! (?:the )?(?:most|least|shortest|longest|greatest|largest) (?:ground|distance|path|way))(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
     Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
     Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
-    Rule(rf"(?:start|begin)(?: out| off)? (?:on|at|in|near|from) {EDGE}(?! of)", term("starts"), True),
-    Rule(rf"(?:end|finish)(?: up)? (?:on|at|in|near) {EDGE}(?! of)", term("ends"), True),
-    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*{_COVER}(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
-    Rule(rf"{GO} from (?:the )?(?P<from>left|right)(?: (?:side|edge|border))?(?! (?:to|hand|side|edge|border)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
+    Rule(rf"(?:start|begin)(?: out| off)? (?:(?:on|at|in|near|from) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("starts"), True),
+    Rule(rf"(?:end|finish)(?: up)? (?:(?:on|at|in|near) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("ends"), True),
+    Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?: from {VIEW})?(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
+    Rule(rf"(?:{GO}|cross)(?: all the way| right| straight| over| across)* from (?:the )?(?P<from>left|right)(?: (?:side|edge|border|half|third))?(?! (?:to|hand|side|edge|border|half|third)(?: |$))", lambda parser, found: Term("moves", side=_OPPOSITE[found["from"]]), True),
     Rule(r"(?:and )?then (?:turn |go |move |walk )?(?:back )?(?:to the )?(?P<to>left|right)(?! of)", lambda parser, found: Term("back", "then", found["to"])),
     Rule(r"(?:be )?overlap by", to_phrase("relation", "overlaps"), True),
+    Rule(r"(?:overlap|touch)(?: with)? (?:each other|one another)", _by_others("overlaps"), True),
     Rule(r"(?:overlap|touch)(?: with)?", to_phrase("relation", "overlaps"), True),
-    Rule(r"(?:be )?(?:follow|chase|trail|tail|pursue|shadow) by", to_phrase("relation", "ahead_in_line"), True),
-    Rule(r"(?:follow|chase|trail|tail|pursue|shadow)", to_phrase("relation", "behind_in_line"), True),
+    Rule(r"(?:be )?follow by", to_phrase("relation", "ahead_in_line"), True),
+    Rule(r"be (?:be )?follow(?= (?:at|in|around|during|between)|$| ,)", _by_others("ahead_in_line"), True),
+    Rule(r"follow", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"lead(?: {LINE}| the way| the others| everyone| everybody)?(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO} (?:first|in front|at the front|at the head)(?= of {LINE}|$|,| at| in)(?: of {LINE})?", term("rank", "line", 1), True),
     Rule(rf"{GO}(?: along)? {ADVERB}behind", to_phrase("relation", "behind_in_line"), True),
     Rule(rf"{GO}(?: along)? {ADVERB}ahead of", to_phrase("relation", "ahead_in_line"), True),
-    Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:rear|end|back)(?: of {LINE})?", term("rank", "line", -1), True),
+    Rule(rf"(?:{GO} (?:at )?|bring up )the (?:very )?(?:(?:rear|back)(?: of {LINE})?|end of {LINE})", term("rank", "line", -1), True),
     # Events.
-    Rule(rf"(?:have )?(?:just|only just|recently) (?:{GO} (?:in|into (?:view|{PICTURE}|sight))|enter(?: {PICTURE}| view)?|appear|arrive|show up|come into view)", _event("just_entered"), True),
-    Rule(rf"(?:be )?(?:about to|just about to) (?:leave|exit|go out|walk out|disappear)(?: {PICTURE})?", _event("about_to_leave"), True),
-    Rule(rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|show(?: up)?|turn up|pop up|emerge|become visible|(?:first )?be see first|come up", _event("appear"), True),
-    Rule(rf"(?:reappear|return|{GO} back (?:in|into (?:view|{PICTURE}|sight))|come back(?! (?:to|towards?|at) )|(?:disappear|leave|vanish) and (?:reappear|return|come back)|appear again|be see again)", _event("returns"), True),
-    Rule(rf"(?:{GO}|cut|pop) (?:in|inside|into (?:{PICTURE}|frame)|on screen)(?: (?:view|sight))?(?! (?:the )?(?:left|right|same|opposite|middle|front|line|a line|half|a circle|circles))|enter(?: {PICTURE}| view| frame)?|arrive|join(?: in)?", _event("enter"), True),
-    Rule(rf"(?:leave|exit|depart|vanish|disappear|drop (?:out|off))(?: {PICTURE}| view| frame| sight| from (?:view|sight|{PICTURE}))?|{GO}(?: again)? (?:out|off)(?: again)?(?: of (?:{PICTURE}|view|sight|frame|shot))?(?: (?:screen|camera))?(?: again)?|be (?:out of|off) (?:view|sight|screen)", _event("leave"), True),
+    Rule(rf"(?:have )?(?:just|only just|recently) (?:{_APPEAR}|{_ENTER})", _event("just_entered"), True),
+    Rule(rf"(?:be )?(?:about to|just about to|on the (?:point|verge) of) (?:{_LEAVE})", _event("about_to_leave"), True),
+    Rule(rf"return|(?:enter|{GO} in|appear)(?: {VIEW})? (?:twice|again|a second time|two times|more than once)|{GO} back (?:in|(?:in)?to {VIEW})|come back(?! (?:to|towards?|at) )|leave and (?:then )?(?:return|come back|(?:{_APPEAR})(?: again)?)|(?:{_APPEAR}) again|be see again", _event("returns"), True),
+    Rule(r"leave on the (?P<which>same|opposite) side", lambda parser, found: Term("sides", "same" if found["which"] == "same" else "other"), True),
+    Rule(_APPEAR, _event("appear"), True),
+    Rule(_ENTER, _event("enter"), True),
+    Rule(_LEAVE, _event("leave"), True),
     # Turning, stopping, staying.
     Rule(r"(?:for )?(?:(?P<more>over|more than|at least|longer than)|less than|under|at most|shorter than|fewer than|not even) (?P<length>\d+(?:\.\d+)?) (?P<unit>frames?|seconds?)(?: long)?", _lasts),
     Rule(rf"(?:turn (?:a?round|back|about)|double back|reverse(?: (?:direction|course))?|change (?:direction|course|{GO} direction)|make a u turn|u turn)(?: and (?:{GO}|head) back(?! (?:to|out)))?", term("turns"), True),
     Rule(rf"{GO} back(?: again)?(?: a (?:bit|little))? {TOWARDS}", lambda parser, found: Term("back", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"{GO} back(?: again)?(?! towards? {US})", term("turns"), True),
-    Rule(rf"{STAY}(?: (?:around|about|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
+    Rule(rf"{STAY}(?: (?:around|about|round|still|there|out))*(?: for a (?:while|moment|long time)| a while| for some time| some time)*"
          rf" (?:at|near|by|close to|along|around) (?:the )?{_SIDE}(?: hand)? (?:edge|border|side|corner){OF_PICTURE}", term("lingers"), True),
-    Rule(rf"(?:{GO}|reach|get|come|approach|near){NEARLY}(?: (?:to|towards?|as far as|close to|near))? the {_SIDE}(?: hand)? (?:edge|border|boundary){OF_PICTURE}", term("reaches"), True),
-    Rule(r"(?:stand|be|stay|remain|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:in|there|visible|present|on|here))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|stand (?:around|about|there)|wait|(?:stand|loiter|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
-    Rule(rf"(?:stop|pause|halt|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|halt|standstill)|slow to a stop|pull up", term("stops"), True),
+    Rule(rf"(?:{GO}|reach|get|come|approach|near|make it)(?P<nearly>{NEARLY})(?: (?:to|towards?|as far as|close to|near|over to))* the {_SIDE}(?: hand)?(?: (?:edge|border|boundary){OF_PICTURE}| of {PICTURE})(?: by the end)?", _reaches, True),
+    Rule(r"(?:stand|be|stay|sit|keep) (?:completely |perfectly |almost |nearly |quite )?(?:still(?! (?:(?:in|on)(?! frame)|there|visible|present|here|around|about|walk|go|move|head|run|ride|come|travel|stand|follow|behind|a)(?: |$))|stationary|motionless|put|in (?:one|the same) (?:place|spot)|where (?:he|she|it) be)|(?:stand|hang) (?:around|about|round|there)|wait|(?:stand|rest)(?=(?: (?:at|in|around|near) (?:frame|second|the (?:start|end|beginning|first|last))[\w .]*)?$)|stationary|motionless|idle|stand(?= person| man| woman| one| guy| pedestrian)|still(?= person| man| woman| car| one)|(?:be )?park|hardly move|barely move", term("still")),
+    Rule(rf"(?:stop|hesitate)(?: (?:{GO}|for a (?:while|moment)|and (?:wait|stand)))*(?: in {PICTURE})?|come to a (?:stop|standstill)|slow to a stop|pull up", term("stops"), True),
     Rule(r"(?:speed up|accelerate|get faster|go faster|start to run|start run)", term("accelerates", rank=1), True),
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
     Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly| back)? (?:towards?|at|for|up to) {US}|face {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|grow|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
-    Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move|be) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
+    Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"(?:{GO}|face|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
+    Rule(rf"{GO}(?: in)? (?:the )?same (?:way|direction) as", to_phrase("relation", "same_way"), True),
+    Rule(rf"{GO}(?: in)? the (?:other|opposite) (?:way|direction) (?:to|from|of|than|as)(?! (?:us|the other|the rest|everyone|all|other)(?: |$))", to_phrase("relation", "other_way"), True),
     Rule(rf"{GO}(?: in)? (?:the|a) (?:other|opposite|different|wrong) (?:way|direction)(?: (?:to|from|than|of) (?:the )?(?:others|other|rest|everyone else|everyone|all others))?|{GO} (?:against|opposite(?: to)?) the (?:flow|stream|others|other|rest)|(?:{GO} )?against the (?:flow|stream|tide|current|crowd)", term("moves", "against"), True),
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),
     Rule(rf"{TOWARDS.replace('(?:from )?', 'from ', 1)}(?! of)", lambda parser, found: Term("moves", side=side_of(found, "end")) if found["end"] else None),
     Rule(rf"(?P<to>left|right) (?:{GO})", lambda parser, found: Term("moves", side=found["to"])),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
-    Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path))", term("rank", "path", -1), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:shortest|briefest|least(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", -1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:farthest|furthest|most(?: ground| distance| of all)?(?! slowly| quickly)|(?:longest|greatest|largest|most) (?:distance|way|path|walk|route|trip))(?! (?:to|left|right|from|over)(?: |$))", term("rank", "path", 1), True),
+    Rule(rf"(?:{GO}|cover)(?: the)? (?:least(?: distance| ground| of all)?|(?:shortest|smallest) (?:distance|way|path|walk|route|trip))", term("rank", "path", -1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: {IN_VIEW})?(?: for)?(?: the)? (?:shortest|briefest|least(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", -1), True),
     Rule(r"(?:in view|visible|present|on screen)(?: for)?(?: the)? (?:shortest|least)(?: time)?", term("rank", "duration", -1)),
-    Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
+    Rule(rf"(?:(?:only|just) )?(?:{STAY}|be|last|be see|appear)(?: {IN_VIEW})? (?:only |just |very )*briefly", term("rank", "duration", -1), True),
     Rule(r"take (?:the )?(?:longest|most)(?: time)?(?: to(?= ))?", term("rank", "duration", 1), True),
     Rule(r"take (?:the )?(?:shortest|least)(?: time)?(?: to(?= ))?", term("rank", "duration", -1), True),
+    Rule(rf"come(?= {ADVERB}(?:before|after) )", _event("appear"), True),
     Rule(rf"come(?= (?:last|later|earlier|sooner)(?: |$))(?! last in {LINE})", _event("appear"), True),
     Rule(r"(?:walk|ride|march|run) last(?= at|$| ,)", term("rank", "line", -1), True),
-    Rule(rf"(?:{STAY}|be|last|be see)(?: (?:in view|visible|there|around|here|on screen|in {PICTURE}))?(?: for)?(?: the)? (?:longest|most(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", 1), True),
+    Rule(rf"(?:{STAY}|be|last|be see)(?: {IN_VIEW})?(?: for)?(?: the)? (?:longest|most(?= time|$| ,| at| in| of))(?: (?:time|while|period))?", term("rank", "duration", 1), True),
     Rule(rf"(?:{GO}(?: around| about| along)?|be on the move|moving)(?= at| in the|,|$| between| from frame| during| throughout| around)(?! in (?:front|line))", term("moving"), True),
     # In view.
-    Rule(rf"(?:be |stay |remain |have )*(?:still |already |also |visible |only )*(?:in view|visible|present|on (?:the )?screen|in sight|in (?:{PICTURE}|shot|frame)|there)", term("visible")),
+    Rule(rf"(?:be |stay |have )*(?:still |already |also |visible |only )*{IN_VIEW}", term("visible")),
     Rule(rf"{STAY}(?: around| about| behind)?(?= until| till| to the end| from)", term("visible"), True),
 ]  # fmt: skip
 
 _SUPERLATIVE_RULES = [
-    Rule(rf"(?:(?:look|appear|seem|be|get|become|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?(?! than)", term("rank", measure, sign))
+    Rule(rf"(?:(?:look|appear|seem|be|get|become|reach|have|{GO}|{STAY}) )?(?:the )?(?:{pattern})(?: (?:of all|of them all|overall))?(?! than)", term("rank", measure, sign))
     for pattern, measure, sign in _SUPERLATIVES
 ]  # fmt: skip
 
 _FIRST_PLACES = PLACES.index(next(rule for rule in PLACES if rule.make is _in_line)) + 1
 RULES = [*PLACES[:_FIRST_PLACES], *RELATIONS[:1], *PLACES[_FIRST_PLACES:], *VERBS, *RELATIONS[1:], *_SUPERLATIVE_RULES]
-TIMES = _times()
 
 # After "that the bus ...": what the subject does to the noun before.
 TRANSITIVE: list[tuple[str, Term]] = [
     (rf"(?:{_PASS}|{GO} (?:past|by))", Term("relation", "passes")),
-    (r"overtake|outpace", Term("relation", "overtaken_by")),
-    (rf"(?:partly |partially |half |mostly |briefly )*{_COVER}(?: (?:part|half) of)?", Term("relation", "covered_by")),
+    ("overtake", Term("relation", "overtaken_by")),
+    (r"(?:partly |partially |half |mostly |briefly )*cover(?: (?:part|half) of)?", Term("relation", "covered_by")),
     (
-        r"(?:follow|chase|trail|tail|pursue|shadow|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
+        r"(?:follow|(?:walk|go|ride|run|drive) (?:directly |just |right )?behind)",
         Term("relation", "ahead_in_line"),
     ),
     (r"(?:overlap|touch)(?: with)?", Term("relation", "overlaps")),

@@ -5,18 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-_UNITS = {name: number for number, name in enumerate(
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen".split(), 1)}  # fmt: skip
-_TENS = {name: 10 * n for n, name in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)}
-_IN_WORDS = (
-    rf"(?:(?:{'|'.join(_UNITS)}) hundred(?: and)?(?: |\b))?(?:(?:{'|'.join(_TENS)})(?: (?:{'|'.join(_UNITS)}))?"
-    rf"|{'|'.join(_UNITS)}|hundred)"
-)
-_NTH = {name: n for n, name in enumerate("first second third fourth fifth sixth seventh eighth ninth tenth".split(), 1)}
-_PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
-_SHARE = rf"(?P<count>an?|one|two|three|four|\d) (?P<part>{'|'.join(_PARTS)})s?"
-_PAST = r"(?= (?:long|in|into|later|before|after|has|have|mark|from)\b| ?,|$)"  # after "a second", where it is a time
+from masa_track.refer.wordings_clauses import plain_clauses
+from masa_track.refer.wordings_ideas import plain_ideas, plain_possessives
+from masa_track.refer.wordings_time import NTH, UNITS, plain_times
+from masa_track.refer.words import FORMS
+
 _SUPERLATIVE = r"nearest|closest|farthest|furthest"
 _NOBODY = r"(?:nobody|no ?one|no (?:other )?(?:person|one|cyclist|car|pedestrian|vehicle|bus)|nothing|none)(?: else)?"
 _HIM = r"(?:him|her|them|it|himself|herself)(?: at all)?"
@@ -29,7 +22,18 @@ _JUST = r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )"
 _ALL_OTHERS = r"(?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?"
 _ANYONE = "person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure"
 
-_CONTRACTIONS = (
+
+def _in_between(found: re.Match[str]) -> str:
+    """ "walks in between frames 2 and 9" comes in; "leaves in between frames 2 and 9" does not."""
+    walks = FORMS.get(found[1], ("", ""))[0] in ("walk", "go", "come", "ride", "run", "move", "head", "get")
+    return f"{found[1]} in between " if walks else f"{found[1]} between "
+
+
+_LOOKING = (
+    r"(?:considering|restricting|focuss?ing|limiting|looking|counting|concentrating)(?: only| just)?(?: yourself| it)?"
+)
+
+_CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"[\u2018\u2019]", "'"),
     (r"\bcan't\b", "can not"),
     (r"\bwon't\b", "will not"),
@@ -37,9 +41,136 @@ _CONTRACTIONS = (
     (r"\b(who|that|which|what|where|he|she|it|there|one|person|man|woman)'s\b", r"\1 is"),
     (r"'(re|ve|d|ll|m)\b", r" "),
     (r"'s\b", " "),
-    (r"\bwhich of\b", "of"),
+    (r"\bpassers? ?-? ?by\b", "walker"),
+    (r"\bkeep(?:s|ing)? (\w+ing)\b", lambda found: FORMS.get(found[1], (found[1], ""))[0]),
+    (
+        r"\bnext (?=(?:(?:one|person|man|woman|cyclist|car|bus|pedestrian|vehicle|guy|walker|individual) )?(?:to (?:leave|exit|go|depart|enter|come|appear|arrive|show|step|walk|pop|turn|disappear|vanish|emerge|join|drop|be)|who|that|entering|leaving|appearing|in|out)\b)",
+        "first ",
+    ),
+    (r"\bto be gone\b", "to leave"),
+    # "looking only at the right half, ...", "considering only those on the left, ..."
+    (rf"^{_LOOKING}(?: to| on| at)(?: only| just)? (?=the (?:left|right|top|bottom|upper|lower)\b)", "in "),
+    (rf"^{_LOOKING}(?: to| on| at)?(?: only| just)? (?=the|those|these|people|in)", ""),
+    (r"\bincreases in (?:size|height)\b", "grows"),
+    (r"\bdecreases in (?:size|height)\b", "shrinks"),
+    (r"\b(?:tucked|squeezed|stuck)(?: away| in)? (?=behind\b)", ""),
+    (r"\b(?:half|partly|partially) visible (?=behind\b)", ""),
+    (r"\b(?:only |just )?(?:half|partly|partially) (?:visible|in view)(?= ?$| ?,| at| in| around)", "hidden"),
+    (r"\b(?:that |who |whom )?(?:we|you) (?:can )?(?:only |just )?(?:partly|half|partially) see", "hidden"),
+    (r"\b(?:occluder|blocker)\b", "person covering someone"),
+    (
+        r"\b(?:on |from |at )?(?:the )?(?:screen|camera|stage|frame|picture|image) (left|right)(?= ?$| ?,| at| in)",
+        r"on the \1",
+    ),
+    (r"\bof (?:screen|frame|shot|picture|image|view)(?= ?$| ?,| (?:at|in|on|around)\b)", "of the picture"),
+    (
+        r"\b(?:hugging|(?:right )?up against|flush with|next to|beside|pressed against) the (left|right|top|bottom)(?: hand)? (?:edge|border|side)(?! of (?!the (?:picture|frame|image)))",
+        r"at the \1 edge",
+    ),
+    (r"\b(?:bail|clear|push|make|nip|take)s (?:out|off)\b(?! (?:of|the)\b)", "leaves"),
+    (r"\bto (?:bail|clear|push|make|nip|take) (?:out|off)\b", "to leave"),
+    (r"\bsoonest\b", "first"),
+    (r"\b(?:looms|features)\b", "is"),
+    (
+        r"\bmak(?:es|ing) it (?:all the way |right |through )*(?:to|till|until) the (?:very )?(?:end|last frame)\b",
+        "is in view at the end",
+    ),
+    (r"\bleft standing\b", "in view"),
+    (r"\bleast tall\b", "shortest"),
+    (r"\bleast wide\b", "narrowest"),
+    (
+        r"\b(?:greatest|highest|largest) in (height|size)\b",
+        lambda found: "tallest" if found[1] == "height" else "biggest",
+    ),
+    (r" and (?:then )?(?:block|hide|cover|obscure|pass|overtake)e?s (?:him|her|them|it)\b(?: from view)?", ""),
+    (r"\bgoes (first|last|second|third)(?= ?$)", r"leaves \1"),
+    (
+        r"\b(?:an?|one) (?:pair|couple)(?: of people)?(?= (?:walking|standing|going|that|who|at|on|in|is|are)\b)",
+        "two people",
+    ),
+    (r"\bout of nowhere\b", ""),
+    (r"\b(?:the |in the )?direction opposite (?=to\b)", "in the opposite direction "),
+    (
+        r" ?,? ?\b(?:when|as) (?:(?:all|everyone|everybody|the|of) )*(?:others?|rest|else) (?:is |are )?(?:go|walk|mov|head|travel|rid|driv)[^,]*",
+        " ",
+    ),
+    (
+        r"\b(?:(?:walking|standing|going|moving|riding|walks?|are) )?(?:side by side|next to (?:each other|one another)|beside (?:each other|one another)|together|as a pair|in a pair|as a couple|in pairs|hand in hand)(?= ?$| ?,| (?:at|in|around) )",
+        "closest together",
+    ),
+    (r"\b(closest|nearest) closest together", r"\1 together"),
+    (
+        r"\b((?:after|when|before|once|as|until|since|by the time) (?:the|all|everyone|everybody|most)[\w ]*?)(?<! the)(?<! to)(?<! from)(?<! far)(?<! on)(?<! very) left(?= ?,|$| at frame)",
+        r"\1 leaves",
+    ),
+    (r"\bis winning\b", "is in the lead"),
+    (r"\bre[- ]enter(?:s|ing)\b", "comes back"),
+    (r"\bmid(?:most|[- ](?:frame|picture|screen))(?= (?:person|one|man|woman|guy|walker|figure)\b)", "middle"),
+    (r"\bhang(?:s|ing)? back\b", "at the end of the line"),
+    (r"\b(?:minimum|minimal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "smallest"),
+    (r"\b(?:maximum|maximal)(?= (?:x|y|height|size|area|speed|velocity|number|width))", "largest"),
+    (r"\bvelocity\b", "speed"),
+    (r"\b(?:teeny tiny|teeny|wee|itty bitty)\b", "tiny"),
+    (r"\baveraged over (?:the|all)(?: whole| entire)? \w+", ""),
+    (r"\bwhose (?:bounding )?box(?:es)? (?=overlap|touch)", "who "),
+    (r"\b(?:peek|peer|look|poke|stick)(?:s|ing)? out(?: from)? (?=behind\b)", ""),
+    (
+        r"\b(?:way|far|miles) (?:off|away|back|out)(?: in the (?:distance|background))?(?= ?$| ?,| (?:at|in) (?:frame|the (?:start|end|first|last)))",
+        "in the background",
+    ),
+    (r"^besides (?=the\b)", "except "),
+    (r"\bneither (\w+) nor (\w+)\b", r"never \1 and never \2"),
+    (r"\b(?:goes|gone|went|going) missing\b", "disappears"),
+    (r"^(?:only |just |exactly |but )+one (?:of (?:them|these|those|the people) )?(?=\w+s\b|is\b)", "the one who "),
+    (
+        r"\b(?!.*\b(?:because|due to|since)\b)(?:can )?(?:not|no longer) be seen(?: any ?more| any longer)?(?= (?:at|after|by|in|from|around)\b|$)|\b(?:is|are) (?:not|no longer) seen (?:any ?more|any longer)",
+        "is gone",
+    ),
+    (r"\boverlap(s|ping)?(?: with)?(?= (?:at|in|around|near|by|during) frame|$| ,)", r"overlap\1 each other"),
+    (r"\bmost recently arrived\b", "newest"),
+    (
+        r"\b(?:much|a lot|far|clearly|noticeably|considerably|way|even|slightly|a bit|a little|somewhat|quite a bit) (?=(?:taller|higher|shorter|bigger|larger|smaller|faster|quicker|slower|closer|nearer|wider|thinner|longer)\b)",
+        "",
+    ),
+    (r"\b(\w+) in between (?=frames?\b)", _in_between),
+    (r"^(?:and )?which(?: one)? is (?=the )", ""),
+    (
+        r"\b(?:(?:far|extreme|farthest|furthest) )?(left|right|top|bottom)(?:[ -]?most)? (?=(?:half|third|quarter|fifth)\b)",
+        r"\1 ",
+    ),
+    (
+        r"\brunner up\b(?: in (size|height))?",
+        lambda found: "second tallest" if found[1] == "height" else "second biggest",
+    ),
+    (
+        r"\b(?:the )?last (?:(?:one|man|person|woman) )?(?:standing|left|remaining|to remain)(?= ?$| ?,)",
+        "the last one to leave",
+    ),
+    (r"\b(?:average|mean|overall|net|total) (?=speed|height|size|area|distance|pace)", ""),
+    (r"\b(?:up|out) front\b", "at the front"),
+    (r"\bfar (?:off|away|back|out) (?=in the (?:background|distance)\b)", ""),
+    (r"\b(people|persons|ones|walkers|person|man|men|women) on foot\b", "pedestrians"),
+    # "one car hides a man": a car
+    (rf"(?:^|(?<=, )|(?<= \d )|(?<= \d\d )|(?<= \d\d\d ))one (?=(?:{_ANYONE.replace('|one|', '|')}) \w+s\b)", "a "),
+    # "the five left at the end": still in view
+    (
+        rf"\b({'|'.join(UNITS)}|people|persons|ones|\d) left (?=(?:at|in|on|when|by) (?:the (?:end|last|close|final|very)|frame|\d))",
+        r"\1 in view ",
+    ),
+    (
+        r"\b((?:in|of|on) (?:the )?(?:picture|frame|image|view|shot|video|clip)) at (?=\d+\b(?! (?:seconds?|frames?|s|percent)))",
+        r"\1 at frame ",
+    ),
+    (
+        r"\b(?:latest|most recent) (?:arrival|newcomer|arriving (?:one|person)) (?=(?:on|from|at|in) the (?:left|right|top|bottom))",
+        "last one to enter ",
+    ),
     (r"\bdirection of\b", "towards"),
-    (r"[-\u2010-\u2015/]", " "),
+    (r"(\d) ?[-\u2010-\u2015] ?(?=\d)", r"\1 to "),
+    (r"~ ?", "around "),
+    (r"@", " at "),
+    (r"(?<=\w)[-\u2010-\u2015/](?=\w)", " "),
+    (r"[-\u2010-\u2015/]", " , "),
     (
         r"\b(who|that|which|whoever|has|have|had|and|just|already) left\b(?! (of|side|edge|hand|half|to right))",
         r"\1 leave",
@@ -51,7 +182,7 @@ _CONTRACTIONS = (
 
 
 def _nth(found: re.Match[str]) -> str:
-    number = _UNITS.get(found[1]) or int(found[1])
+    number = UNITS.get(found[1]) or int(found[1])
     return f"{number}{({1: 'st', 2: 'nd', 3: 'rd'}).get(number, 'th')}"
 
 
@@ -61,8 +192,8 @@ _SIDE_TO_LINE = {"ahead": "", "front": "", "behind": "last "}
 
 def _counted(found: re.Match[str]) -> str:
     """ "with two people on their left": third from the left."""
-    number = (_UNITS.get(found["count"]) or int(found["count"])) + 1
-    nth = next((name for name, value in _NTH.items() if value == number), f"{number}th")
+    number = (UNITS.get(found["count"]) or int(found["count"])) + 1
+    nth = next((name for name, value in NTH.items() if value == number), f"{number}th")
     if found["side"]:
         return f"{nth} from the {found['side']}"
     return f"{nth} {_SIDE_TO_LINE[found['order'].split()[-1]]}in the line"
@@ -70,8 +201,8 @@ def _counted(found: re.Match[str]) -> str:
 
 _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (
-        r"^(?:please )?(?:(?:could|can|would|will) you (?:please )?)?(?:(?:show|find|give|tell) me|find|show|i (?:am )?(?:look|looking) for|i want"
-        r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark) (?=\w)",
+        r"^(?:please )?(?:(?:could|can|would|will) you (?:please )?)?(?:(?:(?:help|let) me )?(?:show|find|give|tell|see)(?: me)?|i (?:am )?(?:look|looking|searching|after)(?: for)?|i (?:need|want|wonder)(?: to (?:know|see|find|have))?|need|want|(?:do )?you know|identify|locate|name|return|report|get|spot"
+        r"|point (?:out|to|at)|pick(?: out)?|select|highlight|track|mark)?\b(?: (?:me|us))?(?: ?(?:the )?(?:track )?(?:id|identity|number|name|label)(?: number)? of)? ?(?=\w)",
         "",
     ),
     (
@@ -79,15 +210,15 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"number \1 and number \2",
     ),
     (r"(?<!frame )\bnumber (one|two|three|four|five|six|seven|eight|nine|ten|\d+)\b", _nth),
-    (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(_UNITS)}|\d+)\b", _nth),
+    (rf"\b(?:at |in )?(?:the )?(?:position|place) (?:number )?({'|'.join(UNITS)}|\d+)\b", _nth),
     (
-        rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: side| edge)?"
+        rf"(?:^|\b(?:starting|counting|counted|if (?:you|we|one) counts?|going|reading) )from (?:the )?(left|right)(?: hand)?(?: side| edge)?"
         rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
         r"the \3 \4 from the \1\2",
     ),
     (rf"\bin (?:the )?({_ORDINAL}) (?:place|position)\b(?! (?:from|behind|on))", r"\1 in the line"),
     (
-        rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(_UNITS)}|\d+) (?:other |more )?"
+        rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(UNITS)}|\d+) (?:other |more )?"
         rf"(?:people|persons?|others?|walkers?|cyclists?|pedestrians?|cars?) (?:walking )?(?:(?:on|to) (?:the|his|her|their|its) (?P<side>left|right)"
         rf"(?: side)?(?: of {_HIM})?|(?P<order>ahead|in front|behind)(?: of)?(?: {_HIM})?){_ENDS}",
         _counted,
@@ -113,11 +244,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "most isolated",
     ),
     (
-        r"\b(?:ends? up|ending up|finish(?:es)?|winds? up) (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        r"\b(?:ends? up|ending up|finish(?:es)?|winds? up|ends?)(?: the (?:video|clip|film|sequence))?(?: as)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
         "at the end ",
     ),
     (
-        r"\b(?:starts?|starting|begins?)(?: out| off)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
+        r"\b(?:starts?|starting|begins?)(?: out| off)?(?: the (?:video|clip|film|sequence))?(?: as)? (?=(?:the )?(?:farthest|furthest|left ?most|right ?most|nearest|closest|highest|lowest)\b|(?:on|at) the far\b)",
         "at the start ",
     ),
     (r"\bnext (?=after\b)", ""),
@@ -167,11 +298,9 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         rf"\btower(?:s|ing)? (?:above|over) {_ALL_OTHERS}\b",
         "is the tallest",
     ),
-    (rf"\b({_ORDINAL}) in height\b", r"\1 tallest"),
-    (rf"\b({_ORDINAL}) in size\b", r"\1 biggest"),
-    (r"\bwhen it (?:starts|begins|opens)\b", "at the start"),
-    (r"\bwhen it (?:ends|stops|finishes|is over)\b", "at the end"),
-    (r"\b(?:when|as) (frame \d+|\d+ seconds|\d+ frames) (?:is|are|has been) (?:shown|reached)\b", r"at \1"),
+    (rf"\b({_ORDINAL}) (?:in|by) height\b", r"\1 tallest"),
+    (rf"\b({_ORDINAL}) (?:in|by) (?:size|area)\b", r"\1 biggest"),
+    (rf"\b({_ORDINAL}) (?:in|by) speed\b", r"\1 fastest"),
     (r"\bof the (?=(?:greatest|largest|biggest|smallest|least|lowest) (?:height|size|area)\b)", "with the "),
     (r"\b(?:is |was )?gone (?=(?:first|last|second|third)\b)", "leaves "),
     (r"\b(?:that |whom )?we see (?:for )?(?:the )?least\b", "visible the least"),
@@ -204,7 +333,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(left|right)wards? (?=(?:moving|going|heading|walking)\b)", r"\1 "),
     (r"\b(?:nearest|closest) neighbou?r (?:of|to)\b", "one nearest to"),
     (r"\b(?:side by side|in step|along) with\b", "next to"),
-    (r"\b(?:close |right |hot )?(?:on|at) the heels of\b", "directly behind"),
     (
         r"\b(?:the )?(?:picture|frame|image|screen) (left|right|top|bottom) (edge|border|side)\b",
         r"the \1 \2 of the picture",
@@ -241,16 +369,11 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 at the \2",
     ),
     (r"\b(?:is |are |was )?(?:missing|absent)\b", "is not in view"),
-    (r"\b(at|in) frames (\d+) and (\d+)\b", r"in frame \2 and \1 frame \3"),
-    (r"\bboth the (first|last) and (?:the )?(first|last) frames?\b", r"both the \1 frame and the \2 frame"),
     (r"\bhead(?:s|ing)? (?=the (?:line|queue|row|procession|group)\b)", "leading "),
     (r"\b(?:lags?|lagging|trails?|trailing) behind\b(?! (?:the|him|her|them|all|every))", "at the end of the line"),
     (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),
     (r"\bthe (?:front runner|leading (?:person|one|man|woman|walker|figure))\b", "the leader"),
     (r"\bwhose head is\b", "who is"),
-    (r"\bat the (?:greatest|largest|longest|biggest) distance from\b", "farthest from"),
-    (r"\bat the (?:smallest|shortest|least) distance (?:from|to)\b", "nearest to"),
-    (r"\b(?:accompanying|in the company of|together with|walking along with|walking with)\b", "next to"),
     (r"\bmost recently\b", "last"),
     (
         r"\b(?:straight|right|just|directly|immediately|next) after (?=the (?:leader|[\w ]*\b(?:line|queue|row|procession|file))\b)",
@@ -264,10 +387,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"(?:\bon the |^(?:the )?)(left|right)(?: hand)?(?: side)? (?:out )?of (?=the (?:two|three|four|pair|\d))",
         r"\1most of ",
     ),
-    (
-        r"\b(?:once|when|as soon as|from when) (frame \d+|\d+ seconds|\d+ frames) (?:has|have|had|is|are|was|were) (?:passed|gone by|over|gone|elapsed|been shown|reached)",
-        r"after \1",
-    ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
     (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\b(?:after|once|when)\b)", "first"),
     (
@@ -275,8 +394,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "in the middle of ",
     ),
     (r"\b(to|on) the immediate (left|right) of\b", r"immediately \1 the \2 of"),
-    (r"\b(left|right)(?: hand)? neighbou?r of\b", r"one immediately \1 of"),
-    (r"\bneighbou?r (?=(?:to|on) the (?:left|right) of\b)", "one immediately "),
     (
         r"\b(?:flanked by|sandwiched between|framed by|enclosed by|surrounded by|half ?way between|midway between)",
         "between",
@@ -289,14 +406,6 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\b(?:(?:is|are|was|were|has|have|being) )?(?:(?:already|now) )?gone(?= (?:at|by|before|when|around)\b| in frame| ?,|$)",
         "is gone",
     ),
-    (r"\b(at|in) both (the \w+(?: frame)?|frame \d+) and (the \w+(?: frame)?|(?:frame )?\d+)", r"\1 \2 and \1 \3"),
-    (r"\b(?:the )?(?:last frame but one|(?:penultimate|second last) frame)", "1 frame before the end"),
-    (r"\b(in|during|within|for) the (first|opening|last|final|closing) second\b(?= ?,|$)", r"\1 the \2 1 seconds"),
-    (
-        r"\b(in|during|within|for) the (first|opening|last|final|closing) (?:few|couple of) seconds",
-        r"\1 the \2 3 seconds",
-    ),
-    (r"\b(?:at |around |by )?the half ?way (?:mark|point)\b", "at the midpoint of the video"),
     # "the nearest person to the camera": the person nearest to the camera.
     (
         rf"\b({_SUPERLATIVE}) (?!(?:away|back|off|up|over|down|in)\b)(\w+) (to|from) (?=the\b|a\b|an\b|us\b|me\b|him\b|her\b|our\b)",
@@ -322,7 +431,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bnext to last\b|\blast but one\b", "penultimate"),
     (r"\blast but two\b|\bantepenultimate\b", "third last"),
     (
-        rf"\b({'|'.join(_NTH)}|\d+(?:st|nd|rd|th)) (?:from|to|from the|to the) (?:very )?last\b(?! (?:frame|second|moment))",
+        rf"\b({'|'.join(NTH)}|\d+(?:st|nd|rd|th)) (?:from|to|from the|to the) (?:very )?last\b(?! (?:frame|second|moment))",
         r"\1 last",
     ),
     # "the people who ...: the first one", said as arrivals and departures.
@@ -330,7 +439,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\b(?:most recent(?:ly)?|latest|newest) (?:arrivals?|newcomers?|arrived|to have arrived|to (?:arrive|enter|appear|join|come in|show up)|addition)\b",
         "newest one",
     ),
-    (r"\b(arrivals?|newcomers?|entrants?)\b", "one to enter"),
+    (r"\b(arrivals?|newcomers?|entrants?|entrance|entry)\b", "one to enter"),
     (r"\b(departures?|leavers?)\b", "one to leave"),
     (
         r"\b(two|three|four|\d) (?:places|positions|spots|people|persons) (?=(?:(?:to the |on the )?(?:left|right) of|behind|ahead|in front)\b)",
@@ -339,61 +448,17 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
 )
 
 
-def _number(words: str) -> int:
-    total = 0
-    for word in words.split():
-        if word == "hundred":
-            total = max(total, 1) * 100
-        total += _UNITS.get(word, 0) + _TENS.get(word, 0)
-    return total
-
-
-def _with_digits(plain: str) -> str:
-    """Times and frames in digits, minutes in seconds, and shares of the video in percent."""
-    plain = re.sub(r"\bhalf (?:a|an|of a) (?=second|minute)", "0.5 ", plain)
-    plain = re.sub(r"\b(?:a couple of|a pair of) (?=seconds|frames)", "2 ", plain)
-    plain = re.sub(rf"\b(?:an?|one)(?= second(?: mark)?{_PAST}| minute\b)", "1", plain)
-    count = re.compile(rf"\b({_IN_WORDS})(?= (?:seconds?|secs?|minutes?|frames?|more seconds)\b)")
-    plain = count.sub(lambda found: str(_number(found[1])) if found[1] != "one" else found[1], plain)
-    plain = re.sub(
-        rf"\b(frames? (?:number )?)({_IN_WORDS})\b(?: (and|to) ({_IN_WORDS})\b)?",
-        lambda f: f"{f[1]}{_number(f[2])}" + (f" {f[3]} {_number(f[4])}" if f[4] else ""),
-        plain,
-    )
-    plain = re.sub(
-        rf"\b(?:the )?({'|'.join(_NTH)}) (frame|second)(?= |$|,)(?! (?:half|person|one))",
-        lambda f: f"{f[2]} {_NTH[f[1]]}" if f[1] not in ("first", "second") else f[0],
-        plain,
-    )
-    plain = re.sub(r"\b(?:the )?(\d+)(?:st|nd|rd|th) second\b", r"second \1", plain)
-
-    def seconds(found: re.Match[str]) -> str:
-        more = 30 if found["half"] else float(found["seconds"] or 0)
-        return f"{60 * float(found['minutes']) + more:g} seconds"
-
-    plain = re.sub(
-        r"\b(?P<minutes>\d+(?:\.\d+)?) minutes?(?:(?P<half> and a half)| (?:and )?(?P<seconds>\d+(?:\.\d+)?) seconds?)?\b",
-        seconds,
-        plain,
-    )
-    plain = re.sub(
-        rf"\b{_SHARE} (?=of the way\b|(?:in|into|through)(?: the (?:video|clip|film|sequence)| ?,|$))",
-        lambda found: f"{100 * (_UNITS.get(found['count'], 1)) / _PARTS[found['part']]:g} percent ",
-        plain,
-    )
-    return re.sub(r"(\d) ?%", r"\1 percent", plain)
-
-
 def plain_wording(text: str) -> str:
     """A sentence in lower case and in the wording that the grammar reads.
 
     Args:
         text: e.g. ``"Half a minute in, who's the nearest person to us?"``.
     """
-    plain = re.sub(r"[?!.]+$", "", text.lower().strip())
+    plain = plain_possessives(re.sub(r"[?!.]+$", "", text.lower().strip().replace("\u2019", "'")))
     for pattern, by in _CONTRACTIONS:
         plain = re.sub(pattern, by, plain)
-    plain = " ".join(_with_digits(" ".join(plain.split())).split())
+    plain = plain_clauses(" ".join(plain.split()))
+    plain = plain_ideas(plain_times(" ".join(plain.split())))
     for order, other in _ORDERS:
         plain = re.sub(order, other, plain)
     return " ".join(plain.split())

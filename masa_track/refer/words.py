@@ -10,26 +10,46 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-# Verbs by their base form; regular forms are made of it.
-VERBS = _words(
-    "walk go move head run ride drive travel step stroll cycle come pass jog march wander stride hurry "
-    "drift skate proceed progress race cross meet overtake cover hide block occlude obscure follow trail "
-    "chase lead leave exit enter arrive appear disappear vanish emerge depart show turn pop reverse "
-    "change double stay remain linger wait loiter hang stand stop pause halt rest park return reappear "
+# Verbs that are read as the first of their line: "strolls" is read as "walks", "obscured" as "covered".
+_SAME_VERBS = """
+walk: step stroll jog march wander hurry drift skate proceed progress race roll rush sprint swim fly crawl veer
+    swerve dash zip saunter amble trot creep tramp whiz whizz zoom squeeze slip sneak glide cruise plod trudge
+    shuffle breeze barge hike ramble roam hurtle scurry scamper stagger storm steer coast bolt flit
+    float dart scuttle waddle toddle tread navigate advance continue weave stride slide sweep shoot brush
+ride: cycle pedal
+cover: hide block occlude obscure mask conceal obstruct eclipse shield blot swallow shroud
+follow: trail chase tail pursue shadow
+leave: exit depart vanish disappear terminate
+appear: emerge materialise materialize surface
+recede: retreat withdraw
+overtake: outpace outrun outstrip outdistance
+meet: encounter
+stop: pause halt
+stay: remain stick survive linger loiter tarry dawdle hover dwell persist
+turn: spin whirl swivel pivot
+accelerate: quicken
+return: reappear
+"""
+SAME_VERBS = {word: line.split(":")[0].strip() for line in _SAME_VERBS.replace("\n    ", " ").strip().splitlines()
+              for word in line.split(":")[1].split()}  # fmt: skip
+# All verbs by their base form; regular forms are made of it.
+VERBS = [*SAME_VERBS, *_words(
+    "walk go move head run ride drive travel come pass cross meet overtake cover follow "
+    "lead leave enter arrive appear show pop reverse "
+    "change double stay wait hang stand stop rest park return turn "
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
-    "become grow shrink speed slow cut see have do surround catch reach join sit drop outpace spot find "
-    "enlarge accelerate decelerate mask conceal intersect encounter zoom roll rush sprint swim fly crawl "
-    "bring swerve veer take fill occupy traverse look saunter amble trot creep pedal tramp draw pull seem tail "
-    "pursue shadow dash zip hesitate "
-    "obstruct"
-)
+    "become grow shrink speed slow cut see have do surround catch reach join sit drop spot find "
+    "enlarge accelerate decelerate intersect "
+    "bring take fill occupy traverse look draw pull seem hesitate"
+)]  # fmt: skip
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
     "driven": "drive", "came": "come", "left": "left", "met": "meet", "overtook": "overtake", "overtaken": "overtake",
     "hid": "hide", "hidden": "hide", "led": "lead", "shown": "show", "stood": "stand", "hung": "hang", "is": "be",
     "are": "be", "was": "be", "were": "be", "been": "be", "am": "be", "being": "be", "has": "have", "had": "have",
     "having": "have", "does": "do", "did": "do", "done": "do", "doing": "do", "kept": "keep", "got": "get",
-    "drew": "draw", "drawn": "draw", "crept": "creep",
+    "drew": "draw", "drawn": "draw", "crept": "creep", "slid": "slide", "swept": "sweep", "strode": "stride",
+    "outran": "outrun", "wove": "weave",
     "made": "make", "began": "begin", "begun": "begin", "became": "become", "grew": "grow", "grown": "grow",
     "shrank": "shrink", "sped": "speed", "spent": "spend", "cut": "cut", "seen": "see", "saw": "see", "caught": "catch",
     "sat": "sit", "swam": "swim", "flew": "fly", "found": "find", "brought": "bring",
@@ -47,7 +67,10 @@ ANIMALS = frozenset({"dog", "cat", "bird", "horse", "sheep", "cow", "elephant", 
                      "camel", "swan", "fly", "duck", "goose", "pig", "goat", "deer", "monkey"})  # fmt: skip
 _NOUNS: dict[str, frozenset[str]] = {
     "person man woman guy boy girl lady gentleman kid child human somebody someone people men women guys children "
-    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger": PERSON,
+    "adult bloke chap fellow lad lass dude individual runner jogger walker passenger subject visitor passer "
+    "passerby bystander onlooker wanderer tourist shopper commuter loiterer newcomer gent youngster "
+    "teenager character soul body face suspect player agent fella customer guest folk folks citizen spectator "
+    "friend stranger latecomer": PERSON,
     "pedestrian": ON_FOOT,
     "cyclist bicyclist biker rider cycler": CYCLES,
     "bicycle bike pushbike": frozenset({"bicycle", "bike", "cyclist", "rider"}),
@@ -67,7 +90,7 @@ NOUNS: Mapping[str, frozenset[str]] = {word: names for words, names in _NOUNS.it
     word: frozenset({word}) for word in ANIMALS if word not in ("animal", "bird", "bear", "fly")
 }
 # Nouns that say nothing of the class.
-ANY_NOUNS = frozenset(_words("one ones thing object track figure target mover"))
+ANY_NOUNS = frozenset(_words("one ones thing object track trajectory figure target mover box candidate"))
 # A man or a woman is a person for the grammar; which of them it is, only pictures tell.
 GENDERED = frozenset(_words("man woman boy girl lady gentleman guy men women child kid lad lass"))
 
@@ -82,18 +105,24 @@ COUNTS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eig
 # Words that carry no condition.
 FILLERS = frozenset(
     _words(
-        "the a an of to in on at from by for as and then also but who is be have do it he she his her its "
-        "their they them this that these those there please find show give me select pick track tell "
-        "highlight point out i want look would like which what one just only ever again around about while "
-        "moment long time bit partway part way through along same very first up so far already still finally "
-        "get got make start begin keep end finish become partly partially nearly almost directly straight "
-        "shortly soon later before after during when where can could will we us our you your my if any anyone "
-        "ahead all each every over across single whole entire picture frame image screen view scene video "
-        "clip camera position place spot frames side person's alone himself herself itself themselves walk go move "
-        "stand come stay remain spend stop see appear most lone sole particular identify locate name id number group "
-        "line row feet box bounding located positioned situated placed height size area speed else direction whose "
-        "exact exactly smack slap bang dead"
+        "the a an of to in on at from by for as and then also but who is be have do it he she his her its their "
+        "they them this that these those there please find show give me select pick track tell highlight point out "
+        "i want look would like which what one just only ever again around about while moment long time bit partway "
+        "part way through along same very first up so far already still finally get got make start begin keep end "
+        "finish become partly partially nearly almost directly straight shortly soon later before after during when "
+        "where can could will we us our you your my if any anyone ahead all each every over across single whole "
+        "entire picture frame image screen view scene video clip camera position place spot frames side person's "
+        "alone himself herself itself themselves walk go move stand come stay remain spend stop see appear most "
+        "lone sole particular identify locate name id number group line row feet box bounding located positioned "
+        "situated placed height size area speed else direction whose exact exactly smack slap bang dead average "
+        "mean overall total net anywhere somewhere sometime always constantly continuously whatsoever actually mind "
+        "off say simply basically today whatever"
     )
+)
+
+# Where something is, as only the picture tells; of an object that another is compared with, it is left out.
+GROUNDS = frozenset(
+    _words("pavement sidewalk road street lawn grass path square crossing kerb curb plaza yard ground walkway floor")
 )
 
 
@@ -103,9 +132,9 @@ def verb_forms() -> dict[str, tuple[str, str]]:
     for base in VERBS:
         forms.setdefault(base, (base, "base"))
         stem = base[:-1] if base.endswith("e") and not base.endswith("ee") else base
-        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bgmnpt]", base) and base != "exit":
+        if re.fullmatch(r"[a-z]*[^aeiou][aeiou][bdgmnpt]", base) and base != "exit":
             stem = base + base[-1]
-        third = base + "es" if base.endswith(("s", "sh", "ch", "x", "o")) else base + "s"
+        third = base + "es" if base.endswith(("s", "sh", "ch", "x", "o", "zz")) else base + "s"
         past = base + "ed"
         if base.endswith("y") and base[-2] not in "aeiou":
             third, past = base[:-1] + "ies", base[:-1] + "ied"
@@ -118,7 +147,9 @@ def verb_forms() -> dict[str, tuple[str, str]]:
     for form, base in IRREGULAR.items():
         forms[form] = (base, "ing" if form.endswith("ing") else "ed" if form in _PARTICIPLES else "s")
     forms["left"] = ("left", "none")
-    return forms
+    for noun in ("tail", "shadow"):  # "the tail of the line" is no verb, "tailing" is
+        del forms[noun]
+    return {form: (SAME_VERBS.get(base, base), kind) for form, (base, kind) in forms.items()}
 
 
 FORMS = verb_forms()
