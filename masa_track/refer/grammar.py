@@ -229,6 +229,7 @@ class Parser:
                 "|another|(?:someone|somebody|anyone) else" + ("|someone|somebody|anybody" if inner else "")
             ):
                 phrase.other = True
+                phrase.some = found[0].split()[0] in ("another", "someone", "somebody", "anyone", "anybody")
                 headed = headed or found[0] not in ("other", "another")
                 phrase.plural = phrase.plural or found[0] != "other"
                 named = True

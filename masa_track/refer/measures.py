@@ -43,7 +43,8 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
             ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
             others), ``isolation`` (distance to the nearest other), ``together`` (how near the nearest of
             ``chosen`` is), ``left_reach`` and ``right_reach`` (how far it
-            gets to that side).
+            gets to that side), ``left_shift``, ``right_shift`` and ``any_shift`` (how far its last place is to that side of
+            its first one).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """
@@ -88,6 +89,9 @@ def _single(scene: Scene, track: Track, name: str, span: Span | None) -> float:
     rows = track.rows(span)
     if not len(rows):
         return np.nan
+    if name in ("left_shift", "right_shift", "any_shift"):
+        x = float(net_move(scene, track, span)[0])
+        return {"left_shift": -x, "right_shift": x}.get(name, abs(x))
     if name in ("left_reach", "right_reach"):
         x = track.centres[rows, 0]
         return float(-x.min() if name == "left_reach" else x.max())
@@ -186,9 +190,9 @@ def event_frame(
             found = [row for row in found if frames[row] > scene.first]
     soon = max(1.5 * scene.fps, 3)
     if span is not None and name == "just_entered":
-        found = [row for row in found if 0 <= span.last - frames[row] <= soon]
+        found = [row for row in found if span.first - soon <= frames[row] <= span.last]
     if span is not None and name == "about_to_leave":
-        found = [row for row in found if 0 <= frames[row] - span.first <= soon]
+        found = [row for row in found if span.first <= frames[row] <= span.last + soon]
     if within is not None:
         found = [row for row in found if within.first <= frames[row] <= within.last]
     if not found:
@@ -282,6 +286,10 @@ def _region(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     if term.name == "centre":
         far = float(np.hypot(x - 0.5, y - 0.5))
         return 1 - far if far < 0.25 else 0.0
+    if term.name == "border":
+        box = track.boxes[track.rows(span)].mean(axis=0) / (*scene.size, *scene.size)
+        gap = {"left": box[0], "right": 1 - box[2], "top": box[1], "bottom": 1 - box[3]}[term.side]
+        return float(1 - gap) if gap < 0.02 else 0.0
     depths = {"left": 1 - x, "right": x, "top": 1 - y, "bottom": y}  # 0.5 in the middle, 1 at the edge
     sides = term.side.split()
     least = {"edge": 0.8, "quarter": 0.75, "third": 2 / 3}.get(term.name, 0.5)

@@ -64,6 +64,7 @@ class Phrase:
         other: "the other", "the others": not the object that the phrase stands in a relation to.
         terms: all must fit, in the order of the sentence.
         when: the time of the phrase.
+        some: "a car", "another one", "someone": any one of those that fit.
     """
 
     noun: str = ""
@@ -72,6 +73,7 @@ class Phrase:
     other: bool = False
     terms: list[Term] = field(default_factory=list)
     when: When | None = None
+    some: bool = False
 
 
 @dataclass(frozen=True)

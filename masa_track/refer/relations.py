@@ -22,7 +22,9 @@ FALLBACKS = {
 _SIDES = {"left_of": (0, -1), "right_of": (0, 1), "top_of": (1, -1), "bottom_of": (1, 1)}
 
 
-def relation(scene: Scene, name: str, place: int, groups: Sequence[Sequence[int]], span: Span | None) -> float:
+def relation(
+    scene: Scene, name: str, place: int, groups: Sequence[Sequence[int]], span: Span | None, some: bool = False
+) -> float:
     """How well a track stands in a relation to others; 0: not.
 
     Args:
@@ -31,11 +33,12 @@ def relation(scene: Scene, name: str, place: int, groups: Sequence[Sequence[int]
         place: of the track.
         groups: places of those that the relation is to; ``between`` may have two groups.
         span: when; None: at any time.
+        some: to any one of them; else to all, unless the relation is one of :data:`TOUCHING`.
     """
     if name == "between":
         return _between(scene, place, groups, span)
     found = [_pair(scene, name, place, other, span) for other in groups[0]]
-    return max(found) if name in TOUCHING else min(found)
+    return max(found) if some or name in TOUCHING else min(found)
 
 
 TOUCHING = ("passes", "passes_front", "passes_behind", "covers", "covered_by", "overlaps", "overtakes", "overtaken_by",

@@ -256,7 +256,7 @@ class Resolver:
         key = (id(phrase), when, tuple(without))
         if key not in self._known:
             found = self.resolve(phrase, when, without)
-            if phrase.plural or phrase.other:
+            if phrase.plural or phrase.other or phrase.some:
                 span = self.span(phrase.when or when)
                 found = [one for one in found if len(self.scene.tracks[one.place].rows(span))]
             else:
@@ -274,7 +274,9 @@ class Resolver:
         for place in candidates:
             groups = [self._others(phrase, when, place) for phrase in term.phrases]
             if all(groups):
-                strength = relations.relation(self.scene, term.name, place, groups, span)
+                strength = relations.relation(
+                    self.scene, term.name, place, groups, span, any(phrase.some for phrase in term.phrases)
+                )
                 if strength > 0 and term.rank and term.name in relations.TOUCHING:  # "the first to pass him"
                     strength = 1 / (1 + relations.first_contact(self.scene, place, groups[0], span))
                 if strength > 0:

@@ -32,7 +32,7 @@ class Rule:
 PICTURE = r"the (?:picture|frame|image|screen|view|scene|shot|video|camera view|field of view|photo)"
 VIEW = rf"(?:{PICTURE}|view|sight|shot|frame(?! \d)|screen|camera|picture)"
 IN_VIEW = rf"(?:(?:in|on|within|inside) {VIEW}|visible|present|there|here|around|about)"
-OF_PICTURE = rf"(?: (?:of|in) {PICTURE})?"
+OF_PICTURE = rf"(?: (?:of|in) (?:{PICTURE}|the (?:road|street)))?"
 US = r"(?:us|me|the camera|the viewer|the lens|our car|our vehicle|the observer|here)"
 GO = r"(?:walk|go|move|head|run|ride|drive|travel|come|pass|speed)"
 STAY = r"(?:stay|hang|wait|stand|stop|rest|spend|keep)"
@@ -311,7 +311,7 @@ def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 _SUPERLATIVES = [
     ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
     ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("(?:greatest|largest|biggest) height", "height", 1), ("(?:smallest|least|lowest) height", "height", -1), ("biggest|largest|bigger|larger|greatest (?:size|area)", "area", 1), ("smallest|tiniest|littlest|smaller|least (?:area|size|space)", "area", -1),
-    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:shortest (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit|spell|stint|life|lifetime|life ?span)|briefest|most briefly)", "duration", -1),
+    ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:(?:shortest|briefest) (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit|spell|stint|life|lifetime|life ?span)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit| spell| stint| life ?time| life ?span)?", "duration", 1),
     (r"(?:at )?(?:the )?(?:fastest|quickest|faster|quicker|most quickly|(?:highest|greatest|top) speed)", "speed", 1), ("slowest|slower|most slowly|lowest speed", "speed", -1),
@@ -341,6 +341,7 @@ _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 _PARTS = "side|half|edge|border|boundary|third|quarter|fifth|part|end"
 
 PLACES = [
+    Rule(r"shift the farthest(?: to the (?P<side>left|right))?", lambda parser, found: Term("rank", f"{found['side'] or 'any'}_shift", rank=1), True),
     Rule(rf"(?:{GO}|get|reach|come|venture|make it)(?: the)? (?:farthest|furthest)(?: over| across)?(?: to)?(?: the)? (?P<side>left|right)(?: hand)?(?: side)?", lambda parser, found: Term("rank", f"{found['side']}_reach", rank=1), True),
     Rule(r"(?:nearest|closest)(?: to)? (?:the )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: corner)?", _corner),
     Rule(r"(?:be )?(?:nearest|closest) (?:together|to each other|to one another)", term("rank", "together", 1)),
@@ -374,6 +375,8 @@ PLACES = [
     Rule(rf"(?:farther|further|more)(?: over)?(?: to)?(?: the)? {_SIDE}{OF_PICTURE} than", _compare_side),
     Rule(rf"more(?: over)? to(?:wards?)? the {_SIDE}{OF_PICTURE}(?! of| than)", _extreme),
     Rule(rf"(?:nearest|closest) (?:to )?the {_SIDE}(?: hand)?(?: (?:side|edge|border|corner))?{OF_PICTURE}(?! of)", _nearest_side),
+    # "the bus that looks tiny at the end"
+    *(Rule(rf"(?:look|appear|seem|be) (?:very |so |really |rather )?(?:{words})(?=$| ,| at| in (?:the )?(?:frame|picture|last|first))", term("rank", *value), True) for words, value in _ADJECTIVES.items() if "later" not in words),
     Rule(rf"(?:counted |counting )?from (?:the )?(?P<from>left|right|front|back|rear|top|bottom|camera)(?: hand)?(?: (?:side|edge|border))?{OF_PICTURE}(?! to)", _from_side),
     Rule(rf"(?:(?:nearest|closest|nearer|closer)(?: to)? {US}|(?:right |very |up |quite |really )*(?:close(?: up)? to|near(?: to)?) {US}|(?:at|in) the (?:very )?(?:front|foreground)(?! of(?! {PICTURE})){OF_PICTURE})", term("rank", "near", 1)),
     Rule(rf"(?:(?:farthest|furthest|farther|further|far)(?: away)? from {US}|(?:at|in) the (?:very |far )?(?:back|rear|background|distance)(?! of {LINE}){OF_PICTURE})", term("rank", "near", -1)),
@@ -446,7 +449,7 @@ VERBS = [
 
     Rule(r"(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?! (?:the )?(?:most|least|shortest|longest|greatest|largest) (?:ground|distance|path|way))(?: (?:part|half|most|some|all|a part|a bit) of)?", to_phrase("relation", "covers"), True),
     Rule(r"(?:stand |walk |stay |keep )?(?:apart|separate|well away) from (?:the )?(?:others|rest|group|everyone|everybody|all others)(?: else)?", term("rank", "isolation", 1)),
-    Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "edge", side_of(found)), True),
+    Rule(rf"touch {EDGE}(?! of)", lambda parser, found: Term("region", "border", side_of(found)), True),
     Rule(rf"(?:start|begin)(?: out| off)? (?:(?:on|at|in|near|from) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("starts"), True),
     Rule(rf"(?:end|finish)(?: up)? (?:(?:on|at|in|near) {EDGE}(?! of)|(?P<bare>left|right)(?= |$))", _from_or_to("ends"), True),
     Rule(rf"(?:be |get )?(?:partly |partially |half |mostly |completely |fully |briefly )*cover(?: up| out| over)?(?: from {VIEW})?(?= (?:at|in|around|between|during) |$)", _by_others("covered_by"), True),
@@ -485,6 +488,7 @@ VERBS = [
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
     Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly| back)? (?:towards?|at|for|up to) {US}|face {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|grow|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
+    Rule(rf"(?:get|grow|become) to be(?= the \w+est)", term("visible"), True),
     Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),

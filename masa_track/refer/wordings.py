@@ -29,6 +29,13 @@ def _in_between(found: re.Match[str]) -> str:
     return f"{found[1]} in between " if walks else f"{found[1]} between "
 
 
+def _placed(found: re.Match[str]) -> str:
+    """ "runner up in height", "third in closeness": the second tallest, the third nearest."""
+    nth = found[1].split()[0].replace("runner", "second")
+    measure = {"size": "biggest", "height": "tallest", "speed": "fastest", "distance": "farthest"}
+    return f"{nth} {measure.get(found[2], 'nearest')}"
+
+
 _LOOKING = (
     r"(?:considering|restricting|focuss?ing|limiting|looking|counting|concentrating)(?: only| just)?(?: yourself| it)?"
 )
@@ -95,15 +102,24 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         " ",
     ),
     (
-        r"\b(?:(?:walking|standing|going|moving|riding|walks?|are) )?(?:side by side|next to (?:each other|one another)|beside (?:each other|one another)|together|as a pair|in a pair|as a couple|in pairs|hand in hand)(?= ?$| ?,| (?:at|in|around) )",
+        r"\b(?:(?:walking|standing|going|moving|riding|walks?|are) )?(?:side by side|next to (?:each other|one another)|beside (?:each other|one another)|together|as a pair|in a pair|as a couple|in pairs|hand in hand)(?= ?$| ?,| (?:at|in|around|between|during) | (?:on|at) the (?:left|right)\b)",
         "closest together",
     ),
     (r"\b(closest|nearest) closest together", r"\1 together"),
     (
-        r"\b((?:after|when|before|once|as|until|since|by the time) (?:the|all|everyone|everybody|most)[\w ]*?)(?<! the)(?<! to)(?<! from)(?<! far)(?<! on)(?<! very) left(?= ?,|$| at frame)",
+        r"\b((?:after|when|before|once|as|until|since|by the time) (?:the|all|everyone|everybody|most)[\w ]*?)(?<! the)(?<! to)(?<! from)(?<! far)(?<! on)(?<! very)(?<!\bexits)(?<!\b(?:goes|runs))(?<!\b(?:walks|moves|heads|turns|rides))(?<!ing) left(?= ?,|$| at frame)",
         r"\1 leaves",
     ),
     (r"\bis winning\b", "is in the lead"),
+    (r"\b(?:exactly|precisely) (?=(?:at|in|on) )", ""),
+    (r"\bround about\b", "around"),
+    (r"\bno\.? (?=\d)", "number "),
+    # "with the video paused on frame 25": at frame 25
+    (
+        r"\bwith (?:the |this )?(?:video|clip|film|picture|recording|footage) (?:paused|stopped|frozen|halted|held|standing) (?:at|on|in) ",
+        "at ",
+    ),
+    (r"\bwhen it is (?=frame|\d)", "at "),
     (r"\bre[- ]enter(?:s|ing)\b", "comes back"),
     (r"\bmid(?:most|[- ](?:frame|picture|screen))(?= (?:person|one|man|woman|guy|walker|figure)\b)", "middle"),
     (r"\bhang(?:s|ing)? back\b", "at the end of the line"),
@@ -139,9 +155,10 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 ",
     ),
     (
-        r"\brunner up\b(?: in (size|height))?",
-        lambda found: "second tallest" if found[1] == "height" else "second biggest",
+        r"\b(?:the )?(runner up|(?:second|third|fourth|fifth)(?: place)?) (?:in|for|by) (size|height|closeness|nearness|speed|distance)\b",
+        _placed,
     ),
+    (r"\brunner up\b", "second biggest"),
     (
         r"\b(?:the )?last (?:(?:one|man|person|woman) )?(?:standing|left|remaining|to remain)(?= ?$| ?,)",
         "the last one to leave",
@@ -150,6 +167,7 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(?:up|out) front\b", "at the front"),
     (r"\bfar (?:off|away|back|out) (?=in the (?:background|distance)\b)", ""),
     (r"\b(people|persons|ones|walkers|person|man|men|women) on foot\b", "pedestrians"),
+    (r"\bwho on foot\b", "which pedestrian"),
     # "one car hides a man": a car
     (rf"(?:^|(?<=, )|(?<= \d )|(?<= \d\d )|(?<= \d\d\d ))one (?=(?:{_ANYONE.replace('|one|', '|')}) \w+s\b)", "a "),
     # "the five left at the end": still in view
@@ -290,6 +308,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"farthest \1",
     ),
     (r"\bouter ?most( \w+)? (?:on|to|at) the (left|right)\b", r"farthest \2\1"),
+    (r"\bouter ?most (left|right)\b", r"farthest \1"),
     (rf"\b({_ORDINAL}(?: \w+)?) (?:starting|counting|going) (?=from (?:the )?(?:left|right)\b)", r"\1 "),
     (r"\bthe next to (?=\w+most\b)", "the second "),
     (r"\bleast (?:far(?: away)?|distant)\b", "nearest"),
@@ -388,7 +407,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1most of ",
     ),
     (r"\bin (?:the )?order(?= from\b| of\b| at\b|$)", ""),
-    (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= .*\b(?:after|once|when)\b)", "first"),
+    (r"\bnext(?! to (?:the|an?|him|her|them|it|each|one|last)\b)(?= ?,? .*\b(?:after|once|when)\b)", "first"),
     (
         r"\b(?:half ?way|midway) (?:along|down|through|in) (?=(?:the|a) (?:line|queue|row|group|procession|column|file)\b)",
         "in the middle of ",

@@ -65,6 +65,28 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:(?:with|makes|making|shows|has|having) )?(?:the )?(?:biggest|largest|greatest|longest|most) (?:(?:overall|net|total) )?(?:shift|move(?:ment)?|displacement|drift|motion|distance|progress|change)(?: covered)? (?:to(?:wards?)? )?(?:the )?(?P<side>left|right)(?:wards?)?(?: between (?:entering|appearing|coming in|start|the start) and (?:finishing|leaving|end|the end|exiting))?",
         ),
     ),
+    # The way from the first to the last place, not the farthest point.
+    (
+        "shifting the farthest to the {side}",
+        (
+            rf"(?:{GOES}|shift(?:s|ing)?|drift(?:s|ing)?)(?: the)? (?:farthest|furthest|most) (?:over )?to(?:wards?)? the (?P<side>left|right)(?: (?:over|during|throughout|across|in) the (?:whole|entire|full|course of the) (?:video|clip|film|sequence|recording|footage)| overall)?",
+            r"(?:gets?|getting)(?: the)? (?:farthest|furthest) towards the (?P<side>left|right)",
+        ),
+    ),
+    (
+        "shifting the farthest",
+        (
+            rf"(?:{GOES}|gets?|getting|makes it|shift(?:s|ing)?|drift(?:s|ing)?)(?: the)? (?:farthest|furthest) (?:across|sideways|horizontally|along)(?: (?:the (?:picture|frame|image|screen|scene|view)))?",
+        ),
+    ),
+    (
+        " ",
+        (
+            rf",? ?(?:(?:counting|counted|measuring|measured|judging|going) )?(?:from|between) (?:where|when|the place where|the point where) {HE} (?:start|begin|enter|appear|come)(?:s|ed)?(?: (?:in|out|off))? (?:to|and) (?:where|when|the place where|the point where) {HE} (?:end|finish|leave|stop|exit|disappear|go)(?:s|es|ed)?(?: (?:up|out))?",
+            rf",? ?(?:from|between) {HIS} first (?:appearance|frame|position|place) (?:to|and) {HIS} last(?: (?:appearance|frame|position|place|one))?",
+            rf",? ?between {HIS} first and (?:{HIS} )?last (?:appearances?|frames?|positions?|places?)",
+        ),
+    ),
     ("the fastest one", (r"the (?:sprinter|speedster|fast mover|racer)",)),
     (
         "visible only briefly",
@@ -99,6 +121,28 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"\bin (?:from|on|at|via) (?:the )?(?P<one>left|right)(?: (?:side|edge))? ?,?(?: and)?(?: then)? out (?:on|at|to|from|through|via) (?:the )?(?P<two>left|right)(?: (?:side|edge))?",
         ),
     ),
+    # An ordinal of arrivals counts those who are there at the start.
+    (
+        "{nth} one to appear",
+        (
+            r"(?P<nth>second|third|fourth|fifth|sixth|seventh|\d+(?:nd|rd|th))(?: (?:last|person|one|man|woman|walker|cyclist))? (?:arrival|to arrive|arriving|to have arrived)(?! (?:\w+ )?(?:on|from|at|in|via|after|before|once)\b(?! (?:frame|the start|the end)))",
+        ),
+    ),
+    (
+        "leaves on the {side} and is visible only briefly",
+        (
+            r"leaves on the (?P<side>left|right)(?: again)? (?:a (?:short|little) (?:time|while|moment) later|a moment later|(?:shortly|soon|not long) after(?:wards)?)(?= ?,|$)",
+        ),
+    ),
+    # "pops out from behind another person": hidden until then
+    (
+        "appears in the middle of the picture",
+        (
+            r"(?:com|emerg|appear|step|pop|walk)(?:es|s|ing|ping)?(?: out)? from behind (?:another (?:person|one)|someone(?: else)?|somebody(?: else)?|others|the others)",
+            r"(?:appears?|pops? up|popping up|turns? up|shows? up|emerges?) (?:in )?mid ?-? ?(?:picture|frame|screen|image)",
+        ),
+    ),
+    ("leaves {nth}", (r"(?:is )?(?:gone|leaves|disappears|vanishes) the (?P<nth>earliest|latest|soonest)",)),
     # "comes in and leaves on the right": both on that side.
     (
         "{enter} on the {side} and {leave} on the {side}",
@@ -151,6 +195,17 @@ _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("{more}st{when}", (rf"(?:nobody|no ?one)(?: else)? is (?P<more>talle|bigge|large|smalle|shorte|close|neare|faste|slowe|farthe|furthe|lowe|highe)r(?P<when>(?: to (?:us|the camera))?(?: at frame \d+)?)(?: than {THEM})?",)),
     # "with two people between him and the right edge"
     ("{nth} from the {side}", (r"(?:with|has|having) (?P<between>one|two|three|four|five|\d) (?:(?:other|more) )?(?:people|persons?|others?|walkers|cyclists) between (?:him|her|them|it|himself|herself) and the (?P<side>left|right)(?: (?:edge|side|border))?",)),
+    ("farther away", (r"(?:farther|further) (?:up|down|along|off down) the (?:road|street|path|lane|way)",)),
+    ("farthest away", (r"(?:farthest|furthest) (?:up|down|along) the (?:road|street|path|lane|way)", r"way at the (?:back|rear)")),
+    ("{side} one of the two", (r"(?P<side>left|right)(?: hand)? half of the (?:pair|couple|two)",)),
+    ("of the {count} in view at the end", (r"of the last (?P<group>two|three|four|five)(?: (?:people|persons|ones))?(?: (?:standing|left|remaining|there))?(?= ?$)",)),
+    # "reaches the far left"
+    (
+        "reaches the {side} edge",
+        (
+            r"(?:reach(?:es|ing)?|gets? (?:all the way )?to|getting to|makes? it (?:all the way )?to|arriv(?:es|ing) at|hits|touches) the (?:far|extreme|very) (?P<side>left|right)(?: (?:hand )?(?:side|edge|end|border))?(?: of the (?:picture|frame|image|screen))?",
+        ),
+    ),
     ("leftmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) x(?: (?:coordinate|value|position))?(?= |$)",)),
     ("rightmost", (r"(?:(?:with|having|has) )?(?:the )?(?:largest|highest|greatest|biggest|maximum|maximal) x(?: (?:coordinate|value|position))?(?= |$)",)),
     ("topmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) y(?: (?:coordinate|value|position))?(?= |$)",)),
@@ -215,6 +270,23 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:going|looking|moving|counting) (?:to the )?(?P<side>left|right)(?:wards?)? from (?P<what>(?:the|whoever) [^,;.]+?) ?, (?:the )?(?P<count>next|first|second)(?: (?:one|person))?",
         ),
     ),
+    # "the car with a bike in front of it"
+    ("behind {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?in front(?: of {THEM})?(?= ?,|$| at| in frame)",)),
+    ("in front of {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?behind(?: {THEM})?(?= ?,|$| at| in frame)",)),
+    ("next to {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?(?:beside|next to|alongside) {THEM}",)),
+    # "meets the tall guy head on"
+    ("meets {what} and goes the opposite way to {what}", (r"(?:meets?|meeting|passes|encounters?|runs into|comes across|crosses paths with) (?P<what>(?:the|a) [^,]+?) (?:head on|face to face|coming the other way|from the opposite direction)",)),
+    # "who lets someone else go past them", "loses a place in the queue"
+    ("is overtaken by {what}", (rf"lets? (?P<what>(?:the|an?|another|someone|somebody)(?: \w+){{0,2}}?) (?:go |get |walk |move |come |ride )?(?:past|by|ahead|through|overtake|pass)(?: (?:of )?{THEM})?",)),
+    ("is overtaken by someone", (r"(?:loses|gives up|drops|slips|falls)(?: back| down)? (?:a|one) (?:place|position|spot|rank)(?: (?:in|of) the (?:line|queue|row|order|group|pack|procession))?",)),
+    ("overtakes someone", (r"(?:moves|goes|gets|climbs|gains|makes up|jumps)(?: up| forward| ahead)? (?:a|one) (?:place|position|spot|rank)(?: (?:in|of) the (?:line|queue|row|order|group|pack|procession))?",)),
+    ("passes behind", (r"(?:go(?:es|ing)?|walk(?:s|ing)?|com(?:es|ing)|rid(?:es|ing)|pass(?:es|ing)?|mov(?:es|ing)) (?:by|past|along|across|through) (?:just )?behind",)),
+    ("passes in front of", (r"(?:go(?:es|ing)?|walk(?:s|ing)?|com(?:es|ing)|rid(?:es|ing)|pass(?:es|ing)?|mov(?:es|ing)) (?:by|past|along|across|through) (?:just )?in front of",)),
+    ("nearest to", (r"(?:walk(?:s|ing)? |stand(?:s|ing)? |is )?(?:closest|nearest) (?:beside|by|alongside|next to)",)),
+    (" ", (r"(?<=\w) ?, (?:and )?(?:(?:going|walking|moving|heading) )?(?:in )?(?:the )?same (?:direction|way)(?= ?$)",)),
+    ("the same way as us", (r"the same (?:way|direction) (?:as|that) (?:we|our car|the camera)(?: (?:are|do|is|does))?(?: (?:going|driving|moving|heading|travelling))?(?= ?,|$| at| in)",)),
+    ("{passed} by", (r"(?P<passed>covered|hidden|obscured|blocked|overlapped)(?: up)? (?:the )?most by",)),
+    ("passed by", (r"(?:met|encountered) by",)),
     ("not {verb} somebody", (r"(?P<verb>overtakes?|passes|meets|covers|hides|follows) (?:nobody|no ?one|none)(?: else)?",)),
     ("{side} of {what}", (r"(?:(?:standing|walking|stands|is) )?(?:in )?between (?P<what>(?:the|whoever) [\w ]*?) and the (?P<side>left|right)(?: hand)? (?:edge|side|border)(?: of the (?:picture|frame|image))?",)),
     ("next to {what}", (r"keep(?:s|ing)? (?P<what>(?:the|him|her) ?[\w ]*?) company",)),
@@ -279,7 +351,9 @@ def _read(reading: str) -> Callable[[re.Match[str]], str]:
         if "number" in groups:
             number = groups["number"]
             groups["nth"] = f"{UNITS.get(number) or int(number)}th"
-        if "count" in groups:
+        if "group" in groups:
+            groups["count"] = groups["group"]
+        elif "count" in groups:
             number = {"next": "first", "one": "first", "two": "second", "": "first"}.get(
                 groups["count"], groups["count"]
             )

@@ -17,7 +17,8 @@ NTH = {name: n for n, name in enumerate("first second third fourth fifth sixth s
 _PARTS = {"half": 2, "third": 3, "quarter": 4, "fifth": 5, "tenth": 10}
 _SHARE = rf"(?P<count>an?|one|two|three|four|\d) (?P<part>{'|'.join(_PARTS)})s?"
 _PAST = r"(?= (?:long|in|into|later|before|after|has|have|mark|from|to go|to spare|left|remaining)\b| ?,|$)"  # after "a second", where it is a time
-_TENTHS = {name: 10 * n for n, name in enumerate("twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth".split(), 2)}  # fmt: skip
+_TENTHS = {name: 10 * n for n, name in enumerate("twentieth thirtieth fortieth fiftieth sixtieth seventieth eightieth ninetieth".split(), 2)} | {name: n for n, name in enumerate(
+    "eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth".split(), 11)}  # fmt: skip
 _FILM = r"(?:the|this) (?:whole |entire )?(?:video|clip|film|sequence|footage|recording|movie|shot|tape|action|drive)"
 _MOMENT = r"(frames? \d+|\d+(?:\.\d+)? (?:seconds?|frames))"  # a point of time, with its number
 _WE = r"(?:(?:we|you|i|it|one|they) )?(?:have |has |are |is |were |was )*(?:finally )?"
@@ -32,7 +33,7 @@ _TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(?:frame|time) (?:code|index|stamp) (?=\d)", "frame "),
     (r"\b(?:the )?(\d+)(?:st|nd|rd|th) (?:and|to) (?:the )?(\d+)(?:st|nd|rd|th) frames?\b", r"frames \1 and \2"),
     (r"\b(?:the )?(\d+)(?:st|nd|rd|th) frame\b", r"frame \1"),
-    (r"\bframes? (\d+) (?:through|thru|till|until|up to) (?:frame )?(\d+)", r"frames \1 to \2"),
+    (r"\bframes? (\d+) (?:(?:right |all the way |on |up )?(?:through|thru)(?: to)?|till|until|(?:right )?up to|right to|all the way to) (?:frame )?(\d+)", r"frames \1 to \2"),
     (r"\b(?:at |by |around |near )?the (\d+)(?:th|st|nd|rd)? frame mark\b", r"at frame \1"),
     (r"\bto (?:begin|start) with\b", "at the start"),
     (r"\b(half|side|part|third|quarter|corner|edge|middle|centre|left|right) of (?=frame \d)", r"\1 at "),
@@ -89,6 +90,16 @@ _TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(?:the )?(?:last frame but one|(?:penultimate|second last) frame)", "1 frame before the end"),
     (r"\b(in|during|within|for) the (first|opening|last|final|closing) second\b(?= ?,|$)", r"\1 the \2 1 seconds"),
     (r"\b(in|during|within|for|over) the (first|opening|last|final|closing) (?:few|couple of) (seconds|frames)", r"\1 the \2 3 seconds"),
+    # "arrives and leaves again, both between frames 5 and 9": each of them in that time
+    (
+        r"\b(\w+s(?: in| out)?) and (?:then )?(\w+s(?: out| off)?)(?: again)? ?,? both (?=(?:(?:between|after|before|in|within|during) .*))(.+)$",
+        r"\1 \3 and \2 \3",
+    ),
+    # "the person passed at frame 9 by the tallest one": passed by that one at frame 9
+    (
+        r"\b((?:overtak|hidd|see)en|met|(?:pass|cover|block|hid|follow|overlapp|obscur)ed) ((?:at|in|around|near) frame \d+) (by [^,]+)$",
+        r"\1 \3 \2",
+    ),
     # "for most of the clip"
     (rf"\b(?:for )?(?:most|much|the (?:bulk|majority|best part)|nearly all|almost all) of (?:{_FILM}|the (?:time|\w+ time))\b", "the longest"),
     # All the time: "in all 600 frames", "in every single frame"
@@ -149,6 +160,9 @@ def plain_times(plain: str) -> str:
         plain: e.g. ``"once frame forty is past, the leftmost person"``: ``"after frame 40, the leftmost person"``.
     """
     plain = re.sub(rf"\b(?:({'|'.join(_TENS)}) )?({'|'.join([*NTH, *_TENTHS])}) frame\b", _nth_frame, plain)
+    plain = re.sub(
+        rf"\b(?:the )?(?:({'|'.join(UNITS)}) )?hundredth frame\b", lambda f: f"frame {100 * UNITS.get(f[1], 1)}", plain
+    )
     plain = _with_digits(plain)
     for pattern, by in _TIMES:
         plain = re.sub(pattern, by, plain)
