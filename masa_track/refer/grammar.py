@@ -78,12 +78,12 @@ _CONJUNCTIONS = {
     "during": "while|as long as|whilst",
 }
 _VIDEO_ITSELF = "the (?:very |whole )?(?:video|clip|film|sequence|footage|recording|movie|shot|start|begin|end)"
-_CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?) )(?! {_VIDEO_ITSELF})"
+_CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?|someone|somebody|another) )(?! {_VIDEO_ITSELF})"
 
 
 _OUT_OF = (
-    "(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these))"
-    "|(?:among|amongst)(?= (?:person|all|everyone|everybody))"
+    "(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these|(?:everyone|everybody) (?:who|that|walk|go|move|head|ride|come|stand|on|still|there)))"
+    "|(?:among|amongst)(?= (?:person|all))"
 )
 
 
@@ -172,6 +172,8 @@ class Parser:
         for place, term in enumerate(phrase.terms):
             if (term.kind, term.name) == ("rank", "first"):  # "when the second person leaves"
                 event.rank = -term.rank
+                if phrase.count > 1 and event.rank == 1:  # "after the first two have left": after the second
+                    event.rank, phrase.count, phrase.plural = phrase.count, 0, False
                 del phrase.terms[place]
                 break
         phrase.terms.append(event)
@@ -194,9 +196,12 @@ class Parser:
             )
         phrase = self.phrase
         ordinal = 0  # one that has not found what it counts
+        is_nth = False  # it is said after "is": "who is second at frame 9"
         fresh: Term | None = None  # the term read just now, which a time may belong to
         named = False
         headed = False  # its noun, or "one", was read
+        if inner and self.token.text in ("a", "an") and self.take("an?") is not None:
+            phrase.some = True
         while self.place < len(self.tokens):
             if (
                 inner
@@ -278,6 +283,7 @@ class Parser:
             if (
                 found := self.take(r"(?:the )?(\d+)(?:st|nd|rd|th)|(?:the )?(" + "|".join(words.ORDINALS) + ")")
             ) is not None:
+                is_nth = self.tokens[self.place - 2].base == "be" and self.place > 1
                 if found[2] == "first" and clause and self.token.form in FINITE and not phrase.terms:
                     continue  # "who first walks left"
                 number = int(found[1]) if found[1] else words.ORDINALS[found[2]]
@@ -300,7 +306,7 @@ class Parser:
             self._skip(token)
             fresh = fresh if token.base in words.FILLERS else None
         if ordinal:
-            self._settle(phrase, ordinal)
+            self._settle(phrase, ordinal, is_nth)
         _count_event_of_group(phrase)
         if any(term.kind == "among" for term in phrase.terms):  # "of the two, the one on the right"
             phrase.terms = [_side_rank(term) for term in phrase.terms]
@@ -434,8 +440,8 @@ class Parser:
             return 0
         return number
 
-    def _settle(self, phrase: Phrase, ordinal: int) -> None:
-        """An ordinal without a measure counts an event of the phrase, or the order of appearance."""
+    def _settle(self, phrase: Phrase, ordinal: int, is_nth: bool) -> None:
+        """An ordinal without a measure counts an event of the phrase, the place in a line, or the order of appearance."""
         for term in phrase.terms:
             if term.kind in ("event", "reaches", "reached") and not term.rank:
                 term.rank = ordinal
@@ -445,6 +451,10 @@ class Parser:
                 last = 1 if ordinal == -1 else ordinal  # "the last one on the left" is the leftmost
                 phrase.terms[place] = replace(ranked, rank=last * ranked.rank)
                 return
+        moment = phrase.when is not None and phrase.when.kind in ("at", "around", "start", "end", "middle", "percent")
+        if is_nth and moment and not phrase.terms:  # "who is last but one at frame 90": of the line
+            phrase.terms.append(Term("rank", "line", rank=ordinal))
+            return
         if any(term.kind == "visible" for term in phrase.terms) and ordinal == -1:
             phrase.terms.append(Term("rank", "last", rank=1))
             return

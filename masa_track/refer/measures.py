@@ -121,7 +121,9 @@ def _centre(track: Track, span: Span | None) -> np.ndarray:
     return track.centres[rows].mean(axis=0) if len(rows) else np.full(2, np.nan)
 
 
-def common_direction(scene: Scene, span: Span | None, alike: float = 0.6) -> np.ndarray | None:
+def common_direction(
+    scene: Scene, span: Span | None, alike: float = 0.6, chosen: Sequence[int] | None = None
+) -> np.ndarray | None:
     """(2,) the direction in which the tracks move in a span, of length 1; None if their directions differ too much.
 
     Args:
@@ -129,9 +131,11 @@ def common_direction(scene: Scene, span: Span | None, alike: float = 0.6) -> np.
         span: when; None: at any time.
         alike: threshold, 0 to 1, of the length of the mean unit vector; it is 0.6 if four of five tracks move in one
             direction and the fifth in the opposite one.
+        chosen: places of the tracks that count; None: all.
     """
     wide = None if span is None else scene.around(span, 1.0)
-    moves = [net_move(scene, track, wide) for track in scene.tracks if span is None or len(track.rows(span))]
+    tracks = scene.tracks if chosen is None else [scene.tracks[place] for place in chosen]
+    moves = [net_move(scene, track, wide) for track in tracks if span is None or len(track.rows(span))]
     units = [move / np.hypot(*move) for move in moves if np.hypot(*move) > 0.01 * scene.size[0]]
     if not units:
         return None
@@ -146,6 +150,8 @@ def common_direction(scene: Scene, span: Span | None, alike: float = 0.6) -> np.
 def line_places(scene: Scene, chosen: Sequence[int], span: Span | None, alike: float = 0.6) -> dict[int, float]:
     """Places along the common direction: the leader's is the largest. NaN where there is no such direction."""
     direction = common_direction(scene, span, alike)
+    if direction is None and 1 < len(chosen) < len(scene.tracks):  # "of those who walk right, the one in front"
+        direction = common_direction(scene, span, alike, chosen)
     if direction is None:
         return dict.fromkeys(chosen, np.nan)
     return {place: float(_centre(scene.tracks[place], span) @ direction) for place in chosen}
@@ -224,7 +230,7 @@ Test = Callable[[Scene, Track, Term, "Span | None"], float]
 
 def _wide(scene: Scene, span: Span | None) -> Span | None:
     """At least two seconds: a moment is too short for a motion."""
-    short = span is not None and span.first <= span.last and (span.point or span.last - span.first < scene.fps)
+    short = span is not None and span.first <= span.last and (span.point or span.last - span.first < 2 * scene.fps)
     if span is None or not short:
         return span
     wide = scene.around(span, 1.0)
@@ -267,8 +273,9 @@ def _moves(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
         rate = growth(scene, track, wide) * sign
         seconds = float(track.frames[rows[-1]] - track.frames[rows[0]]) / scene.fps
         whole = growth(scene, track, None) * sign
+        least = GROWN if span is None or span.point else GROWN / 2  # in a time that is named
         return (
-            max(rate, 1e-3) if max(rate * seconds, whole * len(track.frames) * scene.step / scene.fps) > GROWN else 0.0
+            max(rate, 1e-3) if max(rate * seconds, whole * len(track.frames) * scene.step / scene.fps) > least else 0.0
         )
     x, y = net_move(scene, track, wide)
     if direction is not None:

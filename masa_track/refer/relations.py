@@ -13,7 +13,8 @@ LEAST_OVERLAP = 0.02  # share of the smaller box
 # Where no track fits the first relation, the second one is taken.
 FALLBACKS = {
     "front": "ahead_in_line",
-    "behind": "behind_in_line",
+    "behind": "behind_in_order",
+    "behind_in_order": "behind_in_depth",
     "behind_in_line": "behind_in_depth",
     "ahead_in_line": "before_in_depth",
     "overtakes": "gets_ahead",
@@ -35,6 +36,9 @@ def relation(
         span: when; None: at any time.
         some: to any one of them; else to all, unless the relation is one of :data:`TOUCHING`.
     """
+    if name == "between" and some and len(groups) == 2:  # "between another cyclist and the car"
+        pairs = [([one], [two]) for one in groups[0] for two in groups[1]]
+        return max(_between(scene, place, pair, span) for pair in pairs)
     if name == "between":
         return _between(scene, place, groups, span)
     found = [_pair(scene, name, place, other, span) for other in groups[0]]
@@ -77,10 +81,13 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
     if name in ("near", "far_from"):
         far = float(np.hypot(*(one.centres[a] - two.centres[b]).T).mean())
         return float(np.exp(-far / diagonal * 4)) if name == "near" else far + 1e-6
-    if name in ("behind_in_line", "ahead_in_line"):
+    if name in ("behind_in_line", "behind_in_order", "ahead_in_line"):
         direction = common_direction(scene, span)
-        if direction is None:
-            return 0.0
+        if direction is None:  # "follows him": on the way that both go
+            if name == "behind_in_order" or not _pair(scene, "same_way", place, other, span):
+                return 0.0
+            move = net_move(scene, two, None if span is None else scene.around(span, 1.0))
+            direction = move / np.hypot(*move)
         far = float(gap @ direction) * (1 if name == "ahead_in_line" else -1)
         return float(np.exp(-far / diagonal * 4)) if far > 0 else 0.0
     lower = one.boxes[a, 3] - two.boxes[b, 3]  # above 0: the first one is nearer
@@ -93,7 +100,9 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
         return _overtakes(scene, place, other, span, lower)
     if name == "gets_ahead":  # in the common direction, though not at the same distance from the camera
         direction = None if shared.max() < LEAST_OVERLAP else common_direction(scene, span)
-        along = np.zeros(1) if direction is None else (one.centres[a] - two.centres[b]) @ direction
+        if direction is None or not _pair(scene, "same_way", place, other, None):
+            return 0.0
+        along = (one.centres[a] - two.centres[b]) @ direction
         return float(along[-1] - along[0]) if along[0] < 0 < along[-1] else 0.0
     if name in ("covers", "front", "passes_front"):
         shared = np.where(lower > 0, shared, 0)
@@ -103,7 +112,10 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
     if name == "passes":
         x = one.centres[a, 0] - two.centres[b, 0]
         return most + float(x.min() < 0 < x.max())
-    return float(shared.mean()) if span is not None and name in ("covers", "overlaps") else most
+    if span is None or name not in ("covers", "overlaps"):
+        return most
+    frames = ((scene.frames >= span.first) & (scene.frames <= span.last)).sum()
+    return float(shared.sum() / frames if frames <= 11 else shared.mean())  # around a frame: in most of its frames
 
 
 def first_contact(scene: Scene, place: int, group: Sequence[int], span: Span | None) -> float:

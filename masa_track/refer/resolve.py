@@ -281,7 +281,7 @@ class Resolver:
                     strength = 1 / (1 + relations.first_contact(self.scene, place, groups[0], span))
                 if strength > 0:
                     result[place] = strength
-        if not result and term.name in relations.FALLBACKS:
+        if len(result) < max(abs(term.rank), 1) and term.name in relations.FALLBACKS:
             return self._relation(_named(term, relations.FALLBACKS[term.name]), candidates, when, span)
         return result
 

@@ -31,7 +31,7 @@ def _in_between(found: re.Match[str]) -> str:
 
 def _placed(found: re.Match[str]) -> str:
     """ "runner up in height", "third in closeness": the second tallest, the third nearest."""
-    nth = found[1].split()[0].replace("runner", "second")
+    nth = "second" if found[1].startswith("runner") else found[1].split()[0]
     measure = {"size": "biggest", "height": "tallest", "speed": "fastest", "distance": "farthest"}
     return f"{nth} {measure.get(found[2], 'nearest')}"
 
@@ -110,6 +110,8 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\b((?:after|when|before|once|as|until|since|by the time) (?:the|all|everyone|everybody|most)[\w ]*?)(?<! the)(?<! to)(?<! from)(?<! far)(?<! on)(?<! very)(?<!\bexits)(?<!\b(?:goes|runs))(?<!\b(?:walks|moves|heads|turns|rides))(?<!ing) left(?= ?,|$| at frame)",
         r"\1 leaves",
     ),
+    (r"\bnext ?, (?=(?:after|once|when|as soon as)\b)", "first "),
+    (r"\bout ahead\b(?! of)", "in front"),
     (r"\bis winning\b", "is in the lead"),
     (r"\b(?:exactly|precisely) (?=(?:at|in|on) )", ""),
     (r"\bround about\b", "around"),
@@ -155,10 +157,10 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 ",
     ),
     (
-        r"\b(?:the )?(runner up|(?:second|third|fourth|fifth)(?: place)?) (?:in|for|by) (size|height|closeness|nearness|speed|distance)\b",
+        r"\b(?:the )?(runner[ -]up|(?:second|third|fourth|fifth)(?: place)?) (?:in|for|by) (size|height|closeness|nearness|speed|distance)\b",
         _placed,
     ),
-    (r"\brunner up\b", "second biggest"),
+    (r"\brunner[ -]up\b", "second biggest"),
     (
         r"\b(?:the )?last (?:(?:one|man|person|woman) )?(?:standing|left|remaining|to remain)(?= ?$| ?,)",
         "the last one to leave",
@@ -168,6 +170,7 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bfar (?:off|away|back|out) (?=in the (?:background|distance)\b)", ""),
     (r"\b(people|persons|ones|walkers|person|man|men|women) on foot\b", "pedestrians"),
     (r"\bwho on foot\b", "which pedestrian"),
+    (r"\b(?:bike|bicycle|cycle) rider", "cyclist"),
     # "one car hides a man": a car
     (rf"(?:^|(?<=, )|(?<= \d )|(?<= \d\d )|(?<= \d\d\d ))one (?=(?:{_ANYONE.replace('|one|', '|')}) \w+s\b)", "a "),
     # "the five left at the end": still in view

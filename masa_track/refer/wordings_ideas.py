@@ -125,7 +125,7 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "{nth} one to appear",
         (
-            r"(?P<nth>second|third|fourth|fifth|sixth|seventh|\d+(?:nd|rd|th))(?: (?:last|person|one|man|woman|walker|cyclist))? (?:arrival|to arrive|arriving|to have arrived)(?! (?:\w+ )?(?:on|from|at|in|via|after|before|once)\b(?! (?:frame|the start|the end)))",
+            r"(?P<nth>second|third|fourth|fifth|sixth|seventh|\d+(?:nd|rd|th))(?: (?:person|one|man|woman|walker|cyclist))? (?:arrival|to arrive|arriving|to have arrived)(?! (?:\w+ )?(?:on|from|at|in|via|after|before|once)\b(?! (?:frame|the start|the end)))",
         ),
     ),
     (
@@ -216,6 +216,8 @@ _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # "meets the tall guy head on"
+    ("meets {what} and goes the opposite way to {what}", (r"(?:meets?|meeting|passes|encounters?|runs into|comes across|crosses paths with) (?P<what>(?:the|a) [^,]+?) (?:head on|face to face|coming the other way|from the opposite direction)",)),
     (
         "coming towards us",
         (
@@ -274,8 +276,6 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("behind {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?in front(?: of {THEM})?(?= ?,|$| at| in frame)",)),
     ("in front of {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?behind(?: {THEM})?(?= ?,|$| at| in frame)",)),
     ("next to {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?(?:beside|next to|alongside) {THEM}",)),
-    # "meets the tall guy head on"
-    ("meets {what} and goes the opposite way to {what}", (r"(?:meets?|meeting|passes|encounters?|runs into|comes across|crosses paths with) (?P<what>(?:the|a) [^,]+?) (?:head on|face to face|coming the other way|from the opposite direction)",)),
     # "who lets someone else go past them", "loses a place in the queue"
     ("is overtaken by {what}", (rf"lets? (?P<what>(?:the|an?|another|someone|somebody)(?: \w+){{0,2}}?) (?:go |get |walk |move |come |ride )?(?:past|by|ahead|through|overtake|pass)(?: (?:of )?{THEM})?",)),
     ("is overtaken by someone", (r"(?:loses|gives up|drops|slips|falls)(?: back| down)? (?:a|one) (?:place|position|spot|rank)(?: (?:in|of) the (?:line|queue|row|order|group|pack|procession))?",)),

@@ -97,8 +97,8 @@ _TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     # "the person passed at frame 9 by the tallest one": passed by that one at frame 9
     (
-        r"\b((?:overtak|hidd|see)en|met|(?:pass|cover|block|hid|follow|overlapp|obscur)ed) ((?:at|in|around|near) frame \d+) (by [^,]+)$",
-        r"\1 \3 \2",
+        r"^([^,]*)\b((?:overtak|hidd|see)en|met|(?:pass|cover|block|hid|follow|overlapp|obscur)ed) ((?:at|in|around|near) frame \d+) (by [^,]+)$",
+        r"\3 , \1\2 \4",
     ),
     # "for most of the clip"
     (rf"\b(?:for )?(?:most|much|the (?:bulk|majority|best part)|nearly all|almost all) of (?:{_FILM}|the (?:time|\w+ time))\b", "the longest"),

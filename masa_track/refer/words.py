@@ -40,7 +40,7 @@ VERBS = [*SAME_VERBS, *_words(
     "approach near recede face touch overlap bump be keep start begin finish end get make spend last "
     "become grow shrink speed slow cut see have do surround catch reach join sit drop spot find "
     "enlarge accelerate decelerate intersect "
-    "bring take fill occupy traverse look draw pull seem hesitate"
+    "shift bring take fill occupy traverse look draw pull seem hesitate"
 )]  # fmt: skip
 IRREGULAR = {
     "goes": "go", "went": "go", "gone": "go", "ran": "run", "rode": "ride", "ridden": "ride", "drove": "drive",
