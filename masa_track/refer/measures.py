@@ -40,6 +40,7 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         name: ``x``, ``y``, ``near`` (lower edge), ``area``, ``height``, ``width``, ``duration`` (frames), ``speed``,
             ``path`` (pixels), ``first``, ``last`` (frames), ``line`` (place in the direction in which all move),
             ``centre`` (how near to the middle of the picture), ``bottom left`` and the other corners (how near to it),
+            ``gap_ahead`` and ``gap_behind`` (to the next one in the direction in which all move),
             ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
             others), ``isolation`` (distance to the nearest other), ``together`` (how near the nearest of
             ``chosen`` is), ``left_reach`` and ``right_reach`` (how far it
@@ -54,6 +55,11 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
         if name == "line" or np.isfinite(list(found.values())).any():
             return found
         name = "near"
+    if name in ("gap_ahead", "gap_behind"):
+        sign = 1 if name == "gap_ahead" else -1
+        along = {place: sign * value for place, value in line_places(scene, range(len(tracks)), span).items()}
+        gaps = {place: [other - along[place] for other in along.values() if other > along[place]] for place in chosen}
+        return {place: min(ahead, default=np.nan) for place, ahead in gaps.items()}
     if name == "middle":
         x = measure(scene, "x", chosen, span)
         known = [value for value in x.values() if np.isfinite(value)]

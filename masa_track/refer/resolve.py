@@ -157,6 +157,8 @@ class Resolver:
                 continue
             best = max(fits.values(), default=1.0) or 1.0
             scores = {place: scores[place] * max(value, 1e-9) / best for place, value in fits.items()}
+        if phrase.terms and phrase.terms[-1].name == "first" and abs(phrase.terms[-1].rank) > 1:
+            scores = _clearly_moving(phrase.terms[:-1], scores)
         for term, fits in ranks:
             order = self.ranked(
                 term, scores, fits, self.span(term.when) if term.when else span, phrase.count if phrase.plural else 1
@@ -225,7 +227,13 @@ class Resolver:
                 place: growth(self.scene, self.scene.tracks[place], None) for place in range(len(self.scene.tracks))
             }
             most = max((rates[place] for place in candidates), default=0.0)
-            return {place: 1.0 for place in candidates if rates[place] <= 0 or rates[place] < 0.5 * most or most < 0.05}
+            seconds = {place: len(self.scene.tracks[place].frames) * self.scene.step / self.scene.fps for place in rates}
+            return {
+                place: 1.0
+                for place in candidates
+                if rates[place] * seconds[place] < 1  # what comes towards us grows by more than e times
+                and (rates[place] <= 0 or rates[place] < 0.5 * most or most < 0.05)
+            }
         own = self.span(term.when) if term.when is not None else span
         test: Callable[..., float] = measures.TESTS[term.kind]
         found = {place: test(self.scene, self.scene.tracks[place], term, own) for place in candidates}
@@ -350,6 +358,14 @@ class Resolver:
 def _needs_candidate(phrase: Phrase) -> bool:
     """Whether what a phrase means depends on the object that it stands in a relation to: "the other two"."""
     return phrase.other or any(_needs_candidate(inner) for term in phrase.terms for inner in term.phrases)
+
+
+def _clearly_moving(terms: Sequence[Term], scores: Strengths) -> Strengths:
+    """ "the second cyclist coming towards us": where others come far faster, those ahead of us do not count."""
+    if not any(term.kind == "moves" and term.name in ("towards_camera", "away") for term in terms):
+        return scores
+    least = 0.3 * max(scores.values(), default=0.0)
+    return {place: score for place, score in scores.items() if score >= least}
 
 
 def _named(term: Term, name: str) -> Term:

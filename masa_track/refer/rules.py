@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from masa_track.refer.grammar import Parser
 from masa_track.refer.phrases import Phrase, Term, When
-from masa_track.refer.rules_time import LINE, VIDEO
+from masa_track.refer.rules_time import ENDS_BEFORE, LINE, VIDEO
 from masa_track.refer.words import COUNTS
 
 Make = Callable[[Parser, "re.Match[str]"], "Term | None"]
@@ -137,6 +137,7 @@ def _event(name: str) -> Make:
             or parser.take(rf"{_SIDE}(?=$| ,| (?:first|last|second)| at (?:frame|the)| and| then)")  # "exits left"
         ):
             side = side_of(where)
+        parser.take(ENDS_BEFORE)  # "the last to leave before the video ends": no condition
         before = parser.state()
         if (when := parser.event_time()) is not None:  # "leaves before the bus appears"
             return Term("event", name, side, when=when)
@@ -341,6 +342,7 @@ _MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
 _PARTS = "side|half|edge|border|boundary|third|quarter|fifth|part|end"
 
 PLACES = [
+    Rule(r"(?P<size>\w+) gap (?:(?P<ahead>in front|ahead)|behind)", lambda parser, found: Term("rank", "gap_ahead" if found["ahead"] else "gap_behind", rank=-1 if found["size"] in ("smallest", "shortest", "narrowest", "least") else 1)),
     Rule(r"shift the farthest(?: to the (?P<side>left|right))?", lambda parser, found: Term("rank", f"{found['side'] or 'any'}_shift", rank=1), True),
     Rule(rf"(?:{GO}|get|reach|come|venture|make it)(?: the)? (?:farthest|furthest)(?: over| across)?(?: to)?(?: the)? (?P<side>left|right)(?: hand)?(?: side)?", lambda parser, found: Term("rank", f"{found['side']}_reach", rank=1), True),
     Rule(r"(?:nearest|closest)(?: to)? (?:the )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: corner)?", _corner),
@@ -488,7 +490,6 @@ VERBS = [
     Rule(r"(?:slow(?: down)?|decelerate|get slower|go slower)", term("accelerates", rank=-1), True),
     # Motion.
     Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly| back)? (?:towards?|at|for|up to) {US}|face {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|grow|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
-    Rule(rf"(?:get|grow|become) to be(?= the \w+est)", term("visible"), True),
     Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
     Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),

@@ -11,6 +11,8 @@ _DURING = "(?:after|once|while|when|as|since)"
 _SOON = "(?:just|right|shortly|soon|immediately|straight)"
 VIDEO = r"(?:the|this|our) (?:whole |entire |full )?(?:video|clip|film|sequence|footage|recording|movie|shot|tape|scene|drive|action|playback|segment)"
 LINE = r"(?:the |a |this )?(?:line|row|queue|group|pack|column|procession|file|train)"
+_ENDS = rf"(?:{VIDEO}|it) (?:have |be )*(?:end|stop|finish|closes?|over|done|run out|cut (?:out|off)|come to (?:an end|a close))"
+ENDS_BEFORE = rf"before {_ENDS}"
 _N = r"(\d+(?:\.\d+)?)"
 _CLOCK = r"(\d+(?::\d+)+(?:\.\d+)?)"
 
@@ -38,7 +40,6 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
     start = rf"(?:begin|start|(?:very )?(?:first|opening|initial|starting) {still}|outset|opening|kick off|get go)"
     end = rf"(?:end|close|(?:very )?(?:last|final|closing|ending) {still}|finish|ending|conclusion)"
     starts = rf"(?:{VIDEO}|it|things) (?:have |first )*(?:start|begin|opens?|kicks? off|get (?:going|under way))(?: up| off)?"
-    ends = rf"(?:{VIDEO}|it) (?:have |be )*(?:end|stop|finish|closes?|over|done|run out|cut (?:out|off)|come to (?:an end|a close))"
     found: list[tuple[str, Callable[[re.Match[str]], When]]] = [
         (
             rf"(?:all the way )?from (?:the )?(?:very )?{start}(?: of {VIDEO})? (?:to|until|till|through to|right through to) "
@@ -49,11 +50,11 @@ def _times() -> list[tuple[str, Callable[[re.Match[str]], When]]]:
          rf"|in (?:every|each|all) (?:single )?frames?|(?:for|in) all of {VIDEO}|all through {VIDEO}", _time("whole")),
         (rf"(?:right |back )?(?:at|in|from|on|by|since|during) (?:the )?(?:very )?{start}(?: of {VIDEO})?"
          rf"|(?:when|as|where|once|the moment) {starts}|at first|initially|originally|to (?:begin|start) with|in frame one|at t ?= ?0", _time("start")),
-        (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where|once|before|until|till|by the time|the moment) {ends}|finally|in the end", _time("end")),
+        (rf"(?:right )?(?:at|in|by|on|until|till) (?:the )?(?:very )?{end}(?! of {LINE})(?: of {VIDEO})?|(?:when|as|where|once|before|until|till|by the time|the moment) {_ENDS}|finally|in the end", _time("end")),
         (rf"(?:half ?way|midway|half way)(?: through)?(?: {VIDEO})?|(?:in|at|around|about|near) the (?:middle|midpoint|half ?way point|half way point|halfway mark)"
          rf" of {VIDEO}", _time("middle")),
         (rf"{_SOON} after (?:{starts}|the (?:very )?{start}(?: of {VIDEO})?)", lambda found: When("opening", (2.0,), True)),
-        (rf"{_SOON} before (?:{ends}|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
+        (rf"{_SOON} before (?:{_ENDS}|the (?:very )?{end}(?: of {VIDEO})?)", lambda found: When("closing", (2.0,), True)),
         (rf"(?:in |at )?(?:the )?(?:very )?(?:first|opening|initial|starting) {still}(?: of {VIDEO})?", _time("start")),
         (rf"(?:in |at )?(?:the )?(?:very )?(?:last|final|closing|ending) {still}(?: of {VIDEO})?", _time("end")),
         (rf"(?:near|towards?|close to|around) the (?:very )?(?:{end})(?! of {LINE})(?: of {VIDEO})?|in the (?:last|final|closing) moments(?: of {VIDEO})?", lambda found: When("closing", (3.0,), True)),

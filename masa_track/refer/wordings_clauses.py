@@ -46,6 +46,14 @@ _EACH_OTHER = re.compile(
 )
 
 
+# "which person is the tall man hiding at frame 9": the person that the tall man is hiding
+_INVERTED = re.compile(
+    rf"(?P<start>^|, )(?:who|whom|what|which (?P<noun>{_NOUN}|pedestrian|walker))(?: (?P<when>(?:at|in|around) frame \d+))? (?:is|are|was|does|do|did) (?P<subject>(?:the|an?) [^,]+?)"
+    r" (?P<verb>(?:(?:partly|partially|mostly|briefly|currently|just) )?(?:hid(?:e|ing)|cover(?:ing)?|block(?:ing)?|obscur(?:e|ing)|overtak(?:e|ing)|pass(?:ing)?|follow(?:ing)?|meet(?:ing)?|overlap(?:ping)?|touch(?:ing)?))"
+    r"(?P<after>(?: up)?(?: from view)?(?:$| ?,| (?:at|in|around|when|between|near|by|halfway|during)\b).*)$"
+)
+
+
 def plain_clauses(plain: str) -> str:
     """A sentence of several clauses as one phrase; another one as it is.
 
@@ -56,6 +64,9 @@ def plain_clauses(plain: str) -> str:
     plain = re.sub(r"[.,;:!? ]+$", "", plain)
     while (shorter := _TAIL.sub("", plain)) and shorter != plain:
         plain = shorter
+    if found := _INVERTED.search(plain):
+        said = f"the {found['noun'] or 'one'} that {found['subject']} {found['verb']}{found['after']}"
+        plain = plain[: found.start()] + found["start"] + (f"{found['when']} , " if found["when"] else "") + said
     if found := _AGAIN.match(plain):
         plain = found["first"]
     if found := _EXCEPT.match(plain):

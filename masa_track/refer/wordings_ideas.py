@@ -87,6 +87,8 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
             rf",? ?between {HIS} first and (?:{HIS} )?last (?:appearances?|frames?|positions?|places?)",
         ),
     ),
+    ("is", (r"(?:grows|gets|comes) (?:up )?to be(?= (?:the )?\w+est\b)",)),
+    ("walking to the {side} {when}", (r"(?:hurries|rushes|heads|goes|walks|runs|wanders|strolls|moves|rides) (?:off|away) (?:to(?:wards)? the )?(?P<side>left|right) (?P<when>between frames \d+ and \d+)",)),
     ("the fastest one", (r"the (?:sprinter|speedster|fast mover|racer)",)),
     (
         "visible only briefly",
@@ -254,6 +256,13 @@ _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # "who has the biggest gap in front of them", "with the smallest distance to the person behind"
+    (
+        "{size} gap {where}",
+        (
+            r"(?:(?:has|have|with|leaves|leaving|keeps|having) )?(?:the )?(?P<size>biggest|largest|widest|greatest|longest|most|smallest|shortest|narrowest|least) (?:gap|(?:empty )?space|distance|room|interval) (?:left )?(?:(?:to|between (?:him|her|it|them)(?:self|selves)? and) )?(?:(?:the|whoever|whatever) )?(?:(?:next|other) )?(?:(?:one|person|walker|man|woman|cyclist|car)s? )?(?:is )?(?:right |just |directly )?(?P<where>in front|ahead|behind)(?: of)?(?: (?:him|her|it|them)(?:self|selves)?)?(?= ?,|$| at| in frame| when)",
+        ),
+    ),
     # The one with X at its left is right of X.
     (
         "just {side} of {what}",
