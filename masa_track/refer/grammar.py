@@ -248,7 +248,7 @@ class Parser:
                 named = named or self.tokens[self.place - 1].base not in ("which", "what", "whichever")
                 clause = True
                 continue
-            if self.take(r"with(?= the (?:\w+est|most|least) )"):
+            if self.take(r"with(?= the (?:\w+est|most|least)(?: |$))"):
                 continue
             if found := self.take(r"not an? (\w+)(?= |$)"):
                 if found[1] in words.NOUNS or found[1] in self.class_names:

@@ -337,12 +337,13 @@ def _reaches(parser: Parser, found: re.Match[str]) -> Term:
     return Term("reaches", "" if there else "nearly", side_of(found))
 
 
-_MIDDLE = r"(?:in|at|near) the (?:very )?(?:middle|centre)"
+_MIDDLE = r"(?:in|at|near|through|across) the (?:very )?(?:middle|centre)"
 
 _PARTS = "side|half|edge|border|boundary|third|quarter|fifth|part|end"
 
 PLACES = [
     Rule(r"(?P<size>\w+) gap (?:(?P<ahead>in front|ahead)|behind)", lambda parser, found: Term("rank", "gap_ahead" if found["ahead"] else "gap_behind", rank=-1 if found["size"] in ("smallest", "shortest", "narrowest", "least") else 1)),
+    Rule(r"shift the least", term("rank", "any_shift", -1), True),
     Rule(r"shift the farthest(?: to the (?P<side>left|right))?", lambda parser, found: Term("rank", f"{found['side'] or 'any'}_shift", rank=1), True),
     Rule(rf"(?:{GO}|get|reach|come|venture|make it)(?: the)? (?:farthest|furthest)(?: over| across)?(?: to)?(?: the)? (?P<side>left|right)(?: hand)?(?: side)?", lambda parser, found: Term("rank", f"{found['side']}_reach", rank=1), True),
     Rule(r"(?:nearest|closest)(?: to)? (?:the )?(?P<side>top|upper|bottom|lower) (?P<second>left|right)(?: hand)?(?: corner)?", _corner),
@@ -419,7 +420,7 @@ RELATIONS = [
          r"(?: away)?(?: (?:(?:to|from) )?(?:us|me|the camera|the viewer|the lens))?(?: in (?:the picture|the frame|the image|view|size))? than", _compare),
 ]  # fmt: skip
 
-_PASS = rf"(?:pass(?: by)?|(?:{GO}|get|make it|push) (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|come across|bump into|brush past|intersect(?: with)?)"
+_PASS = rf"(?:pass(?: by)?|(?:{GO}|get|make it|push) (?:past|by)|cross(?: (?:paths|path|ways))? with|cross the path of|meet(?: with)?|come across|(?:bump|run|barge) into(?! {VIEW})|brush past|intersect(?: with)?)"
 _APPEAR = (
     rf"{GO} into (?:view|sight|shot)|{GO} on(?:to)? {PICTURE}|appear(?! (?:the )?(?:to be )?(?:the )?(?!latest|earliest)\w+est)|(?:show|turn|pop|come|spring)(?: up)"
     rf"|show(?= (?:first|last|at|in|on)|$)|become visible|(?:first )?be (?:first )?see first|make (?:an|his|her|its|their) appearance|be introduce"

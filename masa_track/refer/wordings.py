@@ -111,6 +111,10 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         r"\1 leaves",
     ),
     (r"\bnext ?, (?=(?:after|once|when|as soon as)\b)", "first "),
+    (r"^right (?=(?:at|in) (?:frame|the)\b)", ""),
+    (r"\bwhose (?:appearance|stay|visit|presence|time)(?: (?:in|on) (?:view|screen|the picture))? (?:is|was|lasts?) (?=the )", "with "),
+    (r"\bwithout (?:ever )?(?=(?:leaving|stopping|turning|moving|overtaking|overlapping|going|passing|crossing)\b)", "and never "),
+    (r"\b(?:the )?one before (?:the )?last\b", "penultimate"),
     (r"\bout ahead\b(?! of)", "in front"),
     (r"\bis winning\b", "is in the lead"),
     (r"\b(?:exactly|precisely) (?=(?:at|in|on) )", ""),
@@ -368,7 +372,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         "stays the longest",
     ),
     (
-        rf"\b({_ORDINAL}(?: \w+)?) (?:in|to come|into (?:the )?(?:picture|frame|view|sight|shot|scene))(?= ?,|$)",
+        rf"\b({_ORDINAL}(?: \w+)?) (?:in|to come|into (?:the )?(?:picture|frame|view|sight|shot|scene))(?= ?,|$| (?:after|once|when) the\b)",
         r"\1 to appear",
     ),
     (

@@ -65,7 +65,8 @@ def plain_clauses(plain: str) -> str:
     while (shorter := _TAIL.sub("", plain)) and shorter != plain:
         plain = shorter
     if found := _INVERTED.search(plain):
-        said = f"the {found['noun'] or 'one'} that {found['subject']} {found['verb']}{found['after']}"
+        doing = "is " if found["verb"].endswith("ing") else ""
+        said = f"the {found['noun'] or 'one'} that {found['subject']} {doing}{found['verb']}{found['after']}"
         plain = plain[: found.start()] + found["start"] + (f"{found['when']} , " if found["when"] else "") + said
     if found := _AGAIN.match(plain):
         plain = found["first"]

@@ -27,6 +27,8 @@ HIS = r"(?:his|her|its|their)"
 END = r"(?= ?,|$| and\b| (?:at|in|by|around|during|for|until|throughout|after|before|when|between|from) (?:frames?|the (?:start|end|beginning|first|last|whole)|\d|around|about|throughout)| throughout| halfway| (?:when|once|while) )"
 
 _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
+    # "meets the tall guy head on"
+    ("meets {what} and goes the opposite way to {what}", (r"(?:meet(?:s|ing)?|pass(?:es|ing)?|encounter(?:s|ing)?|run(?:s|ning)? into|com(?:es|ing) across|cross(?:es|ing)? paths with) (?P<what>(?:the|a) [^,]+?) (?:head on|face to face|(?:(?:coming|going|walking|who comes|from) )?(?:(?:from|in) )?(?:the )?(?:other way|(?:other|opposite) direction))(?= ?,|$| at| in| around| halfway)",)),
     (
         "turns around",
         (
@@ -60,10 +62,14 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
-        "walking to the {side}",
+        "shifting the farthest to the {side}",
         (
-            r"(?:(?:with|makes|making|shows|has|having) )?(?:the )?(?:biggest|largest|greatest|longest|most) (?:(?:overall|net|total) )?(?:shift|move(?:ment)?|displacement|drift|motion|distance|progress|change)(?: covered)? (?:to(?:wards?)? )?(?:the )?(?P<side>left|right)(?:wards?)?(?: between (?:entering|appearing|coming in|start|the start) and (?:finishing|leaving|end|the end|exiting))?",
+            r"(?:(?:with|makes|making|shows|has|having|covers|covering) )?(?:the )?(?:biggest|largest|greatest|longest|most) (?:(?:overall|net|total) )?(?:shift|move(?:ment)?|displacement|drift|motion|distance|progress|change|way|ground)(?: covered)? (?:to(?:wards?)? )?(?:the )?(?P<side>left|right)(?:wards?)?(?: between (?:entering|appearing|coming in|start|the start) and (?:finishing|leaving|end|the end|exiting))?",
         ),
+    ),
+    (
+        "shifting the least",
+        (rf"(?:ends? up |finishes |stops |is |leaves )?(?:the )?(?:closest|nearest) to where {HE} (?:started|began|came in|entered|appeared|first appeared)(?: (?:out|from|in))?",),
     ),
     # The way from the first to the last place, not the farthest point.
     (
@@ -144,7 +150,15 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:appears?|pops? up|popping up|turns? up|shows? up|emerges?) (?:in )?mid ?-? ?(?:picture|frame|screen|image)",
         ),
     ),
+    (
+        "the last one in view",
+        (
+            rf"(?:is |are |stays |remains )?(?:still )?(?:there|here|left|around|in view|on (?:the )?screen|in the picture|visible) (?:when|after|once) {OTHERS} (?:has|have|had|is|are) (?:already )?(?:gone|left|leave|disappeared|walked (?:off|out))",
+        ),
+    ),
+    ("visible the shortest time", (rf"(?:leaves|exits|goes(?: out| off)?|disappears)(?: the)? (?:soonest|quickest|fastest|most quickly) after (?:arriving|entering|appearing|coming in|showing up|{HE} (?:arrives|enters|appears|comes in|arrived|entered|appeared|came in))",)),
     ("leaves {nth}", (r"(?:is )?(?:gone|leaves|disappears|vanishes) the (?P<nth>earliest|latest|soonest)",)),
+    ("appears {nth}", (r"arrives (?P<nth>second|third|fourth|fifth|sixth|seventh|\d+(?:nd|rd|th))(?! (?:from|on|at)\b)",)),
     # "comes in and leaves on the right": both on that side.
     (
         "{enter} on the {side} and {leave} on the {side}",
@@ -208,6 +222,7 @@ _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:reach(?:es|ing)?|gets? (?:all the way )?to|getting to|makes? it (?:all the way )?to|arriv(?:es|ing) at|hits|touches) the (?:far|extreme|very) (?P<side>left|right)(?: (?:hand )?(?:side|edge|end|border))?(?: of the (?:picture|frame|image|screen))?",
         ),
     ),
+    ("in view", (r"(?<=\bis )(?:still )?left (?:in|on) (?:the )?(?:picture|view|frame|screen|scene|image|shot)", )),
     ("leftmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) x(?: (?:coordinate|value|position))?(?= |$)",)),
     ("rightmost", (r"(?:(?:with|having|has) )?(?:the )?(?:largest|highest|greatest|biggest|maximum|maximal) x(?: (?:coordinate|value|position))?(?= |$)",)),
     ("topmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) y(?: (?:coordinate|value|position))?(?= |$)",)),
@@ -218,8 +233,6 @@ _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )  # fmt: skip
 
 _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
-    # "meets the tall guy head on"
-    ("meets {what} and goes the opposite way to {what}", (r"(?:meets?|meeting|passes|encounters?|runs into|comes across|crosses paths with) (?P<what>(?:the|a) [^,]+?) (?:head on|face to face|coming the other way|from the opposite direction)",)),
     (
         "coming towards us",
         (
@@ -250,7 +263,7 @@ _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("coming towards us", (r"(?:head on|facing (?:us|the camera))(?= ?,|$| at| in frame)",)),
     ("at the head of the line", (rf"{GOES} ahead of the (?:pack|group|others|rest|field)|in (?:the )?(?:pole position|first place)",)),
     ("most isolated", (r"(?:with|has|having) (?:the )?most (?:space|room) around (?:him|her|it|them)(?:selves|self)?", rf"(?:being )?far(?: away)? from {OTHERS}", r"all alone|all by (?:himself|herself|itself|themselves)|(?:farthest|furthest) from (?:anyone|anybody)(?: else)?|away from everyone")),
-    ("not overlapping each other", (r"(?:overlap|touch)(?:s|es|ing)?(?: with)? (?:nobody|no ?one|none|nothing)(?: else)?", rf"{NOT} (?:overlap|touch)(?:s|es|ing|ed)?(?: (?:with|by))? (?:any ?one|anybody|any other (?:box|person)|others?|any of the others)(?: else)?")),
+    ("not overlapping each other", (r"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?:overlaps|touches)(?: with)?", r"(?:overlap|touch)(?:s|es|ing)?(?: with)? (?:nobody|no ?one|none|nothing)(?: else)?", rf"{NOT} (?:overlap|touch)(?:s|es|ing|ed)?(?: (?:with|by))? (?:any ?one|anybody|any other (?:box|person)|others?|any of the others)(?: else)?")),
     ("in the middle", (r"(?:with|has|having) (?:people|others|somebody|someone)(?: both)? (?:(?:on|to) (?:the|his|her|their) )?left and (?:(?:on|to) (?:the|his|her|their) )?right(?: of (?:him|her|them|it))?",)),
     ("keeps to the {part}", (r"never (?:gets?|goes|comes?|steps?|moves?|leaves?|walks?|strays?)(?: (?:out|away|from|beyond|outside))*(?: of)? (?:the )?(?P<part>(?:left|right|top|bottom)(?: hand)? (?:half|third|quarter|side))",)),
 )  # fmt: skip
@@ -282,9 +295,9 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     # "the car with a bike in front of it"
-    ("behind {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?in front(?: of {THEM})?(?= ?,|$| at| in frame)",)),
-    ("in front of {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?behind(?: {THEM})?(?= ?,|$| at| in frame)",)),
-    ("next to {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}) (?:right |just |directly )?(?:beside|next to|alongside) {THEM}",)),
+    ("behind {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}?) (?:right |just |directly )?in front(?: of {THEM})?(?= ?,|$| at| in frame)",)),
+    ("in front of {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}?) (?:right |just |directly )?behind(?: {THEM})?(?= ?,|$| at| in frame)",)),
+    ("next to {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}?) (?:right |just |directly )?(?:beside|next to|alongside) {THEM}",)),
     # "who lets someone else go past them", "loses a place in the queue"
     ("is overtaken by {what}", (rf"lets? (?P<what>(?:the|an?|another|someone|somebody)(?: \w+){{0,2}}?) (?:go |get |walk |move |come |ride )?(?:past|by|ahead|through|overtake|pass)(?: (?:of )?{THEM})?",)),
     ("is overtaken by someone", (r"(?:loses|gives up|drops|slips|falls)(?: back| down)? (?:a|one) (?:place|position|spot|rank)(?: (?:in|of) the (?:line|queue|row|order|group|pack|procession))?",)),
@@ -302,9 +315,11 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("next to", (r"(?:accompan(?:y|ies|ying|ied)(?: by)?|in the company of|together with|(?:walks?|walking|going|goes|is|out) along with|walk(?:s|ing) (?:side by side |together )?with)",)),
     ("next to", (r"(?:at|by) the side of|side by side with|(?:draw(?:s|ing)? )?level with|shoulder to shoulder with|flanking",)),
     ("nearest to", (r"(?:closer|nearer) to(?= (?!the camera|us\b|the left|the right|me\b|the lens|the viewer|the (?:top|bottom|edge|middle|centre)))(?! \w+ than)", "(?:with|at) the (?:smallest|shortest|least) distance (?:to|from)", "least far from")),
-    ("farthest from", ("least (?:close|near) to", "farthest to(?= the (?!left|right|top|bottom|back|front|rear))", "most (?:distant|remote|far away) from", "(?:with|at) the (?:greatest|largest|longest) distance (?:to|from)")),
+    ("farthest from", ("least (?:close|near) to", "(?:farthest|furthest) apart from", "farthest to(?= the (?!left|right|top|bottom|back|front|rear))", "most (?:distant|remote|far away) from", "(?:with|at) the (?:greatest|largest|longest) distance (?:to|from)")),
     (r"one immediately {side} of", (r"(?:right hand |left hand )?neighbou?r (?:(?:on|to) the )?(?P<side>left|right)(?: hand)?(?: side)? of", r"(?P<side>left|right)(?: hand)? neighbou?r of")),
-    ("the one next to", (r"(?:the )?(?:neighbou?r|companion|partner) of",)),
+    ("the one next to", (r"(?:the )?(?:neighbou?r|companion|partner) of", r"(?:the )?other (?:half|one|member|part) of the (?:pair|couple|two) (?:with|beside|next to)")),
+    ("passes", (r"(?:swaps?|changes?|trades?|switch(?:es)?) (?:places|positions) with",)),
+    ("overtakes the leader", (r"takes (?:over )?the lead(?: from the leader)?(?! in)",)),
     ("passes", (r"(?:goes|went|going) by(?= (?:the|an?|him|her)\b)",)),
     ("crosses paths with", (r"whose (?:path|way)s? (?:crosses|cross|meets|intersects)(?: with)?(?: (?:that|the path|the one) of)?", r"(?:crosses|crossing|cross|crossed) the (?:path|way) of", r"(?:comes|coming|gets?|getting) face to face with")),
     ("never overtaken by our car", (r"(?:that |who |whom |which )?(?:we|our car|the camera car|the camera) never (?:overtakes?|pass(?:es)?|catch(?:es)?(?: up with| up to)?|reach(?:es)?|gets? (?:past|to)|leaves? behind)",)),

@@ -12,7 +12,7 @@ def _words(text: str) -> list[str]:
 
 # Verbs that are read as the first of their line: "strolls" is read as "walks", "obscured" as "covered".
 _SAME_VERBS = """
-walk: step stroll jog march wander hurry drift skate proceed progress race roll rush sprint swim fly crawl veer
+walk: step stray stroll jog march wander hurry drift skate proceed progress race roll rush sprint swim fly crawl veer
     swerve dash zip saunter amble trot creep tramp whiz whizz zoom squeeze slip sneak glide cruise plod trudge
     shuffle breeze barge hike ramble roam hurtle scurry scamper stagger storm steer coast bolt flit
     float dart scuttle waddle toddle tread navigate advance continue weave stride slide sweep shoot brush
