@@ -82,7 +82,8 @@ _CONJUNCTION = f"(?:{'|'.join(_CONJUNCTIONS.values())})(?= (?:the|an?|someone|so
 
 
 _OUT_OF = (
-    "(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these|(?:everyone|everybody) (?:who|that|walk|go|move|head|ride|come|stand|on|still|there)))"
+    "(?:out of|of|among|amongst|from among)(?: all)?(?= (?:the|those|these"
+    "|(?:everyone|everybody) (?:who|that|walk|go|move|head|ride|come|stand|on|still|there)))"
     "|(?:among|amongst)(?= (?:person|all))"
 )
 
@@ -158,6 +159,8 @@ class Parser:
         scratch = Phrase()
         while self.take("have|be(?= (?:just|already|finally|now))|do|just|already|finally|then|first"):
             pass
+        if self.token.base == "be" and [token.form for token in self.tokens[self.place + 1 : self.place + 2]] == ["ing"]:
+            self.place += 1  # "while the bus is leaving"
         event = self._term(scratch, True)
         kind = next(kind for kind, words_ in _CONJUNCTIONS.items() if re.fullmatch(words_, found[0]))
         if event is not None and event.kind == "gone":

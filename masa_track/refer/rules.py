@@ -310,8 +310,8 @@ def _line_relation(parser: Parser, found: re.Match[str]) -> Term | None:
 
 
 _SUPERLATIVES = [
-    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper)most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
-    ("(?:bottom|lower)most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("(?:greatest|largest|biggest) height", "height", 1), ("(?:smallest|least|lowest) height", "height", -1), ("biggest|largest|bigger|larger|greatest (?:size|area)", "area", 1), ("smallest|tiniest|littlest|smaller|least (?:area|size|space)", "area", -1),
+    ("left ?most", "x", -1), ("right ?most", "x", 1), ("(?:top|upper) ?most|high(?:est|er)(?: up)?(?! speed| than)|(?:farthest|furthest) up", "y", -1),
+    ("(?:bottom|lower) ?most|(?:farthest|furthest) down", "y", 1), ("low(?:est|er)(?: down)?(?! speed| than| left| right)", "near", 1), ("(?:greatest|largest|biggest) height", "height", 1), ("(?:smallest|least|lowest) height", "height", -1), ("biggest|largest|bigger|larger|greatest (?:size|area)", "area", 1), ("smallest|tiniest|littlest|smaller|least (?:area|size|space)", "area", -1),
     ("tallest|taller", "height", 1), ("(?:for )?(?:the )?(?:(?:shortest|briefest) (?:time|while|period|track|duration|stretch|presence|stay|span|appearance|visit|spell|stint|life|lifetime|life ?span)|briefest|most briefly)", "duration", -1),
     ("shortest|shorter", "height", -1), ("widest|wider|broadest|fattest", "width", 1), ("narrowest|thinnest|slimmest|skinniest|narrower|thinner", "width", -1),
     (r"(?:for )?(?:the )?(?:longest|longer)(?: time| track| in view| visible| stretch| presence| stay| period| span| while| appearance| visit| spell| stint| life ?time| life ?span)?", "duration", 1),
@@ -492,10 +492,10 @@ VERBS = [
     # Motion.
     Rule(rf"(?:oncoming|approach(?: {US})?|(?:{GO}|face|head)(?: straight| directly| back)? (?:towards?|at|for|up to) {US}|face {US}|(?:get|grow|become|come|move|draw) (?:bigger|larger|closer|nearer)(?: to {US})?|grow|(?:{GO} )?(?:in )?the (?:other|opposite) (?:way|direction) (?:to|from|of) us)", term("moves", "towards_camera")),
     Rule(rf"(?:recede|shrink|(?:{GO}|head|drive|pull)(?: straight| directly)? away(?: from {US})?(?! (?:to|towards?|on) )|(?:get|grow|become|move) (?:smaller|(?:farther|further)(?! (?:to|left|right|up|down|on|over)(?: |$))(?: away)?)(?! than)(?: from {US})?|(?:{GO}) into the distance)", term("moves", "away")),
-    Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths))",
+    Rule(rf"(?:cross|{GO} (?:all the way |right |straight )?across|traverse|{GO} (?:all the way )?through)(?: the whole| the entire)?(?: (?:{PICTURE}|picture|frame|screen|the (?:road|street|path|lawn|grass|square|pavement|crossing|plaza|field|yard|room|floor|junction|intersection)))?(?: {TOWARDS})?(?! (?:the|a|paths)(?: |$))",
          lambda parser, found: Term("crosses", side=side_of(found, "end") or side_of(found, "to")), True),
     Rule(rf"(?:{GO}|face|veer|be on (?:his|her|its|their) way)(?: in)?(?: the (?:other|opposite) (?:way|direction))?(?: ,)?{NEARLY} {TOWARDS}(?! of)", _moves, True),
-    Rule(rf"{GO}(?: in)? (?:the )?same (?:way|direction) as", to_phrase("relation", "same_way"), True),
+    Rule(rf"(?:{GO} )?(?:in )?(?:the )?same (?:way|direction) as", to_phrase("relation", "same_way"), True),
     Rule(rf"{GO}(?: in)? the (?:other|opposite) (?:way|direction) (?:to|from|of|than|as)(?! (?:us|the other|the rest|everyone|all|other)(?: |$))", to_phrase("relation", "other_way"), True),
     Rule(rf"{GO}(?: in)? (?:the|a) (?:other|opposite|different|wrong) (?:way|direction)(?: (?:to|from|than|of) (?:the )?(?:others|other|rest|everyone else|everyone|all others))?|{GO} (?:against|opposite(?: to)?) the (?:flow|stream|others|other|rest)|(?:{GO} )?against the (?:flow|stream|tide|current|crowd)", term("moves", "against"), True),
     Rule(rf"to (?:the )?{_SIDE}(?: hand)? ?(?P<part>side|half|edge|border)?{OF_PICTURE}(?! of)", _to_side),

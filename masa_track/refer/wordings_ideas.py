@@ -32,6 +32,7 @@ _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "turns around",
         (
+            rf"(?:{GOES} |paces? |pacing )?(?:back and forth|to and fro|backwards? and forwards?)",
             rf"retrac(?:es?|ing) {HIS} (?:own )?steps",
             rf"{GOES} one way(?: (?:first|at first))?(?: and| ,)?(?: then)? (?:back |goes )?(?:the other(?: way)?|back)",
             rf"(?:has|have|having) (?:a change of heart|second thoughts)(?: and {GOES} back)?",
@@ -153,12 +154,13 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "the last one in view",
         (
-            rf"(?:is |are |stays |remains )?(?:still )?(?:there|here|left|around|in view|on (?:the )?screen|in the picture|visible) (?:when|after|once) {OTHERS} (?:has|have|had|is|are) (?:already )?(?:gone|left|leave|disappeared|walked (?:off|out))",
+            rf"(?:is |are |stays |remains )?(?:still )?(?:there|here|left|around|in view|on (?:the )?screen|in the picture|visible) (?:when|after|once) {OTHERS} (?:has|have|had|is|are) (?:already )?(?:gone|left|leaves?|disappeared|walked (?:off|out))",
         ),
     ),
-    ("visible the shortest time", (rf"(?:leaves|exits|goes(?: out| off)?|disappears)(?: the)? (?:soonest|quickest|fastest|most quickly) after (?:arriving|entering|appearing|coming in|showing up|{HE} (?:arrives|enters|appears|comes in|arrived|entered|appeared|came in))",)),
+    ("visible the shortest time", (rf"(?:leaves|exits|goes(?: out| off)?|disappears)(?: the)? (?:first|soonest|quickest|fastest|most quickly) after (?:arriving|entering|appearing|coming in|showing up|{HE} (?:arrives|enters|appears|comes in|arrived|entered|appeared|came in))",)),
     ("leaves {nth}", (r"(?:is )?(?:gone|leaves|disappears|vanishes) the (?P<nth>earliest|latest|soonest)",)),
     ("appears {nth}", (r"arrives (?P<nth>second|third|fourth|fifth|sixth|seventh|\d+(?:nd|rd|th))(?! (?:from|on|at)\b)",)),
+    ("first one to enter from the {side}", (r"first (?:one|person|man|woman|cyclist|car) in (?:from|on|at|via|through) (?:the )?(?P<side>left|right)",)),
     # "comes in and leaves on the right": both on that side.
     (
         "{enter} on the {side} and {leave} on the {side}",
@@ -223,6 +225,7 @@ _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("in view", (r"(?<=\bis )(?:still )?left (?:in|on) (?:the )?(?:picture|view|frame|screen|scene|image|shot)", )),
+    ("farthest {side}", (r"(?:(?:standing|walking|is) )?(?:on|at|to) the (?:far )?(?P<side>left|right)(?: hand)?(?: (?:side|end|edge))? of (?:the|this|that) (?:group|line|row|queue|pack|crowd)",)),
     ("leftmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) x(?: (?:coordinate|value|position))?(?= |$)",)),
     ("rightmost", (r"(?:(?:with|having|has) )?(?:the )?(?:largest|highest|greatest|biggest|maximum|maximal) x(?: (?:coordinate|value|position))?(?= |$)",)),
     ("topmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) y(?: (?:coordinate|value|position))?(?= |$)",)),
@@ -256,7 +259,7 @@ _DEPTH: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("walking away from us", (r"starts? (?:off |out )?(?:near|close|close by|nearby)(?: to (?:us|the camera))? and (?:ends?|finishes|winds?)(?: up)? (?:far|in the (?:distance|background))(?: (?:away|off|from us))*",)),
     ("at the end of the line", (r"(?:drops?|falls?|lags?) (?:the )?(?:farthest|furthest)? ?(?:back|behind)(?= ?,|$| at| by| in)",)),
-    ("walking the farthest", (r"(?:(?:with|has|having) )?the (?:greatest|largest|biggest|longest) (?:horizontal |overall |net |total )?(?:displacement|distance(?: (?:travelled|traveled|covered|walked))?)(?! (?:from|to|of)\b)",)),
+    ("walking the farthest", (r"(?:with|has|having|takes|taking|makes|making) the longest (?:path|route|way|walk|trip|distance|trajectory)", r"(?:(?:with|has|having) )?the (?:greatest|largest|biggest|longest) (?:horizontal |overall |net |total )?(?:displacement|distance(?: (?:travelled|traveled|covered|walked))?)(?! (?:from|to|of)\b)",)),
     ("most isolated one", (r"(?:loner|outsider)",)),
     ("coming towards us", (r"(?:(?:ends?|finishes|winds?)(?: up)? |is )?(?:closer|nearer)(?: to (?:us|the camera))?(?: at the end)? than (?:(?:at|in) the (?:start|beginning)|where (?:he|she|it|they) (?:started|began)|when (?:he|she|it|they) (?:entered|started|appeared|came in))",)),
     ("walking away from us", (r"(?:(?:ends?|finishes|winds?)(?: up)? |is )?(?:farther|further)(?: (?:away )?from (?:us|the camera)| away)?(?: at the end)? than (?:(?:at|in) the (?:start|beginning)|where (?:he|she|it|they) (?:started|began)|when (?:he|she|it|they) (?:entered|started|appeared|came in))",)),
