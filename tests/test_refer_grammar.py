@@ -148,6 +148,18 @@ CASES = [
     ("the person who enters on one side and exits on the other", None),
     ("the person who keeps to the right half the whole time", 4),
     ("the last person to reach the right half", 1),
+    ("the person who moves farthest to the left", 2),
+    ("the person who ends up closest to where they started", 4),
+    ("the person touching the right edge at frame 31", 4),
+    ("the person touching the left edge at frame 50", None),
+    # any other object, arrivals, and questions with the subject after the verb
+    ("the one in front of another thing at frame 50", 1),
+    ("the car with a person in front of it at frame 50", 3),
+    ("what is the person walking right hiding at frame 50?", 3),
+    ("the fourth to arrive", 4),
+    ("after the first two have left, the rightmost person", 1),
+    ("the last one to show up before the video ends", 5),
+    ("who comes in next, once the person walking left has gone?", None),
     ("the person who is leftmost at frame 5 and rightmost at frame 95", 1),
     ("the right one of the two people closest together at frame 45", 1),
     ("once the video is running, the next person to step into view", 4),
@@ -460,6 +472,26 @@ def test_wordings_of_an_idea(meant: str) -> None:
         assert not found.unparsed, said
         assert sorted(map(repr, found.phrase.terms)) == sorted(map(repr, wanted.phrase.terms)), said
         assert repr(found.phrase.when) == repr(wanted.phrase.when), said
+
+
+def test_the_gap_in_a_line() -> None:
+    """All walk to the right, with 50 pixels between 1 and 2 and 200 between 2 and 3."""
+    line = [
+        track(n, "person", (1, 100), lambda t, x=x: x + 100 * t, 300, 40, 100) for n, x in ((1, 50), (2, 100), (3, 300))
+    ]
+    scene = Scene((640, 480), 10.0, np.arange(1, 101), line)
+    assert answer(scene, "who has the biggest gap in front of them at frame 50?").answer == 2
+    assert answer(scene, "the one with the smallest gap to the person ahead at frame 50").answer == 1
+    assert answer(scene, "the one with the largest gap behind them at frame 50").answer == 3
+
+
+def test_following_without_a_common_direction() -> None:
+    """Two walk left and two walk right: each is followed by the one that goes the same way."""
+    ways = ((1, 200, -140), (2, 260, -140), (3, 350, 140), (4, 450, 140))
+    tracks = [track(n, "person", (1, 100), lambda t, x=x, way=way: x + way * t, 300, 40, 100) for n, x, way in ways]
+    scene = Scene((640, 480), 10.0, np.arange(1, 101), tracks)
+    assert answer(scene, "who follows the leftmost person at frame 50?").answer == 2
+    assert answer(scene, "who is trailing the rightmost person at frame 50, same direction?").answer == 3
 
 
 def test_a_group_of_one_is_not_understood(scene: Scene) -> None:

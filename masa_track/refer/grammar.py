@@ -159,7 +159,9 @@ class Parser:
         scratch = Phrase()
         while self.take("have|be(?= (?:just|already|finally|now))|do|just|already|finally|then|first"):
             pass
-        if self.token.base == "be" and [token.form for token in self.tokens[self.place + 1 : self.place + 2]] == ["ing"]:
+        if self.token.base == "be" and [token.form for token in self.tokens[self.place + 1 : self.place + 2]] == [
+            "ing"
+        ]:
             self.place += 1  # "while the bus is leaving"
         event = self._term(scratch, True)
         kind = next(kind for kind, words_ in _CONJUNCTIONS.items() if re.fullmatch(words_, found[0]))
@@ -272,7 +274,7 @@ class Parser:
                 inner
                 and token.form in FINITE
                 and not verb
-                and (named or phrase.terms)
+                and (named or phrase.terms or phrase.count)
                 and token.base not in ("park", "face")
             ):
                 break

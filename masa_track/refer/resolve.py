@@ -227,7 +227,9 @@ class Resolver:
                 place: growth(self.scene, self.scene.tracks[place], None) for place in range(len(self.scene.tracks))
             }
             most = max((rates[place] for place in candidates), default=0.0)
-            seconds = {place: len(self.scene.tracks[place].frames) * self.scene.step / self.scene.fps for place in rates}
+            seconds = {
+                place: len(self.scene.tracks[place].frames) * self.scene.step / self.scene.fps for place in rates
+            }
             return {
                 place: 1.0
                 for place in candidates

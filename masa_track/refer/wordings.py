@@ -112,8 +112,14 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"\bnext ?, (?=(?:after|once|when|as soon as)\b)", "first "),
     (r"^right (?=(?:at|in) (?:frame|the)\b)", ""),
-    (r"\bwhose (?:appearance|stay|visit|presence|time)(?: (?:in|on) (?:view|screen|the picture))? (?:is|was|lasts?) (?=the )", "with "),
-    (r"\bwithout (?:ever )?(?=(?:leaving|stopping|turning|moving|overtaking|overlapping|going|passing|crossing)\b)", "and never "),
+    (
+        r"\bwhose (?:appearance|stay|visit|presence|time)(?: (?:in|on) (?:view|screen|the picture))? (?:is|was|lasts?) (?=the )",
+        "with ",
+    ),
+    (
+        r"\bwithout (?:ever )?(?=(?:leaving|stopping|turning|moving|overtaking|overlapping|going|passing|crossing)\b)",
+        "and never ",
+    ),
     (r"\b(?:the )?one before (?:the )?last\b", "penultimate"),
     (r"(?<=, )left (?=(?:on|at|by|through|via) the\b)", "leaves "),
     (r"\b(overlaps?|touch(?:es)?|overlapping|touching|with) (?:that|the (?:box|one)) of (?=the\b|whoever\b)", r"\1 "),

@@ -33,7 +33,7 @@ _EXCEPT = re.compile(
 # "there are three at frame 9; which of them leaves first?", "two people remain; I mean the left one"
 _THERE = r"(?:there (?:are|were|will be)|only|just|exactly|with|(?:i|we|you)(?: can)? see)"
 _GROUP = re.compile(
-    rf"^(?P<when>(?:at|in|on|when|around|by|as|after|before|during) [^,;.:]*?(?:, | (?=(?:{_THERE}|{_COUNT} (?:other )?{_PEOPLE}) )))?"
+    rf"^(?P<when>(?:at|in|on|when|around|by|as|after|before|during) [^,;.:]*?(?:, |(?<!the)(?<!first)(?<!last)(?<!of)(?<!these)(?<!those)(?<!other) (?=(?:{_THERE}|{_COUNT} (?:other )?{_PEOPLE}) )))?"
     rf"(?:(?:{_THERE} )+(?P<count>{_COUNT})(?! (?:frames?|seconds?))|(?P<number>{_COUNT}|both)(?= (?:of (?:the|these) )?(?:other )?{_PEOPLE}\b| (?:closest|nearest|leftmost|rightmost|tallest|walking|standing|going|who|that)\b))(?: of (?:the|these))?"
     rf"(?: (?P<people>(?:other )?{_PEOPLE}))?(?P<what>(?: (?!of\b)[^,;.:?]*)?){_BREAK}(?:and )?(?:then )?(?:{_ASK} )?"
     rf"(?:(?:which|who|what)(?: {_NOUN})?(?: (?:of|out of|among) (?:them|those|these|the)(?: (?:{_COUNT}|people|ones))*)? (?P<asks>.+)"
