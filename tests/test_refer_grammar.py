@@ -152,6 +152,8 @@ CASES = [
     ("the person who ends up closest to where they started", 4),
     ("the person touching the right edge at frame 31", 4),
     ("the person touching the left edge at frame 50", None),
+    ("the person who leaves by the bottom left corner", 2),
+    ("the person who exits at the top left", None),
     # any other object, arrivals, and questions with the subject after the verb
     ("the one in front of another thing at frame 50", 1),
     ("the car with a person in front of it at frame 50", 3),

@@ -446,7 +446,7 @@ class Parser:
         return number
 
     def _settle(self, phrase: Phrase, ordinal: int, is_nth: bool) -> None:
-        """An ordinal without a measure counts an event of the phrase, the place in a line, or the order of appearance."""
+        """An ordinal without a measure counts an event of the phrase, places in a line, or the order of appearance."""
         for term in phrase.terms:
             if term.kind in ("event", "reaches", "reached") and not term.rank:
                 term.rank = ordinal

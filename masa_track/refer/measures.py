@@ -43,9 +43,8 @@ def measure(scene: Scene, name: str, chosen: Sequence[int], span: Span | None) -
             ``gap_ahead`` and ``gap_behind`` (to the next one in the direction in which all move),
             ``front`` (the same as ``line``, or ``near`` without one), ``middle`` (how near to the middle of the
             others), ``isolation`` (distance to the nearest other), ``together`` (how near the nearest of
-            ``chosen`` is), ``left_reach`` and ``right_reach`` (how far it
-            gets to that side), ``left_shift``, ``right_shift`` and ``any_shift`` (how far its last place is to that side of
-            its first one).
+            ``chosen`` is), ``left_reach`` and ``right_reach`` (how far it gets to that side), ``left_shift``,
+            ``right_shift`` and ``any_shift`` (how far its last place is to that side of its first one).
         chosen: places of the tracks in the scene.
         span: when; None: over the whole track, where sizes and nearness are the largest ones.
     """
@@ -184,7 +183,7 @@ def event_frame(
         scene: the tracks.
         track: the track.
         name: of the event.
-        side: of the picture where it happens; empty: anywhere; ``inside``: not at a border.
+        side: of the picture where it happens; empty: anywhere; ``inside``: not at a border; ``top left``: a corner.
         span: the moment that ``just_entered`` and ``about_to_leave`` are close to.
         latest: the last of several such frames, else the first.
         within: only these frames count.
@@ -196,6 +195,10 @@ def event_frame(
     found = _crossings(scene, track, name)
     if side == "inside":
         found = [row for row in found if not edges_touched(scene, track.boxes[row]) and frames[row] > scene.first]
+    elif " " in side:  # a corner: at one of both edges, in that quarter of the picture
+        there = Term("region", "corner", side)
+        near = [row for row in found if set(side.split()) & edges_touched(scene, track.boxes[row]).keys()]
+        found = [row for row in near if _region(scene, track, there, Span(frames[row], frames[row])) > 0]
     elif side:
         found = [row for row in found if side in edges_touched(scene, track.boxes[row])]
         if name == "appear":

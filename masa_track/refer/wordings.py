@@ -123,6 +123,12 @@ _CONTRACTIONS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(?:the )?one before (?:the )?last\b", "penultimate"),
     (r"(?<=, )left (?=(?:on|at|by|through|via) the\b)", "leaves "),
     (r"\b(overlaps?|touch(?:es)?|overlapping|touching|with) (?:that|the (?:box|one)) of (?=the\b|whoever\b)", r"\1 "),
+    (
+        r"\b(?:in )?mid[- ]?(?:frame|picture|screen|image)\b(?= ?$| ?,| (?:at|around|near|in|by|between)\b)",
+        "in the middle of the picture",
+    ),
+    (r"\bfad(?:es|ing) (?:out|away)\b", "disappears"),
+    (r"\bdead last\b", "last in line"),
     (r"\bout ahead\b(?! of)", "in front"),
     (r"\bis winning\b", "is in the lead"),
     (r"\b(?:exactly|precisely) (?=(?:at|in|on) )", ""),
@@ -249,7 +255,10 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         rf"( (?:at|in) frame \d+)? ?,? (?:the )?({_ORDINAL})(?: (person|one|man|woman|cyclist|car|pedestrian|vehicle|bus))?",
         r"the \3 \4 from the \1\2",
     ),
-    (rf"\bin (?:the )?({_ORDINAL}) (?:place|position)\b(?! (?:from|behind|on))", r"\1 in the line"),
+    (
+        rf"(?:^|\b(?:in|holds|holding|takes|has|occupies) )(?:the )?({_ORDINAL}) (?:place|position)\b(?! (?:from|to|behind|on))",
+        r"\1 in the line",
+    ),
     (
         rf"\b(?:with|who has|that has|has|having|who have) (?:exactly |only |just )?(?P<count>{'|'.join(UNITS)}|\d+) (?:other |more )?"
         rf"(?:people|persons?|others?|walkers?|cyclists?|pedestrians?|cars?) (?:walking )?(?:(?:on|to) (?:the|his|her|their|its) (?P<side>left|right)"
@@ -406,7 +415,7 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\bhead(?:s|ing)? (?=the (?:line|queue|row|procession|group)\b)", "leading "),
     (r"\b(?:lags?|lagging|trails?|trailing) behind\b(?! (?:the|him|her|them|all|every))", "at the end of the line"),
     (r"\bthe trailing (\w+)\b", r"the \1 at the end of the line"),
-    (r"\bthe (?:front runner|leading (?:person|one|man|woman|walker|figure))\b", "the leader"),
+    (r"\bthe (?:front ?runner|leading (?:person|one|man|woman|walker|figure))\b", "the leader"),
     (r"\bwhose head is\b", "who is"),
     (r"\bmost recently\b", "last"),
     (

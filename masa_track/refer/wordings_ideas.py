@@ -148,7 +148,6 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "appears in the middle of the picture",
         (
             r"(?:com|emerg|appear|step|pop|walk)(?:es|s|ing|ping)?(?: out)? from behind (?:another (?:person|one)|someone(?: else)?|somebody(?: else)?|others|the others)",
-            r"(?:appears?|pops? up|popping up|turns? up|shows? up|emerges?) (?:in )?mid ?-? ?(?:picture|frame|screen|image)",
         ),
     ),
     (
@@ -347,6 +346,8 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("covers", (r"(?:(?:is|gets|stands|being|standing|getting) )?(?:right )?in the way of",)),
+    ("is hidden", (r"(?:is |gets |being )?(?:covered|hidden|swallowed|obscured|blocked|engulfed)(?: up)? (?:by|in|behind) the (?:crowd|group|throng|mass)",)),
+    ("crosses the picture", (rf"(?:{GOES}|covers|crosses|spans) (?:across )?(?:the )?(?:whole|full|entire) width(?: of the (?:picture|frame|image|screen|scene|view))?",)),
     # "has people on both sides"
     (
         "in the middle",
