@@ -34,7 +34,7 @@ _EXCEPT = re.compile(
 _THERE = r"(?:there (?:are|were|will be)|only|just|exactly|with|(?:i|we|you)(?: can)? see)"
 _GROUP = re.compile(
     rf"^(?P<when>(?:at|in|on|when|around|by|as|after|before|during) [^,;.:]*?(?:, |(?<!the)(?<!first)(?<!last)(?<!of)(?<!these)(?<!those)(?<!other) (?=(?:{_THERE}|{_COUNT} (?:other )?{_PEOPLE}) )))?"
-    rf"(?:(?:{_THERE} )+(?P<count>{_COUNT})(?! (?:frames?|seconds?))|(?P<number>{_COUNT}|both)(?= (?:of (?:the|these) )?(?:other )?{_PEOPLE}\b| (?:closest|nearest|leftmost|rightmost|tallest|walking|standing|going|who|that)\b))(?: of (?:the|these))?"
+    rf"(?:(?:{_THERE} )+(?P<count>{_COUNT})(?! (?:frames?|seconds?))|(?:when |as |where )?(?P<number>{_COUNT}|both)(?= (?:of (?:the|these) )?(?:other )?{_PEOPLE}\b| (?:closest|nearest|leftmost|rightmost|tallest|walking|standing|going|who|that)\b))(?: of (?:the|these))?"
     rf"(?: (?P<people>(?:other )?{_PEOPLE}))?(?P<what>(?: (?!of\b)[^,;.:?]*)?){_BREAK}(?:and )?(?:then )?(?:{_ASK} )?"
     rf"(?:(?:which|who|what)(?: {_NOUN})?(?: (?:of|out of|among) (?:them|those|these|the)(?: (?:{_COUNT}|people|ones))*)? (?P<asks>.+)"
     rf"|(?:of (?:them|those|these|the {_COUNT}) ?,? )?(?P<one>(?:the|whoever|whichever) .+))$"
@@ -78,6 +78,7 @@ def plain_clauses(plain: str) -> str:
         when = found["when"] or ""
         choice = found["one"] or f"the one who {found['asks']}"
         what = _EACH_OTHER.sub(r" who \1 each other", found["what"] or "")
+        what = re.sub(r"\bcross(?: paths)? each other", "overlap each other", what)
         what = f" who {what.strip()}" if what.strip() and not what.startswith(" who") else what
         return f"{when}of the {count} {found['people'] or 'ones'}{what} , {choice}"
     return plain

@@ -360,6 +360,7 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("{nth} from the {side}", (
         r"(?P<nth>\w+(?:st|nd|rd|th|ird)|first|second)(?: (?:one|person|car))?(?: (?:in|along|over|across))? ?,?(?: (?:reading|going|counting|counted|ordered|sorted))?(?: from)? (?P<side>left|right) to (?:left|right)",
         r"(?P<nth>\w+(?:st|nd|rd|th|ird)|first|second)(?: (?:one|person|car))? (?:in|along|over|across|inwards?) (?:starting |counting )?from (?:the )?(?P<side>left|right)",
+        r"count(?:ing)? (?P<number>one|two|three|four|five|six|\d+)(?: (?:people|places|along|in))* from (?:the )?(?P<side>left|right)",
         r"(?P<number>one|two|three|four|five|six|seven|eight|nine|\d+)(?: (?:people|places|persons|spots))? (?:in|along|over|across) (?:starting |counting )?from (?:the )?(?P<side>left|right)",
     )),
 )  # fmt: skip

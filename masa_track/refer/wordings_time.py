@@ -64,6 +64,7 @@ _TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         rf" (?:it |the (?:video|clip) )?(?:only )?(?:to|at|on) {_MOMENT} ?[:,.;]?(?: and| then)*(?: (?:tell me|take|pick|find|give me|look for|show me))?(?= |$)",
         r"at \1",
     ),
+    (rf"^(?:take|consider|use|check|see|open) {_MOMENT} ?[:,.;]? ", r"at \1 , "),
     # The middle of the video.
     (r"\bmid (?:video|clip|film|sequence|footage|recording|way)\b|\bin mid (?:video|clip)\b", "halfway"),
     (rf"\b(?:at |around |by |in |on )*the (?:(?:clip|video|film|sequence|footage) )?(?:{_HALF} (?:mark|point|stage)|mid ?point|middle frame|central frame)(?: (?:frame|of {_FILM}))?(?! of the (?!video))", "at the midpoint of the video"),
