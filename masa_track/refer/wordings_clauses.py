@@ -16,7 +16,7 @@ _ASK = r"(?:(?:please )?(?:give|show|tell|find|get)(?: me)?|i (?:mean|want|need|
 
 # What a sentence ends with and that asks for nothing new: "Who?", "Which car is it?", "That one, please", "point it out".
 _TAIL = re.compile(
-    rf"{_BREAK}(?:(?:and|so) )?(?:(?:who|which|what|whom)(?: {_NOUN})?(?: (?:is|was|could|would) (?:it|that|this|he|she|the (?:one|person))(?: be)?)?"
+    rf"{_BREAK}(?:(?:and|so) )?(?:(?:who|which|what|whom)(?: {_NOUN})?(?: (?:is|was|could|would) (?:it|that|this|he|she|the (?:one|person|exception))(?: be)?)?"
     rf"|that {_NOUN}|that (?:somebody|someone)|(?:please )?{_ASK}(?: {_IT})?|(?:please )?point {_IT} out|please|thanks?(?: you)?|who (?:do i mean|am i (?:after|looking for)|is that)|its id)(?: please)?$"
 )
 # "someone is covering the man: who is covering him?": the question says the first clause again.

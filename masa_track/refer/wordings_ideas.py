@@ -314,7 +314,7 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("not {verb} somebody", (r"(?P<verb>overtakes?|passes|meets|covers|hides|follows) (?:nobody|no ?one|none)(?: else)?",)),
     ("{side} of {what}", (r"(?:(?:standing|walking|stands|is) )?(?:in )?between (?P<what>(?:the|whoever) [\w ]*?) and the (?P<side>left|right)(?: hand)? (?:edge|side|border)(?: of the (?:picture|frame|image))?",)),
     ("next to {what}", (r"keep(?:s|ing)? (?P<what>(?:the|him|her) ?[\w ]*?) company",)),
-    ("next to", (r"(?:accompan(?:y|ies|ying|ied)(?: by)?|in the company of|together with|(?:walks?|walking|going|goes|is|out) along with|walk(?:s|ing) (?:side by side |together )?with)",)),
+    ("next to", (r"(?:accompan(?:y|ies|ying|ied)(?: by)?|in the company of|together with|(?:walks?|walking|going|goes|is|out) along with|walk(?:s|ing) (?:side by side |together )?with|go(?:es|ing) (?:along )?with)",)),
     ("next to", (r"(?:at|by) the side of|side by side with|(?:draw(?:s|ing)? )?level with|shoulder to shoulder with|flanking",)),
     ("nearest to", (r"(?:closer|nearer) to(?= (?!the camera|us\b|the left|the right|me\b|the lens|the viewer|the (?:top|bottom|edge|middle|centre)))(?! \w+ than)", "(?:with|at) the (?:smallest|shortest|least) distance (?:to|from)", "least far from")),
     ("farthest from", ("least (?:close|near) to", "(?:farthest|furthest) apart from", "farthest to(?= the (?!left|right|top|bottom|back|front|rear))", "most (?:distant|remote|far away) from", "(?:with|at) the (?:greatest|largest|longest) distance (?:to|from)")),

@@ -93,7 +93,7 @@ _TIMES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"\b(in|during|within|for|over) the (first|opening|last|final|closing) (?:few|couple of) (seconds|frames)", r"\1 the \2 3 seconds"),
     # "arrives and leaves again, both between frames 5 and 9": each of them in that time
     (
-        r"\b(\w+s(?: in| out)?) and (?:then )?(\w+s(?: out| off)?)(?: again)? ?,? both (?=(?:(?:between|after|before|in|within|during) .*))(.+)$",
+        r"\b(\w+s(?: in| out)?) and (?:then )?(\w+s(?: out| off)?)(?: again(?: ?,? both)?| ?,? both) (?=(?:(?:between|after|before|in|within|during) .*))(.+)$",
         r"\1 \3 and \2 \3",
     ),
     # "the person passed at frame 9 by the tallest one": passed by that one at frame 9
