@@ -294,7 +294,9 @@ class Parser:
                 number = int(found[1]) if found[1] else words.ORDINALS[found[2]]
                 if number > 1 and self.take("last(?! (?:frame|second))") is not None:
                     number = -number
-                ordinal = self._ranked_before(phrase, fresh, number) if clause and named else number
+                ordinal = (
+                    self._ranked_before(phrase, fresh, number) if (clause and named) or not (inner or named) else number
+                )
                 continue
             if fresh is not None and fresh.kind == "event" and (found := self.take("later|earlier|sooner")):
                 self._ranked_before(phrase, fresh, -1 if found[0] == "later" else 1)  # "the car that leaves later"
