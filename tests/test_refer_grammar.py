@@ -346,17 +346,18 @@ def test_votes() -> None:
 
 @pytest.mark.shared_data
 @pytest.mark.parametrize(
-    "name",
+    ("name", "least"),
     [
-        "refer/sentences.json",
-        "refer_sentences.json",
-        "refer_sentences_later.json",
-        "refer_sentences_short.json",
-        "refer_sentences_blind.json",
+        ("refer/sentences.json", 0.95),
+        pytest.param("refer_sentences.json", 0.95, marks=pytest.mark.slow),
+        pytest.param("refer_sentences_later.json", 0.95, marks=pytest.mark.slow),
+        pytest.param("refer_sentences_short.json", 0.95, marks=pytest.mark.slow),
+        pytest.param("refer_sentences_blind.json", 0.95, marks=pytest.mark.slow),
+        ("refer_sentences_held_out.json", 0.85),  # not read while the rules were changed
     ],
 )
-def test_real_sentences(shared: Path, name: str) -> None:
-    """Over the true tracks of four clips: the grammar answers what geometry or class can answer."""
+def test_real_sentences(shared: Path, name: str, least: float) -> None:
+    """Over true tracks of clips: the grammar answers what geometry or class can answer."""
     spec = importlib.util.spec_from_file_location("score_sentences", ROOT / "tools" / "score_sentences.py")
     assert spec is not None
     assert spec.loader is not None
@@ -370,7 +371,7 @@ def test_real_sentences(shared: Path, name: str) -> None:
             scenes[one["clip"]] = read_scene(shared / "clips" / one["clip"])
         right = answer(scenes[one["clip"]], one["sentence"]).answer == one["answer"]
         groups.setdefault(tool.group_of(one), []).append(right)
-    assert np.mean(groups["an id, by geometry or class"]) >= 0.95
+    assert np.mean(groups["an id, by geometry or class"]) >= least
     assert np.mean(groups["none is right"]) >= 0.9
 
 
