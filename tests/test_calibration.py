@@ -128,6 +128,7 @@ def test_a_prior_of_another_model_is_refused() -> None:
         MasaTracker(Alike(), "tao", prior=NANO)
 
 
+@pytest.mark.slow
 def test_the_shipped_model_has_a_prior_and_its_backbone_alone_has_none() -> None:
     from masa_track.encoders.loading import load
 

@@ -190,6 +190,7 @@ def test_of_two_new_ones_that_look_like_one_that_left_none_has_its_identity() ->
     assert ids(results[-1]) == [0, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("company", "last"), [(1, 2), (4, 4)])
 def test_appearance_says_less_where_only_one_instance_was_seen(company: int, last: int) -> None:
     """Whether instances of the phrase look alike is only known where several were in the picture together."""
@@ -327,6 +328,7 @@ def test_detections_with_an_empty_mask_or_of_one_pixel() -> None:
     assert np.argwhere(prompt_mask(peak, (128, 96))).tolist() == [[45, 81]]
 
 
+@pytest.mark.slow
 def test_200_objects_keep_their_identities() -> None:
     def thing(k: int) -> Thing:
         return Thing(lambda n: (4 + 6 * (k % 20) + n / 8, 5 + 9 * (k // 20)), radius=2.6)

@@ -61,6 +61,7 @@ def test_motion_of_any_size() -> None:
             detector.detect([np.full((*size, 3), value, np.uint8)])
 
 
+@pytest.mark.slow
 def test_coco_detector_with_random_weights() -> None:
     """The plumbing of torchvision's detectors; the real weights are fetched by torchvision."""
     detector = coco.CocoDetector("ssdlite320_mobilenet_v3_large", "cpu", pretrained=False)

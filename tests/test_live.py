@@ -161,6 +161,7 @@ def test_results_keep_up_with_the_source(tmp_path: Path, seconds: float, batch: 
     assert outcome.interrupted is False
 
 
+@pytest.mark.slow
 def test_nothing_is_dropped_of_a_file_or_by_a_run_that_keeps_up(tmp_path: Path) -> None:
     pictures = made_images(tmp_path / "images", 12)
     job = a_job(tmp_path / "file", pictures, with_video=False, live_latency=0.0)

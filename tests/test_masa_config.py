@@ -201,6 +201,7 @@ def test_sizes_and_thresholds_reach_the_network(tmp_path: Path) -> None:
     assert (proposals.per_level, proposals.max_proposals, proposals.iou_threshold) == (77, 66, 0.6)
 
 
+@pytest.mark.slow
 def test_sizes_reach_a_network_of_onnx_runtime(caplog: pytest.LogCaptureFixture) -> None:
     model = load("nano", device="cpu")
     config = MasaConfig("x.py", "nano", sizes={"long_side": 256, "short_side": 256})

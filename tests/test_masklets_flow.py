@@ -68,6 +68,7 @@ def test_a_cut_to_another_scene() -> None:
     assert iou(np.asarray(propagator.propose(frame).masks)[0], masks[1]) > 0.85
 
 
+@pytest.mark.slow
 def test_two_objects_cross() -> None:
     """The front one covers the other for some frames; both keep their masks, which never overlap."""
     propagator = FlowPropagator()

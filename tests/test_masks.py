@@ -62,6 +62,7 @@ def test_the_shapes_identify_the_network(sizes: dict[str, int], suffix: str, tmp
     assert not any(value.requires_grad for value in sam.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["vit_b", "vit_l", "vit_h"])
 def test_published_sizes(name: str) -> None:
     """Built as segment-anything itself builds them, module for module."""

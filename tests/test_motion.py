@@ -73,6 +73,7 @@ def textbook(state: np.ndarray, covariance: np.ndarray, seconds: float, speed: f
     return state, covariance
 
 
+@pytest.mark.slow
 def test_prediction_solves_the_equation() -> None:
     states, covariances = kalman.start(np.array([[0, 0, 30, 60]]), NOISE)
     states[0, :, 4:] = [50, -20, 1, 2]
@@ -171,6 +172,7 @@ def walkers(seed: int) -> Iterator[np.ndarray]:
         yield np.concatenate((corner, corner + np.array([25, 60])), axis=1)
 
 
+@pytest.mark.slow
 def test_walkers_are_not_taken_for_sprinters() -> None:
     assert sum(switches_of(walkers(seed), seed) for seed in range(3)) == 0
 
@@ -252,6 +254,7 @@ def test_objects_of_the_same_appearance_that_cross() -> None:
         assert ids == [0, 1], k
 
 
+@pytest.mark.slow
 def test_an_object_that_returns_after_a_long_time_is_recognised_by_appearance() -> None:
     associator = FusedAssociator(fps=25)
     for k in range(20):

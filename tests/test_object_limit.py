@@ -43,6 +43,7 @@ def flow_bytes() -> int:
     return bytes_of_one(propagator, (200, 120))
 
 
+@pytest.mark.slow
 def test_tracks_beyond_the_memory_are_refused_before_the_second_frame() -> None:
     each = flow_bytes()
 
@@ -93,6 +94,7 @@ def test_prompts_of_later_frames_count_before_the_second_frame(of: str) -> None:
         refused.step(scene(2, walk(2))[0])
 
 
+@pytest.mark.slow
 def test_the_bytes_of_an_object_bound_what_is_taken() -> None:
     """Ten objects against two: the difference in the peak of all arrays."""
     image = np.repeat(np.repeat(np.random.default_rng(0).integers(0, 255, (30, 60, 3), np.uint8), 12, 0), 12, 1)

@@ -277,6 +277,7 @@ def export(*arguments: object) -> int:
     return main(["export", *map(str, arguments)])
 
 
+@pytest.mark.slow
 def test_a_run_is_finished_at_once_or_later_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     online, offline = tmp_path / "online", tmp_path / "offline"
     assert track_video(a_job(online)).identities == 2
@@ -317,6 +318,7 @@ def test_a_run_is_finished_at_once_or_later_alike(tmp_path: Path, capsys: pytest
     assert "--online needs the online.json" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_authors_post_processing_at_once_or_later_alike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One object is as tall as the picture, over most of its width, and the walkers are inside it."""
 

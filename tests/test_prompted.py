@@ -62,6 +62,7 @@ def test_rows_are_the_objects_with_the_ids_that_were_given() -> None:
     assert [(event.kind, event.identity) for event in results[0].events] == [("born", 3), ("born", 7)]
 
 
+@pytest.mark.slow
 def test_a_late_prompt_starts_its_object_in_its_frame() -> None:
     results = run({1: {1: Prompt(mask=truth(1)[1])}, 4: {2: point_of(truth(4)[2])}})
     assert [sorted(masks_in(result)) for result in results] == [[1]] * 3 + [[1, 2]] * 5
@@ -89,6 +90,7 @@ def test_a_negative_point_takes_away_what_does_not_belong() -> None:
     assert iou(masks_in(results[2])[1], truth(3)[1]) > iou(masks_in(results[1])[1], truth(2)[1])
 
 
+@pytest.mark.slow
 def test_a_removed_object_is_gone_and_the_others_stay() -> None:
     prompts = {1: {1: Prompt(mask=truth(1)[1]), 2: Prompt(mask=truth(1)[2])}, 4: {1: None}}
     results = run(prompts)
@@ -117,6 +119,7 @@ def test_an_empty_mask_hides_an_object_and_a_full_one_is_followed() -> None:
     assert masks_in(results[2])[1].mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_picture_changes_its_size() -> None:
     tracker = PromptedTracker(
         FlowPropagator(), {1: {1: Prompt(mask=truth(1)[1])}, 4: {2: point_of(scaled(truth(4)[2]))}}
@@ -151,6 +154,7 @@ def test_a_prompt_that_does_not_fit_leaves_everything_as_it_was() -> None:
     assert tracker.unused(1, 3) == {3: [1, 2]}
 
 
+@pytest.mark.slow
 def test_a_state_goes_on_bit_for_bit() -> None:
     prompts = {1: {1: Prompt(mask=truth(1)[1])}, 6: {2: point_of(truth(6)[2])}}
     whole = run(prompts)

@@ -172,6 +172,7 @@ def test_empty_frames(make: Callable) -> None:
     assert follow(propagator, [2])[0].ids.tolist() == [1, 2]
 
 
+@pytest.mark.slow
 def test_the_state_goes_on_as_the_original(make: Callable) -> None:
     original = started(make())
     follow(original, range(2, 5))
@@ -432,6 +433,7 @@ def test_memory_is_bounded(make: Callable) -> None:
     assert max(seen[settled:]) <= max(seen[:settled])
 
 
+@pytest.mark.slow
 def test_two_propagators_at_once(make: Callable) -> None:
     alone, first, second = started(make()), started(make()), started(make(), [2])
     for number in range(2, 5):

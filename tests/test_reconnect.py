@@ -132,6 +132,7 @@ def smaller(frames: int):
     return [[nal for nal in re.split(rb"\0*\0\0\x01", bytes(p)) if nal] for p in coded + codec.encode()]
 
 
+@pytest.mark.slow
 def test_a_camera_that_comes_back_in_another_size(camera):
     take = (encode(25), False)
     source = open_source(camera(take, take, (smaller(25), False), take).url, reconnect=20)

@@ -103,6 +103,7 @@ def test_two_versions_are_told_apart(tmp_path: Path) -> None:
         load_network("facebook/sam2-hiera-small", checkpoint=path)
 
 
+@pytest.mark.slow
 def test_incomplete_and_broken_files(tmp_path: Path) -> None:
     lacking = {key: value for key, value in TINY.items() if key != "no_mem_embed"}
     with pytest.raises(InputError, match=r"1 tensors are missing.*no_memory_embedding.*download it again"):
@@ -188,6 +189,7 @@ def test_a_folder_of_hugging_face(kind: str, tmp_path: Path, capfd: pytest.Captu
         load_network("sam2.1-hiera-tiny", checkpoint=tmp_path)
 
 
+@pytest.mark.slow
 def test_broken_folders(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -776,6 +776,7 @@ def test_passwords_are_masked(address, wanted):
         assert masked_in(f"no {Path(address)}", [address]) == f"no {wanted}"
 
 
+@pytest.mark.slow
 def test_no_message_and_no_name_holds_a_password(tmp_path, served, capsys):
     write_video(tmp_path / "user=admin_password=hunter2_channel=1.mp4", count=3)
     source = open_source(f"{served}/user=admin_password=hunter2_channel=1.mp4")
@@ -798,6 +799,7 @@ def test_no_message_and_no_name_holds_a_password(tmp_path, served, capsys):
         assert "ter2" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_joining_a_stream_begins_at_its_first_key_frame(tmp_path, served):
     """What cannot be decoded before the first key frame is no broken frame: nobody could have had it."""
     path = write_video(tmp_path / "whole.ts")
@@ -809,6 +811,7 @@ def test_joining_a_stream_begins_at_its_first_key_frame(tmp_path, served):
     assert broken == []
 
 
+@pytest.mark.slow
 def test_silent_and_dead_addresses_are_refused(monkeypatch):
     monkeypatch.setattr(streams, "TIMEOUT_SECONDS", 0.3)
     with socket.socket() as silent:

@@ -387,6 +387,7 @@ def test_joined_data_sets_are_drawn_by_their_probabilities(folder: Path) -> None
         assert torch.equal(one["image"], other["image"])
 
 
+@pytest.mark.slow
 def test_joined_data_sets_in_workers_and_by_configuration(folder: Path) -> None:
     register_datasets()
     config = {"type": "TwoViews", "regions": folder / "regions.json", "images": folder / "images", "size": VIEW}

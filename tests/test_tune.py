@@ -45,6 +45,7 @@ def test_the_search_finds_the_detectors_threshold() -> None:
     FusedAssociator(**options)
 
 
+@pytest.mark.slow
 def test_a_good_preset_is_left_alone() -> None:
     before, best, options = search([sequence(1.0)], "idf1", 2, [1, 5], 0)
     assert before == best == 1.0
