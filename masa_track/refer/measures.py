@@ -319,18 +319,28 @@ def _region(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     return 0.0
 
 
+def _most_gap(term: Term) -> float:
+    """The part of the picture that a term names: the largest share of the picture between a track and the side."""
+    whole = 0.15 if term.kind == "reaches" else 0.5
+    return {"nearly": 0.25, "quarter": 0.25, "third": 1 / 3}.get(term.name, whole)
+
+
 def _within(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     """All of the track is in a part of the picture."""
-    least = {"quarter": 0.25, "third": 1 / 3}.get(term.name, 0.5)
     gaps = _gaps(scene, track, term.side, span)
-    return 1 - float(gaps.max()) if len(gaps) and gaps.max() <= least else 0.0
+    return 1 - float(gaps.max()) if len(gaps) and gaps.max() <= _most_gap(term) else 0.0
 
 
-def _reached(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
-    """Any frame of the track is in a part of the picture."""
-    least = {"quarter": 0.25, "third": 1 / 3}.get(term.name, 0.5)
+def _reaches(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """Any frame of the track is in a part of the picture, or at its side."""
     gaps = _gaps(scene, track, term.side, span)
-    return 1 - float(gaps.min()) if len(gaps) and gaps.min() <= least else 0.0
+    return 1 - float(gaps.min()) if len(gaps) and gaps.min() <= _most_gap(term) else 0.0
+
+
+def reaching_frame(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
+    """The first frame of a track for which :func:`_reaches` is true."""
+    near = _gaps(scene, track, term.side, span) <= _most_gap(term)
+    return float(track.frames[track.rows(span)][np.argmax(near)])
 
 
 def _starts(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
@@ -413,19 +423,6 @@ def _gaps(scene: Scene, track: Track, side: str, span: Span | None) -> np.ndarra
     return np.asarray({"left": x, "right": 1 - x, "top": y, "bottom": 1 - y}[side])
 
 
-def _reaches(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
-    gaps = _gaps(scene, track, term.side, span)
-    gap = float(gaps.min()) if len(gaps) else 1.0
-    return 1 - gap if gap < (0.25 if term.name == "nearly" else 0.15) else 0.0
-
-
-def reaching_frame(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
-    """The first frame in which a track is as near to a side as :func:`_reaches` or :func:`_reached` ask."""
-    least = {"reaches": 0.15, "reached": 0.5}[term.kind]
-    least = {"nearly": 0.25, "quarter": 0.25, "third": 1 / 3}.get(term.name, least)
-    return float(track.frames[track.rows(span)][np.argmax(_gaps(scene, track, term.side, span) <= least)])
-
-
 def _lingers(scene: Scene, track: Track, term: Term, span: Span | None) -> float:
     if span is not None and span.point:  # "standing at the left edge at frame 9"
         return _region(scene, track, Term("region", "edge", term.side), span)
@@ -470,7 +467,7 @@ TESTS: dict[str, Test] = {
     "back": _back,
     "crosses": _crosses,
     "reaches": _reaches,
-    "reached": _reached,
+    "reached": _reaches,
     "within": _within,
     "lingers": _lingers,
 }
