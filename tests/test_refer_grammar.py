@@ -245,6 +245,20 @@ def test_the_dog_where_no_class_is_known(scene: Scene) -> None:
     assert "the classes are not known" in found.note
 
 
+@pytest.mark.parametrize(
+    ("sentence", "note"),
+    [
+        ("the leftmost at frame 9999", "no track is in view at that time"),
+        ("the fifth from the left at the start", "no track fits"),
+        ("the zebra at frame 9999", "no track is of the class 'zebra'"),
+    ],
+)
+def test_why_the_answer_is_none(scene: Scene, sentence: str, note: str) -> None:
+    found = answer(scene, sentence)
+    assert found.answer is None
+    assert note in found.note
+
+
 def test_a_moving_camera_is_taken_off(scene: Scene) -> None:
     """The camera pans by 3 pixels a frame; against the background, the one at rest in the picture moves."""
     frames = np.arange(1, 51)

@@ -154,10 +154,14 @@ def _by_model(
 
 def _answer(scene: Scene, sentence: Sentence, ranked: Sequence[Ranked], used: str, notes: Sequence[str]) -> Answer:
     if not ranked:
-        noun = sentence.phrase.noun
-        has = Resolver(scene).of_class(noun)
+        noun, resolver = sentence.phrase.noun, Resolver(scene)
+        span = resolver.span(time_of(sentence.phrase))
         called, names = scene.called, ", ".join(scene.class_names)
-        why = f"no {called} fits" if has else f"no {called} is of the class {noun!r}; there are {names}"
+        why = f"no {called} fits"
+        if not resolver.of_class(noun):
+            why = f"no {called} is of the class {noun!r}; there are {names}"
+        elif span is not None and not any(len(track.rows(span)) for track in scene.tracks):
+            why = f"no {called} is in view at that time"
         return Answer(sentence.text, None, 0.0, 0.0, used, (), "; ".join([why, *notes]))
     ids = [scene.tracks[one.place].identity for one in ranked]
     margin = ranked[0].score - ranked[1].score if len(ranked) > 1 else ranked[0].score
