@@ -301,10 +301,14 @@ def test_broken_checkpoints_are_named(uninterrupted: Path, tmp_path: Path) -> No
         read_training_checkpoint(half)
 
 
-def test_the_latest_checkpoint_is_the_one_of_the_largest_number(tmp_path: Path) -> None:
-    for name in ("iter_9.pth", "iter_10.pth", ".iter_11.pth.part", "iter_x.pth", "epoch_99.pth"):
+@pytest.mark.parametrize("later", ["iter_10.pth", "epoch_99.pth"])
+def test_the_latest_checkpoint_is_the_one_of_the_largest_number(tmp_path: Path, later: str) -> None:
+    """Of the last iteration and the last epoch, the one that was written later."""
+    names = ("iter_10.pth", "epoch_99.pth", "iter_9.pth", "epoch_98.pth", ".iter_11.pth.part", "iter_x.pth")
+    for seconds, name in enumerate(names):
         (tmp_path / name).touch()
-    assert latest_checkpoint(tmp_path) == tmp_path / "iter_10.pth"
+        os.utime(tmp_path / name, (seconds, 100 if name == later else seconds))
+    assert latest_checkpoint(tmp_path) == tmp_path / later
     assert latest_checkpoint(tmp_path / "none") is None
 
 
