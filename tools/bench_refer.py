@@ -64,8 +64,7 @@ def cell(scores: Sequence[SentenceScore], way: str, kind: str | None) -> str:
 
 def with_count(scores: Sequence[SentenceScore]) -> str:
     """The network's share, its interval and the number of sentences."""
-    found, low, high, count = share(scores)
-    return f"{found:.2f} ({low:.2f}-{high:.2f}), n {count}"
+    return f"{cell(scores, 'network', None)}, n {len(scores)}"
 
 
 def write_film(film: Clip, folder: Path) -> dict[tuple[int, int, int], int]:

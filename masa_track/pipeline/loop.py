@@ -273,12 +273,14 @@ def _go_on_live(job: Job, resumed: Resumed, sinks: Sinks | PartSinks) -> tuple[i
         its clock begins anew.
     """
     store, tracker = sinks.store, cast(Any, job.tracker)
-    tracker.reserve(store.last_identity())  # of tracks that are younger than the state
+    highest = store.last_identity()
+    tracker.reserve(highest)  # of tracks that are younger than the state
     for result in store.results(resumed.state_at + 1):
-        if result.detections.tracker_id is not None and len(result.detections):
-            tracker.reserve(int(result.detections.tracker_id.max()))  # of parts, whose births are no events
+        if result.detections.tracker_id is not None:
+            highest = max([highest, *result.detections.tracker_id.tolist()])
         if job.counter is not None:
             job.counter.update(result)
+    tracker.reserve(highest)  # of parts, whose births are no events
     if getattr(job.detector, "warm_up", 0):
         sinks.say("the detector learns the scene anew: the frames before are gone")
     start = resumed.last + job.stride if resumed.last else job.start

@@ -14,7 +14,7 @@ from functools import cache
 
 from masa_track.errors import InputError
 from masa_track.refer import words
-from masa_track.refer.phrases import COUNTED, Phrase, Sentence, Term, When
+from masa_track.refer.phrases import COUNTED, EVENTS, Phrase, Sentence, Term, When
 from masa_track.refer.wordings import plain_wording
 
 MOST_WORDS = 512
@@ -201,7 +201,7 @@ class Parser:
             )
         phrase = self.phrase
         ordinal = 0  # one that has not found what it counts
-        is_nth = False  # it is said after "is": "who is second at frame 9"
+        is_nth = False  # the ordinal follows a form of "be": "who is second at frame 9"
         fresh: Term | None = None  # the term read just now, which a time may belong to
         named = False
         headed = False  # its noun, or "one", was read
@@ -450,7 +450,7 @@ class Parser:
     def _settle(self, phrase: Phrase, ordinal: int, is_nth: bool) -> None:
         """An ordinal without a measure counts an event of the phrase, places in a line, or the order of appearance."""
         for term in phrase.terms:
-            if term.kind in ("event", "reaches", "reached") and not term.rank:
+            if term.kind in EVENTS and not term.rank:
                 term.rank = ordinal
                 return
         for place, term in enumerate(phrase.terms):

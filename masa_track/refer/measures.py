@@ -127,14 +127,14 @@ def _centre(track: Track, span: Span | None) -> np.ndarray:
 
 
 def common_direction(
-    scene: Scene, span: Span | None, alike: float = 0.6, chosen: Sequence[int] | None = None
+    scene: Scene, span: Span | None, least: float = 0.6, chosen: Sequence[int] | None = None
 ) -> np.ndarray | None:
     """(2,) the direction in which the tracks move in a span, of length 1; None if their directions differ too much.
 
     Args:
         scene: the tracks.
         span: when; None: at any time.
-        alike: threshold, 0 to 1, of the length of the mean unit vector; it is 0.6 if four of five tracks move in one
+        least: threshold, 0 to 1, of the length of the mean unit vector; it is 0.6 if four of five tracks move in one
             direction and the fifth in the opposite one.
         chosen: places of the tracks that count; None: all.
     """
@@ -145,18 +145,18 @@ def common_direction(
     if not units:
         return None
     mean = np.mean(units, axis=0)
-    if np.hypot(*mean) < alike:
+    if np.hypot(*mean) < least:
         return None
     if abs(mean[0]) >= 0.5:
         return np.array([np.sign(mean[0]), 0.0])
     return np.asarray(mean / np.hypot(*mean))
 
 
-def line_places(scene: Scene, chosen: Sequence[int], span: Span | None, alike: float = 0.6) -> dict[int, float]:
+def line_places(scene: Scene, chosen: Sequence[int], span: Span | None, least: float = 0.6) -> dict[int, float]:
     """Places along the common direction: the leader's is the largest. NaN where there is no such direction."""
-    direction = common_direction(scene, span, alike)
+    direction = common_direction(scene, span, least)
     if direction is None and 1 < len(chosen) < len(scene.tracks):  # "of those who walk right, the one in front"
-        direction = common_direction(scene, span, alike, chosen)
+        direction = common_direction(scene, span, least, chosen)
     if direction is None:
         return dict.fromkeys(chosen, np.nan)
     return {place: float(_centre(scene.tracks[place], span) @ direction) for place in chosen}

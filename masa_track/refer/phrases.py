@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-COUNTED = ("event", "reaches", "reached", "relation")  # kinds of terms that have an order in time: "the first to leave"
+EVENTS = ("event", "reaches", "reached")  # kinds of terms that are true from a frame on
+COUNTED = (*EVENTS, "relation")  # kinds of terms that have an order in time: "the first to leave"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Phrase:
         noun: singular; empty where none says what the object is ("the one", "whoever").
         plural: it names several objects.
         count: how many; 0 where it does not say.
-        other: "the other", "the others": not the object that the phrase stands in a relation to.
+        other: "the other", "the others": any object but the one whose relation the phrase belongs to.
         terms: all must fit, in the order of the sentence.
         when: the time of the phrase.
         some: "a car", "another one", "someone": any one of those that fit.

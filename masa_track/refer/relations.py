@@ -76,8 +76,8 @@ def _pair(scene: Scene, name: str, place: int, other: int, span: Span | None) ->
         lengths = [float(np.hypot(*move)) for move in moves]
         if min(lengths) < 0.02 * scene.size[0]:
             return 0.0
-        alike = float(moves[0] @ moves[1]) / (lengths[0] * lengths[1]) * (1 if name == "same_way" else -1)
-        return alike if alike > 0.5 else 0.0
+        cosine = float(moves[0] @ moves[1]) / (lengths[0] * lengths[1]) * (1 if name == "same_way" else -1)
+        return cosine if cosine > 0.5 else 0.0
     if name in ("near", "far_from"):
         far = float(np.hypot(*(one.centres[a] - two.centres[b]).T).mean())
         return float(np.exp(-far / diagonal * 4)) if name == "near" else far + 1e-6

@@ -9,7 +9,7 @@ import numpy as np
 
 from masa_track.refer import measures, relations
 from masa_track.refer.geometry import Scene, Span, growth
-from masa_track.refer.phrases import COUNTED, Phrase, Term, When
+from masa_track.refer.phrases import COUNTED, EVENTS, Phrase, Term, When
 from masa_track.refer.words import ANY_NOUNS, meanings
 
 SIDE_RANKS = {"left": ("x", -1), "right": ("x", 1), "top": ("y", -1), "bottom": ("y", 1)}  # measure, sign
@@ -126,6 +126,10 @@ class Resolver:
                     self._times[key] = When(when.kind, (frame + later * self.scene.step,))
         return span_of(self.scene, self._times[key])
 
+    def _own_span(self, term: Term, default: Span | None) -> Span | None:
+        """The time of a term; the default where it has none of its own."""
+        return default if term.when is None else self.span(term.when)
+
     def resolve(self, phrase: Phrase, default: When | None = None, without: Iterable[int] = ()) -> list[Ranked]:
         """The tracks that fit a phrase, best first.
 
@@ -160,9 +164,7 @@ class Resolver:
         if phrase.terms and phrase.terms[-1].name == "first" and abs(phrase.terms[-1].rank) > 1:
             scores = _clearly_moving(phrase.terms[:-1], scores)
         for term, fits in ranks:
-            order = self.ranked(
-                term, scores, fits, self.span(term.when) if term.when else span, phrase.count if phrase.plural else 1
-            )
+            order = self.ranked(term, scores, fits, self._own_span(term, span), phrase.count if phrase.plural else 1)
             if term.negated:  # "not the tallest": any other
                 first = max(order, key=order.__getitem__, default=None)
                 order = {place: score for place, score in scores.items() if place != first}
@@ -185,7 +187,7 @@ class Resolver:
                 places = [place for place in places if place in group]
             values = measures.measure(self.scene, term.name, places, span)
             rank, unit = term.rank, measures.unit_of(self.scene, term.name)
-        elif term.kind in ("event", "reaches", "reached"):
+        elif term.kind in EVENTS:
             values = {place: fits[place] for place in places if place in fits}
             rank, unit = -term.rank, 4 * self.scene.step
         else:
@@ -215,7 +217,7 @@ class Resolver:
         if term.kind == "same":
             return dict.fromkeys(set(candidates).intersection(self.references(term.phrases[0], when)), 1.0)
         if term.kind == "relation":
-            return self._relation(term, candidates, term.when or when, self.span(term.when) if term.when else span)
+            return self._relation(term, candidates, term.when or when, self._own_span(term, span))
         if term.kind == "compare":
             return self._compare(term, candidates, when, span)
         if term.kind == "ordered":
@@ -236,11 +238,11 @@ class Resolver:
                 if rates[place] * seconds[place] < 1  # what comes towards us grows by more than e times
                 and (rates[place] <= 0 or rates[place] < 0.5 * most or most < 0.05)
             }
-        own = self.span(term.when) if term.when is not None else span
+        own = self._own_span(term, span)
         test: Callable[..., float] = measures.TESTS[term.kind]
         found = {place: test(self.scene, self.scene.tracks[place], term, own) for place in candidates}
         found = {place: value for place, value in found.items() if value > 0}
-        if term.rank and term.kind in ("reaches", "reached"):  # "the first to reach the left edge": its frame
+        if term.rank and term.kind in EVENTS:  # "the first to reach the left edge": its frame
             found = {place: measures.reaching_frame(self.scene, self.scene.tracks[place], term, own) for place in found}
         if found or len(self.scene.frames) > 1 or len(candidates) < 2 or term.negated:
             return found

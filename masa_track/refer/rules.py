@@ -275,6 +275,11 @@ def _region(parser: Parser, found: re.Match[str]) -> Term:
     return Term("region", part, side)  # fmt: skip
 
 
+def _part(kind: str) -> Make:
+    """ "keeps to the left half": a condition on a part of the picture that is no place at one time."""
+    return lambda parser, found: replace(_region(parser, found), kind=kind)
+
+
 def _compare(parser: Parser, found: re.Match[str]) -> Term | None:
     measure, sign = next(
         value
@@ -356,9 +361,9 @@ PLACES = [
     Rule(r"(?:be )?(?:nearest|closest) (?:together|to each other|to one another)", term("rank", "together", 1)),
     Rule(r"(?:walk|stand|be|go|move|sit|ride)(?: all)? (?:alone|by (?:himself|herself|itself|themselves)|on (?:his|her|its|their) own)", term("rank", "isolation", 1), True),
     Rule(r"(?:all )?(?:alone(?=$| ,| at| in| around)|by (?:himself|herself|itself|themselves)|on (?:his|her|its|their) own)", term("rank", "isolation", 1)),
-    Rule(rf"(?:stay|keep|live)(?: only)? (?:to|in|on|within|inside|at) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}(?: (?:the whole time|all the time|all along|throughout|always|all through|all the while))?", lambda parser, found: replace(_region(parser, found), kind="within")),
-    Rule(rf"never leave (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="within")),
-    Rule(rf"(?:have )?(?:already )?(?:reach|get (?:in)?to|make it (?:in)?to|arrive (?:in|at|on)) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", lambda parser, found: replace(_region(parser, found), kind="reached")),
+    Rule(rf"(?:stay|keep|live)(?: only)? (?:to|in|on|within|inside|at) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}(?: (?:the whole time|all the time|all along|throughout|always|all through|all the while))?", _part("within")),
+    Rule(rf"never leave (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", _part("within")),
+    Rule(rf"(?:have )?(?:already )?(?:reach|get (?:in)?to|make it (?:in)?to|arrive (?:in|at|on)) (?:the )?{_SIDE}(?: hand)? (?P<part>half|third|quarter|side|part){OF_PICTURE}", _part("reached")),
     Rule(r"behind(?=$| ,| at frame)", term("rank", "near", -1)),
     Rule(rf"{_SIDE}(?: hand)? (?P<part>half|third|quarter|side)(?=$| ,| at| in)", _region),
     Rule(rf"(?:(?:the )?one )?(?:at|on|in|to|near) the (?:far|very|extreme|outer) {_SIDE}(?: hand)?(?: (?:side|edge|end|border))?{OF_PICTURE}(?! of)", _extreme),

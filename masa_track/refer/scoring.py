@@ -11,7 +11,7 @@ import torch
 from masa_track.refer.data import normalised
 from masa_track.refer.matching import resize_logits
 from masa_track.refer.model import Mttr
-from masa_track.refer.synthetic import Clip, attributes, make_clip, needed_kinds, reversed_sentence
+from masa_track.refer.synthetic import Clip, attributes, fits, make_clip, needed_kinds, reversed_sentence
 from masa_track.refer.tokens import synthetic_encode, token_rows
 
 RIGHT = 0.5  # IoU over the clip from which the selected object counts as the right one
@@ -50,7 +50,8 @@ def rules(clip: Clip, index: int) -> dict[str, float]:
     areas = clip.masks.sum(axis=(1, 2, 3))
 
     def fitting(kinds: Sequence[str]) -> float:
-        fit = [all(o[k] == named[k] for k in kinds if k in named) for o in clip.objects]
+        asked = {kind: named[kind] for kind in kinds if kind in named}
+        fit = [fits(asked, thing) for thing in clip.objects]
         return fit[index] / sum(fit)
 
     return {
@@ -105,8 +106,7 @@ def score_clips(
             moves = clip.objects[i]["motion"] != "still"
             needs = frozenset(needed_kinds(sentence, clip.objects))
             seen = attributes(reversed_sentence(sentence) if play == "backwards" else sentence)
-            others = (o for o in clip.objects if o is not clip.objects[i])
-            other_fits = any(all(o[kind] == value for kind, value in seen.items()) for o in others)
+            other_fits = any(fits(seen, thing) for j, thing in enumerate(clip.objects) if j != i)
             scores.append(SentenceScore(number, needs, moves, right, float(iou), other_fits))
     return scores
 

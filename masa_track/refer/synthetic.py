@@ -99,7 +99,13 @@ def make_film(seed: int, frames: int = 120, size: int = 64, away: int = 8) -> Cl
 def needed_kinds(sentence: str, objects: Sequence[Mapping[str, str]]) -> set[str]:
     """Attributes without whose words the sentence fits two objects or more."""
     named = attributes(sentence)
-    return {kind for kind in named if sum(all(o[k] == v for k, v in named.items() if k != kind) for o in objects) > 1}
+    without = {kind: {k: v for k, v in named.items() if k != kind} for kind in named}
+    return {kind for kind, left in without.items() if sum(fits(left, o) for o in objects) > 1}
+
+
+def fits(named: Mapping[str, str], thing: Mapping[str, str]) -> bool:
+    """Whether an object has all the attributes that are named."""
+    return all(thing[kind] == value for kind, value in named.items())
 
 
 def attributes(sentence: str) -> dict[str, str]:

@@ -20,6 +20,7 @@ _IN_VIEW = r"(?:in|on) (?:view|sight|shot|frame|screen)|(?:in|on) the (?:picture
 
 _JUST = r"(?<!\bthe )(?<!\bextreme )(?<!\bfar )(?<!\bvery )(?<!\bto )(?<!\bon )"  # before "right" that is no side
 _ALL_OTHERS = r"(?:everyone|everybody|all|(?:all )?the (?:others|rest))(?: else)?"
+_HAS_MOST = r"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others)"
 _ANYONE = "person|one|man|woman|guy|girl|boy|lady|cyclist|pedestrian|car|bus|vehicle|figure"
 
 
@@ -284,19 +285,19 @@ _ORDERS: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
         _counted,
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
+        rf"{_HAS_MOST} (?:on|to) (?:the|his|her|their|its) left(?: of {_HIM})?{_ENDS}",
         "farthest right",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
+        rf"{_HAS_MOST} (?:on|to) (?:the|his|her|their|its) right(?: of {_HIM})?{_ENDS}",
         "farthest left",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:walking )?behind(?: {_HIM})?{_ENDS}",
+        rf"{_HAS_MOST} (?:walking )?behind(?: {_HIM})?{_ENDS}",
         "at the head of the line",
     ),
     (
-        rf"\b(?:with|who has|that has|has|having) (?:the )?most (?:other )?(?:people|persons|others) (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
+        rf"{_HAS_MOST} (?:walking )?(?:ahead|in front)(?: of)?(?: {_HIM})?{_ENDS}",
         "at the end of the line",
     ),
     (

@@ -25,6 +25,19 @@ HE = r"(?:he|she|it|they)"
 THEM = r"(?:this (?:person|one)|him|her|them|it)(?= |$)"
 HIS = r"(?:his|her|its|their)"
 END = r"(?= ?,|$| and\b| (?:at|in|by|around|during|for|until|throughout|after|before|when|between|from) (?:frames?|the (?:start|end|beginning|first|last|whole)|\d|around|about|throughout)| throughout| halfway| (?:when|once|while) )"
+_VERB = r"(?P<verb>leave|enter|appear|come in|exit|arrive)"
+_GOES_BY = r"(?:go(?:es|ing)?|walk(?:s|ing)?|com(?:es|ing)|rid(?:es|ing)|pass(?:es|ing)?|mov(?:es|ing)) (?:by|past|along|across|through)"
+_HAS_WHAT = (  # "with a bike"
+    r"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){0,2}?)"
+)
+_LEAST = r"smallest|lowest|least|minimum|minimal"
+_MOST = r"largest|highest|greatest|biggest|maximum|maximal"
+
+
+def _coordinate(size: str, axis: str) -> str:
+    """ "with the smallest x coordinate"."""
+    return rf"(?:(?:with|having|has) )?(?:the )?(?:{size}) {axis}(?: (?:coordinate|value|position))?(?= |$)"
+
 
 _MOTION: tuple[tuple[str, tuple[str, ...]], ...] = (
     # "meets the tall guy head on"
@@ -194,9 +207,9 @@ _EVENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("goes out ", (r"makes it (?=out\b)",)),
-    ("is the last to {verb}", (rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
+    ("is the last to {verb}", (rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? {_VERB}s? after {THEM}", rf"{OTHERS} {_VERB}s? before {THEM}")),
     ("is the last to enter", (rf"(?:nobody|no ?one)(?: else)? comes in after {THEM}",)),
-    ("is the first to {verb}", (rf"{OTHERS} (?P<verb>leave|enter|appear|come in|exit|arrive)s? after {THEM}", rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? (?P<verb>leave|enter|appear|come in|exit|arrive)s? before {THEM}")),
+    ("is the first to {verb}", (rf"{OTHERS} {_VERB}s? after {THEM}", rf"(?:that |who |whom )?(?:nobody|no ?one)(?: else)? {_VERB}s? before {THEM}")),
 )  # fmt: skip
 
 _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -225,10 +238,10 @@ _PLACES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("in view", (r"(?<=\bis )(?:still )?left (?:in|on) (?:the )?(?:picture|view|frame|screen|scene|image|shot)", )),
     ("farthest {side}", (r"(?:(?:standing|walking|is) )?(?:on|at|to) the (?:far )?(?P<side>left|right)(?: hand)?(?: (?:side|end|edge))? of (?:the|this|that) (?:group|line|row|queue|pack|crowd)",)),
-    ("leftmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) x(?: (?:coordinate|value|position))?(?= |$)",)),
-    ("rightmost", (r"(?:(?:with|having|has) )?(?:the )?(?:largest|highest|greatest|biggest|maximum|maximal) x(?: (?:coordinate|value|position))?(?= |$)",)),
-    ("topmost", (r"(?:(?:with|having|has) )?(?:the )?(?:smallest|lowest|least|minimum|minimal) y(?: (?:coordinate|value|position))?(?= |$)",)),
-    ("lowest", (r"(?:(?:with|having|has) )?(?:the )?(?:largest|highest|greatest|biggest|maximum|maximal) y(?: (?:coordinate|value|position))?(?= |$)",)),
+    ("leftmost", (_coordinate(_LEAST, "x"),)),
+    ("rightmost", (_coordinate(_MOST, "x"),)),
+    ("topmost", (_coordinate(_LEAST, "y"),)),
+    ("lowest", (_coordinate(_MOST, "y"),)),
     ("nearest to the middle", (r"(?:half ?way |exactly |right |mid ?way )?between the left (?:(?:edge|side) )?and (?:the )?right (?:edge|side|border)s?",)),
     ("earliest seen", (r"(?:has|have|had) (?:already )?been (?:there|here|around|in view|visible|present|in the picture|on screen|in the scene)(?: for)?(?: the)? (?:longest|most)(?: time)?(?= ?,|$| (?:at|by|in|when|around)\b)", r"longest (?:present|serving|standing)(?= (?:\w+ )?(?:at|in|by)\b)")),
     ("last one to enter", (r"(?:latecomer|late arrival)",)),
@@ -297,15 +310,15 @@ _RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     # "the car with a bike in front of it"
-    ("behind {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}?) (?:right |just |directly )?in front(?: of {THEM})?(?= ?,|$| at| in frame)",)),
-    ("in front of {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}?) (?:right |just |directly )?behind(?: {THEM})?(?= ?,|$| at| in frame)",)),
-    ("next to {what}", (rf"(?:with|has|having|that has|who has) (?P<what>(?:an?|the|another|someone|somebody)(?: (?!of\b)\w+){{0,2}}?) (?:right |just |directly )?(?:beside|next to|alongside) {THEM}",)),
+    ("behind {what}", (rf"{_HAS_WHAT} (?:right |just |directly )?in front(?: of {THEM})?(?= ?,|$| at| in frame)",)),
+    ("in front of {what}", (rf"{_HAS_WHAT} (?:right |just |directly )?behind(?: {THEM})?(?= ?,|$| at| in frame)",)),
+    ("next to {what}", (rf"{_HAS_WHAT} (?:right |just |directly )?(?:beside|next to|alongside) {THEM}",)),
     # "who lets someone else go past them", "loses a place in the queue"
     ("is overtaken by {what}", (rf"lets? (?P<what>(?:the|an?|another|someone|somebody)(?: \w+){{0,2}}?) (?:go |get |walk |move |come |ride )?(?:past|by|ahead|through|overtake|pass)(?: (?:of )?{THEM})?",)),
     ("is overtaken by someone", (r"(?:loses|gives up|drops|slips|falls)(?: back| down)? (?:a|one) (?:place|position|spot|rank)(?: (?:in|of) the (?:line|queue|row|order|group|pack|procession))?",)),
     ("overtakes someone", (r"(?:moves|goes|gets|climbs|gains|makes up|jumps)(?: up| forward| ahead)? (?:a|one) (?:place|position|spot|rank)(?: (?:in|of) the (?:line|queue|row|order|group|pack|procession))?",)),
-    ("passes behind", (r"(?:go(?:es|ing)?|walk(?:s|ing)?|com(?:es|ing)|rid(?:es|ing)|pass(?:es|ing)?|mov(?:es|ing)) (?:by|past|along|across|through) (?:just )?behind",)),
-    ("passes in front of", (r"(?:go(?:es|ing)?|walk(?:s|ing)?|com(?:es|ing)|rid(?:es|ing)|pass(?:es|ing)?|mov(?:es|ing)) (?:by|past|along|across|through) (?:just )?in front of",)),
+    ("passes behind", (rf"{_GOES_BY} (?:just )?behind",)),
+    ("passes in front of", (rf"{_GOES_BY} (?:just )?in front of",)),
     ("nearest to", (r"(?:walk(?:s|ing)? |stand(?:s|ing)? |is )?(?:closest|nearest) (?:beside|by|alongside|next to)",)),
     (" ", (r"(?<=\w) ?, (?:and )?(?:(?:going|walking|moving|heading) )?(?:in )?(?:the )?same (?:direction|way)(?= ?$)",)),
     ("the same way as us", (r"the same (?:way|direction) (?:as|that) (?:we|our car|the camera)(?: (?:are|do|is|does))?(?: (?:going|driving|moving|heading|travelling))?(?= ?,|$| at| in)",)),
